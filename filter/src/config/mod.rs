@@ -1,0 +1,1 @@
+//! Manifests as written, and how they become a policy.

@@ -1,0 +1,211 @@
+//! The compiled configuration: who may use what, and within which caps.
+//!
+//! A [`Policy`] is what the hot path reads. It is built once per configuration by [`crate::config`], never changes, and
+//! holds nothing that still has to be checked.
+
+use std::num::NonZeroU64;
+
+/// Everything one configuration decides.
+#[derive(Debug)]
+pub struct Policy {
+    /// Providers in the order of the configuration.
+    pub providers: Vec<Provider>,
+    /// Settings of this proxy.
+    pub gateway: Gateway,
+}
+
+/// One model server behind one Envoy cluster.
+#[derive(Debug)]
+pub struct Provider {
+    /// `metadata.name`: what references begin with and routes match on.
+    pub name: Box<str>,
+    /// How the server differs from OpenAI's API.
+    pub dialect: Dialect,
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// The whole `authorization` value sent to the provider (`Bearer …`), if it wants one.
+    pub credential: Option<Credential>,
+    /// Which models it may serve.
+    pub models: ModelList,
+    /// Tokens per UTC day, all callers.
+    pub max_tokens_per_day: Option<NonZeroU64>,
+    /// Prompt(s) and completions of one request, in tokens.
+    pub max_tokens_per_request: Option<NonZeroU64>,
+    /// Completion tokens assumed where nothing else bounds them.
+    pub default_max_tokens: NonZeroU64,
+    /// The developers' share; `Some` when the block is there, enabled or not.
+    pub external: Option<ExternalAccess>,
+}
+
+/// The flavour of the OpenAI API that a provider speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// vLLM's OpenAI-compatible server.
+    Vllm,
+    /// OpenAI's own API, and servers that follow it.
+    OpenAi,
+    /// Anthropic's OpenAI-compatible endpoint.
+    Anthropic,
+}
+
+/// A provider's URL, taken apart once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// As written in the configuration.
+    pub url: Box<str>,
+    /// Host and port as written: the `:authority` of requests.
+    pub authority: Box<str>,
+    /// What replaces the leading `/v1` of a governed path; no trailing slash, may be empty only for `http://host/`.
+    pub base_path: Box<str>,
+}
+
+/// A secret header value. Its `Debug` shows nothing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential(Box<str>);
+
+/// `allowedModels` and `deniedModels`.
+#[derive(Debug, Clone, Default)]
+pub struct ModelList {
+    /// `None`: any model that is not denied. Empty: none.
+    pub allowed: Option<Vec<ModelPattern>>,
+    /// Wins over `allowed`.
+    pub denied: Vec<ModelPattern>,
+}
+
+/// A model id as configured: exact, or a prefix (written with a trailing `*`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelPattern {
+    /// This id and no other.
+    Exact(Box<str>),
+    /// Every id that begins so; the `*` is not part of it.
+    Prefix(Box<str>),
+}
+
+/// `externalAccess` of a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExternalAccess {
+    /// Whether developers may use the provider.
+    pub enabled: bool,
+    /// Tokens per UTC day for all developers together.
+    pub max_tokens_per_day: Option<NonZeroU64>,
+}
+
+/// Settings of this proxy: the `Gateway` manifest, or its defaults.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    /// Who counts as a developer.
+    pub audience: Audience,
+    /// Whether the route is chosen by what the body says.
+    pub routing: Routing,
+    /// Request bodies above this many bytes are refused.
+    pub max_request_bytes: u64,
+    /// Candidates tried for one request, the first included.
+    pub max_attempts: u32,
+    /// A header, in lower case, that a proxy in front vouches for.
+    pub identity_header: Option<Box<str>>,
+    /// Who may read `/pai/v1/…` besides agents.
+    pub operators: Operators,
+    /// For each provider with one (by index into [`Policy::providers`]), the cluster for the filter's own requests.
+    pub callouts: Vec<Callout>,
+}
+
+/// A cluster without upstream filters through which a provider can be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callout {
+    /// Index into [`Policy::providers`].
+    pub provider: usize,
+    /// Envoy's name of the cluster.
+    pub cluster: Box<str>,
+}
+
+/// `Gateway.spec.operators`.
+#[derive(Debug, Clone, Default)]
+pub struct Operators {
+    /// Identities, exact or with a trailing `*`.
+    pub identities: Vec<Box<str>>,
+    /// Names of access keys.
+    pub keys: Vec<Box<str>>,
+}
+
+/// Design 3.1: who counts as a developer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Audience {
+    /// Everyone is an agent; access keys are refused.
+    Agents,
+    /// Everyone is a developer and needs a key.
+    External,
+    /// A key makes a developer; see the documentation for the rest.
+    #[default]
+    Auto,
+}
+
+/// Whether the request headers wait for the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Routing {
+    /// Headers are held until the body is judged, and the route follows the model.
+    #[default]
+    Body,
+    /// One provider: headers go on at once, the body is held.
+    Fixed,
+}
+
+impl Gateway {
+    /// 16 MiB, the default of `maxRequestBytes`.
+    pub const DEFAULT_MAX_REQUEST_BYTES: u64 = 16 * 1024 * 1024;
+    /// The default of `maxAttempts`.
+    pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            audience: Audience::default(),
+            routing: Routing::default(),
+            max_request_bytes: Self::DEFAULT_MAX_REQUEST_BYTES,
+            max_attempts: Self::DEFAULT_MAX_ATTEMPTS,
+            identity_header: None,
+            operators: Operators::default(),
+            callouts: Vec::new(),
+        }
+    }
+}
+
+// === impl Credential ===
+
+impl Credential {
+    /// Wraps a whole header value.
+    pub fn new(value: impl Into<Box<str>>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value, for the header that carries it and nothing else.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credential(…)")
+    }
+}
+
+// === impl ModelPattern ===
+
+impl ModelPattern {
+    /// Reads a pattern as configured; only a trailing `*` is special.
+    pub fn new(written: &str) -> Self {
+        match written.strip_suffix('*') {
+            Some(prefix) => Self::Prefix(prefix.into()),
+            None => Self::Exact(written.into()),
+        }
+    }
+
+    /// Whether `model` is one of those meant.
+    pub fn matches(&self, model: &str) -> bool {
+        match self {
+            Self::Exact(id) => **id == *model,
+            Self::Prefix(prefix) => model.starts_with(&**prefix),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Real Envoy, a scripted upstream, a stand-in vLLM, and the scenarios that drive them.
