@@ -1,0 +1,110 @@
+//! Time as an argument: what the host's clock says, and what follows from it.
+
+/// Seconds of a day; UTC as Unix counts it has no other.
+const DAY: u64 = 86_400;
+
+/// A moment, in nanoseconds since 1970-01-01 00:00 UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Time(pub u64);
+
+/// A UTC day, counted from 1970-01-01.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Day(pub u32);
+
+// === impl Time ===
+
+impl Time {
+    /// Whole seconds since 1970.
+    pub fn seconds(self) -> u64 {
+        self.0 / 1_000_000_000
+    }
+
+    /// The day it falls into.
+    pub fn day(self) -> Day {
+        Day(u32::try_from(self.seconds() / DAY).unwrap_or(u32::MAX))
+    }
+
+    /// Whole seconds until the next 00:00 UTC, rounded up; never 0.
+    pub fn seconds_to_midnight(self) -> u64 {
+        let whole_day = DAY * 1_000_000_000;
+        (whole_day - self.0 % whole_day).div_ceil(1_000_000_000)
+    }
+
+    /// Nanoseconds since `earlier`, 0 if that is later.
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// A span of whole seconds as Go writes durations: `6m0s`, `23h59m59s`.
+pub fn go_duration(seconds: u64) -> String {
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{minutes}m{seconds}s"),
+        _ => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+/// Seconds since 1970 as RFC 3339 writes them: `2026-11-23T00:00:00Z`.
+pub fn rfc3339(seconds: u64) -> String {
+    let (year, month, day) = civil(seconds / DAY);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Year, month and day of the Gregorian calendar, by counting.
+fn civil(mut days: u64) -> (u64, u64, u64) {
+    let mut year = 1970;
+    loop {
+        let length = if leap(year) { 366 } else { 365 };
+        if days < length {
+            break;
+        }
+        days -= length;
+        year += 1;
+    }
+    let february = if leap(year) { 29 } else { 28 };
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    (year, month, days + 1)
+}
+
+fn leap(year: u64) -> bool {
+    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn midnight_is_never_now() {
+        for (nanos, seconds) in [(0, 86_400), (1, 86_400), (1_000_000_000, 86_399), (86_399_999_999_999, 1), (86_400_000_000_000, 86_400)] {
+            assert_eq!(Time(nanos).seconds_to_midnight(), seconds, "{nanos}");
+        }
+        assert_eq!(Time(86_399_999_999_999).day(), Day(0));
+        assert_eq!(Time(86_400_000_000_000).day(), Day(1));
+    }
+
+    #[test]
+    fn spans_and_moments_are_written() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (360, "6m0s"), (3600, "1h0m0s"), (86_399, "23h59m59s")] {
+            assert_eq!(go_duration(seconds), text);
+        }
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_827_696, "2000-02-29T12:34:56Z"),
+            (1_795_392_000, "2026-11-23T00:00:00Z"),
+            (4_107_542_399, "2100-02-28T23:59:59Z"),
+        ] {
+            assert_eq!(rfc3339(seconds), text);
+        }
+    }
+}

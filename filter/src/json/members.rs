@@ -1,0 +1,248 @@
+//! The members of an object that arrives in pieces.
+
+use super::scan;
+
+/// Follows one JSON object through any cuts and marks where its outermost members lie.
+///
+/// It keeps a few words of state and no bytes of the document. It does not judge: what is no JSON object yields no marks or
+/// odd ones, never a panic.
+#[derive(Debug, Clone, Copy)]
+pub struct Members {
+    phase: Phase,
+    key: Key,
+    /// Brackets open inside the current value.
+    nested: u32,
+}
+
+/// Something found at an offset of the piece at hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// A comma between members, or the opening brace: what follows is a key.
+    Before(usize),
+    /// The first byte of a member's value; [`Members::key`] names it.
+    Value(usize),
+    /// One past the last byte of a member's value.
+    End(usize),
+    /// One past the closing brace.
+    Close(usize),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Before the opening brace.
+    Start,
+    /// Before a key.
+    BeforeKey,
+    /// Inside a key; `true` after a backslash.
+    InKey(bool),
+    /// Between a key and its value.
+    BeforeValue,
+    /// Inside a number or a word.
+    Word,
+    /// Inside an array or object, outside strings.
+    Structure,
+    /// Inside a string.
+    String,
+    /// Inside a string, after a backslash.
+    Escape,
+    /// After a value.
+    AfterValue,
+    /// After the object, or where there is none.
+    Over,
+}
+
+/// The beginning of a key, as spelled.
+#[derive(Debug, Clone, Copy)]
+struct Key {
+    bytes: [u8; Key::CAPACITY],
+    length: usize,
+}
+
+// === impl Members ===
+
+impl Members {
+    /// Before the first byte.
+    pub const fn new() -> Self {
+        Self { phase: Phase::Start, key: Key::EMPTY, nested: 0 }
+    }
+
+    /// The key of the current member; empty if it is longer than the longest key that matters.
+    pub fn key(&self) -> &[u8] {
+        self.key.get()
+    }
+
+    /// Moves on from `*at` to the next mark, or to the end of `bytes`.
+    pub fn next(&mut self, bytes: &[u8], at: &mut usize) -> Option<Mark> {
+        while let Some(&byte) = bytes.get(*at) {
+            let here = *at;
+            match self.phase {
+                Phase::Over => {
+                    *at = bytes.len();
+                    return None;
+                }
+                Phase::String => self.in_string(bytes, at),
+                Phase::Structure => self.in_structure(bytes, at),
+                Phase::Escape => {
+                    *at += 1;
+                    self.phase = Phase::String;
+                }
+                Phase::InKey(escaped) => {
+                    *at += 1;
+                    self.in_key(byte, escaped);
+                }
+                Phase::Word if byte == b',' || byte == b'}' => self.phase = Phase::AfterValue,
+                Phase::Word => *at += 1,
+                _ if byte.is_ascii_whitespace() => {
+                    *at += 1;
+                    continue;
+                }
+                Phase::BeforeValue if byte != b':' => {
+                    self.begin_value(byte);
+                    *at += usize::from(self.phase == Phase::String);
+                    return Some(Mark::Value(here));
+                }
+                Phase::BeforeValue => *at += 1,
+                Phase::Start | Phase::BeforeKey | Phase::AfterValue => {
+                    *at += 1;
+                    if let Some(mark) = self.between(byte, here) {
+                        return Some(mark);
+                    }
+                    continue;
+                }
+            }
+            if self.phase == Phase::AfterValue {
+                return Some(Mark::End(*at));
+            }
+        }
+        None
+    }
+
+    /// Reads `byte`, at offset `here`, where a brace, a comma or a key is due.
+    fn between(&mut self, byte: u8, here: usize) -> Option<Mark> {
+        let (phase, mark) = match (self.phase, byte) {
+            (Phase::Start, b'{') | (Phase::AfterValue, b',') => (Phase::BeforeKey, Some(Mark::Before(here))),
+            (Phase::BeforeKey | Phase::AfterValue, b'}') => (Phase::Over, Some(Mark::Close(here + 1))),
+            (Phase::BeforeKey, b'"') => (Phase::InKey(false), None),
+            _ => (Phase::Over, None),
+        };
+        self.phase = phase;
+        self.key = Key::EMPTY;
+        mark
+    }
+
+    fn in_key(&mut self, byte: u8, escaped: bool) {
+        if byte == b'"' && !escaped {
+            self.phase = Phase::BeforeValue;
+        } else {
+            self.key.push(byte);
+            self.phase = Phase::InKey(!escaped && byte == b'\\');
+        }
+    }
+
+    fn begin_value(&mut self, byte: u8) {
+        self.nested = 0;
+        self.phase = match byte {
+            b'"' => Phase::String,
+            b'{' | b'[' => Phase::Structure,
+            _ => Phase::Word,
+        };
+    }
+
+    fn in_string(&mut self, bytes: &[u8], at: &mut usize) {
+        *at = scan::quote_or_escape(bytes, *at);
+        let Some(&byte) = bytes.get(*at) else { return };
+        *at += 1;
+        self.phase = match (byte, self.nested) {
+            (b'\\', _) => Phase::Escape,
+            (_, 0) => Phase::AfterValue,
+            _ => Phase::Structure,
+        };
+    }
+
+    fn in_structure(&mut self, bytes: &[u8], at: &mut usize) {
+        *at = scan::structure(bytes, *at);
+        let Some(&byte) = bytes.get(*at) else { return };
+        *at += 1;
+        match byte {
+            b'"' => self.phase = Phase::String,
+            b'{' | b'[' => self.nested = self.nested.saturating_add(1),
+            _ if self.nested > 1 => self.nested -= 1,
+            _ => self.phase = Phase::AfterValue,
+        }
+    }
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// === impl Key ===
+
+impl Key {
+    /// As long as the longest key that anyone asks for, and one more, by which a longer key is told.
+    const CAPACITY: usize = 16;
+    const EMPTY: Self = Self { bytes: [0; Self::CAPACITY], length: 0 };
+
+    fn push(&mut self, byte: u8) {
+        if let Some(slot) = self.bytes.get_mut(self.length) {
+            *slot = byte;
+        }
+        self.length = self.length.saturating_add(1);
+    }
+
+    fn get(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys and values of an object cut after every `step` bytes.
+    fn members(text: &str, step: usize) -> Vec<(String, String)> {
+        let (mut cursor, mut seen, mut base) = (Members::new(), Vec::new(), 0);
+        let mut start = 0;
+        for piece in text.as_bytes().chunks(step) {
+            let mut at = 0;
+            while let Some(mark) = cursor.next(piece, &mut at) {
+                match mark {
+                    Mark::Value(at) => start = base + at,
+                    Mark::End(at) => {
+                        let key = String::from_utf8(cursor.key().to_vec()).unwrap();
+                        seen.push((key, text[start..base + at].to_owned()));
+                    }
+                    Mark::Before(_) | Mark::Close(_) => {}
+                }
+            }
+            base += piece.len();
+        }
+        seen
+    }
+
+    #[test]
+    fn members_are_found_through_any_cut() {
+        let text = r#" { "a" : [1, {"b":"]}\"\\"}] , "c":"x,y\\" ,"a_key_longer_than_sixteen":{},"d": -1.5e3 ,"e":null}"#;
+        let expected = [
+            ("a", r#"[1, {"b":"]}\"\\"}]"#),
+            ("c", r#""x,y\\""#),
+            ("", "{}"),
+            ("d", "-1.5e3 "),
+            ("e", "null"),
+        ];
+        for step in 1..=text.len() {
+            let found = members(text, step);
+            let found: Vec<_> = found.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+            assert_eq!(found, expected, "cut every {step}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_has_no_members() {
+        for text in ["", "[]", "null", "[DONE]", "{", "{}", "}{", "{]", "{\"a\"", "\"{\"", "{,,}"] {
+            assert!(members(text, 1).is_empty(), "{text}");
+        }
+    }
+}

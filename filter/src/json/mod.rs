@@ -1,0 +1,26 @@
+//! Reading JSON where it lies: no tree, no copies, ranges into the bytes.
+//!
+//! [`Reader`] walks one complete document strictly (RFC 8259, UTF-8, bounded depth): what it accepts, every parser reads the
+//! same way. [`Members`] follows a document that arrives in pieces and tells where the members of its outermost object lie.
+
+mod members;
+mod reader;
+mod scan;
+
+pub use members::{Mark, Members};
+pub use reader::{Array, InvalidJson, Kind, Object, Reader, Text};
+
+/// Appends `text` to `out` as a JSON string, quotes included.
+pub fn write_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    for c in text.chars() {
+        match c {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            c if u32::from(c) < 0x20 => out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes()),
+            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    out.push(b'"');
+}

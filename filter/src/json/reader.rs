@@ -1,0 +1,493 @@
+//! The strict reader of a whole document.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::scan;
+
+/// Arrays and objects nested deeper than this are refused: one bit of a `u128` each.
+const MAX_DEPTH: usize = 128;
+
+/// A cursor over one JSON document. Every method leaves it after what was read.
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    depth: usize,
+}
+
+/// Why a document is not strict JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidJson {
+    /// The document stops in the middle.
+    #[error("it ends too early")]
+    Truncated,
+    /// A byte that the grammar does not allow there (offset in bytes).
+    #[error("unexpected byte at offset {0}")]
+    Unexpected(usize),
+    /// More than one document (offset in bytes).
+    #[error("something follows the document at offset {0}")]
+    Trailing(usize),
+    /// A string that is not UTF-8 (offset in bytes).
+    #[error("a string at offset {0} is not UTF-8")]
+    NotUtf8(usize),
+    /// Nested deeper than 128.
+    #[error("nested deeper than 128 levels")]
+    TooDeep,
+}
+
+/// What a value is, by its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `{…}`
+    Object,
+    /// `[…]`
+    Array,
+    /// `"…"`
+    String,
+    /// Digits, or a minus sign.
+    Number,
+    /// `true` or `false`
+    Bool,
+    /// `null`
+    Null,
+}
+
+/// A string as it stands in the document.
+#[derive(Debug, Clone, Copy)]
+pub struct Text<'a> {
+    raw: &'a str,
+    /// Bytes that decoding saves; 0 where nothing is escaped.
+    overhead: usize,
+}
+
+/// Steps through the members of an object.
+pub struct Object {
+    first: bool,
+}
+
+/// Steps through the items of an array.
+pub struct Array {
+    first: bool,
+}
+
+// === impl Reader ===
+
+impl<'a> Reader<'a> {
+    /// Begins at the start of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, depth: 0 }
+    }
+
+    /// Offset of the next byte.
+    pub fn offset(&self) -> usize {
+        self.at
+    }
+
+    /// Passes white space and says what comes, without reading it.
+    pub fn kind(&mut self) -> Result<Kind, InvalidJson> {
+        match self.next_token()? {
+            b'{' => Ok(Kind::Object),
+            b'[' => Ok(Kind::Array),
+            b'"' => Ok(Kind::String),
+            b'-' | b'0'..=b'9' => Ok(Kind::Number),
+            b't' | b'f' => Ok(Kind::Bool),
+            b'n' => Ok(Kind::Null),
+            _ => Err(InvalidJson::Unexpected(self.at)),
+        }
+    }
+
+    /// Reads any value and returns where it lies.
+    pub fn skip(&mut self) -> Result<Range<usize>, InvalidJson> {
+        let kind = self.kind()?;
+        let start = self.at;
+        match kind {
+            Kind::Object | Kind::Array => self.skip_nested()?,
+            Kind::String => drop(self.text()?),
+            Kind::Number => drop(self.number()?),
+            Kind::Bool | Kind::Null => self.literal()?,
+        }
+        Ok(start..self.at)
+    }
+
+    /// Enters an object.
+    pub fn object(&mut self) -> Result<Object, InvalidJson> {
+        self.expect(b'{')?;
+        self.descend()?;
+        Ok(Object { first: true })
+    }
+
+    /// Enters an array.
+    pub fn array(&mut self) -> Result<Array, InvalidJson> {
+        self.expect(b'[')?;
+        self.descend()?;
+        Ok(Array { first: true })
+    }
+
+    /// Reads a string.
+    pub fn text(&mut self) -> Result<Text<'a>, InvalidJson> {
+        self.expect(b'"')?;
+        let start = self.at;
+        let mut overhead = 0;
+        let mut ascii = true;
+        loop {
+            self.at = if ascii {
+                scan::plain_text_end(self.bytes, self.at)
+            } else {
+                scan::text_end(self.bytes, self.at)
+            };
+            match self.peek().ok_or(InvalidJson::Truncated)? {
+                b'"' => break,
+                b'\\' => overhead += self.escape()?,
+                byte if byte >= 0x80 => ascii = false,
+                _ => return Err(InvalidJson::Unexpected(self.at)),
+            }
+        }
+        let raw = self.bytes.get(start..self.at).unwrap_or_default();
+        self.at += 1;
+        let raw = std::str::from_utf8(raw).map_err(|e| InvalidJson::NotUtf8(start + e.valid_up_to()))?;
+        Ok(Text { raw, overhead })
+    }
+
+    /// Reads a number and returns its digits as written.
+    pub fn number(&mut self) -> Result<&'a [u8], InvalidJson> {
+        self.next_token()?;
+        let start = self.at;
+        self.at += usize::from(self.peek() == Some(b'-'));
+        match self.peek() {
+            Some(b'0') => self.at += 1,
+            Some(b'1'..=b'9') => self.digits()?,
+            found => return Err(self.unexpected(found)),
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
+            self.digits()?;
+        }
+        Ok(self.bytes.get(start..self.at).unwrap_or_default())
+    }
+
+    /// Reads `true` or `false`.
+    pub fn bool(&mut self) -> Result<bool, InvalidJson> {
+        let value = self.next_token()? == b't';
+        self.literal()?;
+        Ok(value)
+    }
+
+    /// Reads `true`, `false` or `null`.
+    pub fn literal(&mut self) -> Result<(), InvalidJson> {
+        let word: &[u8] = match self.next_token()? {
+            b't' => b"true",
+            b'f' => b"false",
+            b'n' => b"null",
+            _ => return Err(InvalidJson::Unexpected(self.at)),
+        };
+        for &byte in word {
+            match self.peek() {
+                Some(found) if found == byte => self.at += 1,
+                found => return Err(self.unexpected(found)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses anything but white space after the document.
+    pub fn finish(mut self) -> Result<(), InvalidJson> {
+        match self.next_token() {
+            Err(_) => Ok(()),
+            Ok(_) => Err(InvalidJson::Trailing(self.at)),
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn next_token(&mut self) -> Result<u8, InvalidJson> {
+        loop {
+            match self.peek() {
+                Some(b' ' | b'\t' | b'\n' | b'\r') => self.at += 1,
+                Some(byte) => return Ok(byte),
+                None => return Err(InvalidJson::Truncated),
+            }
+        }
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), InvalidJson> {
+        if self.next_token()? != byte {
+            return Err(InvalidJson::Unexpected(self.at));
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn unexpected(&self, found: Option<u8>) -> InvalidJson {
+        found.map_or(InvalidJson::Truncated, |_| InvalidJson::Unexpected(self.at))
+    }
+
+    fn descend(&mut self) -> Result<(), InvalidJson> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH { Err(InvalidJson::TooDeep) } else { Ok(()) }
+    }
+
+    fn digits(&mut self) -> Result<(), InvalidJson> {
+        let start = self.at;
+        while self.peek().is_some_and(|b| b.is_ascii_digit()) {
+            self.at += 1;
+        }
+        if self.at == start { Err(self.unexpected(self.peek())) } else { Ok(()) }
+    }
+
+    /// Passes one escape and returns how many bytes it is longer than what it stands for.
+    fn escape(&mut self) -> Result<usize, InvalidJson> {
+        self.at += 1;
+        match self.peek() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                self.at += 1;
+                Ok(1)
+            }
+            Some(b'u') => {
+                self.at += 1;
+                let unit = self.hex4()?;
+                // A surrogate is half of a character of four bytes; the pair takes twelve.
+                Ok(match unit {
+                    0..0x80 => 5,
+                    0x80..0x800 | 0xd800..0xe000 => 4,
+                    _ => 3,
+                })
+            }
+            found => Err(self.unexpected(found)),
+        }
+    }
+
+    fn hex4(&mut self) -> Result<u32, InvalidJson> {
+        let mut unit = 0;
+        for _ in 0..4 {
+            let found = self.peek();
+            let digit = found.and_then(|b| char::from(b).to_digit(16)).ok_or_else(|| self.unexpected(found))?;
+            unit = unit << 4 | digit;
+            self.at += 1;
+        }
+        Ok(unit)
+    }
+
+    /// Passes an array or object without recursion: one bit per level says which it is.
+    fn skip_nested(&mut self) -> Result<(), InvalidJson> {
+        let outer = self.depth;
+        let mut objects: u128 = 0;
+        loop {
+            // Here a value begins.
+            let mut opened = false;
+            match self.kind()? {
+                kind @ (Kind::Object | Kind::Array) => {
+                    self.at += 1;
+                    self.descend()?;
+                    objects = objects << 1 | u128::from(kind == Kind::Object);
+                    opened = true;
+                }
+                Kind::String => drop(self.text()?),
+                Kind::Number => drop(self.number()?),
+                Kind::Bool | Kind::Null => self.literal()?,
+            }
+            // Here a value has ended, or a container has just begun: close what closes.
+            loop {
+                let object = objects & 1 == 1;
+                let close = if object { b'}' } else { b']' };
+                let byte = self.next_token()?;
+                if byte == close {
+                    self.at += 1;
+                    self.depth -= 1;
+                    objects >>= 1;
+                    if self.depth == outer {
+                        return Ok(());
+                    }
+                    opened = false;
+                    continue;
+                }
+                if !opened {
+                    self.expect(b',')?;
+                }
+                if object {
+                    self.text()?;
+                    self.expect(b':')?;
+                }
+                break;
+            }
+        }
+    }
+}
+
+// === impl Object ===
+
+impl Object {
+    /// The next key, with the reader before its value; `None` after the closing brace.
+    pub fn next<'a>(&mut self, reader: &mut Reader<'a>) -> Result<Option<Text<'a>>, InvalidJson> {
+        if !more(reader, &mut self.first, b'}')? {
+            return Ok(None);
+        }
+        let key = reader.text()?;
+        reader.expect(b':')?;
+        Ok(Some(key))
+    }
+}
+
+// === impl Array ===
+
+impl Array {
+    /// Whether another item follows, with the reader before it.
+    pub fn next(&mut self, reader: &mut Reader<'_>) -> Result<bool, InvalidJson> {
+        // `[1,]` is no JSON: what follows a comma is a value, which the caller reads next and so checks.
+        more(reader, &mut self.first, b']')
+    }
+}
+
+fn more(reader: &mut Reader<'_>, first: &mut bool, close: u8) -> Result<bool, InvalidJson> {
+    if reader.next_token()? == close {
+        reader.at += 1;
+        reader.depth -= 1;
+        return Ok(false);
+    }
+    if !std::mem::take(first) {
+        reader.expect(b',')?;
+    }
+    Ok(true)
+}
+
+// === impl Text ===
+
+impl<'a> Text<'a> {
+    /// Whether it says exactly `word`, however it is spelled.
+    pub fn is(&self, word: &str) -> bool {
+        if self.overhead == 0 { self.raw == word } else { self.decode() == word }
+    }
+
+    /// Its length in bytes once decoded.
+    pub fn len(&self) -> usize {
+        self.raw.len() - self.overhead
+    }
+
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.raw.is_empty()
+    }
+
+    /// What it says. A lone surrogate, which UTF-8 cannot hold, becomes U+FFFD.
+    pub fn decode(&self) -> Cow<'a, str> {
+        if self.overhead == 0 {
+            return Cow::Borrowed(self.raw);
+        }
+        let mut decoded = String::with_capacity(self.raw.len());
+        let mut rest = self.raw;
+        while let Some(slash) = rest.find('\\') {
+            let (plain, escape) = rest.split_at(slash);
+            decoded.push_str(plain);
+            let (c, length) = unescape(escape);
+            decoded.push(c);
+            rest = escape.get(length..).unwrap_or_default();
+        }
+        decoded.push_str(rest);
+        Cow::Owned(decoded)
+    }
+}
+
+/// The character that `escape`, which begins with a backslash and was checked, stands for, and the bytes it takes.
+fn unescape(escape: &str) -> (char, usize) {
+    match escape.as_bytes().get(1) {
+        Some(b'b') => ('\u{8}', 2),
+        Some(b'f') => ('\u{c}', 2),
+        Some(b'n') => ('\n', 2),
+        Some(b'r') => ('\r', 2),
+        Some(b't') => ('\t', 2),
+        Some(b'u') => unescape_unit(escape),
+        Some(&byte) => (char::from(byte), 2),
+        None => ('\\', 1),
+    }
+}
+
+fn unescape_unit(escape: &str) -> (char, usize) {
+    let unit = |at: usize| escape.get(at..at + 4).and_then(|hex| u16::from_str_radix(hex, 16).ok());
+    let Some(high) = unit(2) else { return (char::REPLACEMENT_CHARACTER, 2) };
+    let low = if escape.get(6..8) == Some("\\u") { unit(8) } else { None };
+    match (char::decode_utf16([high]).next(), low) {
+        (Some(Ok(c)), _) => (c, 6),
+        (_, Some(low)) => match char::decode_utf16([high, low]).next() {
+            Some(Ok(c)) => (c, 12),
+            _ => (char::REPLACEMENT_CHARACTER, 6),
+        },
+        _ => (char::REPLACEMENT_CHARACTER, 6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &[u8]) -> Result<(), InvalidJson> {
+        let mut reader = Reader::new(text);
+        reader.skip()?;
+        reader.finish()
+    }
+
+    #[test]
+    fn strict_documents_are_accepted() {
+        let deep = format!("{}1{}", "[".repeat(128), "]".repeat(128));
+        let long = format!(r#"{{"text":"{}"}}"#, "a\\n é".repeat(500));
+        for text in [
+            "{}",
+            " [ ] ",
+            "null",
+            "-0",
+            "1.5e-7",
+            r#"{"a":[1,{"b":[[],{}]},"\u00e9\\\""],"":false}"#,
+            "[1 , 2\t,\r\n3]",
+            "\"\u{7f}é😀\"",
+            &deep,
+            &long,
+        ] {
+            assert_eq!(check(text.as_bytes()), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn anything_lax_is_refused() {
+        let deep = "[".repeat(129);
+        for text in [
+            "", " ", "{", "[1,]", "[,1]", "[1 2]", r#"{"a":1,}"#, r#"{"a" 1}"#, r#"{"a"}"#, "{1:2}", "01", "+1", "1.", ".5", "1e",
+            "0x10", "NaN", "Infinity", "-", "tru", "nulL", "True", "'a'", "\"a", "\"\\x\"", "\"\\u12g4\"", "\"\n\"", "\"\0\"",
+            "{}{}", "{} x", "[1]]", "// c\n1", "\u{feff}{}", &deep,
+        ] {
+            assert!(check(text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(check(b"\"\xff\"").is_err());
+        assert!(check(b"\"\xed\xa0\x80\"").is_err(), "an encoded surrogate");
+        assert!(check(b"{\0\"\0").is_err(), "UTF-16");
+    }
+
+    #[test]
+    fn every_prefix_is_truncated_or_refused() {
+        let text = r#"{"a":[1,{"b":"é\u00e9\n"},null,true],"c":-1.5e+3}"#.as_bytes();
+        for cut in 0..text.len() {
+            assert!(check(&text[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn strings_are_compared_and_measured_as_decoded() {
+        for (raw, decoded) in [
+            (r#""model""#, "model"),
+            (r#""mod\u0065l""#, "model"),
+            (r#""a\/b\"\\\b\f\n\r\t""#, "a/b\"\\\u{8}\u{c}\n\r\t"),
+            (r#""\ud83d\ude00é""#, "😀é"),
+        ] {
+            let text = Reader::new(raw.as_bytes()).text().unwrap();
+            assert_eq!(text.decode(), decoded);
+            assert!(text.is(decoded));
+            assert_eq!(text.len(), decoded.len(), "{raw}");
+        }
+        let lone = Reader::new(br#""\ud83dx\ude00""#).text().unwrap();
+        assert_eq!(lone.decode(), "\u{fffd}x\u{fffd}");
+    }
+}

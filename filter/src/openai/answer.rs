@@ -1,0 +1,221 @@
+//! A provider's answer as it passes: what it reports is counted, what the client did not ask for is hidden.
+
+use super::probe::{Choices, Probe, Unchanged};
+use super::{Tally, Usage};
+use crate::sse::{self, EventReader, Piece};
+
+/// One answer, from its first byte to its last.
+#[derive(Debug)]
+pub struct Answer {
+    form: Form,
+    tally: Tally,
+    hide: Hide,
+    started: bool,
+}
+
+/// What of the usage a stream reports the client did not ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hide {
+    /// It asked for all of it.
+    Nothing,
+    /// It asked for the last chunk only, not for usage on every chunk.
+    Continuous,
+    /// It asked for none.
+    Usage,
+}
+
+#[derive(Debug)]
+enum Form {
+    /// One JSON document.
+    Json(Probe),
+    /// An event stream.
+    Stream(Box<Stream>),
+    /// Something that is not read: encoded, or of another type.
+    Opaque,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    events: EventReader,
+    probe: Probe,
+    long: Long,
+    /// Whether the event before was kept.
+    kept: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Long {
+    #[default]
+    No,
+    /// Before the opening brace.
+    Before,
+    Within,
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// A JSON answer to a request for `choices` completions of each prompt.
+    pub fn json(choices: u64) -> Self {
+        Self::new(Form::Json(Probe::default()), choices, Hide::Nothing)
+    }
+
+    /// An event stream, from which usage is hidden as `hide` says.
+    pub fn stream(choices: u64, hide: Hide) -> Self {
+        Self::new(Form::Stream(Box::default()), choices, hide)
+    }
+
+    /// An answer that only passes.
+    pub fn opaque() -> Self {
+        Self::new(Form::Opaque, 1, Hide::Nothing)
+    }
+
+    fn new(form: Form, choices: u64, hide: Hide) -> Self {
+        Self { form, tally: Tally::new(choices), hide, started: false }
+    }
+
+    /// Whether passing it may change its length.
+    pub fn rewrites(&self) -> bool {
+        matches!(self.form, Form::Stream(_))
+    }
+
+    /// Takes in a chunk; returns what goes on in its place, or `None` where the chunk goes on as it is.
+    pub fn feed(&mut self, chunk: &[u8], end_of_stream: bool) -> Option<Vec<u8>> {
+        match &mut self.form {
+            Form::Opaque => None,
+            Form::Json(probe) => {
+                self.started |= !chunk.is_empty();
+                probe.feed(chunk, false, &mut Unchanged);
+                None
+            }
+            Form::Stream(stream) => {
+                let mut out = Vec::with_capacity(chunk.len());
+                let mut context = Context { tally: &mut self.tally, hide: self.hide, started: &mut self.started };
+                stream.feed(chunk, end_of_stream, &mut context, &mut out);
+                (out != chunk).then_some(out)
+            }
+        }
+    }
+
+    /// Ends the answer, however it ended.
+    pub fn finish(&mut self) {
+        if let Form::Json(probe) = &self.form
+            && let Some(usage) = probe.usage()
+        {
+            self.tally.report(usage, None);
+        }
+    }
+
+    /// Whether a first piece of a completion has passed.
+    pub fn started(&self) -> bool {
+        self.started
+    }
+
+    /// The usage reported so far.
+    pub fn usage(&self) -> Option<Usage> {
+        self.tally.usage()
+    }
+
+    /// Pieces of completions that passed on chunks without usage.
+    pub fn deltas(&self) -> u64 {
+        self.tally.deltas()
+    }
+}
+
+// === impl Stream ===
+
+/// What an event is counted into.
+struct Context<'a> {
+    tally: &'a mut Tally,
+    hide: Hide,
+    started: &'a mut bool,
+}
+
+impl Stream {
+    fn feed(&mut self, chunk: &[u8], end_of_stream: bool, context: &mut Context<'_>, out: &mut Vec<u8>) {
+        let Self { events, probe, long, kept } = self;
+        events.feed(chunk, |piece| match piece {
+            Piece::Event(event) => *kept = pass_event(probe, event, context, out),
+            Piece::Part(part, last) => {
+                pass_part(probe, long, part, context, out);
+                if last {
+                    probe.flush(out);
+                    count(probe, part, context);
+                    *long = Long::No;
+                    *kept = true;
+                }
+            }
+            Piece::LineFeed if *kept => out.push(b'\n'),
+            Piece::LineFeed => {}
+        });
+        if end_of_stream {
+            let rest = events.finish();
+            pass_event(probe, &rest, context, out);
+        }
+    }
+}
+
+/// Passes a whole event; says whether it was kept.
+fn pass_event(probe: &mut Probe, event: &[u8], context: &mut Context<'_>, out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    probe.reset();
+    for line in event.split_inclusive(|&b| b == b'\n' || b == b'\r') {
+        let Some((offset, value)) = sse::data(line) else {
+            out.extend_from_slice(line);
+            continue;
+        };
+        let (value, line_end) = value.split_at(value.trim_ascii_end().len());
+        out.extend_from_slice(line.get(..offset).unwrap_or_default());
+        probe.feed(value, context.hide != Hide::Nothing, out);
+        probe.flush(out);
+        out.extend_from_slice(line_end);
+    }
+    let usage_only = count(probe, event, context);
+    if usage_only && context.hide != Hide::Nothing {
+        out.truncate(start);
+        if context.hide == Hide::Usage {
+            return false;
+        }
+        out.extend_from_slice(event);
+    }
+    true
+}
+
+/// Passes a part of an event that is too long to hold.
+fn pass_part(probe: &mut Probe, long: &mut Long, part: &[u8], context: &Context<'_>, out: &mut Vec<u8>) {
+    let mut part = part;
+    if *long == Long::No {
+        probe.reset();
+        *long = Long::Before;
+    }
+    if *long == Long::Before {
+        let Some(brace) = memchr::memchr(b'{', part) else {
+            out.extend_from_slice(part);
+            return;
+        };
+        let (prefix, rest) = part.split_at(brace);
+        out.extend_from_slice(prefix);
+        part = rest;
+        *long = Long::Within;
+    }
+    probe.feed(part, context.hide != Hide::Nothing, out);
+}
+
+/// Counts what the probe has seen; says whether the event held usage and nothing else.
+fn count(probe: &Probe, event: &[u8], context: &mut Context<'_>) -> bool {
+    let choices = probe.choices();
+    *context.started |= choices != Choices::None;
+    match (probe.usage(), choices) {
+        (Some(usage), Choices::None) => context.tally.report(usage, None),
+        (Some(usage), Choices::At(index)) => context.tally.report(usage, Some(index)),
+        (None, Choices::At(_)) if !announces_role(event) => context.tally.delta(),
+        (None, _) => return false,
+    }
+    choices == Choices::None
+}
+
+/// The first chunk of a chat completion has a role and no text; it is no token.
+fn announces_role(event: &[u8]) -> bool {
+    let says = |what: &[u8]| memchr::memmem::find(event, what).is_some();
+    says(b"\"role\":") && says(b"\"content\":\"\"")
+}

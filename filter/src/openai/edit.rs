@@ -1,0 +1,139 @@
+//! Changing a body in place: what is not named here goes on byte for byte.
+
+use std::ops::Range;
+
+use super::Request;
+use super::request::StreamOptionsPlaces;
+use crate::json::write_string;
+
+/// What the gate changes in a request body.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Edit<'a> {
+    /// The model id that the provider knows.
+    pub model: Option<&'a str>,
+    /// A limit of completion tokens.
+    pub limit: Option<u64>,
+    /// The field that a limit goes into where the request names none.
+    pub limit_field: LimitField,
+    /// The usage to ask for, on a stream.
+    pub usage: Option<AskUsage>,
+}
+
+/// The field that bounds completion tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LimitField {
+    /// The field of the older API, which every vLLM and Anthropic's endpoint know.
+    #[default]
+    MaxTokens,
+    /// The field that OpenAI's reasoning models insist on.
+    MaxCompletionTokens,
+}
+
+/// How much usage a stream is to report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskUsage {
+    /// Once, at the end.
+    Final,
+    /// On every chunk as well (vLLM).
+    Continuous,
+}
+
+/// The first `length` bytes of a body, and what stands in their place.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Splice {
+    /// Bytes of the original that go.
+    pub length: usize,
+    /// What comes instead.
+    pub bytes: Vec<u8>,
+}
+
+type Change = (Range<usize>, Vec<u8>);
+
+impl Edit<'_> {
+    /// The changes to `body`, from which `request` was read; `None` where nothing changes.
+    pub fn apply(&self, request: &Request, body: &[u8]) -> Option<Splice> {
+        let mut changes: Vec<Change> = Vec::with_capacity(4);
+        self.change_model(request, &mut changes);
+        self.change_limit(request, &mut changes);
+        self.change_usage(request, &mut changes);
+        changes.sort_by_key(|(range, _)| range.start);
+        let length = changes.last()?.0.end;
+        let mut bytes = Vec::with_capacity(length + 128);
+        let mut at = 0;
+        for (range, replacement) in &changes {
+            bytes.extend_from_slice(body.get(at..range.start).unwrap_or_default());
+            bytes.extend_from_slice(replacement);
+            at = range.end;
+        }
+        Some(Splice { length, bytes })
+    }
+
+    fn change_model(&self, request: &Request, changes: &mut Vec<Change>) {
+        let Some(model) = self.model.filter(|&model| model != request.model) else { return };
+        let mut value = Vec::with_capacity(model.len() + 2);
+        write_string(&mut value, model);
+        changes.push((request.places.model.clone(), value));
+    }
+
+    fn change_limit(&self, request: &Request, changes: &mut Vec<Change>) {
+        let Some(limit) = self.limit else { return };
+        let places = &request.places;
+        let null = match self.limit_field {
+            LimitField::MaxTokens => places.max_tokens.as_ref(),
+            LimitField::MaxCompletionTokens => places.max_completion_tokens.as_ref(),
+        };
+        let named = places.limit.as_ref().or(null);
+        match named {
+            Some(place) => changes.push((place.clone(), limit.to_string().into_bytes())),
+            None => changes.push(insert(places.start, &format!("\"{}\":{limit},", self.limit_field.name()))),
+        }
+    }
+
+    fn change_usage(&self, request: &Request, changes: &mut Vec<Change>) {
+        let Some(usage) = self.usage else { return };
+        let continuous = usage == AskUsage::Continuous;
+        match &request.places.stream_options {
+            None => changes.push(insert(request.places.start, &format!("\"stream_options\":{},", usage.options()))),
+            Some(StreamOptionsPlaces::Null(place)) => changes.push((place.clone(), usage.options().into())),
+            Some(StreamOptionsPlaces::Object { start, empty, include_usage, continuous_usage }) => {
+                let mut missing = Vec::with_capacity(2);
+                match include_usage {
+                    Some(place) if !request.include_usage => changes.push((place.clone(), b"true".to_vec())),
+                    Some(_) => {}
+                    None => missing.push("\"include_usage\":true"),
+                }
+                match continuous_usage {
+                    Some(place) if continuous && !request.continuous_usage => changes.push((place.clone(), b"true".to_vec())),
+                    None if continuous => missing.push("\"continuous_usage_stats\":true"),
+                    _ => {}
+                }
+                if !missing.is_empty() {
+                    let comma = if *empty { "" } else { "," };
+                    changes.push(insert(*start, &format!("{}{comma}", missing.join(","))));
+                }
+            }
+        }
+    }
+}
+
+impl LimitField {
+    fn name(self) -> &'static str {
+        match self {
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCompletionTokens => "max_completion_tokens",
+        }
+    }
+}
+
+impl AskUsage {
+    fn options(self) -> &'static str {
+        match self {
+            Self::Final => r#"{"include_usage":true}"#,
+            Self::Continuous => r#"{"include_usage":true,"continuous_usage_stats":true}"#,
+        }
+    }
+}
+
+fn insert(at: usize, text: &str) -> Change {
+    (at..at, text.as_bytes().to_vec())
+}

@@ -1,0 +1,36 @@
+//! OpenAI's wire formats, as vLLM and the hosted providers speak them: requests, answers, errors.
+
+mod answer;
+mod edit;
+mod probe;
+mod prompt;
+mod request;
+mod usage;
+
+pub use answer::{Answer, Hide};
+pub use edit::{AskUsage, Edit, LimitField, Splice};
+pub use prompt::PromptSize;
+pub use request::{InvalidBody, Request};
+pub use usage::{Tally, Usage};
+
+/// What a governed path asks of a model. The names are those of OpenTelemetry's GenAI conventions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// `POST /v1/chat/completions`
+    Chat,
+    /// `POST /v1/completions`
+    TextCompletion,
+    /// `POST /v1/embeddings`
+    Embeddings,
+}
+
+impl Operation {
+    /// The path below the endpoint's base path.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "/chat/completions",
+            Self::TextCompletion => "/completions",
+            Self::Embeddings => "/embeddings",
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! One JSON object of an answer, read for its usage while it passes.
+
+use super::Usage;
+use crate::json::{Mark, Members};
+
+/// Bytes of a `usage` value that are kept for reading; vLLM's longest are a few hundred.
+const USAGE_LIMIT: usize = 4096;
+
+/// Bytes of `choices` that are kept: enough for the index of the first.
+const CHOICES_LIMIT: usize = 32;
+
+/// Bytes between a comma and a value that are held back until the key is known.
+const KEY_LIMIT: usize = 256;
+
+/// Copies an object that arrives in pieces, reads its `usage`, and leaves it out where it is to be hidden.
+#[derive(Debug, Default)]
+pub(super) struct Probe {
+    members: Members,
+    member: Member,
+    /// What has passed since the last comma, while the key is unknown.
+    pending: Vec<u8>,
+    usage: Vec<u8>,
+    choices: Vec<u8>,
+    /// The hidden member was the first: the comma after it goes too.
+    skip_comma: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Member {
+    #[default]
+    Other,
+    /// A comma or the opening brace was the last mark.
+    Unknown,
+    Usage,
+    HiddenUsage,
+    Choices,
+}
+
+/// Where what passes goes.
+pub(super) trait Sink {
+    /// Takes the next bytes.
+    fn put(&mut self, bytes: &[u8]);
+}
+
+/// A sink for what goes on by itself.
+pub(super) struct Unchanged;
+
+/// What a chunk says of completions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Choices {
+    /// There is no such member, or it is an empty array.
+    None,
+    /// It speaks of the completion at this index.
+    At(usize),
+}
+
+// === impl Probe ===
+
+impl Probe {
+    /// Makes ready for another object.
+    pub fn reset(&mut self) {
+        self.members = Members::new();
+        self.member = Member::Other;
+        self.skip_comma = false;
+        self.pending.clear();
+        self.usage.clear();
+        self.choices.clear();
+    }
+
+    /// Takes in the next piece and appends to `out` what passes.
+    pub fn feed(&mut self, piece: &[u8], hide: bool, out: &mut impl Sink) {
+        let (mut at, mut from) = (0, 0);
+        while let Some(mark) = self.members.next(piece, &mut at) {
+            match mark {
+                Mark::Before(here) => {
+                    self.pass(slice(piece, from, here), out);
+                    from = here;
+                    if std::mem::take(&mut self.skip_comma) {
+                        from += 1;
+                    }
+                    self.member = Member::Unknown;
+                }
+                Mark::Value(here) => {
+                    self.known(slice(piece, from, here), hide, out);
+                    from = here;
+                }
+                Mark::End(here) => {
+                    self.pass(slice(piece, from, here), out);
+                    from = here;
+                    self.member = Member::Other;
+                }
+                Mark::Close(_) => {}
+            }
+        }
+        self.pass(slice(piece, from, piece.len()), out);
+    }
+
+    /// What stands at the end of the object and is still held back.
+    pub fn flush(&mut self, out: &mut impl Sink) {
+        if !self.pending.is_empty() {
+            self.member = Member::Other;
+            out.put(&self.pending);
+            self.pending.clear();
+        }
+    }
+
+    /// The usage, if the object had one that is not null.
+    pub fn usage(&self) -> Option<Usage> {
+        if self.usage.is_empty() { None } else { Usage::parse(&self.usage) }
+    }
+
+    /// What the object says of completions.
+    pub fn choices(&self) -> Choices {
+        let inside = self.choices.strip_prefix(b"[").unwrap_or_default().trim_ascii_start();
+        if matches!(inside.first(), None | Some(b']')) {
+            return Choices::None;
+        }
+        let digits = inside.strip_prefix(b"{").unwrap_or_default().trim_ascii_start();
+        let digits = digits.strip_prefix(b"\"index\":").unwrap_or_default().trim_ascii_start();
+        let end = digits.iter().position(|b| !b.is_ascii_digit()).unwrap_or(digits.len());
+        let index = digits.get(..end).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| digits.parse().ok());
+        Choices::At(index.unwrap_or(0))
+    }
+
+    /// Deals with bytes of the current member.
+    fn pass(&mut self, bytes: &[u8], out: &mut impl Sink) {
+        match self.member {
+            Member::Other => {}
+            Member::Unknown if self.pending.len() + bytes.len() <= KEY_LIMIT => {
+                self.pending.extend_from_slice(bytes);
+                return;
+            }
+            Member::Unknown => {
+                out.put(&self.pending);
+                self.pending.clear();
+                self.member = Member::Other;
+            }
+            Member::Usage => keep(&mut self.usage, bytes, USAGE_LIMIT),
+            Member::HiddenUsage => {
+                keep(&mut self.usage, bytes, USAGE_LIMIT);
+                return;
+            }
+            Member::Choices => keep(&mut self.choices, bytes, CHOICES_LIMIT),
+        }
+        out.put(bytes);
+    }
+
+    /// Decides about a member now that its key is known; `bytes` end before the value.
+    fn known(&mut self, bytes: &[u8], hide: bool, out: &mut impl Sink) {
+        let undecided = self.member == Member::Unknown;
+        self.member = match self.members.key() {
+            b"usage" if hide && undecided => Member::HiddenUsage,
+            b"usage" => Member::Usage,
+            b"choices" => Member::Choices,
+            _ => Member::Other,
+        };
+        match self.member {
+            Member::HiddenUsage => {
+                let first = self.pending.first().or(bytes.first()) == Some(&b'{');
+                if first {
+                    out.put(b"{");
+                }
+                self.skip_comma = first;
+                self.usage.clear();
+                self.pending.clear();
+            }
+            other => {
+                if other == Member::Usage {
+                    self.usage.clear();
+                }
+                out.put(&self.pending);
+                self.pending.clear();
+                out.put(bytes);
+            }
+        }
+    }
+}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+impl Sink for Unchanged {
+    fn put(&mut self, _bytes: &[u8]) {}
+}
+
+fn slice(bytes: &[u8], from: usize, to: usize) -> &[u8] {
+    bytes.get(from..to).unwrap_or_default()
+}
+
+/// Appends what fits.
+fn keep(buffer: &mut Vec<u8>, bytes: &[u8], limit: usize) {
+    let room = limit.saturating_sub(buffer.len()).min(bytes.len());
+    buffer.extend_from_slice(slice(bytes, 0, room));
+}

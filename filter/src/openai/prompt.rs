@@ -1,0 +1,159 @@
+//! How large a prompt is, before any tokenizer has seen it.
+
+use crate::json::{InvalidJson, Kind, Reader};
+
+use super::request::InvalidBody;
+
+/// What of a request reaches the prompt, summed over all its prompts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PromptSize {
+    /// Bytes of text: strings as decoded, tools and other structured values as written.
+    pub text_bytes: u64,
+    /// Messages, each of which a chat template wraps in tokens of its own.
+    pub messages: u64,
+    /// Tokens given as ids.
+    pub token_ids: u64,
+    /// Images, audio and other parts whose tokens their bytes do not tell.
+    pub parts: u64,
+}
+
+/// The keys of a content part that hold something other than text (`research`: vLLM's `MM_PARSER_MAP`, OpenAI's `file`).
+const MEDIA: [&str; 11] = [
+    "image_url", "input_image", "image_embeds", "image_pil", "audio_url", "input_audio", "audio_embeds", "video_url", "video", "file",
+    "image",
+];
+
+// === impl PromptSize ===
+
+impl PromptSize {
+    /// Reads `messages`.
+    pub(super) fn messages(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
+        let mut messages = reader.array()?;
+        while messages.next(reader)? {
+            if reader.kind()? != Kind::Object {
+                return Err(InvalidBody::wrong("messages", "must be an array of objects"));
+            }
+            self.messages += 1;
+            self.message(reader)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a value that a template writes out whole, `tools` for instance.
+    pub(super) fn verbatim(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidJson> {
+        let range = reader.skip()?;
+        self.text_bytes += range.len() as u64;
+        Ok(())
+    }
+
+    /// Reads `prompt` or `input`, which `param` names, and returns how many prompts it holds.
+    pub(super) fn prompts(&mut self, reader: &mut Reader<'_>, param: &'static str) -> Result<u64, InvalidBody> {
+        match reader.kind()? {
+            Kind::String => {
+                self.text_bytes += reader.text()?.len() as u64;
+                Ok(1)
+            }
+            Kind::Array => self.prompt_list(reader, param),
+            _ => Err(Self::wrong_prompt(param)),
+        }
+    }
+
+    fn message(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
+        let mut message = reader.object()?;
+        while let Some(key) = message.next(reader)? {
+            if key.is("content") && reader.kind()? == Kind::Array {
+                self.parts(reader)?;
+            } else {
+                self.value(reader)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn parts(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
+        let mut parts = reader.array()?;
+        while parts.next(reader)? {
+            if reader.kind()? == Kind::Object {
+                self.part(reader)?;
+            } else {
+                self.value(reader)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn part(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
+        let mut media = false;
+        let mut part = reader.object()?;
+        while let Some(key) = part.next(reader)? {
+            if key.is("prompt_embeds") {
+                return Err(InvalidBody::wrong("messages", "must not hold `prompt_embeds`: their tokens cannot be counted"));
+            } else if MEDIA.iter().any(|name| key.is(name)) {
+                media = true;
+                reader.skip()?;
+            } else if key.is("type") {
+                reader.skip()?;
+            } else {
+                self.value(reader)?;
+            }
+        }
+        self.parts += u64::from(media);
+        Ok(())
+    }
+
+    fn value(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidJson> {
+        if reader.kind()? == Kind::String {
+            self.text_bytes += reader.text()?.len() as u64;
+            return Ok(());
+        }
+        self.verbatim(reader)
+    }
+
+    fn prompt_list(&mut self, reader: &mut Reader<'_>, param: &'static str) -> Result<u64, InvalidBody> {
+        let mut items = reader.array()?;
+        let (mut prompts, mut ids) = (0, 0);
+        while items.next(reader)? {
+            match reader.kind()? {
+                Kind::String => {
+                    self.text_bytes += reader.text()?.len() as u64;
+                    prompts += 1;
+                }
+                Kind::Array => {
+                    self.ids(reader, param)?;
+                    prompts += 1;
+                }
+                Kind::Number => {
+                    token_id(reader, param)?;
+                    ids += 1;
+                }
+                _ => return Err(Self::wrong_prompt(param)),
+            }
+            if ids > 0 && prompts > 0 {
+                return Err(Self::wrong_prompt(param));
+            }
+        }
+        self.token_ids += ids;
+        Ok(if ids > 0 { 1 } else { prompts })
+    }
+
+    fn ids(&mut self, reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBody> {
+        let mut ids = reader.array()?;
+        while ids.next(reader)? {
+            if reader.kind()? != Kind::Number {
+                return Err(Self::wrong_prompt(param));
+            }
+            token_id(reader, param)?;
+            self.token_ids += 1;
+        }
+        Ok(())
+    }
+
+    fn wrong_prompt(param: &'static str) -> InvalidBody {
+        InvalidBody::wrong(param, "must be a string, an array of strings, an array of token ids, or an array of such arrays")
+    }
+}
+
+fn token_id(reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBody> {
+    let digits = reader.number()?;
+    if digits.iter().all(u8::is_ascii_digit) { Ok(()) } else { Err(PromptSize::wrong_prompt(param)) }
+}

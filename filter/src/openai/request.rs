@@ -1,0 +1,447 @@
+//! What a request says about cost, read strictly.
+//!
+//! A governed key may stand once, however it is spelled, and only with the type that OpenAI's API documents; vLLM takes
+//! `"5"`, `5.0` and `"yes"` too, and the last of two keys, which is how a lax gateway and its server come to disagree.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::{Operation, PromptSize};
+use crate::json::{InvalidJson, Kind, Reader, Text};
+
+/// The longest model id or reference.
+const MAX_MODEL_BYTES: usize = 256;
+
+/// A request body as far as it is governed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The model id or reference, of the form `[\x21-\x7e]{1,256}`.
+    pub model: String,
+    /// Whether the answer is to be a stream.
+    pub stream: bool,
+    /// Whether the client asked for the chunk with the usage.
+    pub include_usage: bool,
+    /// Whether the client asked for the usage on every chunk. It counts only together with `include_usage`.
+    pub continuous_usage: bool,
+    /// The limit of completion tokens that the server will obey, if the request names one.
+    pub limit: Option<u64>,
+    /// Completions for each prompt.
+    pub choices: u64,
+    /// Completions in all: choices × prompts.
+    pub sequences: u64,
+    /// What reaches the prompt.
+    pub prompt: PromptSize,
+    pub(super) places: Places,
+}
+
+/// Where the governed members lie, for editing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Places {
+    /// After the opening brace.
+    pub start: usize,
+    pub model: Range<usize>,
+    /// The limit that the server obeys.
+    pub limit: Option<Range<usize>>,
+    /// `max_tokens`, null or not.
+    pub max_tokens: Option<Range<usize>>,
+    /// `max_completion_tokens`, null or not.
+    pub max_completion_tokens: Option<Range<usize>>,
+    pub stream_options: Option<StreamOptionsPlaces>,
+}
+
+/// Where the members of `stream_options` lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum StreamOptionsPlaces {
+    Null(Range<usize>),
+    Object {
+        /// After the opening brace.
+        start: usize,
+        empty: bool,
+        include_usage: Option<Range<usize>>,
+        continuous_usage: Option<Range<usize>>,
+    },
+}
+
+/// Why a body is refused, for its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidBody {
+    /// Nothing was sent.
+    #[error("the request has no body")]
+    Empty,
+    /// Not one strict JSON document.
+    #[error("the body is not strict JSON: {0}")]
+    Json(#[from] InvalidJson),
+    /// JSON, but no object.
+    #[error("the body must be a JSON object")]
+    NotObject,
+    /// A governed key stands twice.
+    #[error("`{0}` is given more than once")]
+    Duplicate(&'static str),
+    /// A key that must be there is not.
+    #[error("`{0}` is missing")]
+    Missing(&'static str),
+    /// A governed key has a value that it must not have.
+    #[error("`{param}` {reason}")]
+    Wrong {
+        /// The key.
+        param: &'static str,
+        /// What its value should be.
+        reason: &'static str,
+    },
+}
+
+/// The governed keys. A key's number is its bit in the set of those seen.
+#[derive(Debug, Clone, Copy)]
+enum Key {
+    Model,
+    Messages,
+    Prompt,
+    Input,
+    MaxTokens,
+    MaxCompletionTokens,
+    N,
+    BestOf,
+    Stream,
+    StreamOptions,
+    /// Something that a template may write into the prompt.
+    Text(u8),
+    /// Something that moves cost or content past the gate.
+    Forbidden(u8),
+    Priority,
+}
+
+/// Values that reach the prompt as text.
+const TEXT: [&str; 9] = [
+    "tools", "functions", "documents", "chat_template", "chat_template_kwargs", "response_format", "structured_outputs",
+    "guided_json", "suffix",
+];
+
+/// Why each is refused: `docs/security.md`.
+const FORBIDDEN: [&str; 4] = ["kv_transfer_params", "ec_transfer_params", "use_beam_search", "prompt_embeds"];
+
+/// What a body says while it is being read.
+#[derive(Default)]
+struct Draft {
+    seen: u32,
+    model: Option<String>,
+    stream: bool,
+    include_usage: bool,
+    continuous_usage: bool,
+    max_tokens: Option<u64>,
+    max_completion_tokens: Option<u64>,
+    n: Option<u64>,
+    best_of: Option<u64>,
+    prompts: Option<u64>,
+    prompt: PromptSize,
+    places: Places,
+}
+
+// === impl Request ===
+
+impl Request {
+    /// Reads a whole body.
+    pub fn parse(body: &[u8], operation: Operation) -> Result<Self, InvalidBody> {
+        if body.is_empty() {
+            return Err(InvalidBody::Empty);
+        }
+        let mut reader = Reader::new(body);
+        if reader.kind()? != Kind::Object {
+            reader.skip()?;
+            reader.finish()?;
+            return Err(InvalidBody::NotObject);
+        }
+        let mut draft = Draft::default();
+        let mut object = reader.object()?;
+        draft.places.start = reader.offset();
+        while let Some(name) = object.next(&mut reader)? {
+            match Key::named(&name) {
+                Some(key) => draft.member(key, &mut reader)?,
+                None => drop(reader.skip()?),
+            }
+        }
+        reader.finish()?;
+        draft.finish(operation)
+    }
+}
+
+// === impl InvalidBody ===
+
+impl InvalidBody {
+    /// The field that is at fault, if it is one.
+    pub fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::Empty | Self::Json(_) | Self::NotObject => None,
+            Self::Duplicate(param) | Self::Missing(param) | Self::Wrong { param, .. } => Some(param),
+        }
+    }
+
+    pub(super) fn wrong(param: &'static str, reason: &'static str) -> Self {
+        Self::Wrong { param, reason }
+    }
+}
+
+// === impl Key ===
+
+impl Key {
+    fn named(text: &Text<'_>) -> Option<Self> {
+        let name: Cow<'_, str> = text.decode();
+        Some(match &*name {
+            "model" => Self::Model,
+            "messages" => Self::Messages,
+            "prompt" => Self::Prompt,
+            "input" => Self::Input,
+            "max_tokens" => Self::MaxTokens,
+            "max_completion_tokens" => Self::MaxCompletionTokens,
+            "n" => Self::N,
+            "best_of" => Self::BestOf,
+            "stream" => Self::Stream,
+            "stream_options" => Self::StreamOptions,
+            "priority" => Self::Priority,
+            other => return Self::listed(other),
+        })
+    }
+
+    fn listed(name: &str) -> Option<Self> {
+        let place = |list: &[&str]| list.iter().position(|&known| known == name).and_then(|at| u8::try_from(at).ok());
+        place(&TEXT).map(Self::Text).or_else(|| place(&FORBIDDEN).map(Self::Forbidden))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Messages => "messages",
+            Self::Prompt => "prompt",
+            Self::Input => "input",
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCompletionTokens => "max_completion_tokens",
+            Self::N => "n",
+            Self::BestOf => "best_of",
+            Self::Stream => "stream",
+            Self::StreamOptions => "stream_options",
+            Self::Priority => "priority",
+            Self::Text(at) => TEXT.get(usize::from(at)).copied().unwrap_or_default(),
+            Self::Forbidden(at) => FORBIDDEN.get(usize::from(at)).copied().unwrap_or_default(),
+        }
+    }
+
+    fn bit(self) -> u32 {
+        let place = match self {
+            Self::Model => 0,
+            Self::Messages => 1,
+            Self::Prompt => 2,
+            Self::Input => 3,
+            Self::MaxTokens => 4,
+            Self::MaxCompletionTokens => 5,
+            Self::N => 6,
+            Self::BestOf => 7,
+            Self::Stream => 8,
+            Self::StreamOptions => 9,
+            Self::Priority => 10,
+            Self::Forbidden(at) => 11 + u32::from(at),
+            Self::Text(at) => 16 + u32::from(at),
+        };
+        1 << place
+    }
+}
+
+// === impl Draft ===
+
+impl Draft {
+    fn member(&mut self, key: Key, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
+        if self.seen & key.bit() != 0 {
+            return Err(InvalidBody::Duplicate(key.name()));
+        }
+        self.seen |= key.bit();
+        let name = key.name();
+        match key {
+            Key::Model => self.model(reader),
+            Key::MaxTokens => {
+                (self.max_tokens, self.places.max_tokens) = positive(reader, name)?;
+                Ok(())
+            }
+            Key::MaxCompletionTokens => {
+                (self.max_completion_tokens, self.places.max_completion_tokens) = positive(reader, name)?;
+                Ok(())
+            }
+            Key::N => {
+                (self.n, _) = positive(reader, name)?;
+                Ok(())
+            }
+            Key::BestOf => {
+                (self.best_of, _) = positive(reader, name)?;
+                Ok(())
+            }
+            Key::Stream => {
+                self.stream = flag(reader, name)?.0;
+                Ok(())
+            }
+            Key::StreamOptions => self.stream_options(reader),
+            Key::Messages => self.messages(reader),
+            Key::Prompt | Key::Input => self.prompts(reader, name),
+            Key::Text(_) => Ok(self.prompt.verbatim(reader)?),
+            Key::Forbidden(_) => absent(reader, name),
+            Key::Priority => priority(reader, name),
+        }
+    }
+
+    fn model(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
+        const RULE: InvalidBody =
+            InvalidBody::Wrong { param: "model", reason: "must be a string of 1 to 256 visible ASCII characters" };
+        if reader.kind()? != Kind::String {
+            reader.skip()?;
+            return Err(RULE);
+        }
+        let start = reader.offset();
+        let model = reader.text()?.decode();
+        if model.is_empty() || model.len() > MAX_MODEL_BYTES || !model.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(RULE);
+        }
+        self.places.model = start..reader.offset();
+        self.model = Some(model.into_owned());
+        Ok(())
+    }
+
+    fn messages(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
+        if reader.kind()? != Kind::Array {
+            return Err(InvalidBody::wrong("messages", "must be an array"));
+        }
+        self.prompt.messages(reader)
+    }
+
+    fn prompts(&mut self, reader: &mut Reader<'_>, name: &'static str) -> Result<(), InvalidBody> {
+        let prompts = self.prompt.prompts(reader, name)?;
+        self.prompts = Some(self.prompts.unwrap_or(0).saturating_add(prompts));
+        Ok(())
+    }
+
+    fn stream_options(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
+        const NAME: &str = "stream_options";
+        match reader.kind()? {
+            Kind::Null => {
+                self.places.stream_options = Some(StreamOptionsPlaces::Null(reader.skip()?));
+                return Ok(());
+            }
+            Kind::Object => {}
+            _ => return Err(InvalidBody::wrong(NAME, "must be an object or null")),
+        }
+        let mut options = reader.object()?;
+        let start = reader.offset();
+        let (mut empty, mut include_usage, mut continuous_usage) = (true, None, None);
+        while let Some(key) = options.next(reader)? {
+            empty = false;
+            let (value, place) = if key.is("include_usage") {
+                (&mut self.include_usage, &mut include_usage)
+            } else if key.is("continuous_usage_stats") {
+                (&mut self.continuous_usage, &mut continuous_usage)
+            } else {
+                reader.skip()?;
+                continue;
+            };
+            if place.is_some() {
+                return Err(InvalidBody::Duplicate(NAME));
+            }
+            let (flag, range) = flag(reader, NAME)?;
+            (*value, *place) = (flag, Some(range));
+        }
+        self.places.stream_options = Some(StreamOptionsPlaces::Object { start, empty, include_usage, continuous_usage });
+        Ok(())
+    }
+
+    fn finish(self, operation: Operation) -> Result<Request, InvalidBody> {
+        let model = self.model.ok_or(InvalidBody::Missing("model"))?;
+        let has = |key: Key| self.seen & key.bit() != 0;
+        let (subject, there) = match operation {
+            Operation::Chat => (Key::Messages, has(Key::Messages)),
+            Operation::TextCompletion => (Key::Prompt, has(Key::Prompt)),
+            Operation::Embeddings => (Key::Input, has(Key::Input) || has(Key::Messages)),
+        };
+        if !there {
+            return Err(InvalidBody::Missing(subject.name()));
+        }
+        let choices = self.n.unwrap_or(1).max(self.best_of.unwrap_or(1));
+        let mut places = self.places;
+        let (limit, prompts) = match operation {
+            Operation::Chat if self.max_completion_tokens.is_some() => {
+                places.limit.clone_from(&places.max_completion_tokens);
+                (self.max_completion_tokens, 1)
+            }
+            Operation::Chat => {
+                places.limit = places.max_tokens.clone().filter(|_| self.max_tokens.is_some());
+                (self.max_tokens, 1)
+            }
+            // vLLM ignores `max_completion_tokens` here.
+            Operation::TextCompletion => {
+                places.limit.clone_from(&places.max_tokens);
+                (self.max_tokens, self.prompts.unwrap_or(1).max(1))
+            }
+            Operation::Embeddings => (None, 0),
+        };
+        Ok(Request {
+            model,
+            stream: self.stream,
+            include_usage: self.include_usage,
+            continuous_usage: self.continuous_usage,
+            limit,
+            choices,
+            sequences: choices.saturating_mul(prompts),
+            prompt: self.prompt,
+            places,
+        })
+    }
+}
+
+type Positive = (Option<u64>, Option<Range<usize>>);
+
+/// Reads an integer of at least 1, or null.
+fn positive(reader: &mut Reader<'_>, param: &'static str) -> Result<Positive, InvalidBody> {
+    if reader.kind()? == Kind::Null {
+        return Ok((None, Some(reader.skip()?)));
+    }
+    let start = reader.offset();
+    let value = integer(reader, param)?;
+    match u64::try_from(value) {
+        Ok(value @ 1..) => Ok((Some(value), Some(start..reader.offset()))),
+        _ => Err(InvalidBody::wrong(param, "must be at least 1")),
+    }
+}
+
+/// Reads an integer written as one: `-?[0-9]+`, within 64 bits.
+fn integer(reader: &mut Reader<'_>, param: &'static str) -> Result<i64, InvalidBody> {
+    const REASON: &str = "must be an integer, written without quotes, point or exponent";
+    if reader.kind()? != Kind::Number {
+        return Err(InvalidBody::wrong(param, REASON));
+    }
+    let digits = std::str::from_utf8(reader.number()?).unwrap_or_default();
+    digits.parse().map_err(|_| InvalidBody::wrong(param, REASON))
+}
+
+/// Reads `true`, `false` or null (which is false), and where it stands.
+fn flag(reader: &mut Reader<'_>, param: &'static str) -> Result<(bool, Range<usize>), InvalidBody> {
+    let kind = reader.kind()?;
+    let start = reader.offset();
+    let value = match kind {
+        Kind::Bool => reader.bool()?,
+        Kind::Null => {
+            reader.literal()?;
+            false
+        }
+        _ => return Err(InvalidBody::wrong(param, "must be true, false or null")),
+    };
+    Ok((value, start..reader.offset()))
+}
+
+fn absent(reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBody> {
+    match reader.kind()? {
+        Kind::Null => Ok(reader.literal()?),
+        Kind::Bool if !reader.bool()? => Ok(()),
+        _ => Err(InvalidBody::wrong(param, "is not allowed here")),
+    }
+}
+
+fn priority(reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBody> {
+    match reader.kind()? {
+        Kind::Null => Ok(reader.literal()?),
+        Kind::Number if integer(reader, param)? == 0 => Ok(()),
+        _ => Err(InvalidBody::wrong(param, "is not the client's to choose: leave it out, or send 0")),
+    }
+}

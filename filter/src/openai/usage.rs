@@ -1,0 +1,163 @@
+//! Token counts as providers report them.
+
+use crate::json::{Kind, Reader};
+
+/// What one `usage` object says, in tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// `prompt_tokens`
+    pub prompt: u64,
+    /// `completion_tokens`, or what `total_tokens` has beyond the prompt where that is more.
+    pub completion: u64,
+}
+
+/// What a stream has reported so far.
+///
+/// vLLM's continuous usage counts each completion by itself, with the prompt it belongs to; the last chunk has the sums.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// Completions for each prompt, by which an index is taken apart.
+    choices: usize,
+    prompts: Vec<u64>,
+    completions: Vec<u64>,
+    sum: Option<Usage>,
+    deltas: u64,
+}
+
+/// Completions that are counted one by one: vLLM's own bound on `n` (`VLLM_MAX_N_SEQUENCES`).
+const MAX_SEQUENCES: usize = 16_384;
+
+// === impl Usage ===
+
+impl Usage {
+    /// Reads the value of a `usage` member; `None` where it is null or does not make sense.
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(value);
+        if reader.kind().ok()? != Kind::Object {
+            return None;
+        }
+        let (mut prompt, mut completion, mut total) = (None, None, None);
+        let mut object = reader.object().ok()?;
+        while let Some(key) = object.next(&mut reader).ok()? {
+            let place = match &*key.decode() {
+                "prompt_tokens" => &mut prompt,
+                "completion_tokens" => &mut completion,
+                "total_tokens" => &mut total,
+                _ => {
+                    reader.skip().ok()?;
+                    continue;
+                }
+            };
+            *place = count(&mut reader);
+            if place.is_none() {
+                reader.skip().ok()?;
+            }
+        }
+        let prompt: u64 = prompt?;
+        let rest = total.unwrap_or(0).saturating_sub(prompt);
+        Some(Self { prompt, completion: rest.max(completion.unwrap_or(0)) })
+    }
+
+    /// Prompt and completion together.
+    pub fn total(&self) -> u64 {
+        self.prompt.saturating_add(self.completion)
+    }
+}
+
+/// Reads a count, or nothing if something else stands there (which is then still to be read).
+fn count(reader: &mut Reader<'_>) -> Option<u64> {
+    if reader.kind().ok()? != Kind::Number {
+        return None;
+    }
+    let digits = reader.number().ok()?;
+    // An absurd count is no count: 2^53 tokens are more than any server has made.
+    std::str::from_utf8(digits).ok()?.parse().ok().filter(|&n: &u64| n <= 1 << 53)
+}
+
+// === impl Tally ===
+
+impl Tally {
+    /// For a request of `choices` completions for each prompt.
+    pub fn new(choices: u64) -> Self {
+        Self { choices: usize::try_from(choices).unwrap_or(usize::MAX).max(1), ..Self::default() }
+    }
+
+    /// Takes in the usage of one chunk: of the completion at `index`, or of them all.
+    pub fn report(&mut self, usage: Usage, index: Option<usize>) {
+        let Some(index) = index else {
+            self.sum = Some(usage);
+            return;
+        };
+        if index >= MAX_SEQUENCES {
+            return;
+        }
+        raise(&mut self.completions, index, usage.completion);
+        raise(&mut self.prompts, index / self.choices, usage.prompt);
+    }
+
+    /// Takes in a chunk that says nothing of usage but holds a piece of a completion.
+    pub fn delta(&mut self) {
+        self.deltas += 1;
+    }
+
+    /// Pieces of completions seen on chunks without usage.
+    pub fn deltas(&self) -> u64 {
+        self.deltas
+    }
+
+    /// The whole usage so far, if any was reported.
+    pub fn usage(&self) -> Option<Usage> {
+        let seen = || {
+            let sum = |counts: &[u64]| counts.iter().fold(0u64, |sum, &n| sum.saturating_add(n));
+            (!self.prompts.is_empty()).then(|| Usage { prompt: sum(&self.prompts), completion: sum(&self.completions) })
+        };
+        self.sum.or_else(seen)
+    }
+}
+
+/// Sets the count at `index` unless it is higher already.
+fn raise(counts: &mut Vec<u64>, index: usize, value: u64) {
+    if counts.len() <= index {
+        counts.resize(index + 1, 0);
+    }
+    if let Some(count) = counts.get_mut(index) {
+        *count = value.max(*count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_read_or_left() {
+        let table: [(&str, Option<(u64, u64)>); 10] = [
+            (r#"{"prompt_tokens":29,"total_tokens":37,"completion_tokens":8}"#, Some((29, 8))),
+            (r#"{"prompt_tokens":29,"completion_tokens":8}"#, Some((29, 8))),
+            (r#"{"prompt_tokens":5,"total_tokens":5}"#, Some((5, 0))),
+            (r#"{"prompt_tokens":5,"total_tokens":50,"completion_tokens":8,"x":{"prompt_tokens":1}}"#, Some((5, 45))),
+            (r#"{"prompt_tokens":5,"completion_tokens":null}"#, Some((5, 0))),
+            (r#"{"completion_tokens":8}"#, None),
+            (r#"{"prompt_tokens":-5,"completion_tokens":8}"#, None),
+            (r#"{"prompt_tokens":99999999999999999999,"completion_tokens":8}"#, None),
+            ("null", None),
+            ("{", None),
+        ];
+        for (text, expected) in table {
+            let expected = expected.map(|(prompt, completion)| Usage { prompt, completion });
+            assert_eq!(Usage::parse(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn continuous_usage_adds_up_over_choices_and_prompts() {
+        let mut tally = Tally::new(2);
+        assert_eq!(tally.usage(), None);
+        for (index, prompt, completion) in [(0, 5, 1), (1, 5, 1), (2, 7, 1), (3, 7, 4), (0, 5, 3), (usize::MAX, 9, 9)] {
+            tally.report(Usage { prompt, completion }, Some(index));
+        }
+        assert_eq!(tally.usage(), Some(Usage { prompt: 12, completion: 9 }));
+        tally.report(Usage { prompt: 12, completion: 16 }, None);
+        assert_eq!(tally.usage(), Some(Usage { prompt: 12, completion: 16 }));
+    }
+}

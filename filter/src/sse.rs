@@ -1,0 +1,217 @@
+//! The event-stream reader: where events end, whatever the chunks.
+//!
+//! It works on bytes and knows lines only: an event is everything up to and including its blank line. `\n`, `\r\n` and `\r` end
+//! a line. An event is handed on as soon as its last byte is there; one that grows beyond [`EVENT_LIMIT`] is handed on in
+//! parts, so that memory stays bounded however long a line is.
+
+use memchr::memchr2;
+
+/// Bytes of an unfinished event that are held back.
+pub const EVENT_LIMIT: usize = 64 * 1024;
+
+/// Splits a stream into events.
+#[derive(Debug, Default)]
+pub struct EventReader {
+    /// The unfinished event.
+    held: Vec<u8>,
+    line: Line,
+    /// The unfinished event has outgrown the limit, and parts of it are gone.
+    long: bool,
+}
+
+/// What a stream is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// A whole event with its blank line.
+    Event(&'a [u8]),
+    /// A part of an event that is too long to hold, and whether it is the last.
+    Part(&'a [u8], bool),
+    /// The second half of a `\r\n` whose first half ended the event before.
+    LineFeed,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Line {
+    /// At the start of a line.
+    #[default]
+    Start,
+    /// At the start of a line, after a `\r` that a `\n` may complete.
+    StartAfterCr,
+    /// Within a line.
+    Within,
+    /// After an event that a `\r` ended.
+    EventAfterCr,
+}
+
+// === impl EventReader ===
+
+impl EventReader {
+    /// Takes in a chunk and hands on what it completes.
+    pub fn feed(&mut self, chunk: &[u8], mut each: impl FnMut(Piece<'_>)) {
+        let mut rest = chunk;
+        if self.line == Line::EventAfterCr && !rest.is_empty() {
+            self.line = Line::Start;
+            if let Some((b'\n', tail)) = rest.split_first() {
+                each(Piece::LineFeed);
+                rest = tail;
+            }
+        }
+        while let Some(end) = self.event_end(rest) {
+            let (event, tail) = rest.split_at(end);
+            self.complete(event, &mut each);
+            rest = tail;
+        }
+        self.hold(rest, &mut each);
+    }
+
+    /// Takes what is unfinished when the stream has ended: bytes that nothing followed.
+    pub fn finish(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.held)
+    }
+
+    /// The offset after the next blank line in `bytes`, which continue what was seen.
+    fn event_end(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        loop {
+            if self.line == Line::Within {
+                at += memchr2(b'\n', b'\r', bytes.get(at..)?)?;
+            }
+            let &byte = bytes.get(at)?;
+            at += 1;
+            let (line, ended) = match (self.line, byte) {
+                (Line::StartAfterCr, b'\n') => (Line::Start, false),
+                (Line::Within, b'\n') => (Line::Start, false),
+                (Line::Within, b'\r') => (Line::StartAfterCr, false),
+                (_, b'\n') => (Line::Start, true),
+                (_, b'\r') => (Line::EventAfterCr, true),
+                _ => (Line::Within, false),
+            };
+            self.line = line;
+            if ended {
+                if line == Line::EventAfterCr && bytes.get(at) == Some(&b'\n') {
+                    at += 1;
+                    self.line = Line::Start;
+                }
+                return Some(at);
+            }
+        }
+    }
+
+    fn complete(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>)) {
+        if std::mem::take(&mut self.long) {
+            each(Piece::Part(bytes, true));
+        } else if self.held.is_empty() {
+            each(Piece::Event(bytes));
+        } else {
+            self.held.extend_from_slice(bytes);
+            each(Piece::Event(&self.held));
+            self.held.clear();
+        }
+        if self.held.capacity() > EVENT_LIMIT / 4 {
+            self.held = Vec::new();
+        }
+    }
+
+    fn hold(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>)) {
+        if bytes.is_empty() {
+            return;
+        }
+        if !self.long && self.held.len() + bytes.len() > EVENT_LIMIT {
+            self.long = true;
+            each(Piece::Part(&std::mem::take(&mut self.held), false));
+        }
+        if self.long {
+            each(Piece::Part(bytes, false));
+        } else {
+            self.held.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// The value of a line that begins with `data:`, and its offset in the line.
+pub fn data(line: &[u8]) -> Option<(usize, &[u8])> {
+    let value = line.strip_prefix(b"data:")?;
+    match value.strip_prefix(b" ") {
+        Some(value) => Some((6, value)),
+        None => Some((5, value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The stream as the reader hands it on, events marked by `|`.
+    fn read(chunks: &[&[u8]]) -> String {
+        let mut reader = EventReader::default();
+        let mut seen = Vec::new();
+        for chunk in chunks {
+            reader.feed(chunk, |piece| match piece {
+                Piece::Event(bytes) | Piece::Part(bytes, true) => {
+                    seen.extend_from_slice(bytes);
+                    seen.push(b'|');
+                }
+                Piece::Part(bytes, false) => seen.extend_from_slice(bytes),
+                Piece::LineFeed => {
+                    assert_eq!(seen.pop(), Some(b'|'));
+                    seen.extend_from_slice(b"\n|");
+                }
+            });
+        }
+        seen.extend(reader.finish());
+        String::from_utf8_lossy(&seen).replace('\n', "N").replace('\r', "R")
+    }
+
+    #[test]
+    fn blank_lines_end_events() {
+        for (text, expected) in [
+            ("data: a\n\ndata: b\n\n", "data: aNN|data: bNN|"),
+            ("data: a\r\n\r\ndata: b\r\n\r\n", "data: aRNRN|data: bRNRN|"),
+            ("data: a\r\rdata: b\r\r", "data: aRR|data: bRR|"),
+            ("data: a\ndata: b\n\nc", "data: aNdata: bNN|c"),
+            ("\n\n: c\n\n", "N|N|: cNN|"),
+            ("a\n\r\nb\r\n\nc", "aNRN|bRNN|c"),
+        ] {
+            assert_eq!(read(&[text.as_bytes()]), expected, "{text:?}");
+            let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+            assert_eq!(read(&bytes), expected, "{text:?} byte by byte");
+        }
+    }
+
+    #[test]
+    fn a_long_event_is_handed_on_in_parts() {
+        let mut reader = EventReader::default();
+        let (mut bytes, mut parts) = (0, 0);
+        for _ in 0..1000 {
+            reader.feed(&[b'x'; 1000], |piece| {
+                assert!(matches!(piece, Piece::Part(_, false)));
+                if let Piece::Part(part, _) = piece {
+                    bytes += part.len();
+                    parts += 1;
+                }
+            });
+            assert!(reader.held.capacity() <= 2 * EVENT_LIMIT);
+        }
+        assert_eq!(bytes, 1_000_000);
+        let mut last = None;
+        reader.feed(b"x\n\ndata: next\n\n", |piece| {
+            if let Piece::Part(part, end) = piece {
+                last = Some((part.len(), end));
+            }
+        });
+        assert_eq!(last, Some((3, true)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_chunking_gives_the_same_events(text in "[ad:\n\r]{0,60}", cuts in prop::collection::vec(0usize..60, 0..6)) {
+            let whole = read(&[text.as_bytes()]);
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let chunks: Vec<&[u8]> = cuts.windows(2).map(|pair| &text.as_bytes()[pair[0]..pair[1]]).collect();
+            prop_assert_eq!(read(&chunks), whole);
+        }
+    }
+}
