@@ -6,6 +6,7 @@ pub mod budget;
 pub mod clock;
 pub mod config;
 pub mod json;
+pub mod ledger;
 pub mod openai;
 pub mod policy;
 pub mod sse;
