@@ -3,6 +3,12 @@
 /// Seconds of a day; UTC as Unix counts it has no other.
 const DAY: u64 = 86_400;
 
+/// Whoever can tell the time.
+pub trait Clock {
+    /// The moment.
+    fn now(&self) -> Time;
+}
+
 /// A moment, in nanoseconds since 1970-01-01 00:00 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Time(pub u64);
@@ -86,7 +92,9 @@ mod tests {
 
     #[test]
     fn midnight_is_never_now() {
-        for (nanos, seconds) in [(0, 86_400), (1, 86_400), (1_000_000_000, 86_399), (86_399_999_999_999, 1), (86_400_000_000_000, 86_400)] {
+        for (nanos, seconds) in
+            [(0, 86_400), (1, 86_400), (1_000_000_000, 86_399), (86_399_999_999_999, 1), (86_400_000_000_000, 86_400)]
+        {
             assert_eq!(Time(nanos).seconds_to_midnight(), seconds, "{nanos}");
         }
         assert_eq!(Time(86_399_999_999_999).day(), Day(0));

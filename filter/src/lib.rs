@@ -1,12 +1,29 @@
-//! An LLM gateway for vLLM: the decision core and its plug into Envoy.
+//! An LLM gateway for vLLM: a decision core that knows no host, and its plug into Envoy.
+//!
+//! One request is one [`exchange::Exchange`]; one configuration is one [`gate::Gate`]. Only `plugin` names proxy-wasm.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod admission;
+pub mod admitted;
 pub mod budget;
+pub mod caller;
 pub mod clock;
 pub mod config;
+pub mod estimate;
+pub mod exchange;
+pub mod gate;
+pub mod headers;
 pub mod json;
+pub mod knowledge;
 pub mod ledger;
+pub mod metrics;
+pub mod models;
 pub mod openai;
+#[cfg(target_os = "wasi")]
+mod plugin;
 pub mod policy;
+pub mod refusal;
+pub mod route;
 pub mod sse;
+pub mod window;

@@ -6,7 +6,7 @@
 use std::num::NonZeroU64;
 
 /// Everything one configuration decides.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Policy {
     /// Providers in the order of the configuration.
     pub providers: Vec<Provider>,
@@ -206,6 +206,141 @@ impl ModelPattern {
         match self {
             Self::Exact(id) => **id == *model,
             Self::Prefix(prefix) => model.starts_with(&**prefix),
+        }
+    }
+}
+
+// === impl ModelList ===
+
+impl ModelList {
+    /// Whether the list lets `model` through.
+    pub fn permits(&self, model: &str) -> bool {
+        let denied = self.denied.iter().any(|pattern| pattern.matches(model));
+        !denied && self.allowed.as_ref().is_none_or(|allowed| allowed.iter().any(|pattern| pattern.matches(model)))
+    }
+
+    /// Whether `model` stands in the list by itself and is not denied.
+    fn names(&self, model: &str) -> bool {
+        self.exact().any(|id| id == model)
+    }
+
+    /// The ids that stand in the list by themselves and are not denied.
+    pub fn exact(&self) -> impl Iterator<Item = &str> {
+        let exact = self.allowed.iter().flatten().filter_map(|pattern| match pattern {
+            ModelPattern::Exact(id) => Some(&**id),
+            ModelPattern::Prefix(_) => None,
+        });
+        exact.filter(|id| self.permits(id))
+    }
+
+    /// What a permitted model is counted under: itself if the list names it, else the pattern, else `*`. The labels of a list are
+    /// as many as its entries, whatever clients ask for.
+    pub fn label(&self, model: &str) -> usize {
+        let allowed = self.allowed.as_deref().unwrap_or_default();
+        let exact = |pattern: &ModelPattern| matches!(pattern, ModelPattern::Exact(id) if **id == *model);
+        let place = allowed.iter().position(exact).or_else(|| allowed.iter().position(|pattern| pattern.matches(model)));
+        place.unwrap_or(0)
+    }
+
+    /// The labels, by the numbers that [`ModelList::label`] gives.
+    pub fn labels(&self) -> Vec<String> {
+        match self.allowed.as_deref() {
+            None | Some([]) => vec!["*".to_owned()],
+            Some(allowed) => allowed.iter().map(ModelPattern::to_string).collect(),
+        }
+    }
+}
+
+// === impl Policy ===
+
+/// One (provider, model id) that may serve a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate<'a> {
+    /// Index into [`Policy::providers`].
+    pub provider: usize,
+    /// The id that the provider knows.
+    pub model: &'a str,
+}
+
+/// Why a reference or a bare model id names no candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unresolved {
+    /// No provider serves it.
+    NotFound,
+    /// More than one provider serves it.
+    Ambiguous,
+    /// The provider at this index exists and does not let the model through.
+    NotAllowed(usize),
+}
+
+/// References named in a message at most.
+const SUGGESTIONS: usize = 5;
+
+impl Policy {
+    /// Finds who serves `name`, a reference or a bare model id (design 3.2).
+    pub fn resolve<'a>(&self, name: &'a str) -> Result<Candidate<'a>, Unresolved> {
+        if let Some((provider, model)) = self.split_reference(name) {
+            let permits = self.providers.get(provider).is_some_and(|provider| provider.models.permits(model));
+            return if permits { Ok(Candidate { provider, model }) } else { Err(Unresolved::NotAllowed(provider)) };
+        }
+        let exact = self.only(|provider| provider.models.names(name));
+        let open = |provider: &Provider| {
+            let listed = provider.models.allowed.is_some() || !name.contains('/');
+            listed && provider.models.permits(name)
+        };
+        let found = match exact {
+            Err(Unresolved::NotFound) => self.only(open),
+            found => found,
+        };
+        found.map(|provider| Candidate { provider, model: name })
+    }
+
+    /// The references that stand in the lists, in order.
+    pub fn references(&self) -> impl Iterator<Item = (&Provider, String)> {
+        self.providers
+            .iter()
+            .flat_map(|provider| provider.models.exact().map(move |model| (provider, format!("{}/{model}", provider.name))))
+    }
+
+    /// A few references for a message that says what else there is.
+    pub fn suggestions(&self) -> Vec<String> {
+        self.references().map(|(_, reference)| reference).take(SUGGESTIONS).collect()
+    }
+
+    /// The only provider for which `serves` holds.
+    fn only(&self, serves: impl Fn(&Provider) -> bool) -> Result<usize, Unresolved> {
+        let mut found = self.providers.iter().enumerate().filter(|(_, provider)| serves(provider)).map(|(place, _)| place);
+        match (found.next(), found.next()) {
+            (Some(place), None) => Ok(place),
+            (None, _) => Err(Unresolved::NotFound),
+            (Some(_), Some(_)) => Err(Unresolved::Ambiguous),
+        }
+    }
+
+    /// Splits `<provider>/<model-id>` if a provider has that name.
+    fn split_reference<'a>(&self, name: &'a str) -> Option<(usize, &'a str)> {
+        let (provider, model) = name.split_once('/')?;
+        let place = self.providers.iter().position(|known| *known.name == *provider)?;
+        Some((place, model))
+    }
+}
+
+impl std::fmt::Display for ModelPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exact(id) => f.write_str(id),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
+impl Dialect {
+    /// As written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vllm => "vllm",
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
         }
     }
 }

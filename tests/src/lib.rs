@@ -1,1 +1,5 @@
 //! Real Envoy, a scripted upstream, a stand-in vLLM, and the scenarios that drive them.
+
+pub mod harness;
+
+pub mod standin;

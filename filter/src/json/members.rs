@@ -225,13 +225,7 @@ mod tests {
     #[test]
     fn members_are_found_through_any_cut() {
         let text = r#" { "a" : [1, {"b":"]}\"\\"}] , "c":"x,y\\" ,"a_key_longer_than_sixteen":{},"d": -1.5e3 ,"e":null}"#;
-        let expected = [
-            ("a", r#"[1, {"b":"]}\"\\"}]"#),
-            ("c", r#""x,y\\""#),
-            ("", "{}"),
-            ("d", "-1.5e3 "),
-            ("e", "null"),
-        ];
+        let expected = [("a", r#"[1, {"b":"]}\"\\"}]"#), ("c", r#""x,y\\""#), ("", "{}"), ("d", "-1.5e3 "), ("e", "null")];
         for step in 1..=text.len() {
             let found = members(text, step);
             let found: Vec<_> = found.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();

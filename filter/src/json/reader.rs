@@ -130,11 +130,7 @@ impl<'a> Reader<'a> {
         let mut overhead = 0;
         let mut ascii = true;
         loop {
-            self.at = if ascii {
-                scan::plain_text_end(self.bytes, self.at)
-            } else {
-                scan::text_end(self.bytes, self.at)
-            };
+            self.at = if ascii { scan::plain_text_end(self.bytes, self.at) } else { scan::text_end(self.bytes, self.at) };
             match self.peek().ok_or(InvalidJson::Truncated)? {
                 b'"' => break,
                 b'\\' => overhead += self.escape()?,
@@ -455,9 +451,40 @@ mod tests {
     fn anything_lax_is_refused() {
         let deep = "[".repeat(129);
         for text in [
-            "", " ", "{", "[1,]", "[,1]", "[1 2]", r#"{"a":1,}"#, r#"{"a" 1}"#, r#"{"a"}"#, "{1:2}", "01", "+1", "1.", ".5", "1e",
-            "0x10", "NaN", "Infinity", "-", "tru", "nulL", "True", "'a'", "\"a", "\"\\x\"", "\"\\u12g4\"", "\"\n\"", "\"\0\"",
-            "{}{}", "{} x", "[1]]", "// c\n1", "\u{feff}{}", &deep,
+            "",
+            " ",
+            "{",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            r#"{"a":1,}"#,
+            r#"{"a" 1}"#,
+            r#"{"a"}"#,
+            "{1:2}",
+            "01",
+            "+1",
+            "1.",
+            ".5",
+            "1e",
+            "0x10",
+            "NaN",
+            "Infinity",
+            "-",
+            "tru",
+            "nulL",
+            "True",
+            "'a'",
+            "\"a",
+            "\"\\x\"",
+            "\"\\u12g4\"",
+            "\"\n\"",
+            "\"\0\"",
+            "{}{}",
+            "{} x",
+            "[1]]",
+            "// c\n1",
+            "\u{feff}{}",
+            &deep,
         ] {
             assert!(check(text.as_bytes()).is_err(), "{text}");
         }

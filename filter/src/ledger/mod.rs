@@ -142,7 +142,11 @@ impl Ledger<'_> {
     }
 
     /// Changes a record; where `change` fails, nothing is written.
-    fn try_update<T, E>(&self, key: &str, mut change: impl FnMut(&mut Record) -> Result<T, E>) -> Result<Result<T, E>, Unavailable> {
+    fn try_update<T, E>(
+        &self,
+        key: &str,
+        mut change: impl FnMut(&mut Record) -> Result<T, E>,
+    ) -> Result<Result<T, E>, Unavailable> {
         for _ in 0..ATTEMPTS {
             let (mut record, version) = self.load(key)?;
             match change(&mut record) {

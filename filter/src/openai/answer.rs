@@ -79,6 +79,11 @@ impl Answer {
         matches!(self.form, Form::Stream(_))
     }
 
+    /// Whether its body is of any use to the gate.
+    pub fn reads(&self) -> bool {
+        !matches!(self.form, Form::Opaque)
+    }
+
     /// Takes in a chunk; returns what goes on in its place, or `None` where the chunk goes on as it is.
     pub fn feed(&mut self, chunk: &[u8], end_of_stream: bool) -> Option<Vec<u8>> {
         match &mut self.form {
@@ -114,6 +119,11 @@ impl Answer {
     /// The usage reported so far.
     pub fn usage(&self) -> Option<Usage> {
         self.tally.usage()
+    }
+
+    /// Whether the usage is of all completions, not only of those seen so far.
+    pub fn usage_is_whole(&self) -> bool {
+        self.tally.is_whole()
     }
 
     /// Pieces of completions that passed on chunks without usage.

@@ -19,7 +19,16 @@ pub struct PromptSize {
 
 /// The keys of a content part that hold something other than text (`research`: vLLM's `MM_PARSER_MAP`, OpenAI's `file`).
 const MEDIA: [&str; 11] = [
-    "image_url", "input_image", "image_embeds", "image_pil", "audio_url", "input_audio", "audio_embeds", "video_url", "video", "file",
+    "image_url",
+    "input_image",
+    "image_embeds",
+    "image_pil",
+    "audio_url",
+    "input_audio",
+    "audio_embeds",
+    "video_url",
+    "video",
+    "file",
     "image",
 ];
 

@@ -112,8 +112,15 @@ enum Key {
 
 /// Values that reach the prompt as text.
 const TEXT: [&str; 9] = [
-    "tools", "functions", "documents", "chat_template", "chat_template_kwargs", "response_format", "structured_outputs",
-    "guided_json", "suffix",
+    "tools",
+    "functions",
+    "documents",
+    "chat_template",
+    "chat_template_kwargs",
+    "response_format",
+    "structured_outputs",
+    "guided_json",
+    "suffix",
 ];
 
 /// Why each is refused: `docs/security.md`.

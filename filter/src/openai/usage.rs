@@ -105,6 +105,11 @@ impl Tally {
         self.deltas
     }
 
+    /// Whether the provider has reported the sum.
+    pub fn is_whole(&self) -> bool {
+        self.sum.is_some()
+    }
+
     /// The whole usage so far, if any was reported.
     pub fn usage(&self) -> Option<Usage> {
         let seen = || {

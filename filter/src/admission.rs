@@ -1,0 +1,172 @@
+//! What a request may cost at most, and the limit that keeps it there.
+//!
+//! The upper bound of the prompt and the limit of completions make the ask; where they do not fit a cap, the limit shrinks before
+//! the request is refused; a request is refused for its size only if a lower bound of it is too large.
+
+use crate::budget::Ask;
+use crate::estimate::Estimate;
+use crate::policy::Dialect;
+
+/// Completion tokens below which no limit is shrunk.
+pub const LEAST_COMPLETION: u64 = 256;
+
+/// Completion tokens of `/v1/completions` where a request names no limit: OpenAI's and vLLM's default.
+pub const COMPLETIONS_DEFAULT: u64 = 16;
+
+/// What bounds one request.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// How the server treats a request without a limit.
+    pub dialect: Dialect,
+    /// The smallest of `maxTokensPerRequest` and the whole caps of the budgets that apply.
+    pub ceiling: Option<u64>,
+    /// `maxTokensPerRequest` is among what makes the ceiling.
+    pub request_cap: bool,
+    /// `defaultMaxTokens`
+    pub default_max_tokens: u64,
+    /// `max_model_len`, if known.
+    pub window: Option<u64>,
+    /// A length that the window is known to reach.
+    pub window_floor: u64,
+}
+
+/// What a request wants to generate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// Bounds of the prompt's tokens.
+    pub prompt: Estimate,
+    /// The limit of one completion, if one is named or the API has a default.
+    pub limit: Option<u64>,
+    /// Completions.
+    pub sequences: u64,
+}
+
+/// What to reserve, and how to tell the provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Tokens to reserve, where a budget with a cap applies.
+    pub ask: Ask,
+    demand: Demand,
+    telling: Telling,
+    window: Option<u64>,
+}
+
+/// The request can never fit: even a lower bound of what it needs is over `ceiling`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("needs at least {needed} tokens, of {ceiling} that one request may take")]
+pub struct TooLarge {
+    /// Tokens that it takes at least.
+    pub needed: u64,
+    /// Tokens that it may take.
+    pub ceiling: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Telling {
+    /// The request generates nothing.
+    Nothing,
+    /// The provider is told what was granted, but no limit above this.
+    Always(u64),
+    /// The provider is told only if less was granted than asked for, and no limit above this.
+    IfShrunk(u64),
+}
+
+impl Plan {
+    /// Plans a request; `None` where nothing bounds it, so that nothing is reserved and nothing told.
+    pub fn new(demand: Demand, bounds: &Bounds) -> Result<Option<Self>, TooLarge> {
+        let Some(ceiling) = bounds.ceiling else { return Ok(None) };
+        let needed = demand.total(demand.prompt.low, demand.limit.unwrap_or(1));
+        if needed > ceiling {
+            return Err(TooLarge { needed, ceiling });
+        }
+        let (least, most, telling) = match demand.limit {
+            _ if demand.sequences == 0 => (demand.prompt.high, demand.prompt.high, Telling::Nothing),
+            Some(limit) => named(demand, limit, bounds),
+            None if bounds.dialect == Dialect::Vllm => open(demand, ceiling, bounds),
+            None => hosted(demand, bounds),
+        };
+        let (least, most) = (least.clamp(1, ceiling), most.clamp(1, ceiling));
+        let ask = Ask { least: least.min(most), most, prompt: demand.prompt.high };
+        Ok(Some(Self { ask, demand, telling, window: bounds.window }))
+    }
+
+    /// The limit to write into the request now that `granted` tokens are reserved for it, if one is to be written.
+    pub fn limit(&self, granted: u64) -> Option<u64> {
+        let highest = match self.telling {
+            Telling::Nothing => return None,
+            Telling::IfShrunk(_) if granted >= self.ask.most && !self.cut() => return None,
+            Telling::IfShrunk(highest) | Telling::Always(highest) => highest,
+        };
+        let limit = self.room(granted).min(highest).max(1);
+        (self.demand.limit != Some(limit)).then_some(limit)
+    }
+
+    /// Whether the ask itself is less than the named limit needs.
+    fn cut(&self) -> bool {
+        self.demand.limit.is_some_and(|limit| self.ask.most < self.demand.total(self.demand.prompt.high, limit).min(self.natural()))
+    }
+
+    fn natural(&self) -> u64 {
+        self.window.map_or(u64::MAX, |window| self.demand.natural(window))
+    }
+
+    /// Completion tokens for each sequence once the prompt is off `granted`. Where the upper bound of the prompt leaves less than
+    /// is worth generating, a likelier one is believed.
+    fn room(&self, granted: u64) -> u64 {
+        let Demand { prompt, limit, sequences } = self.demand;
+        let enough = limit.unwrap_or(u64::MAX).min(LEAST_COMPLETION);
+        let room = |prompt: u64| granted.saturating_sub(prompt) / sequences.max(1);
+        let by_window = |prompt: u64| self.window.map_or(u64::MAX, |window| window.saturating_sub(prompt));
+        [prompt.high, prompt.likely]
+            .map(|prompt| room(prompt).min(by_window(prompt)))
+            .into_iter()
+            .find(|&room| room >= enough)
+            .unwrap_or_else(|| room(prompt.low).min(by_window(prompt.likely)))
+    }
+}
+
+impl Demand {
+    fn total(&self, prompt: u64, limit: u64) -> u64 {
+        prompt.saturating_add(limit.saturating_mul(self.sequences))
+    }
+
+    /// What the window alone keeps the request to: each completion and its prompt fit into it.
+    fn natural(&self, window: u64) -> u64 {
+        let shared = self.sequences.saturating_sub(1).saturating_mul(self.prompt.low);
+        window.saturating_mul(self.sequences).saturating_sub(shared)
+    }
+}
+
+type Asked = (u64, u64, Telling);
+
+/// The request names a limit, which is not the gate's to shrink unless no ceiling holds it.
+fn named(demand: Demand, limit: u64, bounds: &Bounds) -> Asked {
+    let natural = bounds.window.map_or(u64::MAX, |window| demand.natural(window));
+    let want = demand.total(demand.prompt.high, limit).min(natural);
+    (want, want, Telling::IfShrunk(limit))
+}
+
+/// Chat on vLLM without a limit: the server stops where the window ends.
+fn open(demand: Demand, ceiling: u64, bounds: &Bounds) -> Asked {
+    let least = demand.total(demand.prompt.high, LEAST_COMPLETION);
+    if let Some(window) = bounds.window {
+        let natural = demand.natural(window);
+        let telling = if natural > ceiling { Telling::Always(window) } else { Telling::IfShrunk(window) };
+        return (least, natural, telling);
+    }
+    // A limit above the window is a 400, so that without knowing the window only a limit that any window holds may be told.
+    let safe = bounds.window_floor.max(bounds.default_max_tokens);
+    if !bounds.request_cap {
+        return (least, demand.total(demand.prompt.high, bounds.default_max_tokens), Telling::IfShrunk(safe));
+    }
+    let room = ceiling.saturating_sub(demand.prompt.high) / demand.sequences.max(1);
+    let telling = if room <= safe { Telling::Always(safe) } else { Telling::IfShrunk(safe) };
+    (least, ceiling, telling)
+}
+
+/// Chat on a hosted provider without a limit: `defaultMaxTokens` becomes one.
+fn hosted(demand: Demand, bounds: &Bounds) -> Asked {
+    let limit = bounds.default_max_tokens;
+    let least = demand.total(demand.prompt.high, limit.min(LEAST_COMPLETION));
+    (least, demand.total(demand.prompt.high, limit), Telling::Always(limit))
+}

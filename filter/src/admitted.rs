@@ -1,0 +1,261 @@
+//! A request that was let through: its answer as it passes, and what it costs in the end.
+
+use std::rc::Rc;
+
+use crate::clock::{self, Time};
+use crate::exchange::{Entry, ResponseStep, local_refusal};
+use crate::gate::{Gate, Host, ProviderState};
+use crate::headers::{HeaderEdit, Headers, media_type};
+use crate::ledger::Permit;
+use crate::openai::{Answer, Hide, PromptSize, Request, Usage};
+use crate::policy::{Candidate, Dialect};
+use crate::refusal::{Case, Refusal};
+use crate::window;
+
+/// Bytes of a refusal's body that are kept: vLLM's longest sentence about its window takes a quarter of it.
+const REFUSAL_LIMIT: usize = 2048;
+
+/// An admitted request.
+#[derive(Debug)]
+pub struct Admitted {
+    gate: Rc<Gate>,
+    provider: usize,
+    model: String,
+    permit: Permit,
+    /// What the prompt is charged where nobody counted it: its upper bound, as reserved.
+    prompt_estimate: u64,
+    size: PromptSize,
+    choices: u64,
+    sequences: u64,
+    hide: Hide,
+    started: Time,
+    response: Response,
+}
+
+#[derive(Debug)]
+enum Response {
+    /// Nothing has come.
+    Awaited,
+    /// Envoy answered in place of the provider.
+    Local(Case),
+    /// The provider answered.
+    Provider {
+        status: u16,
+        answer: Answer,
+        first_token: Option<Time>,
+        /// The beginning of a 400, which may tell the model's window.
+        refusal: Vec<u8>,
+        /// What the client is told instead, where the answer was not for it.
+        replaced: Option<Case>,
+    },
+}
+
+type Step = (ResponseStep, Option<&'static str>);
+
+// === impl Admitted ===
+
+impl Admitted {
+    /// A request for which `permit` was granted.
+    pub fn new(
+        gate: Rc<Gate>,
+        candidate: Candidate<'_>,
+        request: &Request,
+        prompt_estimate: u64,
+        permit: Permit,
+        started: Time,
+    ) -> Self {
+        let dialect = gate.policy.providers.get(candidate.provider).map_or(Dialect::OpenAi, |provider| provider.dialect);
+        Self {
+            provider: candidate.provider,
+            model: candidate.model.to_owned(),
+            permit,
+            prompt_estimate,
+            size: request.prompt,
+            choices: request.choices,
+            sequences: request.sequences,
+            hide: hide(request, dialect),
+            started,
+            response: Response::Awaited,
+            gate,
+        }
+    }
+
+    /// Whether anything is to be learned or hidden from the answer's body.
+    pub fn reads_answer(&self) -> bool {
+        matches!(&self.response, Response::Provider { answer, replaced: None, .. } if answer.reads())
+    }
+
+    /// Envoy answers in place of the provider.
+    pub fn on_local_reply(&mut self, status: u16, host: &Host<'_>) -> Step {
+        let refusal = local_refusal(status, Some(self.provider_name()));
+        self.response = Response::Local(refusal.case);
+        (self.replace(&refusal, host), None)
+    }
+
+    /// The provider's headers have come.
+    pub fn on_response_headers(&mut self, status: u16, headers: &Headers<'_>, host: &Host<'_>) -> Step {
+        let replaced = matches!(status, 401 | 403).then_some(Case::UpstreamAuth);
+        let answer = self.read(headers);
+        let rewrites = answer.rewrites();
+        self.response = Response::Provider { status, answer, first_token: None, refusal: Vec::new(), replaced };
+        if let Some(case) = replaced {
+            let why = format!("Model provider `{}` refused the gateway's credential. Tell the operator.", self.provider_name());
+            return (self.replace(&Refusal::new(case, why), host), None);
+        }
+        let mut edits = headers.drop_provider_headers();
+        if rewrites && headers.get("content-length").is_some() {
+            edits.push(HeaderEdit::Remove("content-length".into()));
+        }
+        edits.push(HeaderEdit::Set("x-pai-provider", self.provider_name().to_owned().into()));
+        edits.push(HeaderEdit::Set("x-pai-model", self.model.clone().into()));
+        edits.extend(self.budget_headers(host).into_iter().map(|(name, value)| HeaderEdit::Set(name, value.into())));
+        (ResponseStep::Edit(edits), None)
+    }
+
+    /// A piece of the answer has come.
+    pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, host: &Host<'_>) -> Option<Vec<u8>> {
+        let Response::Provider { status, answer, first_token, refusal, replaced: None } = &mut self.response else { return None };
+        if *status == 400 {
+            let room = REFUSAL_LIMIT.saturating_sub(refusal.len()).min(chunk.len());
+            refusal.extend_from_slice(chunk.get(..room).unwrap_or_default());
+        }
+        let passed = answer.feed(chunk, end_of_stream);
+        if first_token.is_none() && answer.started() {
+            *first_token = Some(host.now());
+        }
+        passed
+    }
+
+    /// All is over: settles the permit and counts.
+    pub fn close(mut self, subject: &'static str, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Entry {
+        if let Response::Provider { answer, .. } = &mut self.response {
+            answer.finish();
+        }
+        let usage = self.usage(connected);
+        self.learn(host);
+        self.measure(usage, host);
+        let decision = self.decision();
+        let candidate = Candidate { provider: self.provider, model: &self.model };
+        if let Some((_, state)) = self.gate.model(candidate) {
+            state.series.decided(host.meter, decision);
+            state.series.prompt_tokens.add(host.meter, usage.prompt);
+            state.series.completion_tokens.add(host.meter, usage.completion);
+        }
+        let entry = Entry {
+            provider: self.provider_name().to_owned(),
+            model: self.model,
+            subject,
+            decision,
+            tokens: Some((usage.prompt, usage.completion)),
+        };
+        host.settle(self.permit, usage.total());
+        entry
+    }
+
+    /// What is charged (design 6.4).
+    fn usage(&self, connected: impl FnOnce() -> bool) -> Usage {
+        let prompt_only = Usage { prompt: self.prompt_estimate, completion: 0 };
+        match &self.response {
+            Response::Provider { status, answer, .. } => match answer.usage() {
+                Some(usage) => usage,
+                None if *status >= 400 => Usage::default(),
+                None => Usage { completion: answer.deltas(), ..prompt_only },
+            },
+            // The provider had the whole body if it had any of it: the gate lets it go in one piece.
+            Response::Awaited | Response::Local(_) => {
+                if connected() {
+                    prompt_only
+                } else {
+                    Usage::default()
+                }
+            }
+        }
+    }
+
+    /// Learns from what the provider reported.
+    fn learn(&self, host: &Host<'_>) {
+        let Response::Provider { status, answer, refusal, .. } = &self.response else { return };
+        let Some((state, model)) = self.gate.model(Candidate { provider: self.provider, model: &self.model }) else { return };
+        let vllm = self.dialect() == Dialect::Vllm;
+        if let Some(usage) = answer.usage().filter(|_| answer.usage_is_whole() || self.sequences == 1) {
+            model.lessons.borrow_mut().learn(host.store, &self.size, usage.prompt);
+            if vllm && self.sequences == 1 {
+                state.windows.borrow_mut().change(host.store, |windows| windows.reached(&self.model, usage.total()));
+            }
+        }
+        let told = || window::told_by_refusal(&window::error_message(refusal)?);
+        if let (400, true, Some(length)) = (*status, vllm, told()) {
+            state.windows.borrow_mut().change(host.store, |windows| windows.learn(&self.model, length));
+        }
+    }
+
+    fn measure(&self, usage: Usage, host: &Host<'_>) {
+        let Response::Provider { first_token: Some(first), .. } = &self.response else { return };
+        let Some((_, model)) = self.gate.model(Candidate { provider: self.provider, model: &self.model }) else { return };
+        model.series.time_to_first_token.record(host.meter, first.since(self.started) / 1_000_000);
+        if self.is_stream() && usage.completion > 1 {
+            let each = host.now().since(*first) / 1000 / (usage.completion - 1);
+            model.series.time_per_output_token.record(host.meter, each);
+        }
+    }
+
+    fn decision(&self) -> &'static str {
+        match &self.response {
+            Response::Local(case) | Response::Provider { replaced: Some(case), .. } => case.code(),
+            Response::Awaited | Response::Provider { .. } => "allowed",
+        }
+    }
+
+    fn is_stream(&self) -> bool {
+        matches!(&self.response, Response::Provider { answer, .. } if answer.rewrites())
+    }
+
+    fn replace(&self, refusal: &Refusal, host: &Host<'_>) -> ResponseStep {
+        let mut reply = refusal.reply();
+        reply.headers.extend(self.budget_headers(host));
+        ResponseStep::Reply(reply)
+    }
+
+    /// How the answer is to be read, by its headers.
+    fn read(&self, headers: &Headers<'_>) -> Answer {
+        if headers.encoded() {
+            return Answer::opaque();
+        }
+        match &*media_type(headers.get("content-type").unwrap_or_default()) {
+            b"text/event-stream" => Answer::stream(self.choices, self.hide),
+            b"application/json" => Answer::json(self.choices),
+            _ => Answer::opaque(),
+        }
+    }
+
+    fn budget_headers(&self, host: &Host<'_>) -> Vec<(&'static str, String)> {
+        self.gate.providers.get(self.provider).map_or_else(Vec::new, |state| budget_headers(state, host))
+    }
+
+    fn provider_name(&self) -> &str {
+        self.gate.policy.providers.get(self.provider).map_or("", |provider| &provider.name)
+    }
+
+    fn dialect(&self) -> Dialect {
+        self.gate.policy.providers.get(self.provider).map_or(Dialect::OpenAi, |provider| provider.dialect)
+    }
+}
+
+/// The headers that show a provider's daily budget as it stands; none where it has no cap or cannot be read.
+pub fn budget_headers(state: &ProviderState, host: &Host<'_>) -> Vec<(&'static str, String)> {
+    let (Some(cap), Ok(record)) = (state.budget.cap, state.record(host)) else { return Vec::new() };
+    vec![
+        ("x-ratelimit-limit-tokens", cap.to_string()),
+        ("x-ratelimit-remaining-tokens", record.remaining(cap).to_string()),
+        ("x-ratelimit-reset-tokens", clock::go_duration(host.now().seconds_to_midnight())),
+    ]
+}
+
+/// What the client did not ask for of the usage that the gate asks for.
+fn hide(request: &Request, dialect: Dialect) -> Hide {
+    match (request.include_usage, request.continuous_usage) {
+        (false, _) => Hide::Usage,
+        (true, false) if dialect == Dialect::Vllm => Hide::Continuous,
+        (true, _) => Hide::Nothing,
+    }
+}

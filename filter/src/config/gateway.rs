@@ -1,0 +1,124 @@
+//! `kind: Gateway`.
+
+use crate::policy::{Audience, Callout, Gateway, Operators, Provider, Routing};
+
+use super::field::{Field, Fields};
+use super::invalid::{InvalidConfig, Reason, quoted};
+use super::manifest::Manifest;
+use super::word;
+
+pub(super) const FIELDS: &[&str] =
+    &["audience", "routing", "maxRequestBytes", "maxAttempts", "identityHeader", "operators", "callouts"];
+pub(super) const OPERATOR_FIELDS: &[&str] = &["identities", "keys"];
+
+const AUDIENCES: &[(&str, Audience)] = &[("agents", Audience::Agents), ("external", Audience::External), ("auto", Audience::Auto)];
+const ROUTINGS: &[(&str, Routing)] = &[("body", Routing::Body), ("fixed", Routing::Fixed)];
+
+/// 1 GiB, the most that `maxRequestBytes` may be.
+const MOST_REQUEST_BYTES: u64 = 1024 * 1024 * 1024;
+/// The most that `maxAttempts` may be.
+const MOST_ATTEMPTS: u64 = 10;
+/// The longest header name, identity or cluster name, in bytes.
+const MAX_BYTES: usize = 256;
+
+/// Headers that carry credentials or framing, or that never reach a provider: none can name a caller.
+const RESERVED_HEADERS: &[&str] = &[
+    "accept-encoding",
+    "api-key",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "endpoint-load-metrics-format",
+    "host",
+    "openai-organization",
+    "openai-project",
+    "proxy-authorization",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "x-api-key",
+    "x-data-parallel-rank",
+    "x-forwarded-client-cert",
+    "x-session-id",
+    "x-vllm-priority",
+];
+/// The same, for whole families.
+const RESERVED_PREFIXES: &[&str] = &["x-pai-", "x-envoy-", "x-amzn-sagemaker-"];
+
+/// Reads the spec of the `Gateway`, which may name `providers`.
+pub(super) fn compile(manifest: Manifest, providers: &[Provider]) -> Result<Gateway, InvalidConfig> {
+    manifest.compile(FIELDS, |_, spec| gateway(spec, providers))
+}
+
+fn gateway(mut spec: Fields, providers: &[Provider]) -> Result<Gateway, InvalidConfig> {
+    let default = Gateway::default();
+    let max_attempts = spec.optional("maxAttempts", |field| field.count(MOST_ATTEMPTS))?;
+    Ok(Gateway {
+        audience: spec.optional("audience", |field| field.one_of(AUDIENCES))?.unwrap_or_default(),
+        routing: spec.optional("routing", |field| routing(field, providers))?.unwrap_or_default(),
+        max_request_bytes: spec
+            .optional("maxRequestBytes", |field| field.count(MOST_REQUEST_BYTES))?
+            .map_or(default.max_request_bytes, u64::from),
+        max_attempts: max_attempts.and_then(|count| count.get().try_into().ok()).unwrap_or(default.max_attempts),
+        identity_header: spec.optional("identityHeader", |field| field.text(identity_header))?,
+        operators: spec.optional("operators", operators)?.unwrap_or_default(),
+        callouts: spec.optional("callouts", |field| callouts(field, providers))?.unwrap_or_default(),
+    })
+}
+
+fn routing(field: Field, providers: &[Provider]) -> Result<Routing, InvalidConfig> {
+    let reason = format!("`fixed` needs exactly one ModelProvider, and there are {}", providers.len());
+    let too_many = field.refuse(reason);
+    match field.one_of(ROUTINGS)? {
+        Routing::Fixed if providers.len() != 1 => Err(too_many),
+        routing => Ok(routing),
+    }
+}
+
+fn identity_header(text: &str) -> Result<Box<str>, Reason> {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if !(1..=MAX_BYTES).contains(&text.len()) || !text.bytes().all(token) {
+        return Err(format!("must be a header name, got {}", quoted(text)).into());
+    }
+    let name = text.to_ascii_lowercase();
+    let family = RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    if family || RESERVED_HEADERS.contains(&name.as_str()) {
+        let hint = "cannot name a caller; use a header of its own, such as x-agent-id";
+        return Err(format!("{} {hint}", quoted(&name)).into());
+    }
+    Ok(name.into())
+}
+
+fn operators(block: Field) -> Result<Operators, InvalidConfig> {
+    let mut block = block.fields(OPERATOR_FIELDS)?;
+    Ok(Operators {
+        identities: block.optional("identities", |list| list.list(|entry| entry.text(identity)))?.unwrap_or_default(),
+        keys: block.optional("keys", |list| list.list(|entry| entry.text(access_key)))?.unwrap_or_default(),
+    })
+}
+
+fn identity(text: &str) -> Result<Box<str>, Reason> {
+    word::pattern(text, MAX_BYTES).map(Box::from)
+}
+
+/// No configuration of this version holds an `AccessKey`.
+fn access_key(name: &str) -> Result<Box<str>, Reason> {
+    Err(format!("no AccessKey is named {}", quoted(name)).into())
+}
+
+fn callouts(map: Field, providers: &[Provider]) -> Result<Vec<Callout>, InvalidConfig> {
+    let callout = |(name, field): (String, Field)| {
+        let Some(provider) = providers.iter().position(|provider| *provider.name == *name) else {
+            return Err(field.refuse("no ModelProvider has this name"));
+        };
+        Ok(Callout { provider, cluster: field.text(cluster)? })
+    };
+    map.entries()?.into_iter().map(callout).collect()
+}
+
+fn cluster(text: &str) -> Result<Box<str>, Reason> {
+    word::visible(text, MAX_BYTES).map(Box::from)
+}

@@ -1,0 +1,78 @@
+//! `kind: ModelProvider`.
+
+use std::num::NonZeroU64;
+
+use crate::policy::{Dialect, ExternalAccess, ModelList, ModelPattern, Provider};
+
+use super::endpoint;
+use super::field::{Field, Fields};
+use super::invalid::{InvalidConfig, Reason};
+use super::manifest::Manifest;
+use super::secret::Secrets;
+use super::word;
+
+pub(super) const FIELDS: &[&str] = &[
+    "provider",
+    "endpoint",
+    "apiKeySecretRef",
+    "allowedModels",
+    "deniedModels",
+    "maxTokensPerDay",
+    "maxTokensPerRequest",
+    "defaultMaxTokens",
+    "externalAccess",
+    "guards",
+];
+pub(super) const EXTERNAL_FIELDS: &[&str] = &["enabled", "maxTokensPerDay"];
+
+/// The values of `spec.provider`.
+const DIALECTS: &[(&str, Dialect)] = &[("vllm", Dialect::Vllm), ("openai", Dialect::OpenAi), ("anthropic", Dialect::Anthropic)];
+/// The longest model id, in bytes.
+const MAX_MODEL_BYTES: usize = 256;
+/// The default of `spec.defaultMaxTokens`.
+const DEFAULT_MAX_TOKENS: NonZeroU64 = NonZeroU64::MIN.saturating_add(4095);
+
+/// Reads the spec of a `ModelProvider`.
+pub(super) fn compile(manifest: Manifest, secrets: &mut Secrets<'_>) -> Result<Provider, InvalidConfig> {
+    manifest.compile(FIELDS, |name, spec| provider(name, spec, secrets))
+}
+
+fn provider(name: Box<str>, mut spec: Fields, secrets: &mut Secrets<'_>) -> Result<Provider, InvalidConfig> {
+    spec.optional("guards", no_guards)?;
+    Ok(Provider {
+        name,
+        dialect: spec.required("provider", |provider| provider.one_of(DIALECTS))?,
+        endpoint: spec.required("endpoint", |endpoint| endpoint.text(endpoint::parse))?,
+        credential: spec.optional("apiKeySecretRef", |reference| secrets.credential(reference))?,
+        models: ModelList {
+            allowed: spec.optional("allowedModels", patterns)?,
+            denied: spec.optional("deniedModels", patterns)?.unwrap_or_default(),
+        },
+        max_tokens_per_day: spec.optional("maxTokensPerDay", Field::tokens)?,
+        max_tokens_per_request: spec.optional("maxTokensPerRequest", Field::tokens)?,
+        default_max_tokens: spec.optional("defaultMaxTokens", Field::tokens)?.unwrap_or(DEFAULT_MAX_TOKENS),
+        external: spec.optional("externalAccess", external)?,
+    })
+}
+
+fn external(block: Field) -> Result<ExternalAccess, InvalidConfig> {
+    let mut block = block.fields(EXTERNAL_FIELDS)?;
+    Ok(ExternalAccess {
+        enabled: block.optional("enabled", Field::flag)?.unwrap_or(false),
+        max_tokens_per_day: block.optional("maxTokensPerDay", Field::tokens)?,
+    })
+}
+
+/// A guard that is not served must not look as if it were.
+fn no_guards(list: Field) -> Result<(), InvalidConfig> {
+    let unserved = list.refuse("guards are not served by this version; remove them");
+    if list.list(|_| Ok(()))?.is_empty() { Ok(()) } else { Err(unserved) }
+}
+
+fn patterns(list: Field) -> Result<Vec<ModelPattern>, InvalidConfig> {
+    list.list(|entry| entry.text(pattern))
+}
+
+fn pattern(text: &str) -> Result<ModelPattern, Reason> {
+    word::pattern(text, MAX_MODEL_BYTES).map(ModelPattern::new)
+}

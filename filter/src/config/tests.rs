@@ -1,0 +1,517 @@
+//! Tables of configurations that are taken and refused, and what every configuration has in common.
+
+use proptest::prelude::*;
+
+use super::load;
+use crate::policy::{Audience, Callout, Dialect, ExternalAccess, ModelPattern, Policy, Routing};
+
+const OPEN: &str = include_str!("fixtures/open.yaml");
+const TOKEN_GATED: &str = include_str!("fixtures/token-gated.yaml");
+const BUDGETS: &str = include_str!("fixtures/budgets.yaml");
+const EXTERNAL: &str = include_str!("fixtures/external.yaml");
+const ALL: &str = include_str!("fixtures/all.yaml");
+const ALL_JSON: &str = include_str!("fixtures/all.json");
+const REFERENCE: &str = include_str!("../../../docs/configuration.md");
+
+const MODEL: &str = "meta-llama/Meta-Llama-3-70B-Instruct";
+
+fn env(name: &str) -> Option<String> {
+    let value = match name {
+        "PAI_SECRET_VLLM_TOKEN_API_KEY" => " s3cret\n",
+        "PAI_SECRET_HOSTED_TOKEN_API_KEY" => "sk-hosted",
+        "PAI_SECRET_EMPTY_KEY" => " \n",
+        "PAI_SECRET_SPACED_KEY" => "two words",
+        _ => return None,
+    };
+    Some(value.to_owned())
+}
+
+fn policy(text: &str) -> Policy {
+    load(text.as_bytes(), &env).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+fn refusal(text: &str) -> String {
+    match load(text.as_bytes(), &env) {
+        Ok(_) => panic!("was taken:\n{text}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// A provider `p` with these lines in its spec, in flow style.
+fn provider(spec: &str) -> String {
+    format!("{{apiVersion: pai.io/v1, kind: ModelProvider, metadata: {{name: p}}, spec: {{{spec}}}}}\n")
+}
+
+/// A provider `p` that is complete without `spec`.
+fn vllm(spec: &str) -> String {
+    provider(&format!("provider: vllm, endpoint: 'http://vllm', {spec}"))
+}
+
+fn gateway(spec: &str) -> String {
+    let gateway = format!("{{apiVersion: pai.io/v1, kind: Gateway, metadata: {{name: g}}, spec: {{{spec}}}}}");
+    format!("{gateway}\n---\n{}", vllm(""))
+}
+
+#[test]
+fn the_manifests_of_the_mission_are_taken() {
+    let open = policy(OPEN);
+    let provider = &open.providers[0];
+    assert_eq!(&*provider.name, "vllm-local");
+    assert_eq!(provider.dialect, Dialect::Vllm);
+    assert_eq!(&*provider.endpoint.url, "http://vllm.vllm-system.svc.cluster.local:8000/v1");
+    assert_eq!(&*provider.endpoint.authority, "vllm.vllm-system.svc.cluster.local:8000");
+    assert_eq!(&*provider.endpoint.base_path, "/v1");
+    assert_eq!(provider.credential, None);
+    let second = ModelPattern::Exact("mistralai/Mistral-7B-Instruct-v0.3".into());
+    assert_eq!(provider.models.allowed, Some(vec![ModelPattern::Exact(MODEL.into()), second]));
+    assert_eq!(provider.default_max_tokens.get(), 4096);
+    assert_eq!(provider.external, None);
+    assert_eq!(open.gateway.audience, Audience::Auto);
+
+    let gated = policy(TOKEN_GATED);
+    assert_eq!(gated.providers[0].credential.as_ref().unwrap().expose(), "Bearer s3cret");
+
+    let budgets = policy(BUDGETS);
+    assert_eq!(budgets.providers[0].max_tokens_per_day.unwrap().get(), 50_000_000);
+    assert_eq!(budgets.providers[0].max_tokens_per_request.unwrap().get(), 32_000);
+
+    let external = policy(EXTERNAL).providers[0].external.unwrap();
+    assert!(external.enabled);
+    assert_eq!(external.max_tokens_per_day.unwrap().get(), 5_000_000);
+}
+
+#[test]
+fn a_stream_of_every_field_is_taken() {
+    let Policy { providers, gateway } = policy(ALL);
+    assert_eq!(providers.iter().map(|p| &*p.name).collect::<Vec<_>>(), ["vllm-local", "hosted"]);
+    assert_eq!(providers[0].max_tokens_per_day.unwrap().get(), 50_000_000);
+    assert_eq!(providers[0].max_tokens_per_request.unwrap().get(), 32_000);
+    assert_eq!(providers[0].default_max_tokens.get(), 2048);
+    assert_eq!(providers[0].models.denied, [ModelPattern::Prefix("meta-llama/Llama-2".into())]);
+    let external = ExternalAccess { enabled: false, max_tokens_per_day: 5_000_000.try_into().ok() };
+    assert_eq!(providers[0].external, Some(external));
+    assert_eq!(&*providers[1].endpoint.base_path, "/openai/v1");
+    assert_eq!(providers[1].credential.as_ref().unwrap().expose(), "Bearer sk-hosted");
+
+    assert_eq!(gateway.audience, Audience::Agents);
+    assert_eq!(gateway.routing, Routing::Body);
+    assert_eq!((gateway.max_request_bytes, gateway.max_attempts), (1_048_576, 2));
+    assert_eq!(gateway.identity_header.as_deref(), Some("x-agent-id"));
+    assert_eq!(gateway.operators.identities, ["spiffe://cluster.local/ns/ops/sa/*".into()]);
+    assert_eq!(gateway.callouts, [Callout { provider: 1, cluster: "outbound|443||api.example.com".into() }]);
+}
+
+#[test]
+fn an_object_with_items_is_taken_as_json_and_as_yaml() {
+    for text in [ALL_JSON, &format!("\u{feff}--- # items\nitems: [\n{},\n]\n", vllm("allowedModels: []"))] {
+        let policy = policy(text);
+        assert_eq!(policy.providers.len(), 1);
+        assert_eq!(policy.providers[0].models.allowed.as_deref(), Some([].as_slice()), "[] is no model");
+    }
+    assert_eq!(policy(ALL_JSON).gateway.routing, Routing::Fixed);
+}
+
+#[test]
+fn null_is_absent_and_lenient_values_are_taken() {
+    let nulls = "apiKeySecretRef: null, allowedModels: null, deniedModels: ~, maxTokensPerDay: , externalAccess: , guards: ";
+    let policy = policy(&vllm(nulls));
+    assert!(policy.providers[0].models.allowed.is_none());
+    assert!(policy.providers[0].external.is_none());
+    for spec in ["guards: []", "allowedModels: [a, a, '*']", "maxTokensPerDay: 9007199254740992", "externalAccess: {}"] {
+        self::policy(&vllm(spec));
+    }
+}
+
+#[test]
+fn endpoints() {
+    let taken = [
+        ("http://vllm", "vllm", "/v1"),
+        ("http://vllm/", "vllm", ""),
+        ("https://api.openai.com/v1/", "api.openai.com", "/v1"),
+        ("HTTPS://Api.Example.com.:443/a/b-c~d", "Api.Example.com.:443", "/a/b-c~d"),
+        ("http://10.0.0.1:65535/v1", "10.0.0.1:65535", "/v1"),
+        ("http://[::1]:8000/v1", "[::1]:8000", "/v1"),
+        ("http://[fd00::1]", "[fd00::1]", "/v1"),
+        ("http://model_server:1/v1", "model_server:1", "/v1"),
+    ];
+    for (url, authority, path) in taken {
+        let policy = policy(&provider(&format!("provider: vllm, endpoint: '{url}'")));
+        let endpoint = &policy.providers[0].endpoint;
+        assert_eq!((&*endpoint.url, &*endpoint.authority, &*endpoint.base_path), (url, authority, path));
+    }
+    let ascii = "must be visible ASCII, at most 2048 characters";
+    let scheme = "must begin with http:// or https://";
+    let query = "must not have a query or a fragment";
+    let host = "must name a host: a DNS name, an IPv4 address or an IPv6 address in brackets";
+    let port = "must have a port from 1 to 65535, or none";
+    let dots = "must not have `//`, `.` or `..` in its path";
+    let marks = "must not have quotes, brackets, backslashes or `%` in its path";
+    let refused = [
+        ("", scheme),
+        ("vllm:8000/v1", scheme),
+        ("ftp://vllm", scheme),
+        ("http:/vllm", scheme),
+        (r"http://vllm\r\nx-evil: 1", ascii),
+        ("http://v llm/v1", ascii),
+        ("http://vllm/ä", ascii),
+        ("http://me:s3cret@vllm/v1", "must not hold credentials; use apiKeySecretRef"),
+        ("http://vllm/v1?key=s3cret", query),
+        ("http://vllm?key=s3cret", query),
+        ("http://vllm/v1#x", query),
+        ("http://", host),
+        ("http:///v1", host),
+        ("http://:80", host),
+        ("http://a..b", host),
+        ("http://a,b", host),
+        ("http://[::1", host),
+        ("http://::1", host),
+        ("http://[::1]x:80", host),
+        ("http://[fe80::1%25eth0]", host),
+        ("http://vllm:", port),
+        ("http://vllm:0", port),
+        ("http://vllm:65536", port),
+        ("http://vllm:+80", port),
+        ("http://[::1]:", port),
+        ("http://vllm//v1", dots),
+        ("http://vllm/v1//", dots),
+        ("http://vllm/a/../v1", dots),
+        ("http://vllm/.", dots),
+        ("http://vllm/%2e%2e", marks),
+        ("http://vllm/a\\\\b", marks),
+        ("http://vllm/<v1>", marks),
+    ];
+    for (url, reason) in refused {
+        let text = provider(&format!("provider: vllm, endpoint: \"{url}\""));
+        assert_eq!(refusal(&text), format!("ModelProvider p: spec.endpoint: {reason}"), "{url}");
+    }
+}
+
+#[test]
+fn values_of_a_model_provider_are_refused() {
+    let known = "provider, endpoint, apiKeySecretRef, allowedModels, deniedModels, maxTokensPerDay, maxTokensPerRequest, \
+                 defaultMaxTokens, externalAccess, guards";
+    let unknown = format!("spec.name: unknown field; known here: {known}");
+    let long = format!("spec.allowedModels[0]: must be 1 to 256 visible ASCII characters, got \"{}…\"", "a".repeat(60));
+    let cases = [
+        ("maxTokensPerDay: 0", "spec.maxTokensPerDay: must be at least 1, got 0"),
+        ("maxTokensPerDay: -0.0", "spec.maxTokensPerDay: must be at least 1, got 0"),
+        ("maxTokensPerDay: -5", "spec.maxTokensPerDay: must be at least 1, got -5"),
+        ("maxTokensPerDay: 1.5", "spec.maxTokensPerDay: must be a whole number, got 1.5"),
+        ("maxTokensPerDay: .inf", "spec.maxTokensPerDay: must be a whole number, got inf"),
+        ("maxTokensPerDay: .nan", "spec.maxTokensPerDay: must be a whole number, got NaN"),
+        ("maxTokensPerDay: '5'", "spec.maxTokensPerDay: must be a whole number, got \"5\""),
+        ("maxTokensPerDay: 5_000", "spec.maxTokensPerDay: must be a whole number, got \"5_000\""),
+        ("maxTokensPerDay: true", "spec.maxTokensPerDay: must be a whole number, got true"),
+        ("maxTokensPerDay: [5]", "spec.maxTokensPerDay: must be a whole number, got a list"),
+        ("maxTokensPerDay: 9007199254740993", "spec.maxTokensPerDay: must be at most 9007199254740992, got 9007199254740993"),
+        ("maxTokensPerRequest: 1e300", "spec.maxTokensPerRequest: must be at most 9007199254740992, got 1e300"),
+        ("defaultMaxTokens: 0.0", "spec.defaultMaxTokens: must be at least 1, got 0"),
+        ("externalAccess: {maxTokensPerDay: 0}", "spec.externalAccess.maxTokensPerDay: must be at least 1, got 0"),
+        ("externalAccess: {enabled: 'yes'}", "spec.externalAccess.enabled: must be true or false, got \"yes\""),
+        ("externalAccess: true", "spec.externalAccess: must be a map, got a boolean"),
+        ("externalAccess: {enable: true}", "spec.externalAccess.enable: unknown field; known here: enabled, maxTokensPerDay"),
+        ("name: x", &unknown),
+        ("allowedModels: all", "spec.allowedModels: must be a list, got a string"),
+        ("allowedModels: [a, 5]", "spec.allowedModels[1]: must be a string, got 5; put it in quotes"),
+        ("allowedModels: ['']", "spec.allowedModels[0]: must be 1 to 256 visible ASCII characters, got \"\""),
+        ("allowedModels: [a b]", "spec.allowedModels[0]: must be 1 to 256 visible ASCII characters, got \"a b\""),
+        ("allowedModels: [\"a\\r\\nb\"]", "spec.allowedModels[0]: must be 1 to 256 visible ASCII characters, got \"a\\r\\nb\""),
+        (&format!("allowedModels: [{}]", "a".repeat(257)), &long),
+        ("deniedModels: ['*-8b']", "spec.deniedModels[0]: may have `*` at its end only, got \"*-8b\""),
+        ("deniedModels: ['a**']", "spec.deniedModels[0]: may have `*` at its end only, got \"a**\""),
+        ("guards: [{}]", "spec.guards: guards are not served by this version; remove them"),
+        ("guards: {}", "spec.guards: must be a list, got a map"),
+        ("apiKeySecretRef: sk-pasted", "spec.apiKeySecretRef: must be a map, got a string"),
+        ("apiKeySecretRef: {name: a}", "spec.apiKeySecretRef.key: is missing"),
+        (
+            "apiKeySecretRef: {name: a, key: b.c}",
+            "spec.apiKeySecretRef: environment variable PAI_SECRET_A_B_C is missing; hand it to the VM",
+        ),
+        ("apiKeySecretRef: {name: empty, key: key}", "spec.apiKeySecretRef: environment variable PAI_SECRET_EMPTY_KEY is empty"),
+        (
+            "apiKeySecretRef: {name: spaced, key: key}",
+            "spec.apiKeySecretRef: environment variable PAI_SECRET_SPACED_KEY must hold visible ASCII characters only",
+        ),
+    ];
+    for (spec, expected) in cases {
+        assert_eq!(refusal(&vllm(spec)), format!("ModelProvider p: {expected}"), "{spec}");
+    }
+    let refused = refusal(&provider("provider: tgi, endpoint: 'http://vllm'"));
+    assert_eq!(refused, "ModelProvider p: spec.provider: must be one of vllm, openai, anthropic, got \"tgi\"");
+    assert_eq!(refusal(&provider("provider: vllm")), "ModelProvider p: spec.endpoint: is missing");
+}
+
+#[test]
+fn values_of_a_gateway_are_refused() {
+    let own = "cannot name a caller; use a header of its own, such as x-agent-id";
+    let cases = [
+        ("audience: all", "spec.audience: must be one of agents, external, auto, got \"all\"".to_owned()),
+        ("routing: 1", "spec.routing: must be one of body, fixed, got 1".to_owned()),
+        ("maxRequestBytes: 0", "spec.maxRequestBytes: must be at least 1, got 0".to_owned()),
+        ("maxRequestBytes: 2e9", "spec.maxRequestBytes: must be at most 1073741824, got 2000000000".to_owned()),
+        ("maxAttempts: 11", "spec.maxAttempts: must be at most 10, got 11".to_owned()),
+        ("identityHeader: 'a b'", "spec.identityHeader: must be a header name, got \"a b\"".to_owned()),
+        ("identityHeader: ':path'", "spec.identityHeader: must be a header name, got \":path\"".to_owned()),
+        ("identityHeader: Authorization", format!("spec.identityHeader: \"authorization\" {own}")),
+        ("identityHeader: X-Pai-Me", format!("spec.identityHeader: \"x-pai-me\" {own}")),
+        ("identityHeader: x-forwarded-client-cert", format!("spec.identityHeader: \"x-forwarded-client-cert\" {own}")),
+        ("identityHeader: cookie", format!("spec.identityHeader: \"cookie\" {own}")),
+        (
+            "operators: {identities: ['*/sa/ops']}",
+            "spec.operators.identities[0]: may have `*` at its end only, got \"*/sa/ops\"".to_owned(),
+        ),
+        ("operators: {keys: [alice]}", "spec.operators.keys[0]: no AccessKey is named \"alice\"".to_owned()),
+        ("operators: [alice]", "spec.operators: must be a map, got a list".to_owned()),
+        ("callouts: {other: c}", "spec.callouts.other: no ModelProvider has this name".to_owned()),
+        ("callouts: {p: ''}", "spec.callouts.p: must be 1 to 256 visible ASCII characters, got \"\"".to_owned()),
+        ("callouts: {p: }", "spec.callouts.p: must be a string, got nothing".to_owned()),
+    ];
+    for (spec, expected) in cases {
+        assert_eq!(refusal(&gateway(spec)), format!("Gateway g: {expected}"), "{spec}");
+    }
+    let two = format!("{}\n---\n{}", gateway("routing: fixed"), vllm("").replace("name: p", "name: q"));
+    let expected = "Gateway g: spec.routing: `fixed` needs exactly one ModelProvider, and there are 2";
+    assert_eq!(refusal(&two), expected);
+}
+
+#[test]
+fn manifests_are_refused() {
+    let p = vllm("");
+    let manifest = |head: &str| format!("{{{head}, spec: {{}}}}");
+    let label = "must be 1 to 63 lower case letters, digits and inner hyphens";
+    let v1 = "apiVersion: pai.io/v1";
+    let cases = [
+        (format!("{p}---\n{p}"), "ModelProvider p: metadata.name: is used twice; names are unique per kind".to_owned()),
+        (
+            format!("{}\n---\n{}", gateway(""), manifest(&format!("{v1}, kind: Gateway, metadata: {{name: h}}"))),
+            "Gateway h: kind: only one Gateway is allowed, and `g` is there already".to_owned(),
+        ),
+        (
+            manifest(&format!("{v1}, kind: Agent, metadata: {{name: a}}")),
+            "Agent a: kind: Agent is not served by this version yet; remove the manifest".to_owned(),
+        ),
+        (
+            manifest(&format!("{v1}, kind: AccessKey, metadata: {{name: a}}")),
+            "AccessKey a: kind: AccessKey is not served by this version yet; remove the manifest".to_owned(),
+        ),
+        (
+            manifest(&format!("{v1}, kind: Secret, metadata: {{name: a}}")),
+            "document 1: kind: unknown kind \"Secret\"; known are ModelProvider and Gateway".to_owned(),
+        ),
+        (
+            manifest("apiVersion: v1, kind: Secret, metadata: {name: a}"),
+            "document 1: apiVersion: must be pai.io/v1, got \"v1\"".to_owned(),
+        ),
+        (manifest("kind: Gateway, metadata: {name: a}"), "Gateway a: apiVersion: is missing".to_owned()),
+        (manifest(&format!("{v1}, kind: Gateway")), "document 1: metadata: is missing".to_owned()),
+        (manifest(&format!("{v1}, kind: Gateway, metadata: {{}}")), "document 1: metadata.name: is missing".to_owned()),
+        (
+            manifest(&format!("{v1}, kind: Gateway, metadata: {{name: A_b}}")),
+            format!("document 1: metadata.name: {label}, got \"A_b\""),
+        ),
+        (
+            manifest(&format!("{v1}, kind: Gateway, metadata: {{name: -a}}")),
+            format!("document 1: metadata.name: {label}, got \"-a\""),
+        ),
+        (
+            manifest(&format!("{v1}, kind: Gateway, metadata: {{name: 5}}")),
+            "document 1: metadata.name: must be a string, got 5; put it in quotes".to_owned(),
+        ),
+        (
+            manifest(&format!("{v1}, kind: Gateway, metadata: {{name: a, labels: {{a.b/c: 1}}}}")),
+            "Gateway a: metadata.labels[\"a.b/c\"]: must be a string, got 1; put it in quotes".to_owned(),
+        ),
+        (
+            manifest(&format!("{v1}, kind: Gateway, metadata: {{name: a, uid: x}}")),
+            "Gateway a: metadata.uid: unknown field; known here: name, namespace, labels, annotations".to_owned(),
+        ),
+        (
+            manifest(&format!("{v1}, kind: Gateway, metadata: {{name: a}}, status: {{}}")),
+            "Gateway a: status: unknown field; known here: apiVersion, kind, metadata, spec".to_owned(),
+        ),
+        (format!("{{{v1}, kind: Gateway, metadata: {{name: a}}}}"), "Gateway a: spec: is missing".to_owned()),
+        (format!("{{items: [{p}, {{kind: Gateway}}]}}"), "items[1]: apiVersion: is missing".to_owned()),
+        ("{items: [~]}".to_owned(), "items[0]: must be a map, got nothing".to_owned()),
+        ("{items: {}}".to_owned(), "document 1: items: must be a list, got a map".to_owned()),
+        ("{items: [], kinds: []}".to_owned(), "document 1: kinds: unknown field; known here: items".to_owned()),
+        ("items: []".to_owned(), "configuration: holds no ModelProvider; write at least one".to_owned()),
+        (format!("{p}---\nitems: []"), "document 2: an object with `items` must stand alone".to_owned()),
+        (format!("{p}---\n- {p}"), "document 2: must be a map, got a list".to_owned()),
+        (
+            "\"\\u001b[31m\\n\u{202e}\": 1".to_owned(),
+            "document 1: [\"\\u{1b}[31m\\n\\u{202e}\"]: unknown field; known here: apiVersion, kind, metadata, spec".to_owned(),
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(refusal(&text), expected, "{text}");
+    }
+}
+
+#[test]
+fn text_that_is_no_configuration_is_refused() {
+    let empty =
+        "configuration: is empty; write manifests (`apiVersion: pai.io/v1`, `kind: ModelProvider`, …) or `{\"items\": […]}`";
+    let nested = "configuration: brackets are nested too deeply";
+    let block = "- ".repeat(200);
+    let cases = [
+        ("", empty),
+        (" \n# nothing\n---\n---\n", empty),
+        ("%YAML 1.2\n---\n{}", "configuration: YAML directives (lines that begin with `%`) are not accepted"),
+        ("a: 1\na: 2", "document 1: field \"a\" is given twice"),
+        ("a: {b: [{c: 1, c: 2}]}", "document 1: a.b[0]: field \"c\" is given twice at line 1 column 9"),
+        ("a: !secret b", "document 1: a: tags (`!name`) are not accepted at line 1 column 4"),
+        ("a: *b", "document 1: unknown anchor at line 1 column 4"),
+        ("{a: 1", "document 1: did not find expected ',' or '}' at line 2 column 1, while parsing a flow mapping"),
+        (&"[".repeat(100_000), nested),
+        (&"{a: ".repeat(100_000), nested),
+        (&block, "document 1: recursion limit exceeded at line 1 column 257"),
+        ("? [a]\n: 1", "document 1: invalid type: sequence, expected a field name at line 1 column 3"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(refusal(text), expected);
+    }
+    let utf16: Vec<u8> = OPEN.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let large = vec![b'#'; 8 * 1024 * 1024 + 1];
+    assert_eq!(load(b"\xff", &env).unwrap_err().to_string(), "configuration: must be UTF-8");
+    assert!(load(&utf16, &env).is_err());
+    assert_eq!(load(&large, &env).unwrap_err().to_string(), "configuration: is longer than 8 MiB");
+}
+
+#[test]
+fn aliases_are_followed_but_do_not_multiply() {
+    let shared = format!("items: [&p {}]", vllm("allowedModels: &m [a], deniedModels: *m"));
+    assert_eq!(policy(&shared).providers[0].models.denied, [ModelPattern::Exact("a".into())]);
+
+    let laughs: String = (1..20).map(|i| format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 10].join(","))).collect();
+    let long = format!("a: &a {}\nb: [{}]", "x".repeat(100_000), vec!["*a"; 10_000].join(","));
+    for bomb in [format!("a0: &a0 x\n{laughs}"), long, "a: &a [*a, *a]".to_owned()] {
+        let refused = refusal(&bomb);
+        let bounded = ["aliases repeat too much; write the values out", "recursion limit exceeded"];
+        assert!(bounded.iter().any(|reason| refused.contains(reason)), "{refused}");
+    }
+}
+
+#[test]
+fn two_references_never_share_a_variable() {
+    let reference = |name: &str, secret: &str, key: &str| {
+        vllm(&format!("apiKeySecretRef: {{name: {secret}, key: {key}}}")).replace("name: p", &format!("name: {name}"))
+    };
+    let same = format!("{}---\n{}", reference("p", "vllm-token", "api-key"), reference("q", "vllm-token", "api-key"));
+    assert_eq!(policy(&same).providers.len(), 2);
+    for (secret, key) in [("vllm.token", "api-key"), ("vllm", "token-api-key"), ("VLLM-TOKEN", "api-key")] {
+        let text = format!("{}---\n{}", reference("p", "vllm-token", "api-key"), reference("q", secret, key));
+        let expected = "ModelProvider q: spec.apiKeySecretRef: another apiKeySecretRef meets this one in \
+                        PAI_SECRET_VLLM_TOKEN_API_KEY; rename one of the two";
+        assert_eq!(refusal(&text), expected);
+    }
+}
+
+#[test]
+fn neither_errors_nor_debug_output_show_secrets() {
+    assert!(!format!("{:?}", policy(TOKEN_GATED)).contains("s3cret"));
+    for spec in ["endpoint: 'http://me:s3cret@h'", "endpoint: 'http://h?k=s3cret'", "apiKeySecretRef: s3cret", "key: s3cret"] {
+        assert!(!refusal(&provider(&format!("provider: vllm, {spec}"))).contains("s3cret"), "{spec}");
+    }
+}
+
+#[test]
+fn the_reference_documents_every_field() {
+    use super::{document, gateway, manifest, provider, secret};
+    let fields = [
+        document::FIELDS,
+        manifest::FIELDS,
+        manifest::METADATA_FIELDS,
+        provider::FIELDS,
+        provider::EXTERNAL_FIELDS,
+        secret::FIELDS,
+        gateway::FIELDS,
+        gateway::OPERATOR_FIELDS,
+    ];
+    for field in fields.concat() {
+        let documented = REFERENCE.contains(&format!("`{field}`")) || REFERENCE.contains(&format!(".{field}`"));
+        assert!(documented, "docs/configuration.md does not name `{field}`");
+    }
+}
+
+/// One change to a text, which may leave it broken in any way.
+fn mutated(text: &'static str) -> impl Strategy<Value = Vec<u8>> {
+    let edit = (0..text.len(), 0..20_usize, proptest::collection::vec(any::<u8>(), 0..6));
+    proptest::collection::vec(edit, 1..4).prop_map(move |edits| {
+        let mut bytes = text.as_bytes().to_vec();
+        for (at, removed, inserted) in edits {
+            let start = at.min(bytes.len());
+            let end = (start + removed).min(bytes.len());
+            bytes.splice(start..end, inserted);
+        }
+        bytes
+    })
+}
+
+/// Text made of what YAML and this configuration are made of.
+fn yaml_like() -> impl Strategy<Value = Vec<u8>> {
+    let tokens = vec![
+        "---\n",
+        "- ",
+        "a",
+        ": ",
+        "{",
+        "}",
+        "[",
+        "]",
+        ", ",
+        "\n",
+        "  ",
+        "&a ",
+        "*a",
+        "!t ",
+        "!!str ",
+        "!!int ",
+        "'",
+        "\"",
+        "|\n",
+        ">-\n",
+        "#",
+        "? ",
+        "~",
+        "1",
+        "1e9",
+        ".inf",
+        "items: ",
+        "kind: Gateway",
+        "apiVersion: pai.io/v1",
+        "\t",
+        "<<: ",
+        "...\n",
+        "%",
+        "\\",
+        "\u{85}",
+        "\u{2028}",
+        "é",
+    ];
+    proptest::collection::vec(proptest::sample::select(tokens), 0..60).prop_map(|tokens| tokens.concat().into_bytes())
+}
+
+fn one_short_line(text: &[u8]) {
+    if let Err(error) = load(text, &env) {
+        let line = error.to_string();
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+        assert!(line.len() < 600, "{line:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        one_short_line(&bytes);
+    }
+
+    #[test]
+    fn no_mutation_panics(bytes in prop_oneof![mutated(ALL), mutated(ALL_JSON), mutated(TOKEN_GATED)]) {
+        one_short_line(&bytes);
+    }
+
+    #[test]
+    fn no_yaml_panics(bytes in yaml_like()) {
+        one_short_line(&bytes);
+    }
+}

@@ -1,0 +1,216 @@
+//! How many tokens a prompt will be, before its server has counted them, and how the server's counts teach it.
+//!
+//! Nothing here knows a tokenizer. Until a model has been seen, a byte of text is reckoned as one token, which no tokenizer
+//! exceeds; from then on, a high quantile of the tokens per byte that its server reported.
+
+use crate::openai::PromptSize;
+
+/// Bounds of the tokens of one request's prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Estimate {
+    /// Certainly as many.
+    pub low: u64,
+    /// About as many.
+    pub likely: u64,
+    /// Hardly more; before anything was learned, certainly not more.
+    pub high: u64,
+}
+
+/// What a model's server has reported: a histogram of tokens per byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Learned {
+    /// How often the tokens per byte fell into each 1/64; the last counts everything above.
+    counts: [u8; Learned::BUCKETS],
+    /// Tokens that an image or another part took at most, lately; 0 before the first.
+    part: u32,
+}
+
+/// Tokens that a chat template puts around one message, at most.
+const PER_MESSAGE: u64 = 16;
+/// Tokens that a template puts before all messages, at most (a default system prompt), and special tokens.
+const PER_REQUEST: u64 = 64;
+/// Tokens of template that one message certainly has.
+const CERTAIN_PER_MESSAGE: u64 = 1;
+/// Bytes that one token stands for at most: long runs of blanks are single tokens of up to 128.
+const BYTES_PER_TOKEN: u64 = 128;
+/// Tokens of an image or another part before any was seen: about one of 1024 × 1024 pixels for today's models, and at most.
+const UNSEEN_PART: (u64, u64) = (1024, 4096);
+
+// === impl Learned ===
+
+impl Learned {
+    const BUCKETS: usize = 128;
+    /// Buckets for one token per byte.
+    const SCALE: u64 = 64;
+    /// Reports before the histogram is believed.
+    const ENOUGH: u32 = 4;
+    /// Below this, a template's tokens outweigh the text's.
+    const LEAST_BYTES: u64 = 128;
+
+    /// Bounds for a prompt of this size.
+    pub fn estimate(&self, size: &PromptSize) -> Estimate {
+        let bytes = size.text_bytes;
+        let (low, likely, high) = match self.quantiles() {
+            Some([low, middle, high]) => {
+                let of = |bucket: u64| bytes.saturating_mul(bucket).div_ceil(Self::SCALE);
+                ((of(low) / 2).max(bytes / BYTES_PER_TOKEN), of(middle), of(high))
+            }
+            None => (bytes / BYTES_PER_TOKEN, bytes / 3, bytes),
+        };
+        let (likely_part, high_part) = match self.part {
+            0 => UNSEEN_PART,
+            part => (u64::from(part), u64::from(part).saturating_add(u64::from(part / 4))),
+        };
+        let fixed = size.token_ids;
+        Estimate {
+            low: fixed.saturating_add(low).saturating_add(size.messages * CERTAIN_PER_MESSAGE).saturating_add(size.parts).max(1),
+            likely: fixed
+                .saturating_add(likely)
+                .saturating_add(size.messages.saturating_mul(PER_MESSAGE / 2))
+                .saturating_add(size.parts.saturating_mul(likely_part))
+                .max(1),
+            high: fixed
+                .saturating_add(high)
+                .saturating_add(size.messages.saturating_mul(PER_MESSAGE))
+                .saturating_add(size.parts.saturating_mul(high_part))
+                .saturating_add(PER_REQUEST),
+        }
+    }
+
+    /// Takes in the server's count for a prompt of this size; says whether that changed anything.
+    pub fn learn(&mut self, size: &PromptSize, tokens: u64) -> bool {
+        let text = tokens.saturating_sub(size.token_ids).saturating_sub(size.messages.saturating_mul(PER_MESSAGE / 4));
+        if size.parts > 0 {
+            return self.learn_part(size, text);
+        }
+        if size.text_bytes < Self::LEAST_BYTES {
+            return false;
+        }
+        let bucket = text.saturating_mul(Self::SCALE) / size.text_bytes;
+        let last = Self::BUCKETS - 1;
+        let Some(count) = self.counts.get_mut(usize::try_from(bucket).unwrap_or(last).min(last)) else { return false };
+        *count += 1;
+        if *count == u8::MAX {
+            // Old reports count for less and less.
+            self.counts.iter_mut().for_each(|count| *count /= 2);
+        }
+        true
+    }
+
+    fn learn_part(&mut self, size: &PromptSize, tokens: u64) -> bool {
+        let Some([_, middle, _]) = self.quantiles() else { return false };
+        let text = size.text_bytes.saturating_mul(middle).div_ceil(Self::SCALE);
+        let seen = tokens.saturating_sub(text).div_ceil(size.parts);
+        let faded = self.part - self.part / 16;
+        let part = u32::try_from(seen).unwrap_or(u32::MAX).max(faded).max(1);
+        std::mem::replace(&mut self.part, part) != part
+    }
+
+    /// The upper edges of the buckets below which 5 %, half and 99 % of the reports fell.
+    fn quantiles(&self) -> Option<[u64; 3]> {
+        let total: u32 = self.counts.iter().map(|&count| u32::from(count)).sum();
+        if total < Self::ENOUGH {
+            return None;
+        }
+        let edge = |percent: u32| {
+            let wanted = (total * percent).div_ceil(100).max(1);
+            let mut sum = 0;
+            let reached = |&count: &u8| {
+                sum += u32::from(count);
+                sum >= wanted
+            };
+            self.counts.iter().position(reached).unwrap_or(Self::BUCKETS) as u64 + 1
+        };
+        // One bucket of margin on top: the next prompt is not quite like the last.
+        Some([edge(5), edge(50), edge(99) + 1])
+    }
+
+    /// The histogram as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.counts.to_vec();
+        bytes.extend_from_slice(&self.part.to_le_bytes());
+        bytes
+    }
+
+    /// Reads what [`Learned::encode`] wrote; anything else is as good as nothing.
+    pub fn decode(bytes: &[u8]) -> Self {
+        let read = || {
+            let (counts, part) = bytes.split_first_chunk()?;
+            Some(Self { counts: *counts, part: u32::from_le_bytes(part.try_into().ok()?) })
+        };
+        read().unwrap_or_default()
+    }
+}
+
+impl Default for Learned {
+    fn default() -> Self {
+        Self { counts: [0; Self::BUCKETS], part: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(bytes: u64) -> PromptSize {
+        PromptSize { text_bytes: bytes, messages: 1, ..PromptSize::default() }
+    }
+
+    #[test]
+    fn a_byte_is_a_token_until_reports_say_otherwise() {
+        let mut learned = Learned::default();
+        let unlearned = learned.estimate(&text(4000));
+        assert_eq!(unlearned, Estimate { low: 32, likely: 1341, high: 4080 });
+        for _ in 0..3 {
+            learned.learn(&text(4000), 1004);
+            assert_eq!(learned.estimate(&text(4000)), unlearned);
+        }
+        learned.learn(&text(2000), 504);
+        let estimate = learned.estimate(&text(4000));
+        assert!((1004..1300).contains(&estimate.high), "{estimate:?}");
+        assert!(estimate.low <= 1004 && estimate.low > 400, "{estimate:?}");
+        assert_eq!(Learned::decode(&learned.encode()), learned);
+    }
+
+    #[test]
+    fn the_bound_follows_the_dense_prompts() {
+        let mut learned = Learned::default();
+        for at in 0..1000 {
+            // One in twenty is of a language that takes two tokens for three bytes.
+            let tokens = if at % 20 == 0 { 2000 } else { 750 };
+            learned.learn(&text(3000), tokens);
+        }
+        assert!(learned.estimate(&text(3000)).high >= 2000);
+        for _ in 0..5000 {
+            learned.learn(&text(3000), 750);
+        }
+        assert!(learned.estimate(&text(3000)).high < 1000, "what is long past is forgotten");
+    }
+
+    #[test]
+    fn ids_count_as_ids_and_parts_by_what_parts_took() {
+        let ids = PromptSize { token_ids: 500, ..PromptSize::default() };
+        assert_eq!(Learned::default().estimate(&ids), Estimate { low: 500, likely: 500, high: 564 });
+        let mut learned = Learned::default();
+        let image = PromptSize { text_bytes: 1000, messages: 1, parts: 2, ..PromptSize::default() };
+        assert!(learned.estimate(&image).high > 8192);
+        for _ in 0..4 {
+            learned.learn(&text(1000), 254);
+        }
+        learned.learn(&image, 254 + 2 * 600);
+        let high = learned.estimate(&image).high;
+        assert!((1454..2200).contains(&high), "{high}");
+    }
+
+    #[test]
+    fn absurd_reports_do_no_harm() {
+        let mut learned = Learned::default();
+        for tokens in [0, 1, u64::MAX, 1 << 53] {
+            for size in [text(u64::MAX), text(128), PromptSize { parts: u64::MAX, messages: 1 << 40, ..text(1000) }] {
+                learned.learn(&size, tokens);
+                learned.estimate(&size);
+            }
+        }
+        assert_eq!(Learned::decode(b"rubbish"), Learned::default());
+    }
+}

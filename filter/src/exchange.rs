@@ -1,0 +1,522 @@
+//! One request from its headers to its settling: the only state machine of the filter.
+//!
+//! ```text
+//! Open ──headers──> Reading ──body judged──> Admitted ──log──> Closed
+//!   │                  │                        │
+//!   └──────────────────┴── refused, answered ───┴──> Answered ──log──> Closed
+//! ```
+//!
+//! It is told what the host saw and says what the host is to do. Every callback may come in every phase: one that makes no sense
+//! changes nothing.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use crate::admission::{Bounds, COMPLETIONS_DEFAULT, Demand, Plan};
+use crate::admitted::{Admitted, budget_headers};
+use crate::budget::{Ask, Shortfall};
+use crate::caller::Caller;
+use crate::clock::Time;
+use crate::gate::{Gate, Host};
+use crate::headers::{HeaderEdit, Headers, media_type};
+use crate::ledger::{Permit, Refused};
+use crate::models;
+use crate::openai::{AskUsage, Edit, LimitField, Operation, Request, Splice};
+use crate::policy::{Candidate, Dialect, Provider, Routing, Unresolved};
+use crate::refusal::{Case, Refusal, Reply};
+use crate::route::Route;
+
+/// One request and its answer.
+#[derive(Debug)]
+pub struct Exchange {
+    gate: Rc<Gate>,
+    phase: Phase,
+    subject: Option<&'static str>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Nothing was seen.
+    Open,
+    /// The headers were read, the body is awaited.
+    Reading(Reading),
+    /// The request is on its way, or was answered by its provider.
+    Admitted(Box<Admitted>),
+    /// Somebody else than the provider has answered: the gate, as a rule.
+    Answered {
+        decision: &'static str,
+        /// Provider and model, where the request got as far.
+        candidate: Option<(usize, String)>,
+    },
+    /// The end was logged.
+    Closed,
+}
+
+/// What the headers said.
+#[derive(Debug)]
+struct Reading {
+    operation: Operation,
+    started: Time,
+    json: bool,
+    target: Vec<u8>,
+    has_length: bool,
+    strip: Vec<HeaderEdit>,
+}
+
+/// What the host is to do with a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Let it go on.
+    Continue,
+    /// Hold it until more has come.
+    Hold,
+    /// Change it and let it go on.
+    Forward(Forward),
+    /// Answer it.
+    Reply(Reply),
+}
+
+/// Changes to a request.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Forward {
+    /// Changes to the headers.
+    pub headers: Vec<HeaderEdit>,
+    /// What stands in place of the beginning of the body.
+    pub body: Option<Splice>,
+}
+
+/// What the host is to do with an answer's headers.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ResponseStep {
+    /// Let them go on.
+    Continue,
+    /// Change them.
+    Edit(Vec<HeaderEdit>),
+    /// Answer this in their place.
+    Reply(Reply),
+}
+
+/// What access logs say of an exchange.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Entry {
+    /// Name of the provider; empty where the request got to none.
+    pub provider: String,
+    /// Model id; empty likewise.
+    pub model: String,
+    /// Who asked.
+    pub subject: &'static str,
+    /// `allowed`, or the code of the refusal.
+    pub decision: &'static str,
+    /// Tokens charged, `None` where no provider was asked.
+    pub tokens: Option<(u64, u64)>,
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// A new request.
+    pub fn new(gate: Rc<Gate>) -> Self {
+        Self { gate, phase: Phase::Open, subject: None }
+    }
+
+    /// Whether the body is awaited.
+    pub fn is_reading(&self) -> bool {
+        matches!(self.phase, Phase::Reading(_))
+    }
+
+    /// Whether the answer's body must be shown to [`Exchange::on_response_body`].
+    pub fn reads_answer(&self) -> bool {
+        matches!(&self.phase, Phase::Admitted(admitted) if admitted.reads_answer())
+    }
+
+    /// The request's headers have come; `end_of_stream`: and nothing else will.
+    pub fn on_request_headers(&mut self, headers: &Headers<'_>, end_of_stream: bool, host: &Host<'_>) -> Step {
+        if !matches!(self.phase, Phase::Open) {
+            return Step::Continue;
+        }
+        match self.read_headers(headers, host) {
+            Ok(Opening::Answer(reply)) => {
+                self.phase = Phase::Answered { decision: "answered", candidate: None };
+                Step::Reply(reply)
+            }
+            Ok(Opening::Read(reading)) => {
+                self.phase = Phase::Reading(reading);
+                if end_of_stream { self.judge(&[], host) } else { self.await_body() }
+            }
+            Err(refusal) => self.refuse(&refusal, None),
+        }
+    }
+
+    /// More of the body has come: `size` bytes are held so far, which `body` fetches.
+    pub fn on_request_body(&mut self, size: usize, end_of_stream: bool, body: impl FnOnce() -> Vec<u8>, host: &Host<'_>) -> Step {
+        match &self.phase {
+            Phase::Reading(_) if size as u64 > self.gate.policy.gateway.max_request_bytes => {
+                let refusal = self.too_large();
+                self.refuse(&refusal, None)
+            }
+            Phase::Reading(_) if end_of_stream => self.judge(&body(), host),
+            Phase::Reading(_) | Phase::Answered { .. } => Step::Hold,
+            Phase::Open | Phase::Admitted(_) | Phase::Closed => Step::Continue,
+        }
+    }
+
+    /// Trailers have come: the body is whole.
+    pub fn on_request_trailers(&mut self, body: impl FnOnce() -> Vec<u8>, host: &Host<'_>) -> Step {
+        match &self.phase {
+            Phase::Reading(_) => self.judge(&body(), host),
+            Phase::Answered { .. } => Step::Hold,
+            Phase::Open | Phase::Admitted(_) | Phase::Closed => Step::Continue,
+        }
+    }
+
+    /// The body has not come in time.
+    pub fn on_body_timeout(&mut self) -> Option<Reply> {
+        if !self.is_reading() {
+            return None;
+        }
+        let refusal = Refusal::new(Case::RequestTimeout, "The request's body did not come in time. Send it again.");
+        match self.refuse(&refusal, None) {
+            Step::Reply(reply) => Some(reply),
+            _ => None,
+        }
+    }
+
+    /// The answer's headers have come. `details` tells where they are from: Envoy's `response.code_details`.
+    pub fn on_response_headers(
+        &mut self,
+        headers: &Headers<'_>,
+        details: impl FnOnce() -> Option<Vec<u8>>,
+        host: &Host<'_>,
+    ) -> ResponseStep {
+        let status = status(headers);
+        let local = status >= 400 && matches!(self.phase, Phase::Admitted(_) | Phase::Reading(_)) && {
+            let details = details();
+            details.as_deref() != Some(b"via_upstream")
+        };
+        let (step, decision) = match &mut self.phase {
+            Phase::Admitted(admitted) if local => admitted.on_local_reply(status, host),
+            Phase::Admitted(admitted) => admitted.on_response_headers(status, headers, host),
+            Phase::Reading(_) if local => {
+                let refusal = local_refusal(status, None);
+                (ResponseStep::Reply(refusal.reply()), Some(refusal.case.code()))
+            }
+            // With `routing: fixed`, a provider may answer before it has the body.
+            Phase::Reading(_) => (ResponseStep::Edit(headers.drop_provider_headers()), Some("unjudged")),
+            Phase::Open | Phase::Answered { .. } | Phase::Closed => return ResponseStep::Continue,
+        };
+        if let (Phase::Reading(_), Some(decision)) = (&self.phase, decision) {
+            self.phase = Phase::Answered { decision, candidate: None };
+        }
+        step
+    }
+
+    /// A piece of the answer has come; returns what goes on in its place, if that is something else.
+    pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, host: &Host<'_>) -> Option<Vec<u8>> {
+        match &mut self.phase {
+            Phase::Admitted(admitted) => admitted.on_response_body(chunk, end_of_stream, host),
+            _ => None,
+        }
+    }
+
+    /// All is over. `connected` tells whether the request ever reached a provider.
+    pub fn on_log(&mut self, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Option<Entry> {
+        let subject = self.subject.unwrap_or("none");
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Closed => None,
+            Phase::Admitted(admitted) => Some(admitted.close(subject, connected, host)),
+            Phase::Answered { decision, candidate } => Some(self.count(subject, decision, candidate, host)),
+            Phase::Open | Phase::Reading(_) => Some(self.count(subject, "aborted", None, host)),
+        }
+    }
+
+    /// Rows 1 to 6 of the table of refusals: what the headers alone decide, so that no stranger makes the proxy hold a body.
+    fn read_headers(&mut self, headers: &Headers<'_>, host: &Host<'_>) -> Result<Opening, Refusal> {
+        let policy = &self.gate.policy;
+        let caller = Caller::identify(headers, policy)?;
+        self.subject = Some(caller.subject());
+        let target = headers.get(":path").unwrap_or_default();
+        let operation = match Route::of(headers.get(":method").unwrap_or_default(), target) {
+            Some(Route::Model(operation)) => operation,
+            Some(Route::ListModels) => return Ok(Opening::Answer(models::list(policy))),
+            Some(Route::RetrieveModel(name)) => return models::retrieve(policy, &name).map(Opening::Answer),
+            Some(Route::ModelProviders) => return models::providers(&self.gate, host).map(Opening::Answer),
+            None => return Err(unknown_url()),
+        };
+        if headers.encoded() {
+            let why = "Encoded request bodies are not accepted. Send the body as it is, without `content-encoding`.";
+            return Err(Refusal::new(Case::UnsupportedEncoding, why));
+        }
+        if headers.content_length().is_some_and(|length| length > policy.gateway.max_request_bytes) {
+            return Err(self.too_large());
+        }
+        Ok(Opening::Read(Reading {
+            operation,
+            started: host.now(),
+            json: headers.get("content-type").is_some_and(|value| media_type(value) == b"application/json"),
+            target: target.to_vec(),
+            has_length: headers.get("content-length").is_some(),
+            strip: headers.strip(),
+        }))
+    }
+
+    /// Holds the headers until the body is judged; with fixed routing, sends them ahead.
+    fn await_body(&mut self) -> Step {
+        let (Phase::Reading(reading), [provider]) = (&mut self.phase, &*self.gate.policy.providers) else { return Step::Hold };
+        if self.gate.policy.gateway.routing != Routing::Fixed {
+            return Step::Hold;
+        }
+        let mut edits = std::mem::take(&mut reading.strip);
+        if reading.has_length {
+            edits.push(HeaderEdit::Remove(Cow::Borrowed("content-length")));
+        }
+        address(&mut edits, provider, reading);
+        Step::Forward(Forward { headers: edits, body: None })
+    }
+
+    /// Rows 7 to 14: the body is whole.
+    fn judge(&mut self, body: &[u8], host: &Host<'_>) -> Step {
+        let Phase::Reading(reading) = std::mem::replace(&mut self.phase, Phase::Open) else { return Step::Continue };
+        let request = match read_body(&reading, body) {
+            Ok(request) => request,
+            Err(refusal) => return self.refuse(&refusal, None),
+        };
+        let candidate = match self.gate.policy.resolve(&request.model) {
+            Ok(candidate) => candidate,
+            Err(unresolved) => {
+                let refusal = self.unresolved(&request.model, unresolved);
+                return self.refuse(&refusal, None);
+            }
+        };
+        match self.admit(candidate, &request, reading, body, host) {
+            Ok((admitted, forward)) => {
+                self.phase = Phase::Admitted(Box::new(admitted));
+                Step::Forward(forward)
+            }
+            Err(refused) => {
+                let candidate = Some((candidate.provider, candidate.model.to_owned()));
+                let mut step = self.refuse(&refused, candidate);
+                if let (Step::Reply(reply), Case::Spent | Case::Reserved) = (&mut step, refused.case) {
+                    reply.headers.extend(self.budget_headers(host));
+                }
+                step
+            }
+        }
+    }
+
+    /// Reserves what the request may cost and makes it ready for its provider.
+    fn admit(
+        &self,
+        candidate: Candidate<'_>,
+        request: &Request,
+        reading: Reading,
+        body: &[u8],
+        host: &Host<'_>,
+    ) -> Result<(Admitted, Forward), Refusal> {
+        let gate = &self.gate;
+        let (Some(provider), Some((state, model))) = (gate.policy.providers.get(candidate.provider), gate.model(candidate)) else {
+            return Err(models::not_found(&gate.policy, &request.model));
+        };
+        let now = host.now();
+        let prompt = model.lessons.borrow_mut().estimate(host.store, now, &request.prompt);
+        let demand = Demand { prompt, limit: limit(request, reading.operation), sequences: request.sequences };
+        let plan = Plan::new(demand, &bounds(provider, state, candidate.model, host)).map_err(|too_large| {
+            let why = format!(
+                "This request needs at least {} tokens; `{}` takes {} for one request. Shorten the prompt or lower the limit of completion tokens.",
+                too_large.needed, provider.name, too_large.ceiling
+            );
+            Refusal::new(Case::ContextLengthExceeded, why)
+        })?;
+        // Without a plan nothing bounds the request, and its budget has no cap to hold anything of.
+        let ask = plan.map_or(Ask { least: 1, most: 1, prompt: 1 }, |plan| plan.ask);
+        let permit = reserve(provider, state, ask, host)?;
+        model.series.reserved_tokens.add(host.meter, permit.granted);
+        let granted = if state.budget.cap.is_some() { permit.granted } else { ask.most };
+        let edit = Edit {
+            model: Some(candidate.model),
+            limit: plan.and_then(|plan| plan.limit(granted)),
+            limit_field: limit_field(provider.dialect, reading.operation),
+            usage: ask_usage(request, provider.dialect),
+        };
+        let splice = edit.apply(request, body);
+        let mut headers = Vec::new();
+        if provider_is_open(&gate.policy.gateway.routing) {
+            headers = reading.strip.clone();
+            address(&mut headers, provider, &reading);
+            if let (Some(splice), true) = (&splice, reading.has_length) {
+                let length = body.len().saturating_sub(splice.length).saturating_add(splice.bytes.len());
+                headers.push(HeaderEdit::Set("content-length", length.to_string().into()));
+            }
+        }
+        let admitted = Admitted::new(Rc::clone(gate), candidate, request, prompt.high, permit, reading.started);
+        Ok((admitted, Forward { headers, body: splice }))
+    }
+
+    fn refuse(&mut self, refusal: &Refusal, candidate: Option<(usize, String)>) -> Step {
+        self.phase = Phase::Answered { decision: refusal.case.code(), candidate };
+        Step::Reply(refusal.reply())
+    }
+
+    fn too_large(&self) -> Refusal {
+        let limit = self.gate.policy.gateway.max_request_bytes;
+        Refusal::new(Case::RequestTooLarge, format!("The request's body is larger than {limit} bytes."))
+    }
+
+    fn unresolved(&self, name: &str, unresolved: Unresolved) -> Refusal {
+        let policy = &self.gate.policy;
+        match unresolved {
+            Unresolved::NotFound => models::not_found(policy, name),
+            Unresolved::Ambiguous => {
+                let hint = policy.suggestions().join(", ");
+                let why =
+                    format!("More than one provider serves `{name}`. Name one as `<provider>/<model-id>`, for example: {hint}.");
+                Refusal::new(Case::ModelNotFound, why).about(Some("model"))
+            }
+            Unresolved::NotAllowed(provider) => {
+                let provider = policy.providers.get(provider).map_or("", |provider| &provider.name);
+                let why =
+                    format!("The model `{name}` is not allowed on provider `{provider}`. Ask the operator, or use another model.");
+                Refusal::new(Case::ModelNotAllowed, why).about(Some("model"))
+            }
+        }
+    }
+
+    /// The budget that a refused caller may see.
+    fn budget_headers(&self, host: &Host<'_>) -> Vec<(&'static str, String)> {
+        let Phase::Answered { candidate: Some((provider, _)), .. } = &self.phase else { return Vec::new() };
+        self.gate.providers.get(*provider).map_or_else(Vec::new, |state| budget_headers(state, host))
+    }
+
+    fn count(&self, subject: &'static str, decision: &'static str, candidate: Option<(usize, String)>, host: &Host<'_>) -> Entry {
+        let mut entry = Entry { subject, decision, ..Entry::default() };
+        let Some((provider, model)) = candidate else {
+            self.gate.nowhere.decided(host.meter, decision);
+            return entry;
+        };
+        if let Some((_, state)) = self.gate.model(Candidate { provider, model: &model }) {
+            state.series.decided(host.meter, decision);
+        }
+        entry.provider = self.gate.policy.providers.get(provider).map_or_else(String::new, |provider| provider.name.to_string());
+        entry.model = model;
+        entry
+    }
+}
+
+/// What the headers alone lead to.
+enum Opening {
+    Read(Reading),
+    Answer(Reply),
+}
+
+fn unknown_url() -> Refusal {
+    let why = "This path or method is not served here. See POST /v1/chat/completions, /v1/completions, /v1/embeddings and GET /v1/models.";
+    Refusal::new(Case::UnknownUrl, why)
+}
+
+/// What a client is told where Envoy itself has answered.
+pub(crate) fn local_refusal(status: u16, provider: Option<&str>) -> Refusal {
+    let who = provider.map_or_else(|| "the provider".to_owned(), |name| format!("model provider `{name}`"));
+    let (case, why) = match status {
+        408 => (Case::RequestTimeout, "The request did not come in time. Send it again.".to_owned()),
+        413 => (Case::RequestTooLarge, "The request's body is too large.".to_owned()),
+        504 => (Case::UpstreamTimeout, format!("No answer from {who} in time. Try again later.")),
+        _ => (Case::UpstreamUnavailable, format!("No answer from {who}. Try again later.")),
+    };
+    Refusal::new(case, why)
+}
+
+fn read_body(reading: &Reading, body: &[u8]) -> Result<Request, Refusal> {
+    if !reading.json {
+        return Err(Refusal::new(Case::InvalidBody, "The media type must be `application/json`."));
+    }
+    Request::parse(body, reading.operation).map_err(|invalid| {
+        let mut message = invalid.to_string();
+        message.push('.');
+        Refusal::new(Case::InvalidBody, message).about(invalid.param())
+    })
+}
+
+fn provider_is_open(routing: &Routing) -> bool {
+    *routing == Routing::Body
+}
+
+/// Points a request at its provider.
+fn address(edits: &mut Vec<HeaderEdit>, provider: &Provider, reading: &Reading) {
+    edits.push(HeaderEdit::Set("x-pai-provider", provider.name.to_string().into()));
+    let path = format!("{}{}", provider.endpoint.base_path, reading.operation.path());
+    if path.as_bytes() != reading.target {
+        edits.push(HeaderEdit::Set(":path", path.into()));
+    }
+    edits.push(HeaderEdit::Set(":authority", provider.endpoint.authority.to_string().into()));
+    if let Some(credential) = &provider.credential {
+        edits.push(HeaderEdit::Set("authorization", credential.expose().to_owned().into()));
+    }
+}
+
+/// The limit that the server will go by, if one is known.
+fn limit(request: &Request, operation: Operation) -> Option<u64> {
+    match operation {
+        Operation::TextCompletion => Some(request.limit.unwrap_or(COMPLETIONS_DEFAULT)),
+        Operation::Chat | Operation::Embeddings => request.limit,
+    }
+}
+
+fn bounds(provider: &Provider, state: &crate::gate::ProviderState, model: &str, host: &Host<'_>) -> Bounds {
+    let (window, window_floor) = if provider.dialect == Dialect::Vllm {
+        let mut windows = state.windows.borrow_mut();
+        let known = windows.get(host.store, host.now());
+        (known.length(model), known.floor(model))
+    } else {
+        (None, 0)
+    };
+    let per_request = provider.max_tokens_per_request.map(u64::from);
+    Bounds {
+        dialect: provider.dialect,
+        ceiling: per_request.into_iter().chain(state.budget.cap).min(),
+        request_cap: per_request.is_some(),
+        default_max_tokens: provider.default_max_tokens.into(),
+        window,
+        window_floor,
+    }
+}
+
+fn limit_field(dialect: Dialect, operation: Operation) -> LimitField {
+    match (dialect, operation) {
+        (Dialect::OpenAi, Operation::Chat) => LimitField::MaxCompletionTokens,
+        _ => LimitField::MaxTokens,
+    }
+}
+
+/// What usage to ask for beyond what the client asked for.
+fn ask_usage(request: &Request, dialect: Dialect) -> Option<AskUsage> {
+    match dialect {
+        _ if !request.stream => None,
+        Dialect::Vllm => Some(AskUsage::Continuous),
+        Dialect::OpenAi | Dialect::Anthropic => Some(AskUsage::Final),
+    }
+}
+
+fn reserve(provider: &Provider, state: &crate::gate::ProviderState, ask: Ask, host: &Host<'_>) -> Result<Permit, Refusal> {
+    host.worker.borrow_mut().heartbeat.enlist(host.store);
+    host.ledger().reserve(std::slice::from_ref(&state.budget), ask).map_err(|refused| {
+        let now = host.now();
+        match refused {
+            Refused::Short(_, Shortfall::Spent) => {
+                let reset = crate::clock::go_duration(now.seconds_to_midnight());
+                let why = format!(
+                    "The daily token budget of model provider `{}` does not hold this request. It resets at 00:00 UTC, in {reset}.",
+                    provider.name
+                );
+                Refusal::spent(why, now)
+            }
+            Refused::Short(_, Shortfall::Reserved) => Refusal::reserved(format!(
+                "Requests in flight hold what is left of the daily token budget of model provider `{}`. Try again in a moment.",
+                provider.name
+            )),
+            Refused::Unavailable(_) => models::unavailable(),
+        }
+    })
+}
+
+fn status(headers: &Headers<'_>) -> u16 {
+    headers.get(":status").and_then(|value| std::str::from_utf8(value).ok()).and_then(|value| value.parse().ok()).unwrap_or(0)
+}

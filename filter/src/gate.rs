@@ -1,0 +1,168 @@
+//! One configuration at work: the policy, and for each provider and model what goes with it.
+
+use std::cell::RefCell;
+
+use crate::budget::Record;
+use crate::clock::{Clock, Time};
+use crate::knowledge::{KnownWindows, Lessons};
+use crate::ledger::{Budget, Heartbeat, Ledger, Permit, Store, Unavailable};
+use crate::metrics::{self, BudgetSeries, Meter, ModelSeries};
+use crate::policy::{Candidate, Policy};
+
+/// A policy with its budgets, its series, and what was learned.
+#[derive(Debug)]
+pub struct Gate {
+    /// The policy.
+    pub policy: Policy,
+    /// As many as the policy has providers, in their order.
+    pub providers: Vec<ProviderState>,
+    /// What is counted under no provider.
+    pub nowhere: ModelSeries,
+}
+
+/// What goes with one provider.
+#[derive(Debug)]
+pub struct ProviderState {
+    /// Its daily budget.
+    pub budget: Budget,
+    /// Windows of its models.
+    pub windows: RefCell<KnownWindows>,
+    /// One for each label of its list of models.
+    pub models: Vec<ModelState>,
+    series: BudgetSeries,
+}
+
+/// What goes with one model, or with all that one pattern lets through.
+#[derive(Debug)]
+pub struct ModelState {
+    /// Its series.
+    pub series: ModelSeries,
+    /// Its tokens per byte.
+    pub lessons: RefCell<Lessons>,
+}
+
+/// The world outside an exchange.
+#[derive(Clone, Copy)]
+pub struct Host<'a> {
+    /// What time it is.
+    pub clock: &'a dyn Clock,
+    /// The shared data.
+    pub store: &'a dyn Store,
+    /// The metrics.
+    pub meter: &'a dyn Meter,
+    /// This instance of the filter.
+    pub worker: &'a RefCell<Worker>,
+}
+
+/// What one instance of the filter, the VM of one worker, has to itself.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its signs of life.
+    pub heartbeat: Heartbeat,
+    /// What the ledger could not take when it was due.
+    unsettled: Vec<(Permit, u64)>,
+}
+
+// === impl Gate ===
+
+impl Gate {
+    /// Puts a policy to work.
+    pub fn new(policy: Policy) -> Self {
+        let providers = policy.providers.iter().map(ProviderState::new).collect();
+        Self { policy, providers, nowhere: ModelSeries::new("none", "none") }
+    }
+
+    /// What goes with a candidate.
+    pub fn model(&self, candidate: Candidate<'_>) -> Option<(&ProviderState, &ModelState)> {
+        let state = self.providers.get(candidate.provider)?;
+        let label = self.policy.providers.get(candidate.provider)?.models.label(candidate.model);
+        Some((state, state.models.get(label)?))
+    }
+
+    /// Makes the budgets known to the ledger, so that their age counts from now.
+    pub fn introduce(&self, host: &Host<'_>) {
+        for provider in &self.providers {
+            if host.ledger().introduce(&provider.budget.key).is_err() {
+                metrics::filter_error(host.meter, "ledger");
+            }
+        }
+        let keys = self.providers.iter().map(|provider| &*provider.budget.key);
+        host.worker.borrow_mut().heartbeat.guard(keys);
+    }
+
+    /// Shows the budgets as gauges.
+    pub fn show_budgets(&self, host: &Host<'_>) {
+        for provider in &self.providers {
+            let Ok(record) = host.ledger().read(&provider.budget.key) else { continue };
+            provider.series.used.record(host.meter, record.used);
+            provider.series.reserved.record(host.meter, record.reserved());
+            if let Some(cap) = provider.budget.cap {
+                provider.series.limit.record(host.meter, cap);
+            }
+        }
+    }
+}
+
+// === impl ProviderState ===
+
+impl ProviderState {
+    fn new(provider: &crate::policy::Provider) -> Self {
+        let model = |label: String| ModelState {
+            series: ModelSeries::new(&provider.name, &label),
+            lessons: RefCell::new(Lessons::new(&provider.name, &label)),
+        };
+        Self {
+            budget: Budget {
+                key: format!("pai/1/budget/provider/{}", provider.name).into(),
+                cap: provider.max_tokens_per_day.map(Into::into),
+            },
+            windows: RefCell::new(KnownWindows::new(&provider.name)),
+            models: provider.models.labels().into_iter().map(model).collect(),
+            series: BudgetSeries::new(&provider.name),
+        }
+    }
+
+    /// The record of the daily budget.
+    pub fn record(&self, host: &Host<'_>) -> Result<Record, Unavailable> {
+        host.ledger().read(&self.budget.key)
+    }
+}
+
+// === impl Host ===
+
+impl Host<'_> {
+    /// What time it is.
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// The ledger as this instance sees it now.
+    pub fn ledger(&self) -> Ledger<'_> {
+        Ledger { store: self.store, instance: self.worker.borrow().heartbeat.instance(), now: self.now() }
+    }
+
+    /// Settles a permit, now or as soon as the ledger can be changed again.
+    pub fn settle(&self, permit: Permit, charge: u64) {
+        if let Some(permit) = self.ledger().settle(permit, charge) {
+            metrics::filter_error(self.meter, "settle");
+            self.worker.borrow_mut().unsettled.push((permit, charge));
+        }
+    }
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// For the instance with this random id.
+    pub fn new(instance: u64) -> Self {
+        Self { heartbeat: Heartbeat::new(instance), unsettled: Vec::new() }
+    }
+
+    /// Tries again what could not be settled.
+    pub fn settle_again(host: &Host<'_>) {
+        let unsettled = std::mem::take(&mut host.worker.borrow_mut().unsettled);
+        for (permit, charge) in unsettled {
+            host.settle(permit, charge);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What the gate has learned of models, shared by all workers: tokens per byte, and windows.
+//!
+//! A worker keeps what it read for [`FRESH`], and writes in batches once enough is known, so that a request seldom pays for it.
+
+use crate::clock::Time;
+use crate::estimate::{Estimate, Learned};
+use crate::ledger::Store;
+use crate::openai::PromptSize;
+use crate::window::Windows;
+
+/// How long what was read counts as known, in nanoseconds.
+const FRESH: u64 = 100_000_000;
+
+/// Reports of this worker that are written one by one; later ones go in batches of [`BATCH`].
+const EAGER: u32 = 32;
+const BATCH: usize = 16;
+
+/// Races that a write may lose before it is left for the next time: what is lost is one lesson.
+const ATTEMPTS: u32 = 16;
+
+/// What is known of the prompts of one model.
+#[derive(Debug)]
+pub struct Lessons {
+    key: Box<str>,
+    learned: Learned,
+    read: Time,
+    reports: u32,
+    unwritten: Vec<(PromptSize, u64)>,
+}
+
+/// What is known of the windows of one provider's models.
+#[derive(Debug)]
+pub struct KnownWindows {
+    key: Box<str>,
+    windows: Windows,
+    read: Time,
+}
+
+// === impl KnownWindows ===
+
+impl KnownWindows {
+    /// Of the provider of this name.
+    pub fn new(provider: &str) -> Self {
+        Self { key: format!("pai/1/windows/{provider}").into(), windows: Windows::default(), read: Time::default() }
+    }
+
+    /// What is known now.
+    pub fn get(&mut self, store: &dyn Store, now: Time) -> &Windows {
+        if stale(self.read, now) {
+            self.windows = Windows::decode(&store.get(&self.key).0.unwrap_or_default());
+            self.read = now;
+        }
+        &self.windows
+    }
+
+    /// Changes what is known; `change` says whether it changed anything.
+    pub fn change(&mut self, store: &dyn Store, mut change: impl FnMut(&mut Windows) -> bool) {
+        if !change(&mut self.windows) {
+            return;
+        }
+        for _ in 0..ATTEMPTS {
+            let (bytes, version) = store.get(&self.key);
+            let mut windows = Windows::decode(&bytes.unwrap_or_default());
+            if !change(&mut windows) || store.set(&self.key, &windows.encode(), version) {
+                self.windows = windows;
+                return;
+            }
+        }
+    }
+}
+
+// === impl Lessons ===
+
+impl Lessons {
+    /// Of the models that count under this label of this provider.
+    pub fn new(provider: &str, label: &str) -> Self {
+        Self {
+            key: format!("pai/1/estimate/{provider}/{label}").into(),
+            learned: Learned::default(),
+            read: Time::default(),
+            reports: 0,
+            unwritten: Vec::new(),
+        }
+    }
+
+    /// Bounds of a prompt's tokens.
+    pub fn estimate(&mut self, store: &dyn Store, now: Time, size: &PromptSize) -> Estimate {
+        if stale(self.read, now) {
+            self.learned = Learned::decode(&store.get(&self.key).0.unwrap_or_default());
+            self.read = now;
+        }
+        self.learned.estimate(size)
+    }
+
+    /// Takes in the server's count of a prompt's tokens.
+    pub fn learn(&mut self, store: &dyn Store, size: &PromptSize, tokens: u64) {
+        self.reports = self.reports.saturating_add(1);
+        self.unwritten.push((*size, tokens));
+        if self.reports <= EAGER || self.unwritten.len() >= BATCH {
+            self.write(store);
+        }
+    }
+
+    fn write(&mut self, store: &dyn Store) {
+        for _ in 0..ATTEMPTS {
+            let (bytes, version) = store.get(&self.key);
+            let mut learned = Learned::decode(&bytes.unwrap_or_default());
+            let news = self.unwritten.iter().fold(false, |news, (size, tokens)| learned.learn(size, *tokens) | news);
+            if !news || store.set(&self.key, &learned.encode(), version) {
+                self.learned = learned;
+                break;
+            }
+        }
+        self.unwritten.clear();
+    }
+}
+
+fn stale(read: Time, now: Time) -> bool {
+    read == Time::default() || now.since(read) > FRESH
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Memory;
+
+    const SIZE: PromptSize = PromptSize { text_bytes: 4096, messages: 1, token_ids: 0, parts: 0 };
+
+    #[test]
+    fn what_one_worker_learns_the_others_know() {
+        let store = Memory::default();
+        let (mut one, mut other) = (Lessons::new("p", "m"), Lessons::new("p", "m"));
+        let unlearned = other.estimate(&store, Time(1), &SIZE).high;
+        for _ in 0..5 {
+            one.learn(&store, &SIZE, 1024);
+        }
+        assert_eq!(other.estimate(&store, Time(2), &SIZE).high, unlearned, "known for a while");
+        assert!(other.estimate(&store, Time(FRESH + 2), &SIZE).high < 1500);
+        assert!(one.estimate(&store, Time(3), &SIZE).high < 1500);
+    }
+
+    #[test]
+    fn a_window_is_known_to_all_and_told_apart() {
+        let store = Memory::default();
+        let (mut one, mut other) = (KnownWindows::new("p"), KnownWindows::new("p"));
+        one.change(&store, |windows| windows.learn("m", 4096));
+        other.change(&store, |windows| windows.learn("n", 8));
+        assert_eq!(other.get(&store, Time(1)).length("m"), Some(4096));
+        assert_eq!(one.get(&store, Time(FRESH * 2)).length("n"), Some(8));
+    }
+
+    #[test]
+    fn reports_are_written_in_batches_later_on() {
+        let store = Memory::default();
+        let mut worker = Lessons::new("p", "m");
+        for _ in 0..EAGER {
+            worker.learn(&store, &SIZE, 1024);
+        }
+        let version = || store.get(&worker_key()).1;
+        let before = version();
+        for _ in 1..BATCH {
+            worker.learn(&store, &SIZE, 1024);
+        }
+        assert_eq!(version(), before);
+        worker.learn(&store, &SIZE, 1024);
+        assert_eq!(version(), before + 1);
+    }
+
+    fn worker_key() -> String {
+        "pai/1/estimate/p/m".to_owned()
+    }
+}

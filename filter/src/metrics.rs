@@ -1,0 +1,155 @@
+//! What operators see: every series, its name and its labels.
+//!
+//! Names follow the form in which Istio's bootstrap (and the `stats_tags` of `envoy/envoy.yaml`) find labels:
+//! `pai.<label>=.=<value>;.;…<name>`. Label values come from the configuration only, so that their number is bounded: the host
+//! can never forget a series.
+
+use std::cell::Cell;
+use std::fmt::Write;
+
+/// The host's metrics.
+pub trait Meter {
+    /// The number of the series `name`, which is made if it is new.
+    fn define(&self, kind: Kind, name: &str) -> u32;
+    /// Adds to a counter.
+    fn add(&self, series: u32, by: u64);
+    /// Sets a gauge, or adds an observation to a histogram.
+    fn record(&self, series: u32, value: u64);
+}
+
+/// Kinds of series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+/// One series, which the host numbers at its first use.
+#[derive(Debug)]
+pub struct Series {
+    kind: Kind,
+    name: Box<str>,
+    number: Cell<Option<u32>>,
+}
+
+/// The series of one model of one provider.
+#[derive(Debug)]
+pub struct ModelSeries {
+    labels: String,
+    /// Requests that were admitted and answered by the provider.
+    pub allowed: Series,
+    /// Prompt tokens charged.
+    pub prompt_tokens: Series,
+    /// Completion tokens charged.
+    pub completion_tokens: Series,
+    /// Tokens reserved on admission.
+    pub reserved_tokens: Series,
+    /// From the request's headers to the first piece of the answer, in milliseconds.
+    pub time_to_first_token: Series,
+    /// From the first piece to the last, for each completion token after the first, in microseconds.
+    pub time_per_output_token: Series,
+}
+
+/// The series of one provider's daily budget.
+#[derive(Debug)]
+pub struct BudgetSeries {
+    /// The cap; absent where there is none.
+    pub limit: Series,
+    /// Tokens used today.
+    pub used: Series,
+    /// Tokens reserved now.
+    pub reserved: Series,
+}
+
+// === impl Series ===
+
+impl Series {
+    fn new(kind: Kind, labels: &str, name: &str) -> Self {
+        Self { kind, name: format!("pai.{labels}{name}").into(), number: Cell::new(None) }
+    }
+
+    /// Adds to a counter.
+    pub fn add(&self, meter: &dyn Meter, by: u64) {
+        if by > 0 {
+            meter.add(self.number(meter), by);
+        }
+    }
+
+    /// Sets a gauge, or adds an observation to a histogram.
+    pub fn record(&self, meter: &dyn Meter, value: u64) {
+        meter.record(self.number(meter), value);
+    }
+
+    fn number(&self, meter: &dyn Meter) -> u32 {
+        self.number.get().unwrap_or_else(|| {
+            let number = meter.define(self.kind, &self.name);
+            self.number.set(Some(number));
+            number
+        })
+    }
+}
+
+// === impl ModelSeries ===
+
+impl ModelSeries {
+    /// For a provider and a label of its list of models.
+    pub fn new(provider: &str, model: &str) -> Self {
+        let mut labels = String::new();
+        label(&mut labels, "provider", provider);
+        label(&mut labels, "model", model);
+        let counter = |name| Series::new(Kind::Counter, &labels, name);
+        let histogram = |name| Series::new(Kind::Histogram, &labels, name);
+        Self {
+            allowed: Series::new(Kind::Counter, &decided(&labels, "allowed"), "requests_total"),
+            prompt_tokens: counter("prompt_tokens_total"),
+            completion_tokens: counter("completion_tokens_total"),
+            reserved_tokens: counter("reserved_tokens_total"),
+            time_to_first_token: histogram("time_to_first_token_milliseconds"),
+            time_per_output_token: histogram("time_per_output_token_microseconds"),
+            labels,
+        }
+    }
+
+    /// Counts a request that ended with this decision.
+    pub fn decided(&self, meter: &dyn Meter, decision: &str) {
+        if decision == "allowed" {
+            self.allowed.add(meter, 1);
+        } else {
+            Series::new(Kind::Counter, &decided(&self.labels, decision), "requests_total").add(meter, 1);
+        }
+    }
+}
+
+// === impl BudgetSeries ===
+
+impl BudgetSeries {
+    /// For a provider.
+    pub fn new(provider: &str) -> Self {
+        let mut labels = String::new();
+        label(&mut labels, "provider", provider);
+        let gauge = |name| Series::new(Kind::Gauge, &labels, name);
+        Self { limit: gauge("budget_limit_tokens"), used: gauge("budget_used_tokens"), reserved: gauge("budget_reserved_tokens") }
+    }
+}
+
+/// Counts something that went wrong inside the filter.
+pub fn filter_error(meter: &dyn Meter, kind: &str) {
+    let mut labels = String::new();
+    label(&mut labels, "kind", kind);
+    Series::new(Kind::Counter, &labels, "filter_errors_total").add(meter, 1);
+}
+
+fn decided(labels: &str, decision: &str) -> String {
+    let mut labels = labels.to_owned();
+    label(&mut labels, "decision", decision);
+    labels
+}
+
+fn label(labels: &mut String, name: &str, value: &str) {
+    // Writing to a string does not fail.
+    let _ = write!(labels, "{name}=.={value};.;");
+}

@@ -1,0 +1,141 @@
+//! What the gate answers by itself: models and providers, as this caller may know them.
+
+use serde::Serialize;
+
+use crate::clock::{self, Time};
+use crate::gate::{Gate, Host};
+use crate::policy::{ModelPattern, Policy};
+use crate::refusal::{Case, Refusal, Reply};
+
+/// The key under which the ledger keeps the moment it began, in seconds since 1970.
+const SINCE: &str = "pai/1/since";
+
+#[derive(Serialize)]
+struct ModelList {
+    object: &'static str,
+    data: Vec<Model>,
+}
+
+#[derive(Serialize)]
+struct Model {
+    id: String,
+    object: &'static str,
+    created: u64,
+    owned_by: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProviderList {
+    ledger_since: String,
+    items: Vec<ProviderItem>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProviderItem {
+    name: String,
+    provider: &'static str,
+    endpoint: String,
+    max_tokens_per_day: Option<u64>,
+    used_today: u64,
+    reserved: u64,
+    external: ExternalItem,
+    last_used: Option<String>,
+    age: u64,
+    models: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExternalItem {
+    enabled: bool,
+    max_tokens_per_day: Option<u64>,
+    used_today: u64,
+    reserved: u64,
+}
+
+/// `GET /v1/models`
+pub fn list(policy: &Policy) -> Reply {
+    let data = policy.references().map(|(provider, id)| Model::new(id, &provider.name)).collect();
+    json(&ModelList { object: "list", data })
+}
+
+/// `GET /v1/models/{ref}`
+pub fn retrieve(policy: &Policy, name: &str) -> Result<Reply, Refusal> {
+    let found = policy.resolve(name).ok().and_then(|candidate| Some((policy.providers.get(candidate.provider)?, candidate.model)));
+    let (provider, model) = found.ok_or_else(|| not_found(policy, name))?;
+    Ok(json(&Model::new(format!("{}/{model}", provider.name), &provider.name)))
+}
+
+/// `GET /pai/v1/model-providers`
+pub fn providers(gate: &Gate, host: &Host<'_>) -> Result<Reply, Refusal> {
+    let items = gate.policy.providers.iter().zip(&gate.providers).map(|(provider, state)| {
+        let record = state.record(host)?;
+        let external = provider.external;
+        Ok(ProviderItem {
+            name: provider.name.to_string(),
+            provider: provider.dialect.name(),
+            endpoint: provider.endpoint.url.to_string(),
+            max_tokens_per_day: provider.max_tokens_per_day.map(Into::into),
+            used_today: record.used,
+            reserved: record.reserved(),
+            external: ExternalItem {
+                enabled: external.is_some_and(|external| external.enabled),
+                max_tokens_per_day: external.and_then(|external| external.max_tokens_per_day).map(Into::into),
+                used_today: 0,
+                reserved: 0,
+            },
+            last_used: (record.last_used > 0).then(|| clock::rfc3339(record.last_used)),
+            age: host.now().seconds().saturating_sub(record.first_seen),
+            models: provider.models.allowed.iter().flatten().map(ModelPattern::to_string).collect(),
+        })
+    });
+    let items = items.collect::<Result<_, crate::ledger::Unavailable>>().map_err(|_| unavailable())?;
+    Ok(json(&ProviderList { ledger_since: clock::rfc3339(since(host)), items }))
+}
+
+/// No such model, as far as this caller can see.
+pub fn not_found(policy: &Policy, name: &str) -> Refusal {
+    let suggestions = policy.suggestions();
+    let hint = if suggestions.is_empty() {
+        "Name a model as `<provider>/<model-id>`.".to_owned()
+    } else {
+        format!("You may use, for example: {}.", suggestions.join(", "))
+    };
+    Refusal::new(Case::ModelNotFound, format!("The model `{}` does not exist. {hint}", printable(name))).about(Some("model"))
+}
+
+/// The ledger cannot be reached.
+pub fn unavailable() -> Refusal {
+    Refusal::new(Case::LedgerUnavailable, "Token budgets cannot be checked at the moment. Try again later.")
+}
+
+/// Notes when the ledger began, unless it is known.
+pub fn begin(host: &Host<'_>) {
+    if host.store.get(SINCE).0.is_none() {
+        // Who loses this race finds it done.
+        let _ = host.store.set(SINCE, &host.now().seconds().to_le_bytes(), 0);
+    }
+}
+
+fn since(host: &Host<'_>) -> u64 {
+    let bytes = host.store.get(SINCE).0.unwrap_or_default();
+    bytes.try_into().map_or(Time::default().seconds(), u64::from_le_bytes)
+}
+
+/// A name that a client sent, fit for a message.
+fn printable(name: &str) -> String {
+    name.chars().take(256).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn json(document: &impl Serialize) -> Reply {
+    // Documents of strings and numbers have a JSON form.
+    Reply::json(serde_json::to_vec(document).unwrap_or_default())
+}
+
+impl Model {
+    fn new(id: String, provider: &str) -> Self {
+        Self { id, object: "model", created: 0, owned_by: provider.to_owned() }
+    }
+}

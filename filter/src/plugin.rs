@@ -1,0 +1,513 @@
+//! The plug into Envoy: callbacks in, host calls out, and nothing decided.
+//!
+//! The SDK's wrappers end the VM on any status that they do not expect, and with it every request of the worker. Where a status
+//! depends on what a client or a provider did, the host is called directly and a failure is counted.
+#![expect(unsafe_code, reason = "host calls")]
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use log::{error, info, warn};
+use proxy_wasm::hostcalls;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel, MapType, MetricType};
+
+use crate::clock::{Clock, Time};
+use crate::config;
+use crate::exchange::{Entry, Exchange, ResponseStep, Step};
+use crate::gate::{Gate, Host, Worker};
+use crate::headers::{HeaderEdit, Headers};
+use crate::ledger::Store;
+use crate::metrics::{self, Kind, Meter};
+use crate::models;
+use crate::policy::{Callout, Policy};
+use crate::refusal::Reply;
+
+/// The first tick, which asks for what is not known yet, and the later ones.
+const FIRST_TICK: Duration = Duration::from_millis(20);
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long a request may wait for its body before the gate answers in the client's place.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often one of the workers asks a provider for its models, in seconds; and how soon again where that failed.
+const MODELS_INTERVAL: u64 = 60;
+const MODELS_RETRY: u64 = 2;
+const MODELS_TIMEOUT: Duration = Duration::from_secs(5);
+
+proxy_wasm::main! {{
+    proxy_wasm::set_log_level(LogLevel::Info);
+    proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(Root::default()) });
+}}
+
+thread_local! {
+    static WORKER: RefCell<Worker> = RefCell::new(Worker::new(RandomState::new().build_hasher().finish()));
+    static BORN: Instant = Instant::now();
+    static SERIES: RefCell<HashMap<(Kind, String), u32>> = RefCell::new(HashMap::new());
+    static WAITING: RefCell<Vec<Waiting>> = const { RefCell::new(Vec::new()) };
+}
+
+/// One configuration of the plugin.
+struct Root {
+    gate: Rc<Gate>,
+    ticked: bool,
+    /// Callouts under way, by token.
+    asked: HashMap<u32, Callout>,
+}
+
+/// One HTTP stream.
+struct Stream {
+    id: u32,
+    exchange: Rc<RefCell<Exchange>>,
+    waits: Cell<bool>,
+}
+
+/// A stream that is held until its body comes.
+struct Waiting {
+    id: u32,
+    since: Duration,
+    exchange: Weak<RefCell<Exchange>>,
+}
+
+/// The host.
+struct Envoy;
+
+// === impl Root ===
+
+impl Default for Root {
+    fn default() -> Self {
+        Self { gate: Rc::new(Gate::new(Policy::default())), ticked: false, asked: HashMap::new() }
+    }
+}
+
+impl Context for Root {
+    fn on_http_call_response(&mut self, token: u32, _headers: usize, body_size: usize, _trailers: usize) {
+        let Some(callout) = self.asked.remove(&token) else { return };
+        let ok = with_headers(MapType::HttpCallResponseHeaders, |headers| headers.get(":status") == Some(b"200"));
+        let body = if ok { body(BufferType::HttpCallResponseBody, body_size) } else { Vec::new() };
+        with_host(|host| {
+            let Some(state) = self.gate.providers.get(callout.provider) else { return };
+            if ok {
+                state.windows.borrow_mut().change(host.store, |windows| windows.learn_models(&body));
+            } else {
+                self.ask_again_soon(&callout, host);
+            }
+        });
+    }
+}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _size: usize) -> bool {
+        let text = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX).ok().flatten().unwrap_or_default();
+        match config::load(&text, &|name| std::env::var(name).ok()) {
+            Ok(policy) => {
+                self.gate = Rc::new(Gate::new(policy));
+                with_host(|host| {
+                    models::begin(host);
+                    self.gate.introduce(host);
+                });
+                announce(&text, &self.gate.policy);
+                hostcalls::set_tick_period(FIRST_TICK).is_ok()
+            }
+            Err(invalid) => {
+                error!("configuration refused: {invalid}");
+                false
+            }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        if !std::mem::replace(&mut self.ticked, true) {
+            // A tick that stays short costs a little power and nothing else.
+            let _ = hostcalls::set_tick_period(TICK);
+        }
+        answer_overdue();
+        with_host(|host| {
+            Worker::settle_again(host);
+            let ledger = host.ledger();
+            host.worker.borrow_mut().heartbeat.tick(&ledger, BORN.with(Instant::elapsed));
+            self.gate.show_budgets(host);
+        });
+        self.ask_for_models();
+    }
+
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        let exchange = Rc::new(RefCell::new(Exchange::new(Rc::clone(&self.gate))));
+        Some(Box::new(Stream { id, exchange, waits: Cell::new(false) }))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+impl Root {
+    /// Asks providers for their models, where it is this worker's turn.
+    fn ask_for_models(&mut self) {
+        let gate = Rc::clone(&self.gate);
+        for callout in &gate.policy.gateway.callouts {
+            let due = |last: u64, now: u64| now.saturating_sub(last) >= MODELS_INTERVAL;
+            if !with_host(|host| claim(host, callout, due)) {
+                continue;
+            }
+            match self.ask(callout) {
+                Some(token) => drop(self.asked.insert(token, callout.clone())),
+                None => with_host(|host| self.ask_again_soon(callout, host)),
+            }
+        }
+    }
+
+    fn ask(&self, callout: &Callout) -> Option<u32> {
+        let provider = self.gate.policy.providers.get(callout.provider)?;
+        let path = format!("{}/models", provider.endpoint.base_path);
+        let mut headers = vec![(":method", "GET"), (":path", &*path), (":authority", &*provider.endpoint.authority)];
+        if let Some(credential) = &provider.credential {
+            headers.push(("authorization", credential.expose()));
+        }
+        hostcalls::dispatch_http_call(&callout.cluster, headers, None, vec![], MODELS_TIMEOUT).ok()
+    }
+
+    fn ask_again_soon(&self, callout: &Callout, host: &Host<'_>) {
+        let earlier = host.now().seconds().saturating_sub(MODELS_INTERVAL - MODELS_RETRY);
+        let key = callout_key(callout);
+        // Where somebody else has written, he is about to ask.
+        let _ = host.store.set(&key, &earlier.to_le_bytes(), host.store.get(&key).1);
+    }
+}
+
+/// Takes the turn of asking, if it is `due` and nobody else does.
+fn claim(host: &Host<'_>, callout: &Callout, due: impl Fn(u64, u64) -> bool) -> bool {
+    let (last, version) = host.store.get(&callout_key(callout));
+    let last = last.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+    let now = host.now().seconds();
+    due(last, now) && host.store.set(&callout_key(callout), &now.to_le_bytes(), version)
+}
+
+fn callout_key(callout: &Callout) -> String {
+    format!("pai/1/callout/{}", callout.cluster)
+}
+
+/// Says once for all workers which configuration is in force.
+fn announce(text: &[u8], policy: &Policy) {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    if once("pai/1/configuration", &hasher.finish().to_le_bytes()) {
+        let providers: Vec<&str> = policy.providers.iter().map(|provider| &*provider.name).collect();
+        info!(
+            "configuration in force: {} model provider(s): {}; audience {:?}, routing {:?}",
+            providers.len(),
+            providers.join(", "),
+            policy.gateway.audience,
+            policy.gateway.routing
+        );
+    }
+}
+
+/// Whether this worker is the first to write `value` under `key`.
+fn once(key: &str, value: &[u8]) -> bool {
+    let (current, version) = Envoy.get(key);
+    current.as_deref() != Some(value) && Envoy.set(key, value, version)
+}
+
+/// Answers streams whose body has not come in time.
+fn answer_overdue() {
+    let now = BORN.with(Instant::elapsed);
+    let overdue: Vec<Waiting> = WAITING
+        .with_borrow_mut(|waiting| waiting.extract_if(.., |stream| now.saturating_sub(stream.since) >= BODY_TIMEOUT).collect());
+    for stream in overdue {
+        let Some(exchange) = stream.exchange.upgrade() else { continue };
+        let Some(reply) = exchange.borrow_mut().on_body_timeout() else { continue };
+        if hostcalls::set_effective_context(stream.id).is_ok() {
+            send(&reply);
+            if once("pai/1/body-timeout", b"told") {
+                warn!(
+                    "a request was held for {} s and its body never came: either its client sent none, or the plugin's \
+                     `allow_on_headers_stop_iteration` is not true (see docs/configuration.md, `routing`)",
+                    BODY_TIMEOUT.as_secs()
+                );
+            }
+        }
+    }
+}
+
+// === impl Stream ===
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        let mut exchange = self.exchange.borrow_mut();
+        let step = with_headers(MapType::HttpRequestHeaders, |headers| {
+            with_host(|host| exchange.on_request_headers(headers, end_of_stream, host))
+        });
+        if exchange.is_reading() {
+            self.wait();
+        }
+        take(step)
+    }
+
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        self.stop_waiting();
+        let fetch = || body(BufferType::HttpRequestBody, size);
+        take(with_host(|host| self.exchange.borrow_mut().on_request_body(size, end_of_stream, fetch, host)))
+    }
+
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        self.stop_waiting();
+        let fetch = || body(BufferType::HttpRequestBody, usize::MAX);
+        take(with_host(|host| self.exchange.borrow_mut().on_request_trailers(fetch, host)))
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        let step = with_headers(MapType::HttpResponseHeaders, |headers| {
+            with_host(|host| {
+                self.exchange.borrow_mut().on_response_headers(headers, || property(&["response", "code_details"]), host)
+            })
+        });
+        match step {
+            ResponseStep::Continue => Action::Continue,
+            ResponseStep::Edit(edits) => {
+                apply(MapType::HttpResponseHeaders, &edits);
+                Action::Continue
+            }
+            ResponseStep::Reply(reply) => {
+                send(&reply);
+                Action::Pause
+            }
+        }
+    }
+
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        let mut exchange = self.exchange.borrow_mut();
+        if !exchange.reads_answer() {
+            return Action::Continue;
+        }
+        let chunk = body(BufferType::HttpResponseBody, size);
+        if let Some(passed) = with_host(|host| exchange.on_response_body(&chunk, end_of_stream, host)) {
+            replace_body(BufferType::HttpResponseBody, size, &passed);
+        }
+        Action::Continue
+    }
+
+    fn on_log(&mut self) {
+        self.stop_waiting();
+        // Envoy knows how long it took to get a connection once it has one.
+        let connected = || property(&["upstream", "cx_pool_ready_duration"]).is_some();
+        if let Some(entry) = with_host(|host| self.exchange.borrow_mut().on_log(connected, host)) {
+            show(&entry);
+        }
+    }
+}
+
+impl Stream {
+    fn wait(&self) {
+        let waiting = Waiting { id: self.id, since: BORN.with(Instant::elapsed), exchange: Rc::downgrade(&self.exchange) };
+        WAITING.with_borrow_mut(|list| list.push(waiting));
+        self.waits.set(true);
+    }
+
+    fn stop_waiting(&self) {
+        if self.waits.replace(false) {
+            WAITING.with_borrow_mut(|list| {
+                if let Some(place) = list.iter().position(|waiting| waiting.id == self.id) {
+                    list.swap_remove(place);
+                }
+            });
+        }
+    }
+}
+
+fn take(step: Step) -> Action {
+    match step {
+        Step::Continue => Action::Continue,
+        Step::Hold => Action::Pause,
+        Step::Forward(forward) => {
+            apply(MapType::HttpRequestHeaders, &forward.headers);
+            if let Some(splice) = &forward.body {
+                replace_body(BufferType::HttpRequestBody, splice.length, &splice.bytes);
+            }
+            Action::Continue
+        }
+        Step::Reply(reply) => {
+            send(&reply);
+            Action::Pause
+        }
+    }
+}
+
+fn send(reply: &Reply) {
+    let headers = reply.headers.iter().map(|(name, value)| (*name, &**value)).collect();
+    if hostcalls::send_http_response(u32::from(reply.status), headers, Some(&reply.body)).is_err() {
+        metrics::filter_error(&Envoy, "reply");
+    }
+}
+
+/// Puts what access logs show into filter state.
+fn show(entry: &Entry) {
+    let (prompt, completion) =
+        entry.tokens.map_or_else(Default::default, |(prompt, completion)| (prompt.to_string(), completion.to_string()));
+    for (name, value) in [
+        ("pai.provider", &*entry.provider),
+        ("pai.model", &entry.model),
+        ("pai.subject", entry.subject),
+        ("pai.decision", entry.decision),
+        ("pai.prompt_tokens", &prompt),
+        ("pai.completion_tokens", &completion),
+    ] {
+        if !value.is_empty() {
+            // SAFETY: the pointers are of live slices with their lengths.
+            let status = unsafe { abi::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+            expect_ok(status, "filter_state");
+        }
+    }
+}
+
+// === impl Envoy ===
+
+fn with_host<T>(act: impl FnOnce(&Host<'_>) -> T) -> T {
+    WORKER.with(|worker| act(&Host { clock: &Envoy, store: &Envoy, meter: &Envoy, worker }))
+}
+
+impl Clock for Envoy {
+    fn now(&self) -> Time {
+        let now = hostcalls::get_current_time().ok().and_then(|now| now.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        Time(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+impl Store for Envoy {
+    fn get(&self, key: &str) -> (Option<Vec<u8>>, u32) {
+        let (value, version) = hostcalls::get_shared_data(key).unwrap_or_default();
+        (value, version.unwrap_or(0))
+    }
+
+    fn set(&self, key: &str, value: &[u8], version: u32) -> bool {
+        // Version 0 means "whatever is there" to the host. A key that is not there takes any other, and one that is does not take
+        // this one, which the host reaches after four billion writes.
+        let version = if version == 0 { u32::MAX } else { version };
+        hostcalls::set_shared_data(key, Some(value), Some(version)).is_ok()
+    }
+}
+
+impl Meter for Envoy {
+    fn define(&self, kind: Kind, name: &str) -> u32 {
+        SERIES.with_borrow_mut(|series| {
+            *series.entry((kind, name.to_owned())).or_insert_with(|| {
+                let kind = match kind {
+                    Kind::Counter => MetricType::Counter,
+                    Kind::Gauge => MetricType::Gauge,
+                    Kind::Histogram => MetricType::Histogram,
+                };
+                hostcalls::define_metric(kind, name).unwrap_or_default()
+            })
+        })
+    }
+
+    fn add(&self, series: u32, by: u64) {
+        // A metric that cannot be written has nowhere else to be told.
+        let _ = hostcalls::increment_metric(series, i64::try_from(by).unwrap_or(i64::MAX));
+    }
+
+    fn record(&self, series: u32, value: u64) {
+        let _ = hostcalls::record_metric(series, value);
+    }
+}
+
+/// Reads a property.
+fn property(path: &[&str]) -> Option<Vec<u8>> {
+    hostcalls::get_property(path.to_vec()).ok().flatten()
+}
+
+/// Fetches what the host holds of a body.
+fn body(buffer: BufferType, size: usize) -> Vec<u8> {
+    if size == 0 {
+        return Vec::new();
+    }
+    hostcalls::get_buffer(buffer, 0, size).ok().flatten().unwrap_or_default()
+}
+
+/// Replaces the first `length` bytes of a body.
+fn replace_body(buffer: BufferType, length: usize, bytes: &[u8]) {
+    // SAFETY: the pointer is of a live slice with its length.
+    let status = unsafe { abi::proxy_set_buffer_bytes(buffer as u32, 0, length, bytes.as_ptr(), bytes.len()) };
+    expect_ok(status, "body");
+}
+
+fn apply(map: MapType, edits: &[HeaderEdit]) {
+    for edit in edits {
+        // SAFETY: the pointers are of live slices with their lengths.
+        let status = match edit {
+            HeaderEdit::Remove(name) => unsafe { abi::proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) },
+            HeaderEdit::Set(name, value) => unsafe {
+                abi::proxy_replace_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+            },
+        };
+        expect_ok(status, "headers");
+    }
+}
+
+fn expect_ok(status: u32, kind: &'static str) {
+    if status != abi::OK {
+        metrics::filter_error(&Envoy, kind);
+    }
+}
+
+/// Shows the headers of a message, which are read with one host call.
+fn with_headers<T>(map: MapType, read: impl FnOnce(&Headers<'_>) -> T) -> T {
+    let (mut data, mut size) = (std::ptr::null_mut(), 0);
+    // SAFETY: the host writes a pointer to memory that it got from this module's allocator, or leaves the null.
+    let status = unsafe { abi::proxy_get_header_map_pairs(map as u32, &raw mut data, &raw mut size) };
+    let bytes = if status == abi::OK && !data.is_null() {
+        // SAFETY: as above; `size` bytes were allocated and are now this vector's.
+        unsafe { Vec::from_raw_parts(data, size, size) }
+    } else {
+        Vec::new()
+    };
+    read(&Headers(pairs(&bytes).unwrap_or_default()))
+}
+
+/// Takes apart the host's form of a header map: the count, the lengths of all names and values, then those, each with a NUL.
+fn pairs(bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    let (count, mut lengths) = word(bytes)?;
+    let mut text = lengths.get(count.checked_mul(8)?..)?;
+    let mut pairs = Vec::with_capacity(count);
+    let mut next = || {
+        let (length, rest) = word(lengths)?;
+        lengths = rest;
+        let (value, rest) = text.split_at_checked(length)?;
+        text = rest.get(1..)?;
+        Some(value)
+    };
+    for _ in 0..count {
+        pairs.push((next()?, next()?));
+    }
+    Some(pairs)
+}
+
+fn word(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (word, rest) = bytes.split_first_chunk()?;
+    Some((usize::try_from(u32::from_le_bytes(*word)).ok()?, rest))
+}
+
+/// Host calls of the proxy-wasm ABI 0.2.1 whose every status is looked at here.
+mod abi {
+    pub const OK: u32 = 0;
+
+    #[link(wasm_import_module = "env")]
+    unsafe extern "C" {
+        pub fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
+        pub fn proxy_replace_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_size: usize,
+            value: *const u8,
+            value_size: usize,
+        ) -> u32;
+        pub fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> u32;
+        pub fn proxy_set_buffer_bytes(buffer: u32, start: usize, length: usize, data: *const u8, size: usize) -> u32;
+        pub fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
+    }
+}

@@ -1,0 +1,179 @@
+//! What the gate answers instead of a provider: one table from case to status, type and code.
+
+use crate::clock::Time;
+use crate::json::write_string;
+
+/// A refusal in OpenAI's shape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The row of the table.
+    pub case: Case,
+    /// For the caller: what is wrong and what to do.
+    pub message: String,
+    /// The field at fault.
+    pub param: Option<&'static str>,
+    /// Whole seconds after which another try may succeed.
+    pub retry_after: Option<u64>,
+}
+
+/// The cases, in the order in which they are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Case {
+    /// A key is needed, and is missing or does not count.
+    InvalidApiKey,
+    /// The path or the method is not governed.
+    UnknownUrl,
+    /// The caller may not do this.
+    CallerNotAllowed,
+    /// The body is encoded.
+    UnsupportedEncoding,
+    /// The body is too large.
+    RequestTooLarge,
+    /// The body did not come.
+    RequestTimeout,
+    /// The body says something that it must not, or not enough.
+    InvalidBody,
+    /// No such model, as far as this caller can see.
+    ModelNotFound,
+    /// The model is not for this caller.
+    ModelNotAllowed,
+    /// The request can never fit.
+    ContextLengthExceeded,
+    /// Requests in flight hold what is left of a budget.
+    Reserved,
+    /// A budget is spent for today.
+    Spent,
+    /// The ledger cannot be reached.
+    LedgerUnavailable,
+    /// No provider answered.
+    UpstreamUnavailable,
+    /// No provider answered in time.
+    UpstreamTimeout,
+    /// The provider refused the gate's credential.
+    UpstreamAuth,
+}
+
+/// A whole answer that the gate gives by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// Headers, `content-type` included.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+// === impl Case ===
+
+impl Case {
+    /// Status, type and code, as clients see them.
+    pub fn answer(self) -> (u16, &'static str, &'static str) {
+        const REQUEST: &str = "invalid_request_error";
+        const SERVER: &str = "server_error";
+        match self {
+            Self::InvalidApiKey => (401, REQUEST, "invalid_api_key"),
+            Self::UnknownUrl => (404, REQUEST, "unknown_url"),
+            Self::CallerNotAllowed => (403, REQUEST, "caller_not_allowed"),
+            Self::UnsupportedEncoding => (415, REQUEST, "unsupported_encoding"),
+            Self::RequestTooLarge => (413, REQUEST, "request_too_large"),
+            Self::RequestTimeout => (408, REQUEST, "request_timeout"),
+            Self::InvalidBody => (400, REQUEST, "invalid_body"),
+            Self::ModelNotFound => (404, REQUEST, "model_not_found"),
+            Self::ModelNotAllowed => (403, REQUEST, "model_not_allowed"),
+            Self::ContextLengthExceeded => (400, REQUEST, "context_length_exceeded"),
+            Self::Reserved => (429, "tokens", "rate_limit_exceeded"),
+            Self::Spent => (429, "insufficient_quota", "insufficient_quota"),
+            Self::LedgerUnavailable => (503, SERVER, "ledger_unavailable"),
+            Self::UpstreamUnavailable => (503, SERVER, "upstream_unavailable"),
+            Self::UpstreamTimeout => (504, SERVER, "upstream_timeout"),
+            Self::UpstreamAuth => (502, SERVER, "upstream_auth"),
+        }
+    }
+
+    /// The code: what metrics and access logs call the decision.
+    pub fn code(self) -> &'static str {
+        self.answer().2
+    }
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// A refusal that names no field.
+    pub fn new(case: Case, message: impl Into<String>) -> Self {
+        Self { case, message: message.into(), param: None, retry_after: None }
+    }
+
+    /// The same, with the field at fault.
+    pub fn about(mut self, param: Option<&'static str>) -> Self {
+        self.param = param;
+        self
+    }
+
+    /// A budget is spent until the day ends.
+    pub fn spent(message: impl Into<String>, now: Time) -> Self {
+        Self { retry_after: Some(now.seconds_to_midnight()), ..Self::new(Case::Spent, message) }
+    }
+
+    /// A budget is reserved by requests in flight.
+    pub fn reserved(message: impl Into<String>) -> Self {
+        Self { retry_after: Some(1), ..Self::new(Case::Reserved, message) }
+    }
+
+    /// The answer on the wire.
+    pub fn reply(&self) -> Reply {
+        let (status, kind, code) = self.case.answer();
+        let mut headers = vec![("content-type", "application/json".to_owned())];
+        if let Some(seconds) = self.retry_after {
+            headers.push(("retry-after", seconds.to_string()));
+        }
+        if self.case == Case::Spent {
+            // The official clients would try again at once, until midnight.
+            headers.push(("x-should-retry", "false".to_owned()));
+        }
+        let mut body = b"{\"error\":{\"message\":".to_vec();
+        write_string(&mut body, &self.message);
+        body.extend_from_slice(format!(",\"type\":\"{kind}\",\"param\":").as_bytes());
+        match self.param {
+            Some(param) => write_string(&mut body, param),
+            None => body.extend_from_slice(b"null"),
+        }
+        body.extend_from_slice(format!(",\"code\":\"{code}\"}}}}").as_bytes());
+        Reply { status, headers, body }
+    }
+}
+
+// === impl Reply ===
+
+impl Reply {
+    /// A JSON document.
+    pub fn json(body: Vec<u8>) -> Self {
+        Self { status: 200, headers: vec![("content-type", "application/json".to_owned())], body }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_is_json_whatever_the_message() {
+        let refusal = Refusal::new(Case::InvalidBody, "a \"quoted\"\n\u{1} name").about(Some("model"));
+        let reply = refusal.reply();
+        let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!(body["error"]["message"], "a \"quoted\"\n\u{1} name");
+        assert_eq!(body["error"]["param"], "model");
+        assert_eq!((reply.status, body["error"]["code"].as_str()), (400, Some("invalid_body")));
+    }
+
+    #[test]
+    fn a_spent_budget_is_not_tried_again_before_midnight() {
+        let reply = Refusal::spent("spent", Time(86_399_500_000_000)).reply();
+        let header = |name| reply.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
+        assert_eq!((reply.status, header("retry-after"), header("x-should-retry")), (429, Some("1"), Some("false")));
+        let reply = Refusal::reserved("busy").reply();
+        assert!(reply.headers.contains(&("retry-after", "1".to_owned())));
+        assert!(reply.headers.iter().all(|(name, _)| *name != "x-should-retry"));
+    }
+}

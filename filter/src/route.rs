@@ -1,0 +1,103 @@
+//! The governed paths, compared exactly.
+
+use std::borrow::Cow;
+
+use crate::openai::Operation;
+
+/// What a request line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// Work for a model.
+    Model(Operation),
+    /// `GET /v1/models`
+    ListModels,
+    /// `GET /v1/models/{ref}`
+    RetrieveModel(String),
+    /// `GET /pai/v1/model-providers`
+    ModelProviders,
+}
+
+impl Route {
+    /// Reads a request line. The path is decoded once and compared whole: vLLM decodes too, so that `/v1/%63ompletions` must not
+    /// be another path than `/v1/completions`.
+    pub fn of(method: &[u8], target: &[u8]) -> Option<Self> {
+        let path = target.split(|&b| b == b'?').next().unwrap_or_default();
+        let path = percent_decode(path)?;
+        match (method, &*path) {
+            (b"POST", b"/v1/chat/completions") => Some(Self::Model(Operation::Chat)),
+            (b"POST", b"/v1/completions") => Some(Self::Model(Operation::TextCompletion)),
+            (b"POST", b"/v1/embeddings") => Some(Self::Model(Operation::Embeddings)),
+            (b"GET", b"/v1/models") => Some(Self::ListModels),
+            (b"GET", b"/pai/v1/model-providers") => Some(Self::ModelProviders),
+            (b"GET", path) => {
+                let reference = path.strip_prefix(b"/v1/models/").filter(|reference| !reference.is_empty())?;
+                String::from_utf8(reference.to_vec()).ok().map(Self::RetrieveModel)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Decodes `%XX` once; `None` where a percent sign is not followed by two digits.
+fn percent_decode(path: &[u8]) -> Option<Cow<'_, [u8]>> {
+    if !path.contains(&b'%') {
+        return Some(Cow::Borrowed(path));
+    }
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&byte, tail)) = rest.split_first() {
+        if byte != b'%' {
+            decoded.push(byte);
+            rest = tail;
+            continue;
+        }
+        let (&[high, low], tail) = tail.split_first_chunk()?;
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        decoded.push(u8::try_from(digit(high)? << 4 | digit(low)?).ok()?);
+        rest = tail;
+    }
+    Some(Cow::Owned(decoded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_governed_lines_have_a_route() {
+        let chat = Some(Route::Model(Operation::Chat));
+        let model = |reference: &str| Some(Route::RetrieveModel(reference.to_owned()));
+        for (method, target, expected) in [
+            ("POST", "/v1/chat/completions", chat.clone()),
+            ("POST", "/v1/chat/completions?api-version=1", chat.clone()),
+            ("POST", "/v1/chat%2Fcompletions", chat.clone()),
+            ("POST", "/%761/%63hat/completions", chat.clone()),
+            ("POST", "/v1/completions", Some(Route::Model(Operation::TextCompletion))),
+            ("POST", "/v1/embeddings", Some(Route::Model(Operation::Embeddings))),
+            ("GET", "/v1/models", Some(Route::ListModels)),
+            ("GET", "/v1/models/a%2Fb%2Fc", model("a/b/c")),
+            ("GET", "/v1/models/a/b", model("a/b")),
+            ("GET", "/pai/v1/model-providers", Some(Route::ModelProviders)),
+            ("POST", "/v1/chat%252Fcompletions", None),
+            ("POST", "/v1/chat/completions/", None),
+            ("POST", "//v1/chat/completions", None),
+            ("POST", "/v1/./chat/completions", None),
+            ("POST", "/V1/chat/completions", None),
+            ("POST", "/v1/chat/completions;x", None),
+            ("POST", "/v1/chat/completions%3f", None),
+            ("POST", "/v1/chat/completions%", None),
+            ("POST", "/v1/chat/completions/batch", None),
+            ("POST", "/invocations", None),
+            ("post", "/v1/chat/completions", None),
+            ("GET", "/v1/chat/completions", None),
+            ("HEAD", "/v1/models", None),
+            ("GET", "/v1/models/", None),
+            ("GET", "/v1/models/%ff", None),
+            ("DELETE", "/v1/models/a", None),
+            ("GET", "/metrics", None),
+            ("GET", "", None),
+        ] {
+            assert_eq!(Route::of(method.as_bytes(), target.as_bytes()), expected, "{method} {target}");
+        }
+    }
+}

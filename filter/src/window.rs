@@ -1,0 +1,236 @@
+//! How many tokens a model can hold: `max_model_len`, told by `GET /models` or by a refusal.
+
+use crate::json::{Kind, Reader};
+
+/// What is known of the windows of one provider's models.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Windows {
+    models: Vec<Window>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Window {
+    model: String,
+    /// `max_model_len`; 0 while unknown.
+    length: u64,
+    /// The largest total of one completion and its prompt that was seen: the window is no smaller.
+    floor: u64,
+}
+
+/// Models remembered for each provider; more than any server serves.
+const MODELS: usize = 256;
+
+// === impl Windows ===
+
+impl Windows {
+    /// `max_model_len` of a model, if known.
+    pub fn length(&self, model: &str) -> Option<u64> {
+        self.find(model).map(|window| window.length).filter(|&length| length > 0)
+    }
+
+    /// A length that the model's window is known to reach.
+    pub fn floor(&self, model: &str) -> u64 {
+        self.find(model).map_or(0, |window| window.floor.max(window.length))
+    }
+
+    /// Learns `max_model_len`; says whether that is news.
+    pub fn learn(&mut self, model: &str, length: u64) -> bool {
+        self.change(model, |window| std::mem::replace(&mut window.length, length) != length)
+    }
+
+    /// Learns that a completion and its prompt had `total` tokens; says whether that is news.
+    pub fn reached(&mut self, model: &str, total: u64) -> bool {
+        if self.floor(model) >= total {
+            return false;
+        }
+        self.change(model, |window| {
+            window.floor = total;
+            true
+        })
+    }
+
+    /// Learns from the body of `GET /models`; says whether there was news.
+    pub fn learn_models(&mut self, body: &[u8]) -> bool {
+        let mut news = false;
+        // A list that breaks off has taught what stood before.
+        let _ = each_model(body, &mut |model, length| news |= self.learn(model, length));
+        news
+    }
+
+    fn find(&self, model: &str) -> Option<&Window> {
+        self.models.iter().find(|window| window.model == model)
+    }
+
+    fn change(&mut self, model: &str, change: impl FnOnce(&mut Window) -> bool) -> bool {
+        let place = match self.models.iter().position(|window| window.model == model) {
+            Some(place) => place,
+            None if self.models.len() < MODELS && is_model_id(model) => {
+                self.models.push(Window { model: model.to_owned(), length: 0, floor: 0 });
+                self.models.len() - 1
+            }
+            None => return false,
+        };
+        self.models.get_mut(place).is_some_and(change)
+    }
+
+    /// One line for each model.
+    pub fn encode(&self) -> Vec<u8> {
+        let line = |window: &Window| format!("{} {} {}\n", window.model, window.length, window.floor);
+        self.models.iter().map(line).collect::<String>().into_bytes()
+    }
+
+    /// Reads what [`Windows::encode`] wrote; what is not of its form is left out.
+    pub fn decode(bytes: &[u8]) -> Self {
+        let window = |line: &str| {
+            let mut words = line.split(' ');
+            let mut next = || words.next();
+            Some(Window { model: next()?.to_owned(), length: next()?.parse().ok()?, floor: next()?.parse().ok()? })
+        };
+        let text = std::str::from_utf8(bytes).unwrap_or_default();
+        Self { models: text.lines().filter_map(window).take(MODELS).collect() }
+    }
+}
+
+/// The `max_model_len` that a refusal tells. Only vLLM's own sentences count, and only from their first word on: what a client
+/// wrote may be quoted further in.
+pub fn told_by_refusal(message: &str) -> Option<u64> {
+    if let Some(rest) = message.strip_prefix("This model's maximum context length is ") {
+        return leading_number(rest);
+    }
+    if let Some(rest) = message.strip_prefix("Input length (") {
+        let (_, rest) = rest.split_once(") exceeds model's maximum context length (")?;
+        return leading_number(rest);
+    }
+    let (limit, rest) = message.split_once(" cannot be greater than max_model_len=")?;
+    let (field, value) = limit.split_once('=')?;
+    let ours = matches!(field, "max_tokens" | "max_completion_tokens") && value.bytes().all(|b| b.is_ascii_digit());
+    if !ours {
+        return None;
+    }
+    leading_number(rest.strip_prefix("max_total_tokens=").unwrap_or(rest))
+}
+
+/// `error.message` of an answer in OpenAI's error shape (or the flat shape of older vLLMs), even if the end is missing.
+pub fn error_message(body: &[u8]) -> Option<String> {
+    let mut reader = Reader::new(body);
+    find_message(&mut reader, 0)
+}
+
+fn find_message(reader: &mut Reader<'_>, depth: u8) -> Option<String> {
+    let mut object = reader.object().ok()?;
+    while let Some(key) = object.next(reader).ok()? {
+        let kind = reader.kind().ok()?;
+        if key.is("message") && kind == Kind::String {
+            return Some(reader.text().ok()?.decode().into_owned());
+        }
+        if key.is("error") && kind == Kind::Object && depth == 0 {
+            return find_message(reader, 1);
+        }
+        reader.skip().ok()?;
+    }
+    None
+}
+
+fn leading_number(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text.get(..end)?.parse().ok().filter(|&length| length > 0)
+}
+
+fn is_model_id(model: &str) -> bool {
+    (1..=256).contains(&model.len()) && model.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn each_model(body: &[u8], each: &mut dyn FnMut(&str, u64)) -> Option<()> {
+    let mut reader = Reader::new(body);
+    let mut object = reader.object().ok()?;
+    while let Some(key) = object.next(&mut reader).ok()? {
+        if !key.is("data") || reader.kind().ok()? != Kind::Array {
+            reader.skip().ok()?;
+            continue;
+        }
+        let mut models = reader.array().ok()?;
+        while models.next(&mut reader).ok()? {
+            if let (Some(model), Some(length)) = one_model(&mut reader)? {
+                each(&model, length);
+            }
+        }
+    }
+    Some(())
+}
+
+/// Reads one entry of the list.
+fn one_model(reader: &mut Reader<'_>) -> Option<(Option<String>, Option<u64>)> {
+    let (mut id, mut length) = (None, None);
+    let mut model = reader.object().ok()?;
+    while let Some(key) = model.next(reader).ok()? {
+        let kind = reader.kind().ok()?;
+        if key.is("id") && kind == Kind::String {
+            id = Some(reader.text().ok()?.decode().into_owned());
+        } else if key.is("max_model_len") && kind == Kind::Number {
+            length = std::str::from_utf8(reader.number().ok()?).ok()?.parse().ok().filter(|&length| length > 0);
+        } else {
+            reader.skip().ok()?;
+        }
+    }
+    Some((id, length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_tell_the_window_in_their_own_words_only() {
+        for (message, expected) in [
+            (
+                "This model's maximum context length is 4096 tokens. However, your prompt contains at least 4097 input tokens.",
+                Some(4096),
+            ),
+            ("max_tokens=1000 cannot be greater than max_model_len=4096. Please request fewer output tokens.", Some(4096)),
+            ("max_completion_tokens=9 cannot be greater than max_model_len=max_total_tokens=8. Please", Some(8)),
+            ("Input length (5000) exceeds model's maximum context length (4096).", Some(4096)),
+            ("1 validation error: {'input': 'This model's maximum context length is 1 tokens'}", None),
+            ("x max_tokens=1 cannot be greater than max_model_len=1", None),
+            ("max_tokens=a cannot be greater than max_model_len=1", None),
+            ("This model's maximum context length is 0 tokens", None),
+            ("This model's maximum context length is 99999999999999999999 tokens", None),
+            ("", None),
+        ] {
+            assert_eq!(told_by_refusal(message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn messages_are_found_in_both_shapes() {
+        for (body, expected) in [
+            (r#"{"error":{"message":"a","type":"b"}}"#, Some("a")),
+            (r#"{"object":"error","message":"a"}"#, Some("a")),
+            (r#"{"error":{"message":"a","par"#, Some("a")),
+            (r#"{"error":"Unauthorized"}"#, None),
+            (r#"{"error":{"error":{"message":"deep"}}}"#, None),
+            ("[]", None),
+        ] {
+            assert_eq!(error_message(body.as_bytes()).as_deref(), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn windows_are_remembered_up_to_a_bound() {
+        let mut windows = Windows::default();
+        let body = br#"{"object":"list","data":[{"id":"a","max_model_len":4096},{"id":"lora","max_model_len":null},{"id":"b","max_model_len":8}]}"#;
+        assert!(windows.learn_models(body));
+        assert!(!windows.learn_models(body));
+        assert_eq!(
+            (windows.length("a"), windows.length("lora"), windows.length("b"), windows.length("c")),
+            (Some(4096), None, Some(8), None)
+        );
+        assert!(windows.reached("c", 70) && !windows.reached("c", 60) && !windows.reached("a", 60));
+        assert_eq!((windows.floor("c"), windows.length("c")), (70, None));
+        for at in 0..1000 {
+            windows.learn(&format!("model-{at}"), 1);
+        }
+        assert_eq!(windows.models.len(), MODELS);
+        assert!(!windows.learn("with blank", 1));
+        assert_eq!(Windows::decode(&windows.encode()), windows);
+    }
+}

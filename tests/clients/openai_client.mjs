@@ -1,0 +1,90 @@
+// The official Node client against a gate: tests/tests/clients.rs starts it.
+//
+// Usage: openai_client.mjs BASE_URL everything|spent|reserved      with PAI_CLIENTS from scripts/install-clients
+
+import assert from 'node:assert/strict'
+import { createRequire } from 'node:module'
+
+const { default: OpenAI } = createRequire(`${process.env.PAI_CLIENTS}/node/`)('openai')
+
+const MODEL = 'meta-llama/Meta-Llama-3-70B-Instruct'
+const REFERENCE = `vllm-local/${MODEL}`
+const messages = [{ role: 'user', content: 'Hello, world!' }]
+
+/** Asks for something that is to be refused, and gives back the exception. */
+async function refused(kind, status, code, ask) {
+  const error = await ask().then(
+    () => assert.fail(`expected ${kind.name}, ${code}`),
+    (error) => error,
+  )
+  assert.equal(error.constructor, kind, `${error}`)
+  assert.deepEqual([error.status, error.code], [status, code], `${error}`)
+  assert.ok(error.message && error.error.message)
+  return error
+}
+
+async function collect(stream) {
+  const parts = []
+  for await (const part of await stream) parts.push(part)
+  return parts
+}
+
+async function everything(baseURL) {
+  const client = new OpenAI({ baseURL, apiKey: 'sk-anything' })
+  const chat = (fields = {}, by = client) => by.chat.completions.create({ model: MODEL, messages, max_tokens: 8, ...fields })
+
+  const answer = await chat()
+  assert.equal(answer.choices[0].message.role, 'assistant')
+  assert.ok(answer.usage.completion_tokens > 0)
+  assert.equal((await chat({ model: REFERENCE, n: 2 })).choices.length, 2)
+
+  const plain = await collect(chat({ model: REFERENCE, stream: true }))
+  assert.ok(plain.every((chunk) => !('usage' in chunk) && chunk.choices.length > 0))
+  assert.ok(plain.at(-1).choices[0].finish_reason)
+  const counted = await collect(chat({ stream: true, stream_options: { include_usage: true } }))
+  assert.ok(counted.at(-1).usage.total_tokens > 8 && counted.at(-1).choices.length === 0)
+  assert.ok(counted.slice(0, -1).every((chunk) => !chunk.usage))
+
+  const text = await client.completions.create({ model: MODEL, prompt: ['Hello', 'Bye'], max_tokens: 4 })
+  assert.equal(text.choices.length, 2)
+  assert.ok((await collect(client.completions.create({ model: MODEL, prompt: 'Hi', max_tokens: 4, stream: true }))).length > 1)
+  const embeddings = await client.embeddings.create({ model: MODEL, input: ['Hello', 'Bye'] })
+  assert.equal(embeddings.data.length, 2)
+
+  assert.deepEqual((await collect(client.models.list())).map((model) => model.id), [REFERENCE])
+  const model = await client.models.retrieve(REFERENCE)
+  assert.deepEqual([model.id, model.owned_by], [REFERENCE, 'vllm-local'])
+
+  const { response } = await chat().withResponse()
+  assert.equal(response.headers.get('x-pai-provider'), 'vllm-local')
+
+  await refused(OpenAI.BadRequestError, 400, 'invalid_body', () => chat({ max_tokens: 'eight' }))
+  const error = await refused(OpenAI.BadRequestError, 400, 'invalid_body', () => chat({ n: 0 }))
+  assert.equal(error.param, 'n')
+  await refused(OpenAI.BadRequestError, 400, 'context_length_exceeded', () => chat({ max_tokens: 10_000_000 }))
+  const stranger = new OpenAI({ baseURL, apiKey: 'pak_not-a-key' })
+  await refused(OpenAI.AuthenticationError, 401, 'invalid_api_key', () => chat({}, stranger))
+  await refused(OpenAI.PermissionDeniedError, 403, 'model_not_allowed', () => chat({ model: 'vllm-local/denied' }))
+  await refused(OpenAI.NotFoundError, 404, 'model_not_found', () => chat({ model: 'nowhere/model' }))
+  await refused(OpenAI.NotFoundError, 404, 'model_not_found', () => client.models.retrieve('nowhere/model'))
+  await refused(OpenAI.NotFoundError, 404, 'unknown_url', () => client.files.list())
+  const long = [{ role: 'user', content: 'a'.repeat(200_000) }]
+  await refused(OpenAI.APIError, 413, 'request_too_large', () => chat({ messages: long }))
+}
+
+async function spent(baseURL) {
+  const client = new OpenAI({ baseURL, apiKey: 'sk-anything', maxRetries: 5 })
+  const ask = () => client.chat.completions.create({ model: MODEL, messages, max_tokens: 8 })
+  const error = await refused(OpenAI.RateLimitError, 429, 'insufficient_quota', ask)
+  assert.equal(error.type, 'insufficient_quota')
+  assert.ok(Number(error.headers.get('retry-after')) > 0)
+}
+
+async function reserved(baseURL) {
+  const client = new OpenAI({ baseURL, apiKey: 'sk-anything', maxRetries: 1 })
+  const chat = await client.chat.completions.create({ model: MODEL, messages, max_tokens: 300 })
+  assert.equal(chat.usage.total_tokens, 8)
+}
+
+const [baseURL, scenario] = process.argv.slice(2)
+await { everything, spent, reserved }[scenario](baseURL)

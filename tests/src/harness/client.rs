@@ -1,0 +1,380 @@
+//! Requests to a gate: whole answers and streams, HTTP/1.1 and HTTP/2.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::background::runtime;
+
+/// No answer of a test takes longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the last few requests to a gate were answered, for the report of a failing test.
+pub(crate) type Recent = Arc<Mutex<VecDeque<String>>>;
+
+/// One request, built up and then sent.
+#[must_use]
+#[derive(Debug)]
+pub struct Request {
+    address: SocketAddr,
+    recent: Recent,
+    method: String,
+    path: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    chunks: Vec<Bytes>,
+    declared: bool,
+    trailers: Option<HeaderMap>,
+    http2: bool,
+}
+
+/// A whole answer.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// As much of the body as came.
+    pub body: Bytes,
+    /// Trailers, if there were any.
+    pub trailers: Option<HeaderMap>,
+    /// Whether the answer broke off.
+    pub cut: bool,
+}
+
+/// An answer whose body is still coming.
+#[derive(Debug)]
+pub struct Streaming {
+    /// The status code.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    body: Incoming,
+    held: BytesMut,
+    trailers: Option<HeaderMap>,
+    cut: bool,
+    connection: JoinHandle<()>,
+}
+
+type Body = BoxBody<Bytes, Infallible>;
+
+/// A body that lets the connection write each of its frames before it gives the next.
+struct Pieces {
+    frames: VecDeque<Frame<Bytes>>,
+    paused: bool,
+}
+
+// === impl Request ===
+
+impl Request {
+    pub(crate) fn new(address: SocketAddr, recent: Recent, method: &str, path: &str) -> Self {
+        Self {
+            address,
+            recent,
+            method: method.to_owned(),
+            path: path.to_owned(),
+            headers: Vec::new(),
+            chunks: Vec::new(),
+            declared: true,
+            trailers: None,
+            http2: false,
+        }
+    }
+
+    /// Adds a header. Values are bytes.
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
+        self.headers.push((name, HeaderValue::from_bytes(value.as_ref()).expect("a header value")));
+        self
+    }
+
+    /// A JSON body and its media type.
+    pub fn json(self, body: &Value) -> Self {
+        self.text(body.to_string())
+    }
+
+    /// These bytes as a body of media type `application/json`.
+    pub fn text(self, body: impl AsRef<[u8]>) -> Self {
+        self.header("content-type", "application/json").body(body)
+    }
+
+    /// These bytes as a body, with its length declared.
+    pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
+        self.chunks = vec![Bytes::copy_from_slice(body.as_ref())];
+        self
+    }
+
+    /// A body of JSON without a declared length, in these pieces.
+    pub fn chunked<B: AsRef<[u8]>>(self, pieces: impl IntoIterator<Item = B>) -> Self {
+        let mut request = self.header("content-type", "application/json");
+        request.chunks = pieces.into_iter().map(|piece| Bytes::copy_from_slice(piece.as_ref())).collect();
+        request.declared = false;
+        request
+    }
+
+    /// Ends the body with a trailer.
+    pub fn trailer(mut self, name: &str, value: &str) -> Self {
+        let name = HeaderName::from_bytes(name.as_bytes()).expect("a trailer name");
+        let value = HeaderValue::from_str(value).expect("a trailer value");
+        self.trailers.get_or_insert_default().insert(name, value);
+        self
+    }
+
+    /// Speaks HTTP/2 (h2c with prior knowledge).
+    pub fn http2(mut self) -> Self {
+        self.http2 = true;
+        self
+    }
+
+    /// Sends it and reads the whole answer.
+    pub async fn send(self) -> Reply {
+        let recent = Arc::clone(&self.recent);
+        let asked = format!("{} {}", self.method, self.path);
+        let reply = self.stream().await.rest().await;
+        remember(&recent, &asked, &reply);
+        reply
+    }
+
+    /// Sends it and reads the answer's headers.
+    pub async fn stream(self) -> Streaming {
+        self.try_stream().await.expect("an answer from the gate")
+    }
+
+    /// Sends it in the background, for answers that come only when something else happens first.
+    pub fn sending(self) -> JoinHandle<Reply> {
+        runtime().spawn(self.send())
+    }
+
+    /// Sends it in the background up to the answer's headers.
+    pub fn streaming(self) -> JoinHandle<Streaming> {
+        runtime().spawn(self.stream())
+    }
+
+    /// [`Request::stream`] where the connection may be closed without an answer.
+    pub async fn try_stream(self) -> Result<Streaming, hyper::Error> {
+        // On the background runtime, so that the connection lives on whatever runtime the caller is on.
+        runtime()
+            .spawn(async move { timeout(PATIENCE, self.exchange()).await })
+            .await
+            .expect("no panic")
+            .expect("an answer in time")
+    }
+
+    async fn exchange(self) -> Result<Streaming, hyper::Error> {
+        let socket = TcpStream::connect(self.address).await.expect("the gate listens");
+        socket.set_nodelay(true).expect("a socket");
+        let io = TokioIo::new(socket);
+        let (answer, connection) = if self.http2 {
+            let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
+            let connection = tokio::spawn(async move { drop(connection.await) });
+            (sender.send_request(self.into_http()).await?, connection)
+        } else {
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+            let connection = tokio::spawn(async move { drop(connection.await) });
+            (sender.send_request(self.into_http()).await?, connection)
+        };
+        let (head, body) = answer.into_parts();
+        Ok(Streaming {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body,
+            held: BytesMut::new(),
+            trailers: None,
+            cut: false,
+            connection,
+        })
+    }
+
+    fn into_http(self) -> hyper::Request<Body> {
+        let target = if self.http2 { format!("http://gate.test{}", self.path) } else { self.path.clone() };
+        let mut built = hyper::Request::builder().method(self.method.as_str()).uri(target);
+        if !self.http2 && !self.headers.iter().any(|(name, _)| name == "host") {
+            built = built.header("host", "gate.test");
+        }
+        for (name, value) in &self.headers {
+            built = built.header(name, value);
+        }
+        built.body(self.into_body()).expect("a request")
+    }
+
+    fn into_body(self) -> Body {
+        if self.declared && self.trailers.is_none() {
+            return Full::new(self.chunks.concat().into()).boxed();
+        }
+        let trailers = self.trailers.map(Frame::trailers);
+        let frames = self.chunks.into_iter().map(Frame::data).chain(trailers).collect();
+        Pieces { frames, paused: false }.boxed()
+    }
+}
+
+// === impl Streaming ===
+
+impl Streaming {
+    /// The next bytes of the body as they come; `None` at its end or where it breaks off.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        if !self.held.is_empty() {
+            return Some(self.held.split().freeze());
+        }
+        self.read().await
+    }
+
+    /// The next whole event, with the blank line that ends it; `None` when the stream ends before one is whole.
+    pub async fn event(&mut self) -> Option<String> {
+        loop {
+            if let Some(at) = self.held.windows(2).position(|pair| pair == b"\n\n") {
+                return Some(String::from_utf8_lossy(&self.held.split_to(at + 2)).into_owned());
+            }
+            let more = self.read().await?;
+            self.held.extend_from_slice(&more);
+        }
+    }
+
+    /// Reads to the end.
+    pub async fn rest(mut self) -> Reply {
+        let mut body = self.held.split();
+        while let Some(more) = self.read().await {
+            body.extend_from_slice(&more);
+        }
+        Reply {
+            status: self.status,
+            headers: std::mem::take(&mut self.headers),
+            body: body.freeze(),
+            trailers: self.trailers.take(),
+            cut: self.cut,
+        }
+    }
+
+    /// Goes away in the middle of the answer.
+    pub async fn abort(self) {
+        self.connection.abort();
+        let _ = self.connection.await;
+    }
+
+    async fn read(&mut self) -> Option<Bytes> {
+        loop {
+            match timeout(PATIENCE, self.body.frame()).await.expect("the answer goes on") {
+                None => return None,
+                Some(Err(_)) => {
+                    self.cut = true;
+                    return None;
+                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => return Some(data),
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
+            }
+        }
+    }
+}
+
+// === impl Pieces ===
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.paused = !self.paused;
+        if self.paused {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.frames.pop_front().map(Ok))
+    }
+}
+
+// === impl Reply ===
+
+impl Reply {
+    /// The body as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.text()))
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// A header's value; `None` if it is absent.
+    #[track_caller]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("visible ASCII"))
+    }
+
+    /// Fails unless the status is 200.
+    #[track_caller]
+    pub fn ok(&self) -> &Self {
+        assert_eq!(self.status, 200, "{}", self.describe());
+        self
+    }
+
+    /// Fails unless this is the refusal of that row of the table: status, type and code, in OpenAI's shape.
+    #[track_caller]
+    pub fn refused(&self, status: u16, kind: &str, code: &str) -> &Self {
+        assert_eq!(self.status, status, "{}", self.describe());
+        assert_eq!(self.header("content-type"), Some("application/json"), "{}", self.describe());
+        let body = self.json();
+        let members: Vec<&str> = body["error"].as_object().expect("an error object").keys().map(String::as_str).collect();
+        assert_eq!(members, ["message", "type", "param", "code"], "{}", self.describe());
+        assert!(body["error"]["message"].as_str().is_some_and(|message| !message.is_empty()), "{}", self.describe());
+        assert_eq!(
+            (body["error"]["type"].as_str(), body["error"]["code"].as_str()),
+            (Some(kind), Some(code)),
+            "{}",
+            self.describe()
+        );
+        self
+    }
+
+    /// The row of unreadable bodies, with the field that is to blame.
+    #[track_caller]
+    pub fn invalid_body(&self, param: Option<&str>) -> &Self {
+        self.refused(400, "invalid_request_error", "invalid_body");
+        assert_eq!(self.json()["error"]["param"].as_str(), param, "{}", self.describe());
+        self
+    }
+
+    /// The refusal's message.
+    #[track_caller]
+    pub fn message(&self) -> String {
+        self.json()["error"]["message"].as_str().expect("a message").to_owned()
+    }
+
+    /// All of it, for a person.
+    pub fn describe(&self) -> String {
+        let mut text = format!("{}\n", self.status);
+        for (name, value) in &self.headers {
+            let _ = writeln!(text, "{name}: {}", String::from_utf8_lossy(value.as_bytes()));
+        }
+        let body = self.text();
+        let shown: String = body.chars().take(2000).collect();
+        let _ = write!(text, "\n{shown}{}", if self.cut { "\n(cut)" } else { "" });
+        text
+    }
+}
+
+fn remember(recent: &Recent, asked: &str, reply: &Reply) {
+    let mut recent = recent.lock().expect("not poisoned");
+    if recent.len() == 3 {
+        recent.pop_front();
+    }
+    recent.push_back(format!("{asked} -> {}", reply.describe()));
+}

@@ -1,0 +1,172 @@
+//! The Envoy configuration of a gate: bootstrap with static clusters, one listener, and the wasm filter as a resource of
+//! its own (ECDS by file), so that a test can change the filter's configuration while streams run.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// What a bootstrap is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Shape {
+    pub(crate) buffer_limit: u32,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) route_timeout: Option<Duration>,
+    pub(crate) stop_iteration: bool,
+    pub(crate) providers: Vec<(String, SocketAddr)>,
+    pub(crate) unrouted: Vec<String>,
+}
+
+/// Where the filter finds its secrets: what `host_env_keys` names.
+pub(crate) type Environment = Vec<(String, String)>;
+
+const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+const FILE_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
+
+/// The bootstrap. The filter's own resource is [`filter`], in `dir/filter.json`.
+pub(crate) fn bootstrap(shape: &Shape, dir: &Path) -> Value {
+    let clusters: Vec<Value> = shape
+        .providers
+        .iter()
+        .flat_map(|(name, address)| [cluster(name, *address, shape), cluster(&format!("{name}-callouts"), *address, shape)])
+        .collect();
+    json!({
+        "node": { "id": "gate", "cluster": "gate" },
+        "admin": { "address": socket("127.0.0.1", 0) },
+        "static_resources": { "listeners": [listener(shape, dir)], "clusters": clusters },
+    })
+}
+
+/// The wasm filter as an ECDS response of version `version`.
+pub(crate) fn filter(shape: &Shape, version: u32, module: &Path, environment: &Environment, configuration: &str) -> Value {
+    let keys: Vec<&str> = environment.iter().map(|(key, _)| key.as_str()).collect();
+    json!({
+        "version_info": version.to_string(),
+        "resources": [{
+            "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+            "name": "pai_filter",
+            "typed_config": {
+                "@type": WASM,
+                "config": {
+                    "name": "gate",
+                    "root_id": "gate",
+                    "failure_policy": "FAIL_RELOAD",
+                    "allow_on_headers_stop_iteration": shape.stop_iteration,
+                    "vm_config": {
+                        "vm_id": "pai",
+                        "runtime": "envoy.wasm.runtime.v8",
+                        "code": { "local": { "filename": module } },
+                        "environment_variables": { "host_env_keys": keys },
+                    },
+                    "configuration": {
+                        "@type": "type.googleapis.com/google.protobuf.StringValue",
+                        "value": configuration,
+                    },
+                },
+            },
+        }],
+    })
+}
+
+fn listener(shape: &Shape, dir: &Path) -> Value {
+    json!({
+        "name": "gate",
+        "address": socket("127.0.0.1", 0),
+        "per_connection_buffer_limit_bytes": shape.buffer_limit,
+        "filter_chains": [{ "filters": [{
+            "name": "http",
+            "typed_config": {
+                "@type": HCM,
+                "stat_prefix": "gate",
+                "codec_type": "AUTO",
+                "http2_protocol_options": { "initial_stream_window_size": shape.buffer_limit.max(65535) },
+                "access_log": [{ "name": "file", "typed_config": access_log(dir) }],
+                "route_config": { "name": "providers", "virtual_hosts": [{
+                    "name": "all", "domains": ["*"], "routes": routes(shape),
+                }] },
+                "http_filters": [
+                    {
+                        "name": "pai_filter",
+                        "config_discovery": {
+                            "config_source": {
+                                "path_config_source": { "path": dir.join("filter.json") },
+                                "resource_api_version": "V3",
+                            },
+                            "type_urls": [WASM],
+                        },
+                    },
+                    { "name": "router", "typed_config": { "@type": ROUTER } },
+                ],
+            },
+        }] }],
+    })
+}
+
+fn routes(shape: &Shape) -> Vec<Value> {
+    let timeout = shape.route_timeout.map_or_else(|| "0s".to_owned(), seconds);
+    shape
+        .providers
+        .iter()
+        .filter(|(name, _)| !shape.unrouted.contains(name))
+        .map(|(name, _)| {
+            json!({
+                "match": {
+                    "prefix": "/",
+                    "headers": [{ "name": "x-pai-provider", "string_match": { "exact": name } }],
+                },
+                "route": { "cluster": name, "timeout": timeout },
+            })
+        })
+        .collect()
+}
+
+fn cluster(name: &str, address: SocketAddr, shape: &Shape) -> Value {
+    json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": seconds(shape.connect_timeout),
+        "per_connection_buffer_limit_bytes": shape.buffer_limit,
+        // Without it Envoy drops an HTTP/1 server's trailers.
+        "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": { "http_protocol_options": { "enable_trailers": true } },
+        } },
+        "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [{
+            "endpoint": { "address": socket(&address.ip().to_string(), address.port()) },
+        }] }] },
+    })
+}
+
+fn access_log(dir: &Path) -> Value {
+    json!({
+        "@type": FILE_LOG,
+        "path": dir.join("access.jsonl"),
+        "log_format": { "json_format": {
+            "method": "%REQ(:METHOD)%",
+            "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+            "status": "%RESPONSE_CODE%",
+            "details": "%RESPONSE_CODE_DETAILS%",
+            "flags": "%RESPONSE_FLAGS%",
+            "provider": "%FILTER_STATE(wasm.pai.provider:PLAIN)%",
+            "model": "%FILTER_STATE(wasm.pai.model:PLAIN)%",
+            "subject": "%FILTER_STATE(wasm.pai.subject:PLAIN)%",
+            "decision": "%FILTER_STATE(wasm.pai.decision:PLAIN)%",
+            "prompt_tokens": "%FILTER_STATE(wasm.pai.prompt_tokens:PLAIN)%",
+            "completion_tokens": "%FILTER_STATE(wasm.pai.completion_tokens:PLAIN)%",
+        } },
+    })
+}
+
+fn socket(address: &str, port: u16) -> Value {
+    json!({ "socket_address": { "address": address, "port_value": port } })
+}
+
+fn seconds(duration: Duration) -> String {
+    let mut written = String::new();
+    let _ = write!(written, "{:.3}s", duration.as_secs_f64());
+    written
+}

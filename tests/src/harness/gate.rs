@@ -1,0 +1,442 @@
+//! One Envoy with the filter in it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::client::{Recent, Request};
+use super::envoy::{self, Environment, Shape};
+use super::raw::Raw;
+use super::upstream::Upstream;
+use super::wait::{settled, until};
+
+/// What room beyond the largest body Envoy's buffers keep.
+const SPARE: u32 = 64 * 1024;
+/// What Envoy logs when a VM traps, and the module's panic hook before it.
+const TRACES: [&str; 3] = ["Uncaught RuntimeError", "panicked at", " failed: Uncaught"];
+/// The filter's default `maxRequestBytes`.
+const LARGEST_BODY: u32 = 16 * 1024 * 1024;
+
+/// An Envoy with two workers, and the filter in it. Ends with its Envoy; fails the test if the module trapped.
+#[derive(Debug)]
+pub struct Gate {
+    address: SocketAddr,
+    admin: SocketAddr,
+    recent: Recent,
+    builder: GateBuilder,
+    version: AtomicU32,
+    // Last, so that it is still running while the others are reported.
+    envoy: Envoy,
+}
+
+/// How a gate is to be.
+#[must_use]
+#[derive(Debug, Clone)]
+pub struct GateBuilder {
+    manifests: String,
+    environment: Environment,
+    module: PathBuf,
+    shape: Shape,
+}
+
+/// An Envoy that was given a configuration which the filter did not take.
+#[derive(Debug)]
+pub struct Refused {
+    /// What Envoy and the filter logged.
+    pub log: String,
+}
+
+/// One line of `GET /pai/v1/model-providers`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Provider {
+    /// `metadata.name`.
+    pub name: String,
+    /// Tokens settled today.
+    pub used_today: u64,
+    /// Tokens admitted and not settled.
+    pub reserved: u64,
+    /// The daily cap, if there is one.
+    pub max_tokens_per_day: Option<u64>,
+    /// When it last served anything.
+    pub last_used: Option<String>,
+    /// Seconds since the ledger first saw it.
+    pub age: u64,
+}
+
+/// The process and the directory it works in.
+#[derive(Debug)]
+struct Envoy {
+    process: Child,
+    directory: PathBuf,
+}
+
+// === impl GateBuilder ===
+
+impl GateBuilder {
+    fn new() -> Self {
+        Self {
+            manifests: String::new(),
+            environment: Vec::new(),
+            module: module(),
+            shape: Shape {
+                buffer_limit: LARGEST_BODY + SPARE,
+                connect_timeout: Duration::from_millis(500),
+                route_timeout: None,
+                stop_iteration: true,
+                providers: Vec::new(),
+                unrouted: Vec::new(),
+            },
+        }
+    }
+
+    /// Adds manifests to the filter's configuration.
+    pub fn manifests(mut self, yaml: impl AsRef<str>) -> Self {
+        self.manifests.push_str(yaml.as_ref());
+        self
+    }
+
+    /// `routing: fixed`, in an Envoy that does not let a paused header callback see the body.
+    pub fn routing_fixed(mut self) -> Self {
+        self.shape.stop_iteration = false;
+        self.manifests(super::gateway("routing: fixed"))
+    }
+
+    /// Leaves `allow_on_headers_stop_iteration` off.
+    pub fn without_stop_iteration(mut self) -> Self {
+        self.shape.stop_iteration = false;
+        self
+    }
+
+    /// Sends what is for this provider to `upstream`; also its callouts.
+    pub fn upstream(self, provider: &str, upstream: &Upstream) -> Self {
+        self.address(provider, upstream.address())
+    }
+
+    /// Sends what is for this provider to an address.
+    pub fn address(mut self, provider: &str, address: SocketAddr) -> Self {
+        self.shape.providers.push((provider.to_owned(), address));
+        self
+    }
+
+    /// Leaves this provider out of the route table.
+    pub fn without_route(mut self, provider: &str) -> Self {
+        self.shape.unrouted.push(provider.to_owned());
+        self
+    }
+
+    /// Hands an environment variable to the VM.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Envoy's own buffers hold bodies of this many bytes and little more.
+    pub fn buffering(mut self, bytes: u32) -> Self {
+        self.shape.buffer_limit = bytes;
+        self
+    }
+
+    /// The routes wait no longer for an answer.
+    pub fn route_timeout(mut self, timeout: Duration) -> Self {
+        self.shape.route_timeout = Some(timeout);
+        self
+    }
+
+    /// Another module than the filter.
+    pub fn module(mut self, path: impl Into<PathBuf>) -> Self {
+        self.module = path.into();
+        self
+    }
+
+    /// Starts it. Fails the test, with Envoy's log, unless the filter takes its configuration.
+    pub async fn start(self) -> Gate {
+        let gate = self.launch().await;
+        if let Err(refusal) = gate.verdict(1).await {
+            panic!("the filter did not take its configuration: {refusal}");
+        }
+        gate
+    }
+
+    /// Starts it with a configuration that is to be refused.
+    pub async fn start_refused(self) -> Refused {
+        let gate = self.launch().await;
+        match gate.verdict(1).await {
+            Ok(()) => panic!("the filter took a configuration that it had to refuse"),
+            Err(log) => Refused { log },
+        }
+    }
+
+    async fn launch(self) -> Gate {
+        let directory = new_directory();
+        let bootstrap = envoy::bootstrap(&self.shape, &directory);
+        fs::write(directory.join("envoy.json"), bootstrap.to_string()).expect("a writable directory");
+        self.write_filter(&directory, 1, &self.manifests);
+        let mut envoy = Envoy::spawn(directory, &self.environment);
+        let admin = envoy.admin_address().await;
+        let address = until("Envoy listens", async || listener_address(admin)).await;
+        Gate { address, admin, recent: Arc::default(), builder: self, version: AtomicU32::new(1), envoy }
+    }
+
+    fn write_filter(&self, directory: &Path, version: u32, manifests: &str) {
+        let resource = envoy::filter(&self.shape, version, &self.module, &self.environment, manifests);
+        let (draft, place) = (directory.join("filter.draft"), directory.join("filter.json"));
+        fs::write(&draft, resource.to_string()).expect("a writable directory");
+        fs::rename(draft, place).expect("a writable directory");
+    }
+}
+
+// === impl Gate ===
+
+impl Gate {
+    /// A gate to be described.
+    pub fn builder() -> GateBuilder {
+        GateBuilder::new()
+    }
+
+    /// A gate with these manifests and one provider, `vllm-local`, behind which is `upstream`.
+    pub async fn start(manifests: impl AsRef<str>, upstream: &Upstream) -> Self {
+        Self::builder().manifests(manifests).upstream("vllm-local", upstream).start().await
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A request to be described and sent.
+    pub fn request(&self, method: &str, path: &str) -> Request {
+        Request::new(self.address, Arc::clone(&self.recent), method, path)
+    }
+
+    /// A `GET` to be sent.
+    pub fn get(&self, path: &str) -> Request {
+        self.request("GET", path)
+    }
+
+    /// A `POST` to be sent.
+    pub fn post(&self, path: &str) -> Request {
+        self.request("POST", path)
+    }
+
+    /// A chat completion with this body.
+    pub fn chat(&self, body: &Value) -> Request {
+        self.post("/v1/chat/completions").json(body)
+    }
+
+    /// A connection on which the test writes the bytes itself.
+    pub async fn raw(&self) -> Raw {
+        Raw::connect(self.address).await
+    }
+
+    /// What the ledger says of this provider.
+    pub async fn provider(&self, name: &str) -> Provider {
+        let mut reply = self.get("/pai/v1/model-providers").send().await.ok().json();
+        let items = reply["items"].as_array_mut().expect("items").iter_mut();
+        let found = items.map(Value::take).find(|item| item["name"] == name).expect("the provider is listed");
+        serde_json::from_value(found).expect("the contract's fields")
+    }
+
+    /// Waits, as long as the contract allows, until nothing is reserved for `vllm-local`, and says what was used.
+    pub async fn used(&self) -> u64 {
+        let found = settled("all reservations are settled", async || {
+            Some(self.provider("vllm-local").await).filter(|provider| provider.reserved == 0)
+        });
+        found.await.used_today
+    }
+
+    /// Gives the filter another configuration and waits for its verdict: `Err` holds what was logged meanwhile.
+    pub async fn reconfigure(&self, manifests: impl AsRef<str>) -> Result<(), String> {
+        let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
+        let before = self.logs().len();
+        self.builder.write_filter(&self.envoy.directory, version, manifests.as_ref());
+        self.verdict(version).await.map_err(|log| log.get(before..).unwrap_or_default().to_owned())
+    }
+
+    /// Envoy's counters and gauges whose names contain `part`.
+    pub fn stats(&self, part: &str) -> BTreeMap<String, u64> {
+        let listing = admin_get(self.admin, "/stats?type=All").unwrap_or_default();
+        let numbers = listing.lines().filter_map(|line| line.split_once(": "));
+        let numbers = numbers.filter(|(name, _)| name.contains(part));
+        numbers.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
+    }
+
+    /// All statistics in the form of Prometheus.
+    pub fn prometheus(&self) -> String {
+        admin_get(self.admin, "/stats/prometheus").unwrap_or_default()
+    }
+
+    /// What Envoy and the filter have logged so far.
+    pub fn logs(&self) -> String {
+        self.envoy.log()
+    }
+
+    /// Waits until a line of the access log satisfies `wanted`.
+    pub async fn access_log(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        until("the access log has the line", async || self.access_lines().into_iter().find(&wanted)).await
+    }
+
+    /// All lines of the access log so far.
+    pub fn access_lines(&self) -> Vec<Value> {
+        let log = fs::read_to_string(self.envoy.directory.join("access.jsonl")).unwrap_or_default();
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Fails the test if the module trapped in any VM. Every gate checks it once more when it ends.
+    #[track_caller]
+    pub fn assert_no_trap(&self) {
+        let log = self.logs();
+        let trap = log.lines().find(|line| TRACES.iter().any(|trace| line.contains(trace)));
+        assert_eq!(trap, None, "the module trapped");
+        let reloads = self.stats("vm_reload");
+        assert!(reloads.values().all(|count| *count == 0), "a VM was replaced: {reloads:?}");
+        assert!(admin_get(self.admin, "/ready").is_some(), "Envoy is gone");
+    }
+
+    /// Whether the configuration of that version was taken; if not, the log.
+    async fn verdict(&self, version: u32) -> Result<(), String> {
+        let judged = until("the filter has judged its configuration", async || {
+            let stats = admin_get(self.admin, "/stats?filter=http_filter.pai_filter&type=All")?;
+            let stat = |name: &str| stats.lines().find_map(|line| line.rsplit_once(name)).map_or("", |(_, value)| value);
+            let number = |name: &str| stat(name).parse().unwrap_or(0);
+            let judged: u32 = number(".update_success: ") + number(".update_rejected: ");
+            (judged >= version).then(|| stat(".version_text: ") == format!("\"{version}\""))
+        });
+        if judged.await { Ok(()) } else { Err(self.logs()) }
+    }
+
+    fn report(&self) -> String {
+        let mut text = String::from("\n--- the gate of the failed test ---\n");
+        let _ = writeln!(text, "{}", self.builder.manifests);
+        for exchange in self.recent.lock().expect("not poisoned").iter() {
+            let _ = writeln!(text, "--- {exchange}");
+        }
+        let _ = writeln!(text, "--- stats");
+        for part in ["wasm", "http.gate.downstream_rq_", "upstream_rq_"] {
+            for (name, value) in self.stats(part).iter().filter(|(_, value)| **value != 0) {
+                let _ = writeln!(text, "{name}: {value}");
+            }
+        }
+        let log = self.logs();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines.len().saturating_sub(40);
+        let _ = writeln!(text, "--- log\n{}", lines[tail..].join("\n"));
+        text
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.report());
+        } else {
+            self.assert_no_trap();
+        }
+    }
+}
+
+// === impl Envoy ===
+
+impl Envoy {
+    fn spawn(directory: PathBuf, environment: &Environment) -> Self {
+        let log = fs::File::create(directory.join("envoy.log")).expect("a writable directory");
+        let process = Command::new(envoy_binary())
+            .arg("--config-path")
+            .arg(directory.join("envoy.json"))
+            .arg("--admin-address-path")
+            .arg(directory.join("admin"))
+            .args(["--concurrency", "2", "--disable-hot-restart", "--file-flush-interval-msec", "10"])
+            .args(["--log-level", "warning", "--component-log-level", "wasm:debug"])
+            .envs(environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("Envoy starts");
+        Self { process, directory }
+    }
+
+    async fn admin_address(&mut self) -> SocketAddr {
+        let path = self.directory.join("admin");
+        until("Envoy opens its admin port", async || {
+            if let Some(status) = self.process.try_wait().expect("a child process") {
+                panic!("Envoy ended with {status}:\n{}", self.log());
+            }
+            fs::read_to_string(&path).ok()?.parse().ok()
+        })
+        .await
+    }
+
+    fn log(&self) -> String {
+        fs::read(self.directory.join("envoy.log")).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
+    }
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::env::var_os("PAI_KEEP").is_some() {
+            eprintln!("kept: {}", self.directory.display());
+        } else {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+/// Where the listener named `gate` listens, once it does.
+fn listener_address(admin: SocketAddr) -> Option<SocketAddr> {
+    if !admin_get(admin, "/ready")?.starts_with("LIVE") {
+        return None;
+    }
+    let listeners: Value = serde_json::from_str(&admin_get(admin, "/listeners?format=json")?).ok()?;
+    let socket = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
+    let port = u16::try_from(socket["port_value"].as_u64()?).ok()?;
+    Some(SocketAddr::new(socket["address"].as_str()?.parse().ok()?, port))
+}
+
+/// Asks Envoy's admin interface, blocking, so that a failing test can ask too.
+fn admin_get(admin: SocketAddr, path: &str) -> Option<String> {
+    let mut socket = TcpStream::connect_timeout(&admin, Duration::from_secs(1)).ok()?;
+    socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(socket, "GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").ok()?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).ok()?;
+    Some(String::from_utf8_lossy(&super::raw::parse(&answer)?.body).into_owned())
+}
+
+fn new_directory() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let directory = std::env::temp_dir().join(format!("pai-gate-{}-{count}", std::process::id()));
+    fs::create_dir_all(&directory).expect("a temporary directory");
+    directory
+}
+
+fn module() -> PathBuf {
+    let built = "../target/wasm32-wasip1/release/pai_filter.wasm";
+    let path = std::env::var_os("PAI_FILTER_WASM").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(built), PathBuf::from);
+    path.canonicalize().unwrap_or_else(|_| panic!("no module at {}: run scripts/build", path.display()))
+}
+
+fn envoy_binary() -> PathBuf {
+    let path = std::env::var_os("PAI_ENVOY").map_or_else(cached_envoy, PathBuf::from);
+    assert!(path.is_file(), "no Envoy at {}: run scripts/install-envoy", path.display());
+    path
+}
+
+fn cached_envoy() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    cache.expect("HOME is set").join("pai/envoy-1.40.0/envoy")
+}

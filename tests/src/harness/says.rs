@@ -1,0 +1,130 @@
+//! What a vLLM says, byte by byte as vLLM 0.32 writes it: answers, events and refusals for scripted upstreams.
+
+use serde_json::{Value, json};
+
+use super::MODEL;
+
+/// The end of every stream.
+pub const DONE: &str = "data: [DONE]\n\n";
+
+/// A chat completion with this usage.
+pub fn chat(prompt: u64, completion: u64) -> Value {
+    chat_of("Hello", usage(prompt, completion))
+}
+
+/// A chat completion with this text and this `usage`.
+pub fn chat_of(text: &str, usage: Value) -> Value {
+    json!({
+        "id": "chatcmpl-a089e9c359ad8099", "object": "chat.completion", "created": 1_795_344_064, "model": MODEL,
+        "choices": [{
+            "index": 0,
+            "message": {
+                "role": "assistant", "content": text, "refusal": null, "annotations": null, "audio": null,
+                "function_call": null, "reasoning": null,
+            },
+            "logprobs": null, "finish_reason": "length", "stop_reason": null, "token_ids": null,
+        }],
+        "service_tier": null, "system_fingerprint": "vllm-0.32.0-d65e3ede", "usage": usage,
+        "prompt_logprobs": null, "prompt_token_ids": null, "kv_transfer_params": null,
+    })
+}
+
+/// A `usage` object.
+pub fn usage(prompt: u64, completion: u64) -> Value {
+    json!({
+        "prompt_tokens": prompt, "total_tokens": prompt + completion, "completion_tokens": completion,
+        "prompt_tokens_details": null, "completion_tokens_details": null,
+    })
+}
+
+/// A text completion with this usage.
+pub fn completion(prompt: u64, completion: u64) -> Value {
+    json!({
+        "id": "cmpl-a36b9bfe23faf634", "object": "text_completion", "created": 1_795_344_123, "model": MODEL,
+        "choices": [{ "index": 0, "text": " tru", "logprobs": null, "finish_reason": "length", "stop_reason": null }],
+        "usage": usage(prompt, completion),
+    })
+}
+
+/// An embedding of these prompt tokens.
+pub fn embedding(prompt: u64) -> Value {
+    json!({
+        "id": "embd-1", "object": "list", "created": 1_795_344_123, "model": MODEL,
+        "data": [{ "index": 0, "object": "embedding", "embedding": [0.25, -0.5, 0.125] }],
+        "usage": { "prompt_tokens": prompt, "total_tokens": prompt, "completion_tokens": 0 },
+    })
+}
+
+/// `GET /v1/models` of a server with this window.
+pub fn models(window: u64) -> Value {
+    json!({ "object": "list", "data": [{
+        "id": MODEL, "object": "model", "created": 1_795_344_000, "owned_by": "vllm", "root": "/models/llama",
+        "parent": null, "max_model_len": window, "permission": [],
+    }] })
+}
+
+/// The refusal of a prompt that leaves too little room.
+pub fn too_long(window: u64, output: u64, prompt: u64) -> Value {
+    let total = output + prompt;
+    json!({ "error": {
+        "message": format!(
+            "This model's maximum context length is {window} tokens. However, you requested {output} output tokens and your prompt contains at least {prompt} input tokens, for a total of at least {total} tokens. Please reduce the length of the input prompt or the number of requested output tokens. (parameter=input_tokens, value={prompt})"
+        ),
+        "type": "BadRequestError", "param": "input_tokens", "code": 400,
+    } })
+}
+
+/// One event with this text, with continuous usage if `usage` is there.
+pub fn delta(text: &str, usage: Option<(u64, u64)>) -> String {
+    chunk(json!([{ "index": 0, "delta": { "content": text }, "logprobs": null, "finish_reason": null, "token_ids": null }]), usage)
+}
+
+/// The first event of a chat.
+pub fn role(usage: Option<(u64, u64)>) -> String {
+    let choices = json!([{ "index": 0, "delta": { "role": "assistant", "content": "" }, "logprobs": null, "finish_reason": null }]);
+    // In vLLM's first event there is something behind `usage`.
+    chunk(choices, usage).replace("}\n\n", ",\"prompt_token_ids\":null,\"prompt_text\":null}\n\n")
+}
+
+/// The event that carries nothing but usage.
+pub fn final_usage(prompt: u64, completion: u64) -> String {
+    // The fingerprint is here when vLLM sends usage, else in the finishing event.
+    chunk(json!([]), Some((prompt, completion))).replace("}\n\n", ",\"system_fingerprint\":\"vllm-0.32.0-d65e3ede\"}\n\n")
+}
+
+/// An error in the middle of a stream.
+pub fn stream_error(message: &str) -> String {
+    format!("data: {}\n\n", json!({ "error": { "message": message, "type": "InternalServerError", "param": null, "code": 500 } }))
+}
+
+/// A whole stream: role, `words`, the finishing event, usage if asked for, and the end. With `continuous`, usage in each.
+pub fn stream(words: &[&str], prompt: u64, continuous: bool) -> Vec<String> {
+    let at = |count: usize| continuous.then_some((prompt, count as u64));
+    let mut events = vec![role(at(0))];
+    events.extend(words.iter().enumerate().map(|(index, word)| delta(word, at(index + 1))));
+    events.push(finish(at(words.len())));
+    if continuous {
+        events.push(final_usage(prompt, words.len() as u64));
+    }
+    events.push(DONE.to_owned());
+    events
+}
+
+/// The finishing event, as vLLM sends it when it also sends usage.
+pub fn finish(usage: Option<(u64, u64)>) -> String {
+    chunk(
+        json!([{ "index": 0, "delta": { "content": "" }, "logprobs": null, "finish_reason": "stop", "stop_reason": null, "token_ids": null }]),
+        usage,
+    )
+}
+
+fn chunk(choices: Value, usage: Option<(u64, u64)>) -> String {
+    let mut event = json!({
+        "id": "chatcmpl-b13a21dcea4b64d3", "object": "chat.completion.chunk", "created": 1_795_344_064, "model": MODEL,
+        "choices": choices,
+    });
+    if let Some((prompt, completion)) = usage {
+        event["usage"] = json!({ "prompt_tokens": prompt, "total_tokens": prompt + completion, "completion_tokens": completion });
+    }
+    format!("data: {event}\n\n")
+}

@@ -1,0 +1,169 @@
+//! A fault: how one answer departs from the healthy one. Specs are comma-separated and add up: `gzip,fragment=7`.
+
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+use std::time::Duration;
+
+use hyper::header::{HeaderName, HeaderValue};
+
+use super::options::duration;
+
+/// What `--help` says about fault specs.
+pub const FAULT_HELP: &str = "\
+Faults (comma-separated; --fault, `POST /standin/fault`, or per request the header `x-standin-fault` or the body field `standin_fault`):
+  status=N                answer this status with an error body
+  reset-before-headers    read the request, then reset the connection
+  reset-after-events=N    reset the connection after N events of a stream (a whole answer: before its body)
+  hang                    read the request and never answer
+  hang-after-events=N     stop in the middle of a stream
+  error-event-after=N     end a stream as vLLM does when its engine dies: an error event, then [DONE]
+  end-after-events=N      end a stream cleanly but early, without [DONE]
+  no-usage                report no usage, whatever was asked
+  extra-usage=N           report N completion tokens more than were sent
+  gzip                    encode the answer, whatever was accepted
+  fragment=N              write N bytes at a time
+  coalesce                write as many events at once as fit
+  crlf                    end the lines of a stream with CR LF
+  reasoning               the first half of an answer is reasoning
+  tokens=N                length of an answer that nothing cuts
+  latency=D, interval=D   time to the first token, and from one to the next
+  header=NAME:VALUE       one more response header
+  times=N                 the server's fault holds for its next N requests";
+
+/// Departures from a healthy answer; the default is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fault {
+    /// Answer this status with an error body.
+    pub status: Option<u16>,
+    /// Reset the connection instead of answering.
+    pub reset_before_headers: bool,
+    /// Reset the connection after so many events.
+    pub reset_after_events: Option<u64>,
+    /// Never answer.
+    pub hang: bool,
+    /// Send nothing more after so many events.
+    pub hang_after_events: Option<u64>,
+    /// After so many events, an error event and `[DONE]`.
+    pub error_event_after: Option<u64>,
+    /// After so many events, a clean end.
+    pub end_after_events: Option<u64>,
+    /// Report no usage.
+    pub no_usage: bool,
+    /// Report so many completion tokens too many.
+    pub extra_usage: u64,
+    /// Encode the answer with gzip.
+    pub gzip: bool,
+    /// Write so many bytes at a time.
+    pub fragment: Option<NonZeroUsize>,
+    /// Do not write event by event.
+    pub coalesce: bool,
+    /// Lines of a stream end with CR LF.
+    pub crlf: bool,
+    /// The first half of an answer is reasoning.
+    pub reasoning: bool,
+    /// Length of an answer that nothing cuts.
+    pub tokens: Option<u64>,
+    /// Time to the first token.
+    pub latency: Option<Duration>,
+    /// Time from one token to the next.
+    pub interval: Option<Duration>,
+    /// Further response headers.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// How many requests the server's own fault still holds for; `None` is all.
+    pub times: Option<u64>,
+}
+
+// === impl Fault ===
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(spec: &str) -> Result<Self, String> {
+        let mut fault = Self::default();
+        fault.add(spec)?;
+        Ok(fault)
+    }
+}
+
+impl Fault {
+    /// Adds a spec to what is there already.
+    pub fn add(&mut self, spec: &str) -> Result<(), String> {
+        spec.split(',').map(str::trim).filter(|word| !word.is_empty()).try_for_each(|word| self.add_word(word))
+    }
+
+    fn add_word(&mut self, word: &str) -> Result<(), String> {
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        match name {
+            "status" => self.status = Some(number(word, value).and_then(|n| status(word, n))?),
+            "reset-before-headers" => self.reset_before_headers = true,
+            "reset-after-events" => self.reset_after_events = Some(number(word, value)?),
+            "hang" => self.hang = true,
+            "hang-after-events" => self.hang_after_events = Some(number(word, value)?),
+            "error-event-after" => self.error_event_after = Some(number(word, value)?),
+            "end-after-events" => self.end_after_events = Some(number(word, value)?),
+            "no-usage" => self.no_usage = true,
+            "extra-usage" => self.extra_usage = number(word, value)?,
+            "gzip" => self.gzip = true,
+            "fragment" => self.fragment = Some(value.parse().map_err(|_| format!("`{word}`: not a number from 1"))?),
+            "coalesce" => self.coalesce = true,
+            "crlf" => self.crlf = true,
+            "reasoning" => self.reasoning = true,
+            "tokens" => self.tokens = Some(number(word, value)?),
+            "latency" => self.latency = Some(duration(value)?),
+            "interval" => self.interval = Some(duration(value)?),
+            "header" => self.headers.push(header(word, value)?),
+            "times" => self.times = Some(number(word, value)?),
+            _ => return Err(format!("`{word}` is not a fault")),
+        }
+        Ok(())
+    }
+
+    /// The fault for the next request: counts `times` down, none once it is used up.
+    pub(super) fn next(&mut self) -> Self {
+        match &mut self.times {
+            Some(0) => return Self::default(),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        self.clone()
+    }
+}
+
+fn number(word: &str, value: &str) -> Result<u64, String> {
+    value.parse().map_err(|_| format!("`{word}`: `{value}` is not a whole number"))
+}
+
+fn status(word: &str, number: u64) -> Result<u16, String> {
+    u16::try_from(number).ok().filter(|n| (200..600).contains(n)).ok_or_else(|| format!("`{word}`: not a final status"))
+}
+
+fn header(word: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let invalid = || format!("`{word}`: not NAME:VALUE");
+    let (name, value) = value.split_once(':').ok_or_else(invalid)?;
+    Ok((name.parse().map_err(|_| invalid())?, value.trim().parse().map_err(|_| invalid())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specs_add_up() {
+        let fault: Fault = "gzip, fragment=7,status=503,header=set-cookie: a=b".parse().unwrap();
+        assert!(fault.gzip && fault.fragment.unwrap().get() == 7 && fault.status == Some(503));
+        assert_eq!(fault.headers, [("set-cookie".parse().unwrap(), "a=b".parse().unwrap())]);
+        for spec in ["", "status=503", "hang", "latency=20ms", "times=2"] {
+            assert!(spec.parse::<Fault>().is_ok(), "{spec}");
+        }
+        for spec in ["nonsense", "status", "status=99", "fragment=0", "header=x", "latency=soon"] {
+            assert!(spec.parse::<Fault>().is_err(), "{spec}");
+        }
+    }
+
+    #[test]
+    fn times_runs_out() {
+        let mut fault: Fault = "hang,times=1".parse().unwrap();
+        assert!(fault.next().hang);
+        assert!(!fault.next().hang);
+    }
+}

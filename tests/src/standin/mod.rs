@@ -1,0 +1,178 @@
+//! A stand-in for vLLM 0.32: its wire format to the byte (as captured, `tests/fixtures/vllm`), without a model behind it.
+//!
+//! Tokens are counted by a rule that a test can compute ([`tokens`]), what was sent is counted as it goes out, requests are
+//! remembered, and it misbehaves on demand ([`Fault`]). Start one in-process:
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use e2e::standin::{Options, StandIn};
+//! let vllm = StandIn::start(Options { tokens: 8, ..Options::default() }).await?;
+//! // … point a gateway at vllm.url() …
+//! vllm.set_fault("status=503,times=1".parse().map_err(anyhow::Error::msg)?);
+//! vllm.idle().await;
+//! assert_eq!(vllm.counters().total.completion_tokens, 8);
+//! # Ok(()) }
+//! ```
+
+mod ask;
+mod catalog;
+#[cfg(test)]
+mod conduct;
+mod counters;
+mod embed;
+mod fault;
+#[cfg(test)]
+mod fixtures;
+mod head;
+mod io;
+mod lax;
+mod length;
+mod options;
+mod prompt;
+mod refusal;
+mod reply;
+mod route;
+mod script;
+mod service;
+mod tally;
+pub mod tokens;
+mod whole;
+mod wire;
+
+pub use counters::{Counters, ModelCounters, Outcome, REMEMBERED, REMEMBERED_BODY, Seen};
+pub use fault::{FAULT_HELP, Fault};
+pub use options::{CAPTURED_MODELS, Options};
+pub use wire::FINGERPRINT;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use io::Socket;
+use service::Server;
+use tally::Tally;
+
+/// A running stand-in; dropping it closes its port and its connections.
+pub struct StandIn {
+    addr: SocketAddr,
+    server: Arc<Server>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+// === impl StandIn ===
+
+impl StandIn {
+    /// Starts one on a free port of the loopback.
+    pub async fn start(options: Options) -> std::io::Result<Self> {
+        Self::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), options).await
+    }
+
+    /// Starts one on this address.
+    pub async fn listen(addr: SocketAddr, options: Options) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(addr).await?;
+        let addr = listener.local_addr()?;
+        let seed = u64::from(addr.port()) << 32 | u64::from(std::process::id());
+        let tally = Arc::new(Tally::new(&options.models));
+        let fault = Mutex::new(options.fault.clone());
+        let server = Arc::new(Server { options, tally, fault, serial: AtomicU64::new(seed ^ wire::now()) });
+        let accepting = tokio::spawn(accept(listener, server.clone()));
+        Ok(Self { addr, server, accepting })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// `http://127.0.0.1:PORT`
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// All counters at this moment.
+    pub fn counters(&self) -> Counters {
+        self.server.tally.counters()
+    }
+
+    /// The last [`REMEMBERED`] requests, oldest first.
+    pub fn requests(&self) -> Vec<Seen> {
+        self.server.tally.seen()
+    }
+
+    /// The last request, if any is remembered.
+    pub fn last_request(&self) -> Option<Seen> {
+        self.requests().pop()
+    }
+
+    /// Forgets the requests; counters go on.
+    pub fn forget_requests(&self) {
+        self.server.tally.forget();
+    }
+
+    /// Misbehaves from now on; `Fault::default()` heals.
+    pub fn set_fault(&self, fault: Fault) {
+        *self.server.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    /// Waits until no request is in flight, so that every one has its outcome.
+    pub async fn idle(&self) {
+        self.until(|counters| counters.in_flight == 0).await;
+    }
+
+    /// Waits until the counters are so: `|counters| counters.requests == 3`. Bound it with a timeout.
+    pub async fn until(&self, reached: impl Fn(&Counters) -> bool) {
+        loop {
+            let changed = self.server.tally.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable(); // before looking, or a change in between is missed
+            if reached(&self.counters()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Runs until its task fails; it does not fail.
+    pub async fn run(mut self) {
+        let _ = (&mut self.accepting).await;
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// Accepts until aborted; the connections go with it.
+async fn accept(listener: TcpListener, server: Arc<Server>) {
+    let mut connections = JoinSet::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                connections.spawn(connection(stream, server.clone()));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await, // out of descriptors: wait for some
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn connection(stream: TcpStream, server: Arc<Server>) {
+    let _ = stream.set_nodelay(true);
+    let _counted = server.tally.connect();
+    let reset = io::ResetFlag::default();
+    let socket = TokioIo::new(Socket { stream, reset: reset.clone() });
+    let keep_alive = server.options.keep_alive;
+    let service = service_fn(move |request| server.clone().answer(request, reset.clone()));
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(keep_alive);
+    let _ = builder.serve_connection(socket, service).await; // the peer's failures are the peer's
+}

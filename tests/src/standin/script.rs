@@ -1,0 +1,204 @@
+//! What an answer will be, and the order of its events: pure, before any byte is written.
+
+use super::Fault;
+
+/// Which API answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Api {
+    Chat,
+    Completions,
+}
+
+/// How much a stream tells about usage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Telling {
+    Nothing,
+    AtEnd,
+    Always,
+}
+
+/// One completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Choice {
+    pub prompt_tokens: u64,
+    pub length: u64,
+    pub finish: &'static str,
+}
+
+/// An answer, decided.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub api: Api,
+    pub id: String,
+    pub model: String,
+    pub choices: Vec<Choice>,
+    pub prompt_tokens: u64,
+    pub stream: bool,
+    pub telling: Telling,
+    pub details: bool,
+    pub tool: Option<String>,
+    pub fault: Fault,
+}
+
+/// The next thing to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    Role(usize),
+    Token { choice: usize, number: u64, last: bool },
+    Usage,
+    Done,
+    EngineDied,
+}
+
+/// Why a stream stops before its script ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    Reset,
+    Hang,
+    End,
+}
+
+/// The events of one stream, in vLLM's order: roles, tokens round by round, usage, `[DONE]`.
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    sent: u64,
+    role: usize,
+    round: u64,
+    choice: usize,
+    tail: u8,
+}
+
+// === impl Plan ===
+
+impl Plan {
+    pub fn completion_tokens(&self) -> u64 {
+        self.choices.iter().map(|choice| choice.length).sum()
+    }
+
+    /// How many of a choice's tokens are reasoning.
+    pub fn reasoning(&self, choice: &Choice) -> u64 {
+        if self.fault.reasoning && self.tool.is_none() { choice.length / 2 } else { 0 }
+    }
+
+    fn rounds(&self) -> u64 {
+        self.choices.iter().map(|choice| choice.length).max().unwrap_or(0)
+    }
+}
+
+// === impl Script ===
+
+impl Script {
+    /// The next event, or why there is none; `Stop::End` ends the stream.
+    pub fn next(&mut self, plan: &Plan) -> Result<Event, Stop> {
+        let fault = &plan.fault;
+        let reached = |limit: Option<u64>| limit.is_some_and(|limit| self.sent >= limit);
+        let cut = match () {
+            () if reached(fault.reset_after_events) => Some(Stop::Reset),
+            () if reached(fault.hang_after_events) => Some(Stop::Hang),
+            () if reached(fault.end_after_events) => Some(Stop::End),
+            () => None,
+        };
+        if let Some(stop) = cut {
+            return Err(stop);
+        }
+        let died = reached(fault.error_event_after);
+        let event = if died { self.dying() } else { self.healthy(plan) };
+        self.sent += 1;
+        event.ok_or(Stop::End)
+    }
+
+    fn dying(&mut self) -> Option<Event> {
+        self.tail = if self.tail < 4 { 4 } else { self.tail + 1 };
+        match self.tail {
+            4 => Some(Event::EngineDied),
+            5 => Some(Event::Done),
+            _ => None,
+        }
+    }
+
+    fn healthy(&mut self, plan: &Plan) -> Option<Event> {
+        if plan.api == Api::Chat && self.role < plan.choices.len() {
+            self.role += 1;
+            return Some(Event::Role(self.role - 1));
+        }
+        self.token(plan).or_else(|| self.ending(plan))
+    }
+
+    fn token(&mut self, plan: &Plan) -> Option<Event> {
+        while self.round < plan.rounds() {
+            let (choice, number) = (self.choice, self.round);
+            self.choice += 1;
+            match plan.choices.get(choice) {
+                Some(planned) if number < planned.length => {
+                    return Some(Event::Token { choice, number, last: number + 1 == planned.length });
+                }
+                Some(_) => {}
+                None => (self.choice, self.round) = (0, self.round + 1),
+            }
+        }
+        None
+    }
+
+    fn ending(&mut self, plan: &Plan) -> Option<Event> {
+        self.tail += 1;
+        match self.tail {
+            1 if plan.telling != Telling::Nothing => Some(Event::Usage),
+            1 => self.ending(plan),
+            2 => Some(Event::Done),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(api: Api, lengths: &[u64], telling: Telling, fault: &str) -> Plan {
+        let choices: Vec<_> = lengths.iter().map(|&length| Choice { prompt_tokens: 1, length, finish: "length" }).collect();
+        Plan {
+            api,
+            id: String::new(),
+            model: String::new(),
+            choices,
+            prompt_tokens: 1,
+            stream: true,
+            telling,
+            details: false,
+            tool: None,
+            fault: fault.parse().unwrap(),
+        }
+    }
+
+    fn events(plan: &Plan) -> (String, Stop) {
+        let (mut script, mut text) = (Script::default(), String::new());
+        loop {
+            match script.next(plan) {
+                Ok(Event::Role(choice)) => text += &format!("r{choice} "),
+                Ok(Event::Token { choice, number, last }) => {
+                    text += &format!("{choice}.{number}{} ", if last { "!" } else { "" });
+                }
+                Ok(Event::Usage) => text += "usage ",
+                Ok(Event::Done) => text += "done ",
+                Ok(Event::EngineDied) => text += "died ",
+                Err(stop) => return (text.trim_end().into(), stop),
+            }
+        }
+    }
+
+    #[test]
+    fn orders() {
+        let table = [
+            (plan(Api::Chat, &[2], Telling::Nothing, ""), "r0 0.0 0.1! done", Stop::End),
+            (plan(Api::Chat, &[1, 2], Telling::Always, ""), "r0 r1 0.0! 1.0 1.1! usage done", Stop::End),
+            (plan(Api::Completions, &[2], Telling::AtEnd, ""), "0.0 0.1! usage done", Stop::End),
+            (plan(Api::Chat, &[3], Telling::AtEnd, "error-event-after=2"), "r0 0.0 died done", Stop::End),
+            (plan(Api::Chat, &[3], Telling::AtEnd, "reset-after-events=2"), "r0 0.0", Stop::Reset),
+            (plan(Api::Chat, &[3], Telling::AtEnd, "hang-after-events=0"), "", Stop::Hang),
+            (plan(Api::Chat, &[1], Telling::AtEnd, "end-after-events=3"), "r0 0.0! usage", Stop::End),
+        ];
+        for (plan, want, stop) in table {
+            assert_eq!(events(&plan), (want.to_string(), stop));
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! From a request to its answer: routes, keys, and what a fault makes of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, VARY};
+use hyper::{Request, Response, StatusCode, Version};
+
+use super::counters::{Outcome, REMEMBERED_BODY};
+use super::head::{EVENTS, JSON, REQUEST_ID, response};
+use super::io::ResetFlag;
+use super::refusal::Refusal;
+use super::reply::{CutOff, Reply};
+use super::route::{Route, decoded};
+use super::script::{Api, Plan};
+use super::tally::{Exchange, Facts, Tally};
+use super::{Fault, Options, ask, catalog, embed, lax, whole};
+
+const FAULT_HEADER: HeaderName = HeaderName::from_static("x-standin-fault");
+
+/// What all connections share.
+pub(super) struct Server {
+    pub options: Options,
+    pub tally: Arc<Tally>,
+    pub fault: Mutex<Fault>,
+    pub serial: AtomicU64,
+}
+
+/// One request, read.
+struct Call {
+    facts: Facts,
+    fields: Result<lax::Fields, Refusal>,
+    fault: Fault,
+    reset: Option<ResetFlag>,
+    echo_id: Option<HeaderValue>,
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Answers one request; an error cuts the connection.
+    pub async fn answer(self: Arc<Self>, request: Request<Incoming>, reset: ResetFlag) -> Result<Response<Reply>, CutOff> {
+        let (parts, body) = request.into_parts();
+        let path = decoded(parts.uri.path());
+        let route = Route::of(&path, &self.options);
+        let Some(route) = route.filter(|route| route.method() == parts.method.as_str()) else {
+            return Ok(self.unrouted(route, &parts.headers));
+        };
+        let Ok(body) = body.collect().await else {
+            return Err(CutOff);
+        };
+        let body = body.to_bytes();
+        if !route.counted() {
+            return Ok(self.aside(route, &body));
+        }
+        let fields = if route == Route::Models { Ok(lax::Fields::new()) } else { read(&parts.headers, &body) };
+        let fault = self.fault_for(&parts.headers, fields.as_ref().ok());
+        let mut facts = Facts { method: parts.method, status: 200, ..Facts::default() };
+        facts.path = parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+        facts.headers = parts.headers;
+        facts.body = Bytes::copy_from_slice(body.get(..REMEMBERED_BODY).unwrap_or(&body));
+        if let Ok(fields) = &fields {
+            ask::note(&mut facts, fields);
+        }
+        let echo_id = self.echo_id(&facts.headers);
+        let reset = (parts.version < Version::HTTP_2).then_some(reset);
+        self.call(route, &path, Call { facts, fields, fault, reset, echo_id }).await
+    }
+
+    async fn call(&self, route: Route, path: &str, call: Call) -> Result<Response<Reply>, CutOff> {
+        if !self.authorized(path, &call.facts.headers) {
+            return Ok(self.refuse(call, &Refusal::Unauthorized));
+        }
+        if call.fault.reset_before_headers || call.fault.hang {
+            return self.no_answer(call).await;
+        }
+        if let Some(status) = call.fault.status.and_then(|status| StatusCode::from_u16(status).ok()) {
+            tokio::time::sleep(call.fault.latency.unwrap_or(self.options.latency)).await;
+            return Ok(self.refuse(call, &Refusal::fault(status)));
+        }
+        match route {
+            Route::Generate(api) => self.generate(api, call).await,
+            Route::Embed => Ok(self.embed(call)),
+            _ => Ok(self.simple(call, catalog::body(&self.options))),
+        }
+    }
+
+    async fn generate(&self, api: Api, mut call: Call) -> Result<Response<Reply>, CutOff> {
+        let id = self.id(if api == Api::Chat { "chatcmpl-" } else { "cmpl-" }, &call);
+        let fault = call.fault.clone();
+        let plan = match &call.fields {
+            Ok(fields) => ask::plan(api, fields, &self.options, fault, id),
+            Err(refusal) => Err(refusal.clone()),
+        };
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(refusal) => return Ok(self.refuse(call, &refusal)),
+        };
+        call.facts.stream = plan.stream;
+        call.facts.prompt_tokens = plan.prompt_tokens;
+        let exchange = self.tally.begin(call.facts);
+        exchange.prompt();
+        let interval = plan.fault.interval.unwrap_or(self.options.token_interval);
+        wait(plan.fault.latency.unwrap_or(self.options.latency)).await;
+        if plan.stream {
+            let fault = plan.fault.clone();
+            let reply = Reply::events(plan, interval, exchange, call.reset);
+            return Ok(response(StatusCode::OK, EVENTS, &fault, call.echo_id, reply));
+        }
+        answer_whole(plan, interval, exchange, call.reset, call.echo_id).await
+    }
+
+    fn embed(&self, mut call: Call) -> Response<Reply> {
+        let id = self.id("embd-", &call);
+        let answer =
+            call.fields.as_ref().map_err(Clone::clone).and_then(|fields| embed::answer(fields, &self.options, &call.fault, &id));
+        match answer {
+            Err(refusal) => self.refuse(call, &refusal),
+            Ok((prompt_tokens, body)) => {
+                call.facts.prompt_tokens = prompt_tokens;
+                self.simple(call, body.into())
+            }
+        }
+    }
+
+    /// Answers 200 with this body, at once.
+    fn simple(&self, call: Call, body: Bytes) -> Response<Reply> {
+        let exchange = self.tally.begin(call.facts);
+        exchange.prompt();
+        let reply = Reply::whole(body, &call.fault, Some(exchange), Outcome::Completed);
+        response(StatusCode::OK, JSON, &call.fault, call.echo_id, reply)
+    }
+
+    fn refuse(&self, mut call: Call, refusal: &Refusal) -> Response<Reply> {
+        call.facts.status = refusal.status().as_u16();
+        call.facts.stream = false;
+        let exchange = self.tally.begin(call.facts);
+        let reply = Reply::whole(refusal.body(), &call.fault, Some(exchange), Outcome::Refused);
+        let mut response = response(refusal.status(), JSON, &call.fault, call.echo_id, reply);
+        if *refusal == Refusal::Unauthorized {
+            response.headers_mut().remove(VARY); // it is refused before CORS
+        }
+        response
+    }
+
+    async fn no_answer(&self, mut call: Call) -> Result<Response<Reply>, CutOff> {
+        call.facts.status = 0;
+        let mut exchange = self.tally.begin(call.facts);
+        if call.fault.hang {
+            return std::future::pending().await;
+        }
+        exchange.end(Outcome::Cut);
+        cut(call.reset)
+    }
+
+    /// Unknown paths, wrong methods and trailing slashes.
+    fn unrouted(&self, route: Option<Route>, headers: &HeaderMap) -> Response<Reply> {
+        let refusal = match route {
+            Some(_) => Refusal::Detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+            None => Refusal::Detail(StatusCode::NOT_FOUND, "Not Found"),
+        };
+        let healthy = Fault::default();
+        let reply = Reply::whole(refusal.body(), &healthy, None, Outcome::Refused);
+        let mut response = response(refusal.status(), JSON, &healthy, self.echo_id(headers), reply);
+        if let Some(route) = route {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(route.method()));
+        }
+        response
+    }
+
+    /// What is no part of the API that a gateway governs.
+    fn aside(&self, route: Route, body: &[u8]) -> Response<Reply> {
+        let json = |value: Result<Vec<u8>, serde_json::Error>| (StatusCode::OK, value.unwrap_or_default());
+        let (status, body) = match route {
+            Route::Version => (StatusCode::OK, br#"{"version":"0.32.0"}"#.to_vec()),
+            Route::Counters => json(serde_json::to_vec(&self.tally.counters())),
+            Route::Requests => json(serde_json::to_vec(&self.tally.seen())),
+            Route::Fault => match String::from_utf8_lossy(body).parse() {
+                Ok(fault) => {
+                    *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+                    (StatusCode::OK, b"{}".to_vec())
+                }
+                Err(error) => (StatusCode::BAD_REQUEST, error.into_bytes()),
+            },
+            _ => (StatusCode::OK, Vec::new()),
+        };
+        let healthy = Fault::default();
+        let bare = body.is_empty();
+        let reply = Reply::whole(body.into(), &healthy, None, Outcome::Completed);
+        let mut response = response(status, JSON, &healthy, None, reply);
+        if bare {
+            response.headers_mut().remove(CONTENT_TYPE);
+        }
+        response
+    }
+
+    fn authorized(&self, path: &str, headers: &HeaderMap) -> bool {
+        let keys = &self.options.api_keys;
+        if keys.is_empty() || !path.starts_with("/v1") {
+            return true;
+        }
+        let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let (scheme, key) = given.split_once(' ').unwrap_or_default();
+        scheme.eq_ignore_ascii_case("bearer") && keys.iter().any(|known| known == key)
+    }
+
+    fn fault_for(&self, headers: &HeaderMap, fields: Option<&lax::Fields>) -> Fault {
+        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let specs = [
+            headers.get(FAULT_HEADER).and_then(|value| value.to_str().ok()),
+            fields.and_then(|fields| fields.get("standin_fault")?.as_str()),
+        ];
+        for spec in specs.into_iter().flatten() {
+            if let Err(error) = fault.add(spec) {
+                eprintln!("stand-in: {error}");
+            }
+        }
+        fault
+    }
+
+    fn id(&self, prefix: &str, call: &Call) -> String {
+        let header = call.facts.headers.get(REQUEST_ID).map(|value| value.as_bytes().iter().map(|b| char::from(*b)).collect());
+        let field = || Some(call.fields.as_ref().ok()?.get("request_id")?.as_str()?.to_owned());
+        let given: Option<String> = header.or_else(field);
+        prefix.to_owned() + &given.unwrap_or_else(|| format!("{:016x}", self.number()))
+    }
+
+    fn echo_id(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        if !self.options.request_id_headers {
+            return None;
+        }
+        let fresh = || format!("{:016x}{:016x}", self.number(), self.number()).parse().ok();
+        headers.get(REQUEST_ID).cloned().or_else(fresh)
+    }
+
+    /// A number that looks random and never repeats.
+    fn number(&self) -> u64 {
+        let mut x = self.serial.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+}
+
+async fn answer_whole(
+    plan: Plan,
+    interval: Duration,
+    mut exchange: Exchange,
+    reset: Option<ResetFlag>,
+    echo_id: Option<HeaderValue>,
+) -> Result<Response<Reply>, CutOff> {
+    let rounds = plan.choices.iter().map(|choice| choice.length).max().unwrap_or(0);
+    wait(interval.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX))).await;
+    if plan.fault.hang_after_events.is_some() {
+        return std::future::pending().await;
+    }
+    if plan.fault.reset_after_events.is_some() {
+        exchange.end(Outcome::Cut);
+        return cut(reset);
+    }
+    exchange.sent(plan.completion_tokens());
+    let reply = Reply::whole(whole::body(&plan).into(), &plan.fault, Some(exchange), Outcome::Completed);
+    Ok(response(StatusCode::OK, JSON, &plan.fault, echo_id, reply))
+}
+
+fn cut(reset: Option<ResetFlag>) -> Result<Response<Reply>, CutOff> {
+    if let Some(reset) = reset {
+        reset.store(true, Relaxed);
+    }
+    Err(CutOff)
+}
+
+async fn wait(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
+}
+
+/// Media type, then JSON.
+fn read(headers: &HeaderMap, body: &[u8]) -> Result<lax::Fields, Refusal> {
+    let given = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let media_type = given.split(|byte| *byte == b';').next().unwrap_or_default();
+    if !media_type.eq_ignore_ascii_case(b"application/json") {
+        let line = "Unsupported Media Type: Only 'application/json' is allowed";
+        return Err(Refusal::validation(line, None));
+    }
+    lax::object(body)
+}

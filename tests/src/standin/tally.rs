@@ -1,0 +1,223 @@
+//! Counting and remembering, while requests go by.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use hyper::HeaderMap;
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use super::counters::{Counters, ModelCounters, Outcome, REMEMBERED, Seen};
+
+/// What a request said, as far as it could be read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    pub method: hyper::Method,
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub model: Option<String>,
+    pub limit: Option<(&'static str, i64)>,
+    pub stream: bool,
+    pub stream_options: Option<Value>,
+    pub n: Option<i64>,
+    pub prompt_tokens: u64,
+    pub status: u16,
+}
+
+/// All that is counted.
+#[derive(Default)]
+pub(super) struct Tally {
+    totals: Totals,
+    models: Vec<(String, ModelTotals)>,
+    ring: Mutex<VecDeque<Arc<Entry>>>,
+    pub changed: Notify,
+}
+
+#[derive(Default)]
+struct Totals {
+    requests: AtomicU64,
+    ended: [AtomicU64; 5],
+    streams_open: AtomicU64,
+    connections: AtomicU64,
+}
+
+#[derive(Default)]
+struct ModelTotals {
+    requests: AtomicU64,
+    prompt_tokens: AtomicU64,
+    completion_tokens: AtomicU64,
+}
+
+struct Entry {
+    facts: Facts,
+    completion_tokens: AtomicU64,
+    outcome: AtomicU8,
+}
+
+/// One request being answered; dropped before its end, it was abandoned.
+pub(super) struct Exchange {
+    tally: Arc<Tally>,
+    entry: Arc<Entry>,
+    model: Option<usize>,
+    ended: bool,
+}
+
+/// An open connection, counted while it lives.
+pub(super) struct Connection(Arc<Tally>);
+
+// === impl Tally ===
+
+impl Tally {
+    pub fn new(models: &[String]) -> Self {
+        let models = models.iter().map(|name| (name.clone(), ModelTotals::default())).collect();
+        Self { models, ..Self::default() }
+    }
+
+    /// A request has arrived.
+    pub fn begin(self: &Arc<Self>, facts: Facts) -> Exchange {
+        self.totals.requests.fetch_add(1, Relaxed);
+        self.totals.streams_open.fetch_add(u64::from(facts.stream), Relaxed);
+        let asked = facts.model.as_deref();
+        let model = self.models.iter().position(|(name, _)| asked.is_none_or(|asked| asked == name || asked.is_empty()));
+        let entry = Arc::new(Entry { facts, completion_tokens: AtomicU64::new(0), outcome: AtomicU8::new(0) });
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let forgotten = if ring.len() >= REMEMBERED { ring.pop_front() } else { None };
+        ring.push_back(entry.clone());
+        drop(ring);
+        drop(forgotten);
+        self.changed.notify_waiters();
+        Exchange { tally: self.clone(), entry, model, ended: false }
+    }
+
+    pub fn connect(self: &Arc<Self>) -> Connection {
+        self.totals.connections.fetch_add(1, Relaxed);
+        Connection(self.clone())
+    }
+
+    pub fn in_flight(&self) -> u64 {
+        let ended: u64 = self.totals.ended.iter().map(|count| count.load(Relaxed)).sum();
+        self.totals.requests.load(Relaxed).saturating_sub(ended)
+    }
+
+    pub fn counters(&self) -> Counters {
+        let ended = |outcome: Outcome| self.totals.ended.get(outcome as usize).map_or(0, |count| count.load(Relaxed));
+        let models: BTreeMap<_, _> = self.models.iter().map(|(name, totals)| (name.clone(), totals.snapshot())).collect();
+        let mut total = ModelCounters::default();
+        models.values().for_each(|model| total.add(model));
+        Counters {
+            requests: self.totals.requests.load(Relaxed),
+            completed: ended(Outcome::Completed),
+            refused: ended(Outcome::Refused),
+            aborted: ended(Outcome::Aborted),
+            cut: ended(Outcome::Cut),
+            in_flight: self.in_flight(),
+            streams_open: self.totals.streams_open.load(Relaxed),
+            connections: self.totals.connections.load(Relaxed),
+            total,
+            models,
+        }
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        let entries: Vec<_> = self.ring.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+        entries.iter().map(|entry| entry.seen()).collect()
+    }
+
+    pub fn forget(&self) {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+// === impl ModelTotals ===
+
+impl ModelTotals {
+    fn snapshot(&self) -> ModelCounters {
+        ModelCounters {
+            requests: self.requests.load(Relaxed),
+            prompt_tokens: self.prompt_tokens.load(Relaxed),
+            completion_tokens: self.completion_tokens.load(Relaxed),
+        }
+    }
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// The model begins to work on the prompt.
+    pub fn prompt(&self) {
+        if let Some(totals) = self.totals() {
+            totals.requests.fetch_add(1, Relaxed);
+            totals.prompt_tokens.fetch_add(self.entry.facts.prompt_tokens, Relaxed);
+        }
+    }
+
+    /// Completion tokens go out.
+    pub fn sent(&self, tokens: u64) {
+        self.entry.completion_tokens.fetch_add(tokens, Relaxed);
+        if let Some(totals) = self.totals() {
+            totals.completion_tokens.fetch_add(tokens, Relaxed);
+        }
+        self.tally.changed.notify_waiters();
+    }
+
+    /// The last byte has been handed over, or the request was cut.
+    pub fn end(&mut self, outcome: Outcome) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        self.entry.outcome.store(outcome as u8, Relaxed);
+        self.tally.totals.streams_open.fetch_sub(u64::from(self.entry.facts.stream), Relaxed);
+        if let Some(count) = self.tally.totals.ended.get(outcome as usize) {
+            count.fetch_add(1, Relaxed);
+        }
+        self.tally.changed.notify_waiters();
+    }
+
+    fn totals(&self) -> Option<&ModelTotals> {
+        self.tally.models.get(self.model?).map(|(_, totals)| totals)
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.end(Outcome::Aborted);
+    }
+}
+
+// === impl Connection ===
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.totals.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn seen(&self) -> Seen {
+        let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let facts = &self.facts;
+        let headers: Vec<_> = facts.headers.iter().map(|(k, v)| (k.to_string(), lossy(v.as_bytes()))).collect();
+        Seen {
+            method: facts.method.to_string(),
+            path: facts.path.clone(),
+            model: facts.model.clone(),
+            limit_field: facts.limit.map(|(field, _)| field),
+            limit: facts.limit.map(|(_, limit)| limit),
+            stream: facts.stream,
+            stream_options: facts.stream_options.clone(),
+            n: facts.n,
+            prompt_tokens: facts.prompt_tokens,
+            completion_tokens: self.completion_tokens.load(Relaxed),
+            outcome: Outcome::from_u8(self.outcome.load(Relaxed)),
+            status: facts.status,
+            authorization: facts.headers.get("authorization").map(|value| lossy(value.as_bytes())),
+            headers,
+            body: lossy(&facts.body),
+        }
+    }
+}

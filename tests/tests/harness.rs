@@ -1,0 +1,108 @@
+//! The harness itself, around a filter that does nothing: what it sends arrives, what it is told it sees.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use e2e::harness::{Answer, Gate, MODEL, Upstream, says, until};
+use serde_json::json;
+
+/// A filter that lets everything pass; requests name their provider themselves.
+fn noop() -> PathBuf {
+    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/wasm32-wasip1/release/noop_filter.wasm");
+    std::env::var_os("PAI_NOOP_WASM").map_or_else(|| PathBuf::from(built), PathBuf::from)
+}
+
+async fn gate(upstream: &Upstream) -> Gate {
+    Gate::builder().module(noop()).manifests("a").upstream("vllm-local", upstream).start().await
+}
+
+#[tokio::test]
+async fn whole_answers_pass() {
+    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await;
+    let gate = gate(&upstream).await;
+    let body = json!({ "model": MODEL });
+    for request in [gate.chat(&body), gate.chat(&body).http2()] {
+        let reply = request.header("x-pai-provider", "vllm-local").send().await;
+        assert_eq!(reply.ok().json()["usage"]["total_tokens"], 8);
+        assert_eq!(upstream.last().json(), body);
+    }
+    let line = gate.access_log(|line| line["status"] == 200).await;
+    assert_eq!(line["details"], "via_upstream");
+}
+
+#[tokio::test]
+async fn chunks_and_trailers_arrive() {
+    let upstream = Upstream::answering(|_| Answer::stream(["one", "two"])).await;
+    let gate = gate(&upstream).await;
+    let pieces = [r#"{"mod"#, r#"el": 1}"#];
+    for request in [
+        gate.post("/v1/chat/completions").chunked(pieces),
+        gate.post("/v1/chat/completions").chunked(pieces).trailer("x-end", "1").http2(),
+    ] {
+        let reply = request.header("x-pai-provider", "vllm-local").send().await;
+        assert_eq!(reply.ok().text(), "onetwo");
+        assert_eq!(upstream.last().text(), pieces.concat());
+    }
+}
+
+#[tokio::test]
+async fn the_test_plays_the_server() {
+    let upstream = Upstream::scripted().await;
+    let gate = gate(&upstream).await;
+    let asked = gate.chat(&json!({})).header("x-pai-provider", "vllm-local").streaming();
+    let mut call = upstream.call().await;
+    call.start_stream().await.chunk("data: 1\n\n").await;
+    let mut answer = asked.await.unwrap();
+    assert_eq!(answer.event().await.as_deref(), Some("data: 1\n\n"));
+    call.chunk("data: 2\n\n").await;
+    assert_eq!(answer.event().await.as_deref(), Some("data: 2\n\n"));
+    answer.abort().await;
+    call.aborted().await;
+
+    let asked = gate.chat(&json!({})).header("x-pai-provider", "vllm-local").sending();
+    let mut call = upstream.call().await;
+    call.start_stream().await.chunk("data: 1\n\n").await;
+    call.reset();
+    assert!(asked.await.unwrap().cut);
+
+    for _ in 0..2 {
+        let asked = gate.chat(&json!({})).header("x-pai-provider", "vllm-local").sending();
+        upstream.call().await.answer(Answer::json(&json!({ "ok": true }))).await;
+        assert_eq!(asked.await.unwrap().ok().json()["ok"], true);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_nobody_waits_for_is_counted() {
+    let events = vec!["data: 1\n\n"; 1000];
+    let upstream = Upstream::answering(move |_| Answer::stream(&events).paced(Duration::from_millis(5))).await;
+    let gate = gate(&upstream).await;
+    let mut answer = gate.chat(&json!({})).header("x-pai-provider", "vllm-local").stream().await;
+    answer.event().await.unwrap();
+    answer.abort().await;
+    until("the upstream is told", async || (upstream.aborted() == 1).then_some(())).await;
+}
+
+#[tokio::test]
+async fn raw_bytes_arrive_as_written() {
+    let upstream = Upstream::answering(|_| Answer::json(&json!({ "ok": true }))).await;
+    let gate = gate(&upstream).await;
+    let request = "POST /x HTTP/1.1\r\nhost: a\r\nx-pai-provider: vllm-local\r\ncontent-length: 2\r\n\r\nhi";
+    let mut raw = gate.raw().await;
+    raw.write([request, request].concat()).await;
+    for _ in 0..2 {
+        assert_eq!(raw.reply().await.unwrap().ok().json()["ok"], true);
+    }
+    assert_eq!(upstream.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_configuration_is_judged() {
+    let upstream = Upstream::answering(|_| Answer::json(&json!({}))).await;
+    let gate = gate(&upstream).await;
+    gate.reconfigure("b").await.unwrap();
+    gate.reconfigure("c").await.unwrap();
+    let refused = Gate::builder().module("/nonexistent.wasm").upstream("vllm-local", &upstream).start_refused().await;
+    assert!(refused.log.contains("nonexistent"), "{}", refused.log);
+}
