@@ -170,3 +170,92 @@ fn hosted(demand: Demand, bounds: &Bounds) -> Asked {
     let least = demand.total(demand.prompt.high, limit.min(LEAST_COMPLETION));
     (least, demand.total(demand.prompt.high, limit), Telling::Always(limit))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROMPT: Estimate = Estimate { low: 10, likely: 100, high: 300 };
+
+    fn bounds(ceiling: Option<u64>, window: Option<u64>) -> Bounds {
+        Bounds { dialect: Dialect::Vllm, ceiling, request_cap: true, default_max_tokens: 4096, window, window_floor: 0 }
+    }
+
+    fn demand(limit: Option<u64>, sequences: u64) -> Demand {
+        Demand { prompt: PROMPT, limit, sequences }
+    }
+
+    /// Least and most of the ask, and the limit told if all is granted, and if only the least is.
+    fn plan(demand: Demand, bounds: &Bounds) -> (u64, u64, Option<u64>, Option<u64>) {
+        let plan = Plan::new(demand, bounds).unwrap().unwrap();
+        (plan.ask.least, plan.ask.most, plan.limit(plan.ask.most), plan.limit(plan.ask.least))
+    }
+
+    #[test]
+    fn nothing_bounds_nothing() {
+        assert_eq!(Plan::new(demand(None, 1), &bounds(None, Some(4096))), Ok(None));
+        assert_eq!(Plan::new(demand(Some(1 << 60), u64::MAX), &bounds(None, None)), Ok(None));
+    }
+
+    #[test]
+    fn a_named_limit_is_reserved_and_shrinks_under_a_ceiling_only() {
+        assert_eq!(plan(demand(Some(100), 1), &bounds(Some(1000), None)), (400, 400, None, None));
+        assert_eq!(plan(demand(Some(100), 3), &bounds(Some(1000), None)), (600, 600, None, None));
+        assert_eq!(plan(demand(Some(900), 1), &bounds(Some(1000), None)), (1000, 1000, Some(700), Some(700)));
+        assert_eq!(plan(demand(Some(9000), 1), &bounds(Some(10_000), Some(4096))), (4096, 4096, None, None), "the window ends it");
+        for (limit, sequences, needed) in [(991, 1, 1001), (500, 2, 1010), (u64::MAX, 1, u64::MAX), (2, u64::MAX, u64::MAX)] {
+            let too_large = TooLarge { needed, ceiling: 1000 };
+            assert_eq!(
+                Plan::new(demand(Some(limit), sequences), &bounds(Some(1000), None)),
+                Err(too_large),
+                "{limit} × {sequences}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_dense_estimate_refuses_nobody() {
+        let prompt = Estimate { low: 50, likely: 2000, high: 6000 };
+        let named = plan(Demand { prompt, limit: Some(500), sequences: 1 }, &bounds(Some(4000), None));
+        assert_eq!(named, (4000, 4000, None, None), "the likely prompt leaves room for the limit as it is");
+        let open = plan(Demand { prompt, limit: None, sequences: 1 }, &bounds(Some(4000), Some(8192)));
+        assert_eq!(open, (4000, 4000, Some(2000), Some(2000)));
+        let prompt = Estimate { low: 50, likely: 5000, high: 15_000 };
+        let limit = plan(Demand { prompt, limit: None, sequences: 1 }, &bounds(Some(4000), Some(8192))).2;
+        assert_eq!(limit, Some(3192), "what the window leaves beside the likely prompt");
+    }
+
+    #[test]
+    fn without_a_limit_vllm_is_kept_by_its_window_or_the_cap_whichever_is_smaller() {
+        assert_eq!(plan(demand(None, 1), &bounds(Some(32_000), Some(4096))), (556, 4096, None, Some(256)), "the window binds");
+        assert_eq!(plan(demand(None, 2), &bounds(Some(32_000), Some(4096))), (812, 8182, None, Some(256)));
+        assert_eq!(plan(demand(None, 1), &bounds(Some(2000), Some(4096))), (556, 2000, Some(1700), Some(256)), "the cap binds");
+        assert_eq!(plan(demand(None, 1), &bounds(Some(2000), None)), (556, 2000, Some(1700), Some(256)), "any window holds that");
+        assert_eq!(plan(demand(None, 1), &bounds(Some(400), None)), (400, 400, Some(300), Some(300)), "above the likely prompt");
+    }
+
+    #[test]
+    fn no_limit_is_told_that_an_unknown_window_may_not_hold() {
+        let cap = bounds(Some(32_000), None);
+        assert_eq!(plan(demand(None, 1), &cap), (556, 32_000, None, Some(256)));
+        assert_eq!(Plan::new(demand(None, 1), &cap).unwrap().unwrap().limit(20_000), Some(4096), "shrunk by a budget");
+        let reached = Bounds { window_floor: 40_000, ..cap };
+        assert_eq!(plan(demand(None, 1), &reached), (556, 32_000, Some(31_700), Some(256)), "it has held as much before");
+        let budget_only = Bounds { request_cap: false, ..bounds(Some(1_000_000), None) };
+        assert_eq!(plan(demand(None, 1), &budget_only), (556, 4396, None, Some(256)), "the default is reserved and not told");
+    }
+
+    #[test]
+    fn hosted_providers_are_told_the_default() {
+        let hosted = Bounds { dialect: Dialect::OpenAi, default_max_tokens: 1000, ..bounds(Some(50_000), None) };
+        assert_eq!(plan(demand(None, 1), &hosted), (556, 1300, Some(1000), Some(256)));
+        assert_eq!(plan(demand(None, 1), &Bounds { ceiling: Some(900), ..hosted }), (556, 900, Some(600), Some(256)));
+    }
+
+    #[test]
+    fn embeddings_ask_for_their_prompt() {
+        assert_eq!(plan(demand(None, 0), &bounds(Some(1000), None)), (300, 300, None, None));
+        assert_eq!(plan(demand(None, 0), &bounds(Some(200), None)), (200, 200, None, None));
+        assert!(Plan::new(demand(None, 0), &bounds(Some(9), None)).is_err());
+    }
+}

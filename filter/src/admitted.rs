@@ -39,15 +39,18 @@ enum Response {
     /// Envoy answered in place of the provider.
     Local(Case),
     /// The provider answered.
-    Provider {
-        status: u16,
-        answer: Answer,
-        first_token: Option<Time>,
-        /// The beginning of a 400, which may tell the model's window.
-        refusal: Vec<u8>,
-        /// What the client is told instead, where the answer was not for it.
-        replaced: Option<Case>,
-    },
+    Provider(Box<ProviderAnswer>),
+}
+
+#[derive(Debug)]
+struct ProviderAnswer {
+    status: u16,
+    answer: Answer,
+    first_token: Option<Time>,
+    /// The beginning of a 400, which may tell the model's window.
+    refusal: Vec<u8>,
+    /// What the client is told instead, where the answer was not for it.
+    replaced: Option<Case>,
 }
 
 type Step = (ResponseStep, Option<&'static str>);
@@ -82,7 +85,7 @@ impl Admitted {
 
     /// Whether anything is to be learned or hidden from the answer's body.
     pub fn reads_answer(&self) -> bool {
-        matches!(&self.response, Response::Provider { answer, replaced: None, .. } if answer.reads())
+        matches!(&self.response, Response::Provider(provider) if provider.replaced.is_none() && provider.answer.reads())
     }
 
     /// Envoy answers in place of the provider.
@@ -97,7 +100,8 @@ impl Admitted {
         let replaced = matches!(status, 401 | 403).then_some(Case::UpstreamAuth);
         let answer = self.read(headers);
         let rewrites = answer.rewrites();
-        self.response = Response::Provider { status, answer, first_token: None, refusal: Vec::new(), replaced };
+        let answer = ProviderAnswer { status, answer, first_token: None, refusal: Vec::new(), replaced };
+        self.response = Response::Provider(Box::new(answer));
         if let Some(case) = replaced {
             let why = format!("Model provider `{}` refused the gateway's credential. Tell the operator.", self.provider_name());
             return (self.replace(&Refusal::new(case, why), host), None);
@@ -114,7 +118,8 @@ impl Admitted {
 
     /// A piece of the answer has come.
     pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, host: &Host<'_>) -> Option<Vec<u8>> {
-        let Response::Provider { status, answer, first_token, refusal, replaced: None } = &mut self.response else { return None };
+        let Response::Provider(provider) = &mut self.response else { return None };
+        let ProviderAnswer { status, answer, first_token, refusal, replaced: None } = &mut **provider else { return None };
         if *status == 400 {
             let room = REFUSAL_LIMIT.saturating_sub(refusal.len()).min(chunk.len());
             refusal.extend_from_slice(chunk.get(..room).unwrap_or_default());
@@ -128,8 +133,8 @@ impl Admitted {
 
     /// All is over: settles the permit and counts.
     pub fn close(mut self, subject: &'static str, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Entry {
-        if let Response::Provider { answer, .. } = &mut self.response {
-            answer.finish();
+        if let Response::Provider(provider) = &mut self.response {
+            provider.answer.finish();
         }
         let usage = self.usage(connected);
         self.learn(host);
@@ -156,10 +161,10 @@ impl Admitted {
     fn usage(&self, connected: impl FnOnce() -> bool) -> Usage {
         let prompt_only = Usage { prompt: self.prompt_estimate, completion: 0 };
         match &self.response {
-            Response::Provider { status, answer, .. } => match answer.usage() {
+            Response::Provider(provider) => match provider.answer.usage() {
                 Some(usage) => usage,
-                None if *status >= 400 => Usage::default(),
-                None => Usage { completion: answer.deltas(), ..prompt_only },
+                None if provider.status >= 400 => Usage::default(),
+                None => Usage { completion: provider.answer.deltas(), ..prompt_only },
             },
             // The provider had the whole body if it had any of it: the gate lets it go in one piece.
             Response::Awaited | Response::Local(_) => {
@@ -174,7 +179,8 @@ impl Admitted {
 
     /// Learns from what the provider reported.
     fn learn(&self, host: &Host<'_>) {
-        let Response::Provider { status, answer, refusal, .. } = &self.response else { return };
+        let Response::Provider(provider) = &self.response else { return };
+        let ProviderAnswer { status, answer, refusal, .. } = &**provider;
         let Some((state, model)) = self.gate.model(Candidate { provider: self.provider, model: &self.model }) else { return };
         let vllm = self.dialect() == Dialect::Vllm;
         if let Some(usage) = answer.usage().filter(|_| answer.usage_is_whole() || self.sequences == 1) {
@@ -190,24 +196,32 @@ impl Admitted {
     }
 
     fn measure(&self, usage: Usage, host: &Host<'_>) {
-        let Response::Provider { first_token: Some(first), .. } = &self.response else { return };
+        let Some(first) = self.first_token() else { return };
         let Some((_, model)) = self.gate.model(Candidate { provider: self.provider, model: &self.model }) else { return };
         model.series.time_to_first_token.record(host.meter, first.since(self.started) / 1_000_000);
         if self.is_stream() && usage.completion > 1 {
-            let each = host.now().since(*first) / 1000 / (usage.completion - 1);
+            let each = host.now().since(first) / 1000 / (usage.completion - 1);
             model.series.time_per_output_token.record(host.meter, each);
         }
     }
 
     fn decision(&self) -> &'static str {
         match &self.response {
-            Response::Local(case) | Response::Provider { replaced: Some(case), .. } => case.code(),
-            Response::Awaited | Response::Provider { .. } => "allowed",
+            Response::Awaited => "allowed",
+            Response::Local(case) => case.code(),
+            Response::Provider(provider) => provider.replaced.map_or("allowed", Case::code),
         }
     }
 
     fn is_stream(&self) -> bool {
-        matches!(&self.response, Response::Provider { answer, .. } if answer.rewrites())
+        matches!(&self.response, Response::Provider(provider) if provider.answer.rewrites())
+    }
+
+    fn first_token(&self) -> Option<Time> {
+        match &self.response {
+            Response::Provider(provider) => provider.first_token,
+            Response::Awaited | Response::Local(_) => None,
+        }
     }
 
     fn replace(&self, refusal: &Refusal, host: &Host<'_>) -> ResponseStep {

@@ -294,7 +294,7 @@ mod tests {
         let bytes = record.encode();
         assert_eq!(Record::decode(&bytes), Ok(record));
         for cut in 0..bytes.len() {
-            let whole = cut >= Record::HEAD && (cut - Record::HEAD) % Record::SLOT == 0;
+            let whole = cut >= Record::HEAD && (cut - Record::HEAD).is_multiple_of(Record::SLOT);
             assert_eq!(Record::decode(&bytes[..cut]).is_ok(), whole, "cut at {cut}");
         }
     }

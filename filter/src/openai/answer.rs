@@ -229,3 +229,6 @@ fn announces_role(event: &[u8]) -> bool {
     let says = |what: &[u8]| memchr::memmem::find(event, what).is_some();
     says(b"\"role\":") && says(b"\"content\":\"\"")
 }
+
+#[cfg(test)]
+mod tests;

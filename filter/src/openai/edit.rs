@@ -137,3 +137,91 @@ impl AskUsage {
 fn insert(at: usize, text: &str) -> Change {
     (at..at, text.as_bytes().to_vec())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openai::Operation;
+
+    fn edited(body: &str, edit: &Edit<'_>) -> String {
+        let request = Request::parse(body.as_bytes(), Operation::Chat).unwrap();
+        match edit.apply(&request, body.as_bytes()) {
+            None => body.to_owned(),
+            Some(splice) => String::from_utf8([&splice.bytes, &body.as_bytes()[splice.length..]].concat()).unwrap(),
+        }
+    }
+
+    #[test]
+    fn only_what_is_named_changes() {
+        let all =
+            Edit { model: Some("m/1"), limit: Some(7), limit_field: LimitField::MaxTokens, usage: Some(AskUsage::Continuous) };
+        let limit = Edit { limit: Some(7), ..Edit::default() };
+        let newer = Edit { limit: Some(7), limit_field: LimitField::MaxCompletionTokens, ..Edit::default() };
+        let usage = Edit { usage: Some(AskUsage::Continuous), ..Edit::default() };
+        let last = Edit { usage: Some(AskUsage::Final), ..Edit::default() };
+        for (body, edit, expected) in [
+            (
+                r#"{"model":"p/m/1","messages":[]}"#,
+                &all,
+                r#"{"max_tokens":7,"stream_options":{"include_usage":true,"continuous_usage_stats":true},"model":"m/1","messages":[]}"#,
+            ),
+            (
+                r#" { "messages" : [], "x":1e400, "mod\u0065l" : "p\/m/1" , "max_tokens" : 9 } "#,
+                &Edit { usage: None, ..all },
+                r#" { "messages" : [], "x":1e400, "mod\u0065l" : "m/1" , "max_tokens" : 7 } "#,
+            ),
+            (r#"{"model":"m","messages":[],"max_tokens":null}"#, &limit, r#"{"model":"m","messages":[],"max_tokens":7}"#),
+            (
+                r#"{"model":"m","messages":[],"max_tokens":null}"#,
+                &newer,
+                r#"{"max_completion_tokens":7,"model":"m","messages":[],"max_tokens":null}"#,
+            ),
+            (
+                r#"{"model":"m","messages":[],"max_tokens":9,"max_completion_tokens":null}"#,
+                &newer,
+                r#"{"model":"m","messages":[],"max_tokens":7,"max_completion_tokens":null}"#,
+            ),
+            (
+                r#"{"model":"m","messages":[],"max_tokens":9,"max_completion_tokens":8}"#,
+                &limit,
+                r#"{"model":"m","messages":[],"max_tokens":9,"max_completion_tokens":7}"#,
+            ),
+            (
+                r#"{"model":"m","messages":[],"stream_options":null}"#,
+                &last,
+                r#"{"model":"m","messages":[],"stream_options":{"include_usage":true}}"#,
+            ),
+            (
+                r#"{"model":"m","messages":[],"stream_options":{}}"#,
+                &usage,
+                r#"{"model":"m","messages":[],"stream_options":{"include_usage":true,"continuous_usage_stats":true}}"#,
+            ),
+            (
+                r#"{"model":"m","messages":[],"stream_options":{"a":1,"include_usage":false}}"#,
+                &usage,
+                r#"{"model":"m","messages":[],"stream_options":{"continuous_usage_stats":true,"a":1,"include_usage":true}}"#,
+            ),
+            (
+                r#"{"model":"m","messages":[],"stream_options":{"include_usage":true,"continuous_usage_stats":true}}"#,
+                &usage,
+                r#"{"model":"m","messages":[],"stream_options":{"include_usage":true,"continuous_usage_stats":true}}"#,
+            ),
+            (
+                r#"{"model":"m","messages":[],"stream_options":{"include_usage":true,"continuous_usage_stats":null}}"#,
+                &last,
+                r#"{"model":"m","messages":[],"stream_options":{"include_usage":true,"continuous_usage_stats":null}}"#,
+            ),
+        ] {
+            assert_eq!(edited(body, edit), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_json_again() {
+        let body = r#"{"model":"x","messages":[],"stream":true}"#;
+        let edit = Edit { model: Some("a\"b\\c"), limit: Some(1), usage: Some(AskUsage::Final), ..Edit::default() };
+        let value: serde_json::Value = serde_json::from_str(&edited(body, &edit)).unwrap();
+        assert_eq!(value["model"], "a\"b\\c");
+        assert_eq!((&value["max_tokens"], &value["stream_options"]["include_usage"]), (&1.into(), &true.into()));
+    }
+}
