@@ -174,6 +174,8 @@ fn hosted(demand: Demand, bounds: &Bounds) -> Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const PROMPT: Estimate = Estimate { low: 10, likely: 100, high: 300 };
 

@@ -225,7 +225,10 @@ impl Hold {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(not(target_arch = "wasm32"))]
     use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const NOON: Time = Time(43_200_000_000_000);
     const NEXT_DAY: Time = Time(86_400_000_000_001);
@@ -299,6 +302,7 @@ mod tests {
         }
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
     proptest! {
         /// Against a naive twin: a list of live reservations and a sum.
         #[test]

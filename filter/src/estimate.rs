@@ -151,6 +151,8 @@ impl Default for Learned {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn text(bytes: u64) -> PromptSize {
         PromptSize { text_bytes: bytes, messages: 1, ..PromptSize::default() }

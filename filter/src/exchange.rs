@@ -520,3 +520,6 @@ fn reserve(provider: &Provider, state: &crate::gate::ProviderState, ask: Ask, ho
 fn status(headers: &Headers<'_>) -> u16 {
     headers.get(":status").and_then(|value| std::str::from_utf8(value).ok()).and_then(|value| value.parse().ok()).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

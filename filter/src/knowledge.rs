@@ -123,6 +123,8 @@ fn stale(read: Time, now: Time) -> bool {
 mod tests {
     use super::*;
     use crate::ledger::Memory;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const SIZE: PromptSize = PromptSize { text_bytes: 4096, messages: 1, token_ids: 0, parts: 0 };
 

@@ -156,6 +156,8 @@ impl Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn a_reply_is_json_whatever_the_message() {

@@ -140,7 +140,10 @@ pub fn data(line: &[u8]) -> Option<(usize, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(not(target_arch = "wasm32"))]
     use proptest::prelude::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     /// The stream as the reader hands it on, events marked by `|`.
     fn read(chunks: &[&[u8]]) -> String {
@@ -203,6 +206,7 @@ mod tests {
         assert_eq!(last, Some((3, true)));
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
     proptest! {
         #[test]
         fn any_chunking_gives_the_same_events(text in "[ad:\n\r]{0,60}", cuts in prop::collection::vec(0usize..60, 0..6)) {

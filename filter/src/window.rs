@@ -178,6 +178,8 @@ fn one_model(reader: &mut Reader<'_>) -> Option<(Option<String>, Option<u64>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn refusals_tell_the_window_in_their_own_words_only() {

@@ -200,6 +200,8 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     /// Keys and values of an object cut after every `step` bytes.
     fn members(text: &str, step: usize) -> Vec<(String, String)> {

@@ -420,6 +420,8 @@ fn unescape_unit(escape: &str) -> (char, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn check(text: &[u8]) -> Result<(), InvalidJson> {
         let mut reader = Reader::new(text);

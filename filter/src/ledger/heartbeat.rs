@@ -131,6 +131,8 @@ mod tests {
     use crate::budget::Ask;
     use crate::clock::Time;
     use crate::ledger::{Budget, Memory};
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const ASK: Ask = Ask { least: 10, most: 10, prompt: 4 };
 

@@ -171,6 +171,8 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const NOW: Time = Time(43_200_000_000_000);
 

@@ -142,6 +142,8 @@ fn insert(at: usize, text: &str) -> Change {
 mod tests {
     use super::*;
     use crate::openai::Operation;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn edited(body: &str, edit: &Edit<'_>) -> String {
         let request = Request::parse(body.as_bytes(), Operation::Chat).unwrap();

@@ -458,6 +458,8 @@ fn priority(reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidB
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn parse(body: &str) -> Result<Request, InvalidBody> {
         Request::parse(body.as_bytes(), Operation::Chat)

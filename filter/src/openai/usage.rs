@@ -133,6 +133,8 @@ fn raise(counts: &mut Vec<u64>, index: usize, value: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn usage_is_read_or_left() {

@@ -1,0 +1,421 @@
+//! Whole exchanges without a host: a clock that is set by hand, a store in memory, metrics in a list.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::clock::Clock;
+use crate::gate::Worker;
+use crate::ledger::Memory;
+use crate::metrics::{Kind, Meter};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+const ONE: &str = "
+apiVersion: pai.io/v1
+kind: ModelProvider
+metadata: { name: vllm-local }
+spec:
+  provider: vllm
+  endpoint: http://vllm:8000/v1
+  allowedModels: [org/m, 'family/*']
+  deniedModels: [family/bad]
+  maxTokensPerDay: 1000
+";
+
+struct World {
+    now: Cell<Time>,
+    store: Memory,
+    worker: RefCell<Worker>,
+    names: RefCell<Vec<String>>,
+    counts: RefCell<BTreeMap<String, u64>>,
+}
+
+impl Clock for World {
+    fn now(&self) -> Time {
+        self.now.get()
+    }
+}
+
+impl Meter for World {
+    fn define(&self, _kind: Kind, name: &str) -> u32 {
+        self.names.borrow_mut().push(name.to_owned());
+        self.names.borrow().len() as u32 - 1
+    }
+
+    fn add(&self, series: u32, by: u64) {
+        *self.counts.borrow_mut().entry(self.names.borrow()[series as usize].clone()).or_default() += by;
+    }
+
+    fn record(&self, series: u32, value: u64) {
+        self.counts.borrow_mut().insert(self.names.borrow()[series as usize].clone(), value);
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            now: Cell::new(Time(43_200_000_000_000)),
+            store: Memory::default(),
+            worker: RefCell::new(Worker::new(1)),
+            names: RefCell::default(),
+            counts: RefCell::default(),
+        }
+    }
+
+    fn host(&self) -> Host<'_> {
+        Host { clock: self, store: &self.store, meter: self, worker: &self.worker }
+    }
+
+    /// Used and reserved of the first provider.
+    fn ledger(&self, gate: &Gate) -> (u64, u64) {
+        let record = gate.providers[0].record(&self.host()).unwrap();
+        (record.used, record.reserved())
+    }
+}
+
+fn gate(text: &str) -> Rc<Gate> {
+    let secret = |name: &str| (name == "PAI_SECRET_T_K").then(|| "sk-provider".to_owned());
+    Rc::new(Gate::new(crate::config::load(text.as_bytes(), &secret).unwrap()))
+}
+
+fn post<'a>(path: &'a str, extra: &[(&'a str, &'a str)]) -> Headers<'a> {
+    let mut headers = vec![(":method", "POST"), (":path", path), ("content-type", "application/json"), ("content-length", "9")];
+    headers.retain(|(name, _)| extra.iter().all(|(other, _)| other != name));
+    headers.extend(extra);
+    Headers(headers.into_iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect())
+}
+
+fn chat(model: &str, members: &str) -> String {
+    format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]{members}}}"#)
+}
+
+/// Runs a request up to its admission.
+fn ask(exchange: &mut Exchange, world: &World, headers: &Headers<'_>, body: &str) -> Step {
+    match exchange.on_request_headers(headers, false, &world.host()) {
+        Step::Hold => exchange.on_request_body(body.len(), true, || body.as_bytes().to_vec(), &world.host()),
+        step => step,
+    }
+}
+
+fn refused(step: &Step) -> (u16, String, Option<String>) {
+    let Step::Reply(reply) = step else { panic!("not refused: {step:?}") };
+    let error = &serde_json::from_slice::<serde_json::Value>(&reply.body).unwrap()["error"];
+    (reply.status, error["code"].as_str().unwrap().to_owned(), error["param"].as_str().map(str::to_owned))
+}
+
+fn answer(exchange: &mut Exchange, world: &World, status: &str, kind: &str, body: &str) -> ResponseStep {
+    let headers =
+        Headers(vec![(b":status", status.as_bytes()), (b"content-type", kind.as_bytes()), (b"x-ratelimit-limit-tokens", b"9")]);
+    let step = exchange.on_response_headers(&headers, || Some(b"via_upstream".to_vec()), &world.host());
+    exchange.on_response_body(body.as_bytes(), true, &world.host());
+    step
+}
+
+fn set<'a>(edits: &'a [HeaderEdit], name: &str) -> Option<&'a str> {
+    edits.iter().find_map(|edit| match edit {
+        HeaderEdit::Set(key, value) if *key == name => Some(&**value),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_request_is_admitted_addressed_and_settled() {
+    let (world, gate) = (World::new(), gate(ONE));
+    let mut exchange = Exchange::new(Rc::clone(&gate));
+    let body = chat("vllm-local/org/m", ",\"max_tokens\":50");
+    let headers = post("/v1/chat/completions?x=1", &[("authorization", "Bearer sk-client"), ("x-pai-provider", "evil")]);
+    let Step::Forward(forward) = ask(&mut exchange, &world, &headers, &body) else { panic!() };
+    assert_eq!(set(&forward.headers, "x-pai-provider"), Some("vllm-local"));
+    assert_eq!(set(&forward.headers, ":path"), Some("/v1/chat/completions"));
+    assert_eq!(set(&forward.headers, ":authority"), Some("vllm:8000"));
+    assert_eq!(set(&forward.headers, "authorization"), None, "no key configured, no header");
+    assert!(forward.headers.contains(&HeaderEdit::Remove("authorization".into())));
+    let splice = forward.body.unwrap();
+    let sent = [&splice.bytes, &body.as_bytes()[splice.length..]].concat();
+    assert_eq!(String::from_utf8(sent.clone()).unwrap(), chat("org/m", ",\"max_tokens\":50"));
+    assert_eq!(set(&forward.headers, "content-length"), Some(&*sent.len().to_string()));
+    let (used, reserved) = world.ledger(&gate);
+    assert!(used == 0 && reserved > 50, "{reserved}");
+    let usage = r#"{"usage":{"prompt_tokens":9,"total_tokens":14,"completion_tokens":5}}"#;
+    let ResponseStep::Edit(edits) = answer(&mut exchange, &world, "200", "application/json", usage) else { panic!() };
+    assert_eq!(set(&edits, "x-pai-model"), Some("org/m"));
+    assert_eq!(set(&edits, "x-ratelimit-limit-tokens"), Some("1000"));
+    assert_eq!(set(&edits, "x-ratelimit-remaining-tokens"), Some(&*(1000 - reserved).to_string()));
+    assert_eq!(set(&edits, "x-ratelimit-reset-tokens"), Some("12h0m0s"));
+    let entry = exchange.on_log(|| true, &world.host()).unwrap();
+    assert_eq!((&*entry.provider, &*entry.model, entry.subject, entry.decision), ("vllm-local", "org/m", "anonymous", "allowed"));
+    assert_eq!((entry.tokens, world.ledger(&gate)), (Some((9, 5)), (14, 0)));
+    assert_eq!(exchange.on_log(|| true, &world.host()), None, "once");
+    assert_eq!(world.ledger(&gate), (14, 0));
+}
+
+#[test]
+fn refusals_come_in_their_order() {
+    let world = World::new();
+    let gate = gate(ONE);
+    let ok = chat("org/m", "");
+    for (headers, body, expected) in [
+        (post("/nowhere", &[("authorization", "Bearer pak_x"), ("content-encoding", "gzip")]), "", (401, "invalid_api_key", None)),
+        (post("/v1/chat/completions", &[("x-api-key", "pak_x")]), &*ok, (401, "invalid_api_key", None)),
+        (post("/v1/chat/completions", &[("api-key", "pak_x")]), &ok, (401, "invalid_api_key", None)),
+        (post("/v1/chat/completions", &[("authorization", "bearer  pak_x")]), &ok, (401, "invalid_api_key", None)),
+        (post("/nowhere", &[("content-encoding", "gzip")]), "", (404, "unknown_url", None)),
+        (
+            post("/v1/chat/completions", &[("content-encoding", "gzip"), ("content-length", "99999999999")]),
+            "",
+            (415, "unsupported_encoding", None),
+        ),
+        (
+            post("/v1/chat/completions", &[("content-length", "99999999999"), ("content-type", "text/plain")]),
+            "",
+            (413, "request_too_large", None),
+        ),
+        (post("/v1/chat/completions", &[("content-type", "text/plain")]), &ok, (400, "invalid_body", None)),
+        (post("/v1/chat/completions", &[]), "", (400, "invalid_body", None)),
+        (post("/v1/chat/completions", &[]), "{\"model\":\"nope\"}", (400, "invalid_body", Some("messages"))),
+        (post("/v1/chat/completions", &[]), &chat("nope", ",\"max_tokens\":99999"), (404, "model_not_found", Some("model"))),
+        (
+            post("/v1/chat/completions", &[]),
+            &chat("vllm-local/nope", ",\"max_tokens\":99999"),
+            (403, "model_not_allowed", Some("model")),
+        ),
+        (post("/v1/chat/completions", &[]), &chat("vllm-local/family/bad", ""), (403, "model_not_allowed", Some("model"))),
+        (post("/v1/chat/completions", &[]), &chat("family/bad", ""), (404, "model_not_found", Some("model"))),
+        (post("/v1/chat/completions", &[]), &chat("org/m", ",\"max_tokens\":99999"), (400, "context_length_exceeded", None)),
+    ] {
+        let mut exchange = Exchange::new(Rc::clone(&gate));
+        let (status, code, param) = refused(&ask(&mut exchange, &world, &headers, body));
+        assert_eq!((status, &*code, param.as_deref()), expected, "{headers:?} {body}");
+        let entry = exchange.on_log(|| false, &world.host()).unwrap();
+        assert_eq!((entry.decision, entry.tokens), (expected.1, None));
+        assert_eq!(world.ledger(&gate), (0, 0));
+    }
+}
+
+#[test]
+fn who_needs_a_key_is_told_so() {
+    let world = World::new();
+    for (extra, expected) in [
+        ("  externalAccess: { enabled: true, maxTokensPerDay: 5 }\n", true),
+        ("  externalAccess: { enabled: false }\n", true),
+        ("---\napiVersion: pai.io/v1\nkind: Gateway\nmetadata: { name: g }\nspec: { audience: external }\n", true),
+        (
+            "  externalAccess: { enabled: true }\n---\napiVersion: pai.io/v1\nkind: Gateway\nmetadata: { name: g }\nspec: { audience: agents }\n",
+            false,
+        ),
+    ] {
+        let mut exchange = Exchange::new(gate(&format!("{ONE}{extra}")));
+        let step =
+            ask(&mut exchange, &world, &post("/v1/chat/completions", &[("authorization", "Bearer sk-other")]), &chat("org/m", ""));
+        assert_eq!(matches!(step, Step::Reply(_)), expected, "{extra}");
+        if expected {
+            assert_eq!(refused(&step).1, "invalid_api_key");
+        }
+    }
+}
+
+#[test]
+fn budgets_refuse_for_now_or_for_today() {
+    let (world, gate) = (World::new(), gate(ONE));
+    let headers = post("/v1/chat/completions", &[]);
+    let mut first = Exchange::new(Rc::clone(&gate));
+    assert!(matches!(ask(&mut first, &world, &headers, &chat("org/m", ",\"max_tokens\":800")), Step::Forward(_)));
+    let mut second = Exchange::new(Rc::clone(&gate));
+    let step = ask(&mut second, &world, &headers, &chat("org/m", ",\"max_tokens\":800"));
+    assert_eq!(refused(&step).1, "rate_limit_exceeded");
+    let Step::Reply(reply) = step else { panic!() };
+    assert!(reply.headers.contains(&("retry-after", "1".to_owned())));
+    assert!(reply.headers.contains(&("x-ratelimit-limit-tokens", "1000".to_owned())));
+    let usage = r#"{"usage":{"prompt_tokens":700,"completion_tokens":100}}"#;
+    answer(&mut first, &world, "200", "application/json", usage);
+    first.on_log(|| true, &world.host());
+    let mut third = Exchange::new(Rc::clone(&gate));
+    let step = ask(&mut third, &world, &headers, &chat("org/m", ",\"max_tokens\":800"));
+    assert_eq!(refused(&step), (429, "insufficient_quota".to_owned(), None));
+    let Step::Reply(reply) = step else { panic!() };
+    assert!(
+        reply.headers.contains(&("retry-after", "43200".to_owned()))
+            && reply.headers.contains(&("x-should-retry", "false".to_owned()))
+    );
+    world.now.set(Time(86_400_000_000_001));
+    let mut fourth = Exchange::new(Rc::clone(&gate));
+    assert!(matches!(ask(&mut fourth, &world, &headers, &chat("org/m", ",\"max_tokens\":800")), Step::Forward(_)), "a new day");
+}
+
+#[test]
+fn every_end_is_charged_as_agreed() {
+    let headers = post("/v1/chat/completions", &[]);
+    let usage = "data: {\"choices\":[{\"index\":0}],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":3}}\n\n";
+    let delta = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
+    let prompt = Some(u64::MAX);
+    type Answer<'a> = Option<(&'a str, &'a str, &'a str)>;
+    // The answer if any came, whether the provider was reached, and what is charged (the prompt's estimate and so many tokens).
+    let table: [(Answer<'_>, bool, Option<u64>, u64); 9] = [
+        (Some(("200", "application/json", r#"{"usage":{"prompt_tokens":9,"completion_tokens":3}}"#)), true, None, 12),
+        (Some(("200", "text/event-stream", usage)), true, None, 12),
+        (Some(("200", "text/event-stream", delta)), true, prompt, 1),
+        (Some(("200", "application/json", "{\"choices\":[")), true, prompt, 0),
+        (Some(("400", "application/json", "{\"error\":{}}")), true, None, 0),
+        (Some(("500", "application/json", "{\"usage\":{\"prompt_tokens\":9}}")), true, None, 9),
+        (Some(("401", "application/json", "{}")), true, None, 0),
+        (None, true, prompt, 0),
+        (None, false, None, 0),
+    ];
+    for (given, connected, estimate, tokens) in table {
+        let (world, gate) = (World::new(), gate(ONE));
+        let mut exchange = Exchange::new(Rc::clone(&gate));
+        assert!(matches!(
+            ask(&mut exchange, &world, &headers, &chat("org/m", ",\"max_tokens\":50,\"stream\":true")),
+            Step::Forward(_)
+        ));
+        let (_, reserved) = world.ledger(&gate);
+        if let Some((status, kind, body)) = given {
+            answer(&mut exchange, &world, status, kind, body);
+        }
+        exchange.on_log(|| connected, &world.host());
+        let expected = estimate.map_or(0, |_| reserved - 50) + tokens;
+        assert_eq!(world.ledger(&gate), (expected, 0), "{given:?} {connected}");
+    }
+}
+
+#[test]
+fn envoys_own_answers_and_a_refused_credential_are_told_in_our_words() {
+    for (status, details, expected) in [
+        ("503", "upstream_reset_before_response_started{connection_failure}", (503, "upstream_unavailable")),
+        ("504", "upstream_response_timeout", (504, "upstream_timeout")),
+        ("404", "route_not_found", (503, "upstream_unavailable")),
+        ("413", "request_payload_too_large", (413, "request_too_large")),
+        ("401", "via_upstream", (502, "upstream_auth")),
+        ("403", "via_upstream", (502, "upstream_auth")),
+    ] {
+        let (world, gate) = (World::new(), gate(ONE));
+        let mut exchange = Exchange::new(Rc::clone(&gate));
+        ask(&mut exchange, &world, &post("/v1/chat/completions", &[]), &chat("org/m", ""));
+        let headers = Headers(vec![(b":status", status.as_bytes())]);
+        let step = exchange.on_response_headers(&headers, || Some(details.as_bytes().to_vec()), &world.host());
+        let ResponseStep::Reply(reply) = step else { panic!("{step:?}") };
+        let (status, code, _) = refused(&Step::Reply(reply));
+        assert_eq!((status, &*code), expected, "{details}");
+        let entry = exchange.on_log(|| false, &world.host()).unwrap();
+        assert_eq!((entry.decision, world.ledger(&gate).1), (expected.1, 0));
+    }
+}
+
+#[test]
+fn the_window_is_learned_from_a_refusal() {
+    let (world, gate) = (World::new(), gate(&format!("{ONE}  maxTokensPerRequest: 900\n")));
+    let headers = post("/v1/chat/completions", &[]);
+    let mut exchange = Exchange::new(Rc::clone(&gate));
+    ask(&mut exchange, &world, &headers, &chat("org/m", ",\"max_tokens\":600"));
+    let refusal =
+        r#"{"error":{"message":"max_tokens=600 cannot be greater than max_model_len=512. Please request fewer output tokens."}}"#;
+    answer(&mut exchange, &world, "400", "application/json", refusal);
+    exchange.on_log(|| true, &world.host());
+    let mut exchange = Exchange::new(Rc::clone(&gate));
+    let Step::Forward(forward) = ask(&mut exchange, &world, &headers, &chat("org/m", "")) else { panic!() };
+    assert_eq!(forward.body, None, "the window is smaller than the cap: no limit is added");
+    assert_eq!(world.ledger(&gate), (0, 512));
+}
+
+#[test]
+fn fixed_routing_sends_the_headers_ahead() {
+    let text = format!(
+        "{ONE}  apiKeySecretRef: {{ name: t, key: k }}\n---\napiVersion: pai.io/v1\nkind: Gateway\nmetadata: {{ name: g }}\nspec: {{ routing: fixed }}\n"
+    );
+    let (world, gate) = (World::new(), gate(&text));
+    let mut exchange = Exchange::new(Rc::clone(&gate));
+    let headers = post("/v1/chat/completions", &[("authorization", "Bearer sk-client")]);
+    let Step::Forward(forward) = exchange.on_request_headers(&headers, false, &world.host()) else { panic!() };
+    assert_eq!(set(&forward.headers, "authorization"), Some("Bearer sk-provider"));
+    let position = |edit: &HeaderEdit| forward.headers.iter().position(|other| other == edit);
+    let removed = position(&HeaderEdit::Remove("authorization".into())).unwrap();
+    assert!(removed < position(&HeaderEdit::Set("authorization", "Bearer sk-provider".into())).unwrap());
+    assert!(position(&HeaderEdit::Remove("content-length".into())).is_some());
+    let body = chat("vllm-local/org/m", "");
+    assert_eq!(exchange.on_request_body(4, false, Vec::new, &world.host()), Step::Hold);
+    let Step::Forward(forward) = exchange.on_request_body(body.len(), true, || body.clone().into_bytes(), &world.host()) else {
+        panic!()
+    };
+    assert!(forward.headers.is_empty() && forward.body.is_some(), "headers are gone already");
+    exchange.on_log(|| true, &world.host());
+
+    let mut exchange = Exchange::new(Rc::clone(&gate));
+    exchange.on_request_headers(&headers, false, &world.host());
+    assert!(matches!(answer(&mut exchange, &world, "200", "application/json", "{}"), ResponseStep::Edit(_)));
+    assert_eq!(exchange.on_request_body(1, true, || b"{".to_vec(), &world.host()), Step::Hold);
+    assert_eq!(exchange.on_log(|| true, &world.host()).unwrap().decision, "unjudged");
+}
+
+#[test]
+fn a_body_that_never_comes_is_answered() {
+    let (world, gate) = (World::new(), gate(ONE));
+    let mut exchange = Exchange::new(gate);
+    assert_eq!(exchange.on_body_timeout(), None);
+    exchange.on_request_headers(&post("/v1/chat/completions", &[]), false, &world.host());
+    let reply = exchange.on_body_timeout().unwrap();
+    assert_eq!(refused(&Step::Reply(reply)).1, "request_timeout");
+    assert_eq!(exchange.on_body_timeout(), None);
+}
+
+#[test]
+fn bodies_in_pieces_and_trailers_are_judged_when_whole() {
+    let (world, gate) = (
+        World::new(),
+        gate(&format!(
+            "{ONE}---\napiVersion: pai.io/v1\nkind: Gateway\nmetadata: {{ name: g }}\nspec: {{ maxRequestBytes: 100 }}\n"
+        )),
+    );
+    let headers = post("/v1/chat/completions", &[]);
+    let body = chat("org/m", "");
+    let mut exchange = Exchange::new(Rc::clone(&gate));
+    exchange.on_request_headers(&headers, false, &world.host());
+    assert_eq!(exchange.on_request_body(10, false, || panic!("not to be read yet"), &world.host()), Step::Hold);
+    assert!(matches!(exchange.on_request_trailers(|| body.clone().into_bytes(), &world.host()), Step::Forward(_)));
+    let mut exchange = Exchange::new(Rc::clone(&gate));
+    exchange.on_request_headers(&headers, false, &world.host());
+    assert_eq!(exchange.on_request_body(100, false, Vec::new, &world.host()), Step::Hold);
+    assert_eq!(refused(&exchange.on_request_body(101, false, Vec::new, &world.host())).1, "request_too_large");
+    assert_eq!(exchange.on_request_body(102, true, Vec::new, &world.host()), Step::Hold, "it was answered");
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+mod any_order {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever the host calls in whatever order, nothing panics, and at the end nothing is reserved.
+        #[test]
+        fn of_callbacks_is_survived(calls in prop::collection::vec((0u8..9, any::<bool>(), 0usize..8), 1..24)) {
+            let (world, gate) = (World::new(), gate(ONE));
+            let mut exchange = Exchange::new(Rc::clone(&gate));
+            let stream = chat("org/m", ",\"stream\":true,\"max_tokens\":20");
+            let bodies: [&[u8]; 4] = [stream.as_bytes(), b"", b"{", b"\xff"];
+            let chunks: [&[u8]; 4] = [
+                b"data: {\"choices\":[{\"index\":0}],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":3}}\n\n", b"data: {\"usa", b"", b"\r\xff\n\n",
+            ];
+            for (call, flag, pick) in calls {
+                let host = world.host();
+                match call {
+                    0 | 1 => drop(exchange.on_request_headers(&post("/v1/chat/completions", &[]), flag, &host)),
+                    2 | 3 => drop(exchange.on_request_body(pick, flag, || bodies[pick % 4].to_vec(), &host)),
+                    4 => drop(exchange.on_request_trailers(|| bodies[pick % 4].to_vec(), &host)),
+                    5 => {
+                        let status: &[u8] = [&b"200"[..], b"400", b"503", b"abc"][pick % 4];
+                        let headers = Headers(vec![(b":status", status), (b"content-type", b"text/event-stream"), (b"x-pai-\xff", b"\xff")]);
+                        exchange.on_response_headers(&headers, || flag.then(|| b"via_upstream".to_vec()), &host);
+                    }
+                    6 => drop(exchange.on_response_body(chunks[pick % 4], flag, &host)),
+                    7 => drop(exchange.on_body_timeout()),
+                    _ => drop(exchange.on_log(|| flag, &host)),
+                }
+            }
+            exchange.on_log(|| true, &world.host());
+            let used = world.ledger(&gate).0;
+            exchange.on_log(|| true, &world.host());
+            prop_assert_eq!(world.ledger(&gate), (used, 0));
+        }
+    }
+}
