@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use crate::clock::{self, Time};
-use crate::exchange::{Entry, ResponseStep, local_refusal};
-use crate::gate::{Gate, Host, ProviderState};
+use crate::gate::{Gate, ProviderState};
 use crate::headers::{HeaderEdit, Headers, media_type};
+use crate::host::{Entry, Host, ResponseStep};
 use crate::ledger::Permit;
 use crate::openai::{Answer, Hide, PromptSize, Request, Usage};
 use crate::policy::{Candidate, Dialect};
@@ -90,7 +90,7 @@ impl Admitted {
 
     /// Envoy answers in place of the provider.
     pub fn on_local_reply(&mut self, status: u16, host: &Host<'_>) -> Step {
-        let refusal = local_refusal(status, Some(self.provider_name()));
+        let refusal = Refusal::local(status, Some(self.provider_name()));
         self.response = Response::Local(refusal.case);
         (self.replace(&refusal, host), None)
     }

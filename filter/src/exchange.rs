@@ -17,11 +17,12 @@ use crate::admitted::{Admitted, budget_headers};
 use crate::budget::{Ask, Shortfall};
 use crate::caller::Caller;
 use crate::clock::Time;
-use crate::gate::{Gate, Host};
+use crate::gate::{Gate, ProviderState};
 use crate::headers::{HeaderEdit, Headers, media_type};
+use crate::host::{Entry, Forward, Host, ResponseStep, Step};
 use crate::ledger::{Permit, Refused};
 use crate::models;
-use crate::openai::{AskUsage, Edit, LimitField, Operation, Request, Splice};
+use crate::openai::{AskUsage, Edit, LimitField, Operation, Request};
 use crate::policy::{Candidate, Dialect, Provider, Routing, Unresolved};
 use crate::refusal::{Case, Refusal, Reply};
 use crate::route::Route;
@@ -61,54 +62,6 @@ struct Reading {
     target: Vec<u8>,
     has_length: bool,
     strip: Vec<HeaderEdit>,
-}
-
-/// What the host is to do with a request.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Let it go on.
-    Continue,
-    /// Hold it until more has come.
-    Hold,
-    /// Change it and let it go on.
-    Forward(Forward),
-    /// Answer it.
-    Reply(Reply),
-}
-
-/// Changes to a request.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Forward {
-    /// Changes to the headers.
-    pub headers: Vec<HeaderEdit>,
-    /// What stands in place of the beginning of the body.
-    pub body: Option<Splice>,
-}
-
-/// What the host is to do with an answer's headers.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ResponseStep {
-    /// Let them go on.
-    Continue,
-    /// Change them.
-    Edit(Vec<HeaderEdit>),
-    /// Answer this in their place.
-    Reply(Reply),
-}
-
-/// What access logs say of an exchange.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Entry {
-    /// Name of the provider; empty where the request got to none.
-    pub provider: String,
-    /// Model id; empty likewise.
-    pub model: String,
-    /// Who asked.
-    pub subject: &'static str,
-    /// `allowed`, or the code of the refusal.
-    pub decision: &'static str,
-    /// Tokens charged, `None` where no provider was asked.
-    pub tokens: Option<(u64, u64)>,
 }
 
 // === impl Exchange ===
@@ -197,7 +150,7 @@ impl Exchange {
             Phase::Admitted(admitted) if local => admitted.on_local_reply(status, host),
             Phase::Admitted(admitted) => admitted.on_response_headers(status, headers, host),
             Phase::Reading(_) if local => {
-                let refusal = local_refusal(status, None);
+                let refusal = Refusal::local(status, None);
                 (ResponseStep::Reply(refusal.reply()), Some(refusal.case.code()))
             }
             // With `routing: fixed`, a provider may answer before it has the body.
@@ -412,18 +365,6 @@ fn unknown_url() -> Refusal {
     Refusal::new(Case::UnknownUrl, why)
 }
 
-/// What a client is told where Envoy itself has answered.
-pub(crate) fn local_refusal(status: u16, provider: Option<&str>) -> Refusal {
-    let who = provider.map_or_else(|| "the provider".to_owned(), |name| format!("model provider `{name}`"));
-    let (case, why) = match status {
-        408 => (Case::RequestTimeout, "The request did not come in time. Send it again.".to_owned()),
-        413 => (Case::RequestTooLarge, "The request's body is too large.".to_owned()),
-        504 => (Case::UpstreamTimeout, format!("No answer from {who} in time. Try again later.")),
-        _ => (Case::UpstreamUnavailable, format!("No answer from {who}. Try again later.")),
-    };
-    Refusal::new(case, why)
-}
-
 fn read_body(reading: &Reading, body: &[u8]) -> Result<Request, Refusal> {
     if !reading.json {
         return Err(Refusal::new(Case::InvalidBody, "The media type must be `application/json`."));
@@ -460,7 +401,7 @@ fn limit(request: &Request, operation: Operation) -> Option<u64> {
     }
 }
 
-fn bounds(provider: &Provider, state: &crate::gate::ProviderState, model: &str, host: &Host<'_>) -> Bounds {
+fn bounds(provider: &Provider, state: &ProviderState, model: &str, host: &Host<'_>) -> Bounds {
     let (window, window_floor) = if provider.dialect == Dialect::Vllm {
         let mut windows = state.windows.borrow_mut();
         let known = windows.get(host.store, host.now());
@@ -495,7 +436,7 @@ fn ask_usage(request: &Request, dialect: Dialect) -> Option<AskUsage> {
     }
 }
 
-fn reserve(provider: &Provider, state: &crate::gate::ProviderState, ask: Ask, host: &Host<'_>) -> Result<Permit, Refusal> {
+fn reserve(provider: &Provider, state: &ProviderState, ask: Ask, host: &Host<'_>) -> Result<Permit, Refusal> {
     host.worker.borrow_mut().heartbeat.enlist(host.store);
     host.ledger().reserve(std::slice::from_ref(&state.budget), ask).map_err(|refused| {
         let now = host.now();

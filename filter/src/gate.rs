@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 
 use crate::budget::Record;
-use crate::clock::{Clock, Time};
+use crate::host::Host;
 use crate::knowledge::{KnownWindows, Lessons};
-use crate::ledger::{Budget, Heartbeat, Ledger, Permit, Store, Unavailable};
-use crate::metrics::{self, BudgetSeries, Meter, ModelSeries};
+use crate::ledger::{Budget, Unavailable};
+use crate::metrics::{self, BudgetSeries, ModelSeries};
 use crate::policy::{Candidate, Policy};
 
 /// A policy with its budgets, its series, and what was learned.
@@ -39,28 +39,6 @@ pub struct ModelState {
     pub series: ModelSeries,
     /// Its tokens per byte.
     pub lessons: RefCell<Lessons>,
-}
-
-/// The world outside an exchange.
-#[derive(Clone, Copy)]
-pub struct Host<'a> {
-    /// What time it is.
-    pub clock: &'a dyn Clock,
-    /// The shared data.
-    pub store: &'a dyn Store,
-    /// The metrics.
-    pub meter: &'a dyn Meter,
-    /// This instance of the filter.
-    pub worker: &'a RefCell<Worker>,
-}
-
-/// What one instance of the filter, the VM of one worker, has to itself.
-#[derive(Debug)]
-pub struct Worker {
-    /// Its signs of life.
-    pub heartbeat: Heartbeat,
-    /// What the ledger could not take when it was due.
-    unsettled: Vec<(Permit, u64)>,
 }
 
 // === impl Gate ===
@@ -125,44 +103,5 @@ impl ProviderState {
     /// The record of the daily budget.
     pub fn record(&self, host: &Host<'_>) -> Result<Record, Unavailable> {
         host.ledger().read(&self.budget.key)
-    }
-}
-
-// === impl Host ===
-
-impl Host<'_> {
-    /// What time it is.
-    pub fn now(&self) -> Time {
-        self.clock.now()
-    }
-
-    /// The ledger as this instance sees it now.
-    pub fn ledger(&self) -> Ledger<'_> {
-        Ledger { store: self.store, instance: self.worker.borrow().heartbeat.instance(), now: self.now() }
-    }
-
-    /// Settles a permit, now or as soon as the ledger can be changed again.
-    pub fn settle(&self, permit: Permit, charge: u64) {
-        if let Some(permit) = self.ledger().settle(permit, charge) {
-            metrics::filter_error(self.meter, "settle");
-            self.worker.borrow_mut().unsettled.push((permit, charge));
-        }
-    }
-}
-
-// === impl Worker ===
-
-impl Worker {
-    /// For the instance with this random id.
-    pub fn new(instance: u64) -> Self {
-        Self { heartbeat: Heartbeat::new(instance), unsettled: Vec::new() }
-    }
-
-    /// Tries again what could not be settled.
-    pub fn settle_again(host: &Host<'_>) {
-        let unsettled = std::mem::take(&mut host.worker.borrow_mut().unsettled);
-        for (permit, charge) in unsettled {
-            host.settle(permit, charge);
-        }
     }
 }

@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use crate::clock::{self, Time};
-use crate::gate::{Gate, Host};
+use crate::gate::Gate;
+use crate::host::Host;
 use crate::policy::{ModelPattern, Policy};
 use crate::refusal::{Case, Refusal, Reply};
 

@@ -17,14 +17,16 @@ use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel, MapType, Metr
 
 use crate::clock::{Clock, Time};
 use crate::config;
-use crate::exchange::{Entry, Exchange, ResponseStep, Step};
-use crate::gate::{Gate, Host, Worker};
+use crate::exchange::Exchange;
+use crate::gate::Gate;
 use crate::headers::{HeaderEdit, Headers};
+use crate::host::{Entry, Host, ResponseStep, Step};
 use crate::ledger::Store;
 use crate::metrics::{self, Kind, Meter};
 use crate::models;
 use crate::policy::{Callout, Policy};
 use crate::refusal::Reply;
+use crate::worker::Worker;
 
 /// The first tick, which asks for what is not known yet, and the later ones.
 const FIRST_TICK: Duration = Duration::from_millis(20);
@@ -126,7 +128,7 @@ impl RootContext for Root {
         }
         answer_overdue();
         with_host(|host| {
-            Worker::settle_again(host);
+            host.settle_again();
             let ledger = host.ledger();
             host.worker.borrow_mut().heartbeat.tick(&ledger, BORN.with(Instant::elapsed));
             self.gate.show_budgets(host);

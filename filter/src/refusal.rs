@@ -121,6 +121,18 @@ impl Refusal {
         Self { retry_after: Some(1), ..Self::new(Case::Reserved, message) }
     }
 
+    /// Envoy itself has answered, with this status.
+    pub fn local(status: u16, provider: Option<&str>) -> Self {
+        let who = provider.map_or_else(|| "the provider".to_owned(), |name| format!("model provider `{name}`"));
+        let (case, why) = match status {
+            408 => (Case::RequestTimeout, "The request did not come in time. Send it again.".to_owned()),
+            413 => (Case::RequestTooLarge, "The request's body is too large.".to_owned()),
+            504 => (Case::UpstreamTimeout, format!("No answer from {who} in time. Try again later.")),
+            _ => (Case::UpstreamUnavailable, format!("No answer from {who}. Try again later.")),
+        };
+        Self::new(case, why)
+    }
+
     /// The answer on the wire.
     pub fn reply(&self) -> Reply {
         let (status, kind, code) = self.case.answer();

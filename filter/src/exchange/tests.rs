@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::clock::Clock;
-use crate::gate::Worker;
 use crate::ledger::Memory;
 use crate::metrics::{Kind, Meter};
+use crate::worker::Worker;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 

@@ -1,0 +1,102 @@
+//! The boundary: what the core asks of its host, and what it tells it to do.
+
+use std::cell::RefCell;
+
+use crate::clock::{Clock, Time};
+use crate::headers::HeaderEdit;
+use crate::ledger::{Ledger, Permit, Store};
+use crate::metrics::{self, Meter};
+use crate::openai::Splice;
+use crate::refusal::Reply;
+use crate::worker::Worker;
+
+/// The world outside an exchange.
+#[derive(Clone, Copy)]
+pub struct Host<'a> {
+    /// What time it is.
+    pub clock: &'a dyn Clock,
+    /// The shared data.
+    pub store: &'a dyn Store,
+    /// The metrics.
+    pub meter: &'a dyn Meter,
+    /// This instance of the filter.
+    pub worker: &'a RefCell<Worker>,
+}
+
+/// What the host is to do with a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Let it go on.
+    Continue,
+    /// Hold it until more has come.
+    Hold,
+    /// Change it and let it go on.
+    Forward(Forward),
+    /// Answer it.
+    Reply(Reply),
+}
+
+/// Changes to a request.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Forward {
+    /// Changes to the headers.
+    pub headers: Vec<HeaderEdit>,
+    /// What stands in place of the beginning of the body.
+    pub body: Option<Splice>,
+}
+
+/// What the host is to do with an answer's headers.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ResponseStep {
+    /// Let them go on.
+    Continue,
+    /// Change them.
+    Edit(Vec<HeaderEdit>),
+    /// Answer this in their place.
+    Reply(Reply),
+}
+
+/// What access logs say of an exchange.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Entry {
+    /// Name of the provider; empty where the request got to none.
+    pub provider: String,
+    /// Model id; empty likewise.
+    pub model: String,
+    /// Who asked.
+    pub subject: &'static str,
+    /// `allowed`, or the code of the refusal.
+    pub decision: &'static str,
+    /// Tokens charged, `None` where no provider was asked.
+    pub tokens: Option<(u64, u64)>,
+}
+
+// === impl Host ===
+
+impl Host<'_> {
+    /// What time it is.
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// The ledger as this instance sees it now.
+    pub fn ledger(&self) -> Ledger<'_> {
+        Ledger { store: self.store, instance: self.worker.borrow().heartbeat.instance(), now: self.now() }
+    }
+
+    /// Settles a permit, now or as soon as the ledger can be changed again.
+    pub fn settle(&self, permit: Permit, charge: u64) {
+        if let Some(permit) = self.ledger().settle(permit, charge) {
+            metrics::filter_error(self.meter, "settle");
+            self.worker.borrow_mut().keep(permit, charge);
+        }
+    }
+
+    /// Settles what the ledger could not take before.
+    pub fn settle_again(&self) {
+        let unsettled = self.worker.borrow_mut().take_unsettled();
+        for (permit, charge) in unsettled {
+            self.settle(permit, charge);
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! What one instance of the filter, the VM of one worker, has to itself.
+
+use crate::ledger::{Heartbeat, Permit};
+
+/// What one instance of the filter, the VM of one worker, has to itself.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its signs of life.
+    pub heartbeat: Heartbeat,
+    /// What the ledger could not take when it was due.
+    unsettled: Vec<(Permit, u64)>,
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// For the instance with this random id.
+    pub fn new(instance: u64) -> Self {
+        Self { heartbeat: Heartbeat::new(instance), unsettled: Vec::new() }
+    }
+
+    /// Keeps what could not be settled, to be tried again.
+    pub fn keep(&mut self, permit: Permit, charge: u64) {
+        self.unsettled.push((permit, charge));
+    }
+
+    /// Hands over what is still to be settled.
+    pub fn take_unsettled(&mut self) -> Vec<(Permit, u64)> {
+        std::mem::take(&mut self.unsettled)
+    }
+}
