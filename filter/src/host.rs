@@ -1,6 +1,6 @@
 //! The boundary: what the core asks of its host, and what it tells it to do.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use crate::clock::{Clock, Time};
 use crate::headers::HeaderEdit;
@@ -10,11 +10,11 @@ use crate::openai::Splice;
 use crate::refusal::Reply;
 use crate::worker::Worker;
 
-/// The world outside an exchange.
-#[derive(Clone, Copy)]
+/// The world outside an exchange, for as long as one callback lasts.
 pub struct Host<'a> {
-    /// What time it is.
-    pub clock: &'a dyn Clock,
+    clock: &'a dyn Clock,
+    /// When the callback first asked: time stands still in it.
+    now: Cell<Option<Time>>,
     /// The shared data.
     pub store: &'a dyn Store,
     /// The metrics.
@@ -73,10 +73,17 @@ pub struct Entry {
 
 // === impl Host ===
 
-impl Host<'_> {
+impl<'a> Host<'a> {
+    /// For one callback of the instance that `worker` is.
+    pub fn new(clock: &'a dyn Clock, store: &'a dyn Store, meter: &'a dyn Meter, worker: &'a RefCell<Worker>) -> Self {
+        Self { clock, now: Cell::new(None), store, meter, worker }
+    }
+
     /// What time it is.
     pub fn now(&self) -> Time {
-        self.clock.now()
+        let now = self.now.get().unwrap_or_else(|| self.clock.now());
+        self.now.set(Some(now));
+        now
     }
 
     /// The ledger as this instance sees it now.

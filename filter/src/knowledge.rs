@@ -15,6 +15,10 @@ const FRESH: u64 = 100_000_000;
 const EAGER: u32 = 32;
 const BATCH: usize = 16;
 
+/// How often one of the workers asks a provider for its models, in seconds; and how soon again where that failed.
+const INTERVAL: u64 = 60;
+const RETRY: u64 = 2;
+
 /// Races that a write may lose before it is left for the next time: what is lost is one lesson.
 const ATTEMPTS: u32 = 16;
 
@@ -32,6 +36,8 @@ pub struct Lessons {
 #[derive(Debug)]
 pub struct KnownWindows {
     key: Box<str>,
+    /// Where the workers note when one of them last asked.
+    asked_key: Box<str>,
     windows: Windows,
     read: Time,
 }
@@ -41,7 +47,12 @@ pub struct KnownWindows {
 impl KnownWindows {
     /// Of the provider of this name.
     pub fn new(provider: &str) -> Self {
-        Self { key: format!("pai/1/windows/{provider}").into(), windows: Windows::default(), read: Time::default() }
+        Self {
+            key: format!("pai/1/windows/{provider}").into(),
+            asked_key: format!("pai/1/windows-asked/{provider}").into(),
+            windows: Windows::default(),
+            read: Time::default(),
+        }
     }
 
     /// What is known now.
@@ -51,6 +62,21 @@ impl KnownWindows {
             self.read = now;
         }
         &self.windows
+    }
+
+    /// Whether it is time to ask the provider, and this worker's turn, which it thereby takes.
+    pub fn take_turn(&self, store: &dyn Store, now: Time) -> bool {
+        let (last, version) = store.get(&self.asked_key);
+        let last = last.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+        let now = now.seconds();
+        now.saturating_sub(last) >= INTERVAL && store.set(&self.asked_key, &now.to_le_bytes(), version)
+    }
+
+    /// Makes it somebody's turn again soon: the provider did not answer.
+    pub fn ask_again_soon(&self, store: &dyn Store, now: Time) {
+        let earlier = now.seconds().saturating_sub(INTERVAL - RETRY);
+        // Where somebody else has written, he is about to ask.
+        let _ = store.set(&self.asked_key, &earlier.to_le_bytes(), store.get(&self.asked_key).1);
     }
 
     /// Changes what is known; `change` says whether it changed anything.
@@ -149,6 +175,17 @@ mod tests {
         other.change(&store, |windows| windows.learn("n", 8));
         assert_eq!(other.get(&store, Time(1)).length("m"), Some(4096));
         assert_eq!(one.get(&store, Time(FRESH * 2)).length("n"), Some(8));
+    }
+
+    #[test]
+    fn one_worker_asks_a_minute_and_sooner_after_a_failure() {
+        let store = Memory::default();
+        let (one, other) = (KnownWindows::new("p"), KnownWindows::new("p"));
+        let at = |second: u64| Time((1_000_000 + second) * 1_000_000_000);
+        assert!(one.take_turn(&store, at(0)) && !other.take_turn(&store, at(0)) && !one.take_turn(&store, at(59)));
+        assert!(other.take_turn(&store, at(60)));
+        other.ask_again_soon(&store, at(60));
+        assert!(!one.take_turn(&store, at(61)) && one.take_turn(&store, at(62)));
     }
 
     #[test]

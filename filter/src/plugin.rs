@@ -35,9 +35,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long a request may wait for its body before the gate answers in the client's place.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often one of the workers asks a provider for its models, in seconds; and how soon again where that failed.
-const MODELS_INTERVAL: u64 = 60;
-const MODELS_RETRY: u64 = 2;
+/// How long a provider may take to list its models.
 const MODELS_TIMEOUT: Duration = Duration::from_secs(5);
 
 proxy_wasm::main! {{
@@ -56,8 +54,8 @@ thread_local! {
 struct Root {
     gate: Rc<Gate>,
     ticked: bool,
-    /// Callouts under way, by token.
-    asked: HashMap<u32, Callout>,
+    /// Providers that were asked for their models, by the token of the callout.
+    asked: HashMap<u32, usize>,
 }
 
 /// One HTTP stream.
@@ -90,13 +88,10 @@ impl Context for Root {
         let Some(callout) = self.asked.remove(&token) else { return };
         let ok = with_headers(MapType::HttpCallResponseHeaders, |headers| headers.get(":status") == Some(b"200"));
         let body = if ok { body(BufferType::HttpCallResponseBody, body_size) } else { Vec::new() };
-        with_host(|host| {
-            let Some(state) = self.gate.providers.get(callout.provider) else { return };
-            if ok {
-                state.windows.borrow_mut().change(host.store, |windows| windows.learn_models(&body));
-            } else {
-                self.ask_again_soon(&callout, host);
-            }
+        let Some(state) = self.gate.providers.get(callout) else { return };
+        with_host(|host| match ok {
+            true => state.windows.borrow_mut().change(host.store, |windows| windows.learn_models(&body)),
+            false => state.windows.borrow().ask_again_soon(host.store, host.now()),
         });
     }
 }
@@ -151,14 +146,15 @@ impl Root {
     fn ask_for_models(&mut self) {
         let gate = Rc::clone(&self.gate);
         for callout in &gate.policy.gateway.callouts {
-            let due = |last: u64, now: u64| now.saturating_sub(last) >= MODELS_INTERVAL;
-            if !with_host(|host| claim(host, callout, due)) {
-                continue;
-            }
-            match self.ask(callout) {
-                Some(token) => drop(self.asked.insert(token, callout.clone())),
-                None => with_host(|host| self.ask_again_soon(callout, host)),
-            }
+            let Some(state) = gate.providers.get(callout.provider) else { continue };
+            with_host(|host| {
+                if state.windows.borrow().take_turn(host.store, host.now()) {
+                    match self.ask(callout) {
+                        Some(token) => drop(self.asked.insert(token, callout.provider)),
+                        None => state.windows.borrow().ask_again_soon(host.store, host.now()),
+                    }
+                }
+            });
         }
     }
 
@@ -171,25 +167,6 @@ impl Root {
         }
         hostcalls::dispatch_http_call(&callout.cluster, headers, None, vec![], MODELS_TIMEOUT).ok()
     }
-
-    fn ask_again_soon(&self, callout: &Callout, host: &Host<'_>) {
-        let earlier = host.now().seconds().saturating_sub(MODELS_INTERVAL - MODELS_RETRY);
-        let key = callout_key(callout);
-        // Where somebody else has written, he is about to ask.
-        let _ = host.store.set(&key, &earlier.to_le_bytes(), host.store.get(&key).1);
-    }
-}
-
-/// Takes the turn of asking, if it is `due` and nobody else does.
-fn claim(host: &Host<'_>, callout: &Callout, due: impl Fn(u64, u64) -> bool) -> bool {
-    let (last, version) = host.store.get(&callout_key(callout));
-    let last = last.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
-    let now = host.now().seconds();
-    due(last, now) && host.store.set(&callout_key(callout), &now.to_le_bytes(), version)
-}
-
-fn callout_key(callout: &Callout) -> String {
-    format!("pai/1/callout/{}", callout.cluster)
 }
 
 /// Says once for all workers which configuration is in force.
@@ -370,7 +347,7 @@ fn show(entry: &Entry) {
 // === impl Envoy ===
 
 fn with_host<T>(act: impl FnOnce(&Host<'_>) -> T) -> T {
-    WORKER.with(|worker| act(&Host { clock: &Envoy, store: &Envoy, meter: &Envoy, worker }))
+    WORKER.with(|worker| act(&Host::new(&Envoy, &Envoy, &Envoy, worker)))
 }
 
 impl Clock for Envoy {

@@ -64,7 +64,7 @@ impl World {
     }
 
     fn host(&self) -> Host<'_> {
-        Host { clock: self, store: &self.store, meter: self, worker: &self.worker }
+        Host::new(self, &self.store, self, &self.worker)
     }
 
     /// Used and reserved of the first provider.
