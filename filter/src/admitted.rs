@@ -83,6 +83,11 @@ impl Admitted {
         }
     }
 
+    /// Whether the answer's headers have come.
+    pub fn is_answered(&self) -> bool {
+        !matches!(self.response, Response::Awaited)
+    }
+
     /// Whether anything is to be learned or hidden from the answer's body.
     pub fn reads_answer(&self) -> bool {
         matches!(&self.response, Response::Provider(provider) if provider.replaced.is_none() && provider.answer.reads())

@@ -12,13 +12,13 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use crate::admission::{Bounds, COMPLETIONS_DEFAULT, Demand, Plan};
+use crate::admission::{Bounds, COMPLETIONS_DEFAULT, Demand, Plan, TooLarge};
 use crate::admitted::{Admitted, budget_headers};
 use crate::budget::{Ask, Shortfall};
 use crate::caller::Caller;
 use crate::clock::Time;
 use crate::gate::{Gate, ProviderState};
-use crate::headers::{HeaderEdit, Headers, media_type};
+use crate::headers::{HeaderEdit, Headers, media_type, vllm_takes_for_json};
 use crate::host::{Entry, Forward, Host, ResponseStep, Step};
 use crate::ledger::{Permit, Refused};
 use crate::models;
@@ -61,7 +61,8 @@ struct Reading {
     json: bool,
     target: Vec<u8>,
     has_length: bool,
-    strip: Vec<HeaderEdit>,
+    /// What is to change whoever serves the request.
+    edits: Vec<HeaderEdit>,
 }
 
 // === impl Exchange ===
@@ -141,6 +142,9 @@ impl Exchange {
         details: impl FnOnce() -> Option<Vec<u8>>,
         host: &Host<'_>,
     ) -> ResponseStep {
+        if matches!(&self.phase, Phase::Admitted(admitted) if admitted.is_answered()) {
+            return ResponseStep::Continue;
+        }
         let status = status(headers);
         let local = status >= 400 && matches!(self.phase, Phase::Admitted(_) | Phase::Reading(_)) && {
             let details = details();
@@ -202,13 +206,18 @@ impl Exchange {
         if headers.content_length().is_some_and(|length| length > policy.gateway.max_request_bytes) {
             return Err(self.too_large());
         }
+        let content_type = headers.get("content-type").unwrap_or_default();
+        let mut edits = headers.strip();
+        if !vllm_takes_for_json(content_type) {
+            edits.push(HeaderEdit::Set("content-type", "application/json".into()));
+        }
         Ok(Opening::Read(Reading {
             operation,
             started: host.now(),
-            json: headers.get("content-type").is_some_and(|value| media_type(value) == b"application/json"),
+            json: media_type(content_type) == b"application/json",
             target: target.to_vec(),
             has_length: headers.get("content-length").is_some(),
-            strip: headers.strip(),
+            edits,
         }))
     }
 
@@ -218,11 +227,11 @@ impl Exchange {
         if self.gate.policy.gateway.routing != Routing::Fixed {
             return Step::Hold;
         }
-        let mut edits = std::mem::take(&mut reading.strip);
+        let mut edits = std::mem::take(&mut reading.edits);
         if reading.has_length {
             edits.push(HeaderEdit::Remove(Cow::Borrowed("content-length")));
         }
-        address(&mut edits, provider, reading);
+        address(&mut edits, provider, reading.operation, &reading.target);
         Step::Forward(Forward { headers: edits, body: None })
     }
 
@@ -269,18 +278,11 @@ impl Exchange {
         let (Some(provider), Some((state, model))) = (gate.policy.providers.get(candidate.provider), gate.model(candidate)) else {
             return Err(models::not_found(&gate.policy, &request.model));
         };
-        let now = host.now();
-        let prompt = model.lessons.borrow_mut().estimate(host.store, now, &request.prompt);
+        let prompt = model.lessons.borrow_mut().estimate(host.store, host.now(), &request.prompt);
         let demand = Demand { prompt, limit: limit(request, reading.operation), sequences: request.sequences };
-        let plan = Plan::new(demand, &bounds(provider, state, candidate.model, host)).map_err(|too_large| {
-            let why = format!(
-                "This request needs at least {} tokens; `{}` takes {} for one request. Shorten the prompt or lower the limit of completion tokens.",
-                too_large.needed, provider.name, too_large.ceiling
-            );
-            Refusal::new(Case::ContextLengthExceeded, why)
-        })?;
+        let plan = Plan::new(demand, &bounds(provider, state, candidate.model, host)).map_err(|size| too_large(provider, &size))?;
         // Without a plan nothing bounds the request, and its budget has no cap to hold anything of.
-        let ask = plan.map_or(Ask { least: 1, most: 1, prompt: 1 }, |plan| plan.ask);
+        let ask = plan.map_or(Ask { least: 1, most: prompt.high, prompt: prompt.high }, |plan| plan.ask);
         let permit = reserve(provider, state, ask, host)?;
         model.series.reserved_tokens.add(host.meter, permit.granted);
         let granted = if state.budget.cap.is_some() { permit.granted } else { ask.most };
@@ -288,19 +290,16 @@ impl Exchange {
             model: Some(candidate.model),
             limit: plan.and_then(|plan| plan.limit(granted)),
             limit_field: limit_field(provider.dialect, reading.operation),
-            usage: ask_usage(request, provider.dialect),
+            usage: ask_usage(request, reading.operation, provider.dialect),
         };
+        let prompt_estimate = ask.prompt.min(granted);
+        let admitted = Admitted::new(Rc::clone(gate), candidate, request, prompt_estimate, permit, reading.started);
         let splice = edit.apply(request, body);
-        let mut headers = Vec::new();
-        if provider_is_open(&gate.policy.gateway.routing) {
-            headers = reading.strip.clone();
-            address(&mut headers, provider, &reading);
-            if let (Some(splice), true) = (&splice, reading.has_length) {
-                let length = body.len().saturating_sub(splice.length).saturating_add(splice.bytes.len());
-                headers.push(HeaderEdit::Set("content-length", length.to_string().into()));
-            }
-        }
-        let admitted = Admitted::new(Rc::clone(gate), candidate, request, prompt.high, permit, reading.started);
+        let headers = match gate.policy.gateway.routing {
+            Routing::Body => dress(reading, provider, splice.as_ref().map(|splice| splice.resized(body.len()))),
+            // They have gone ahead.
+            Routing::Fixed => Vec::new(),
+        };
         Ok((admitted, Forward { headers, body: splice }))
     }
 
@@ -376,21 +375,35 @@ fn read_body(reading: &Reading, body: &[u8]) -> Result<Request, Refusal> {
     })
 }
 
-fn provider_is_open(routing: &Routing) -> bool {
-    *routing == Routing::Body
+/// The changes to a request's headers that make it its provider's, with the body's new length if that has changed.
+fn dress(reading: Reading, provider: &Provider, length: Option<usize>) -> Vec<HeaderEdit> {
+    let Reading { operation, target, has_length, mut edits, .. } = reading;
+    address(&mut edits, provider, operation, &target);
+    if let (Some(length), true) = (length, has_length) {
+        edits.push(HeaderEdit::Set("content-length", length.to_string().into()));
+    }
+    edits
 }
 
 /// Points a request at its provider.
-fn address(edits: &mut Vec<HeaderEdit>, provider: &Provider, reading: &Reading) {
+fn address(edits: &mut Vec<HeaderEdit>, provider: &Provider, operation: Operation, target: &[u8]) {
     edits.push(HeaderEdit::Set("x-pai-provider", provider.name.to_string().into()));
-    let path = format!("{}{}", provider.endpoint.base_path, reading.operation.path());
-    if path.as_bytes() != reading.target {
+    let path = format!("{}{}", provider.endpoint.base_path, operation.path());
+    if path.as_bytes() != target {
         edits.push(HeaderEdit::Set(":path", path.into()));
     }
     edits.push(HeaderEdit::Set(":authority", provider.endpoint.authority.to_string().into()));
     if let Some(credential) = &provider.credential {
         edits.push(HeaderEdit::Set("authorization", credential.expose().to_owned().into()));
     }
+}
+
+fn too_large(provider: &Provider, size: &TooLarge) -> Refusal {
+    let why = format!(
+        "This request needs at least {} tokens; model provider `{}` takes {} for one request. Shorten the prompt or lower the limit of completion tokens.",
+        size.needed, provider.name, size.ceiling
+    );
+    Refusal::new(Case::ContextLengthExceeded, why)
 }
 
 /// The limit that the server will go by, if one is known.
@@ -428,9 +441,9 @@ fn limit_field(dialect: Dialect, operation: Operation) -> LimitField {
 }
 
 /// What usage to ask for beyond what the client asked for.
-fn ask_usage(request: &Request, dialect: Dialect) -> Option<AskUsage> {
+fn ask_usage(request: &Request, operation: Operation, dialect: Dialect) -> Option<AskUsage> {
     match dialect {
-        _ if !request.stream => None,
+        _ if !request.stream || operation == Operation::Embeddings => None,
         Dialect::Vllm => Some(AskUsage::Continuous),
         Dialect::OpenAi | Dialect::Anthropic => Some(AskUsage::Final),
     }

@@ -17,7 +17,7 @@ pub enum HeaderEdit {
 
 /// Headers that no provider gets: credentials, who the caller is, and what would move cost past the gate
 /// (`docs/security.md` has the reason of each).
-const STRIPPED: [&str; 13] = [
+const STRIPPED: [&str; 24] = [
     "authorization",
     "x-api-key",
     "api-key",
@@ -31,6 +31,18 @@ const STRIPPED: [&str; 13] = [
     "x-session-id",
     "endpoint-load-metrics-format",
     "accept-encoding",
+    // Envoy's router would obey these: each try, and each hedged request, is generated and paid for.
+    "x-envoy-retry-on",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-max-retries",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retriable-header-names",
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-upstream-stream-duration-ms",
+    "x-envoy-upstream-alt-stat-name",
 ];
 
 /// Prefixes of names that no provider gets.
@@ -96,7 +108,16 @@ impl<'a> Headers<'a> {
 
 /// The media type of a `content-type` value in lower case, without its parameters.
 pub fn media_type(value: &[u8]) -> Vec<u8> {
-    value.split(|&b| b == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase()
+    before_parameters(value).trim_ascii().to_ascii_lowercase()
+}
+
+/// Whether vLLM takes a `content-type` value for JSON: it does not trim what stands before the parameters.
+pub fn vllm_takes_for_json(value: &[u8]) -> bool {
+    before_parameters(value).eq_ignore_ascii_case(b"application/json")
+}
+
+fn before_parameters(value: &[u8]) -> &[u8] {
+    value.split(|&b| b == b';').next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -135,5 +156,6 @@ mod tests {
         assert!(!encoded(b"identity") && !encoded(b" Identity ") && !encoded(b""));
         assert_eq!(media_type(b"Application/JSON ; charset=utf-8"), b"application/json");
         assert_eq!(media_type(b""), b"");
+        assert!(vllm_takes_for_json(b"Application/json;charset=utf-8") && !vllm_takes_for_json(b"application/json ;charset=utf-8"));
     }
 }

@@ -47,6 +47,13 @@ pub struct Splice {
     pub bytes: Vec<u8>,
 }
 
+impl Splice {
+    /// How long a body of `length` bytes is afterwards.
+    pub fn resized(&self, length: usize) -> usize {
+        length.saturating_sub(self.length).saturating_add(self.bytes.len())
+    }
+}
+
 type Change = (Range<usize>, Vec<u8>);
 
 impl Edit<'_> {
