@@ -273,8 +273,8 @@ impl HttpContext for Stream {
 
     fn on_log(&mut self) {
         self.stop_waiting();
-        // Envoy knows how long it took to get a connection once it has one.
-        let connected = || property(&["upstream", "cx_pool_ready_duration"]).is_some();
+        // Envoy knows its own end of the connection once there is one. (The time to a pooled connection is told of failures too.)
+        let connected = || property(&["upstream", "local_address"]).is_some();
         if let Some(entry) = with_host(|host| self.exchange.borrow_mut().on_log(connected, host)) {
             show(&entry);
         }
