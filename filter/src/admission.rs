@@ -47,6 +47,8 @@ pub struct Plan {
     /// Tokens to reserve, where a budget with a cap applies.
     pub ask: Ask,
     demand: Demand,
+    /// What the request would take if nothing held it back.
+    want: u64,
     telling: Telling,
     window: Option<u64>,
 }
@@ -67,7 +69,7 @@ enum Telling {
     Nothing,
     /// The provider is told what was granted, but no limit above this.
     Always(u64),
-    /// The provider is told only if less was granted than asked for, and no limit above this.
+    /// The provider is told only if less was granted than the request would take, and no limit above this.
     IfShrunk(u64),
 }
 
@@ -79,35 +81,26 @@ impl Plan {
         if needed > ceiling {
             return Err(TooLarge { needed, ceiling });
         }
-        let (least, most, telling) = match demand.limit {
+        let (least, want, telling) = match demand.limit {
             _ if demand.sequences == 0 => (demand.prompt.high, demand.prompt.high, Telling::Nothing),
             Some(limit) => named(demand, limit, bounds),
             None if bounds.dialect == Dialect::Vllm => open(demand, ceiling, bounds),
             None => hosted(demand, bounds),
         };
-        let (least, most) = (least.clamp(1, ceiling), most.clamp(1, ceiling));
-        let ask = Ask { least: least.min(most), most, prompt: demand.prompt.high };
-        Ok(Some(Self { ask, demand, telling, window: bounds.window }))
+        let most = want.clamp(1, ceiling);
+        let ask = Ask { least: least.clamp(1, most), most, prompt: demand.prompt.high };
+        Ok(Some(Self { ask, demand, want, telling, window: bounds.window }))
     }
 
     /// The limit to write into the request now that `granted` tokens are reserved for it, if one is to be written.
     pub fn limit(&self, granted: u64) -> Option<u64> {
         let highest = match self.telling {
             Telling::Nothing => return None,
-            Telling::IfShrunk(_) if granted >= self.ask.most && !self.cut() => return None,
+            Telling::IfShrunk(_) if granted >= self.want => return None,
             Telling::IfShrunk(highest) | Telling::Always(highest) => highest,
         };
         let limit = self.room(granted).min(highest).max(1);
         (self.demand.limit != Some(limit)).then_some(limit)
-    }
-
-    /// Whether the ask itself is less than the named limit needs.
-    fn cut(&self) -> bool {
-        self.demand.limit.is_some_and(|limit| self.ask.most < self.demand.total(self.demand.prompt.high, limit).min(self.natural()))
-    }
-
-    fn natural(&self) -> u64 {
-        self.window.map_or(u64::MAX, |window| self.demand.natural(window))
     }
 
     /// Completion tokens for each sequence once the prompt is off `granted`. Where the upper bound of the prompt leaves less than
@@ -245,6 +238,8 @@ mod tests {
         assert_eq!(plan(demand(None, 1), &reached), (556, 32_000, Some(31_700), Some(256)), "it has held as much before");
         let budget_only = Bounds { request_cap: false, ..bounds(Some(1_000_000), None) };
         assert_eq!(plan(demand(None, 1), &budget_only), (556, 4396, None, Some(256)), "the default is reserved and not told");
+        let small = Bounds { ceiling: Some(1000), ..budget_only };
+        assert_eq!(plan(demand(None, 1), &small), (556, 1000, Some(700), Some(256)), "a whole budget may be less");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::clock::{self, Time};
 use crate::gate::Gate;
 use crate::host::Host;
+use crate::openai::is_model_name;
 use crate::policy::{ModelPattern, Policy};
 use crate::refusal::{Case, Refusal, Reply};
 
@@ -64,7 +65,8 @@ pub fn list(policy: &Policy) -> Reply {
 
 /// `GET /v1/models/{ref}`
 pub fn retrieve(policy: &Policy, name: &str) -> Result<Reply, Refusal> {
-    let found = policy.resolve(name).ok().and_then(|candidate| Some((policy.providers.get(candidate.provider)?, candidate.model)));
+    let found = Some(name).filter(|name| is_model_name(name)).and_then(|name| policy.resolve(name).ok());
+    let found = found.and_then(|candidate| Some((policy.providers.get(candidate.provider)?, candidate.model)));
     let (provider, model) = found.ok_or_else(|| not_found(policy, name))?;
     Ok(json(&Model::new(format!("{}/{model}", provider.name), &provider.name)))
 }

@@ -1,6 +1,7 @@
 //! How many tokens a model can hold: `max_model_len`, told by `GET /models` or by a refusal.
 
 use crate::json::{Kind, Reader};
+use crate::openai::is_model_name;
 
 /// What is known of the windows of one provider's models.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,7 +65,7 @@ impl Windows {
     fn change(&mut self, model: &str, change: impl FnOnce(&mut Window) -> bool) -> bool {
         let place = match self.models.iter().position(|window| window.model == model) {
             Some(place) => place,
-            None if self.models.len() < MODELS && is_model_id(model) => {
+            None if self.models.len() < MODELS && is_model_name(model) => {
                 self.models.push(Window { model: model.to_owned(), length: 0, floor: 0 });
                 self.models.len() - 1
             }
@@ -134,10 +135,6 @@ fn find_message(reader: &mut Reader<'_>, depth: u8) -> Option<String> {
 fn leading_number(text: &str) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     text.get(..end)?.parse().ok().filter(|&length| length > 0)
-}
-
-fn is_model_id(model: &str) -> bool {
-    (1..=256).contains(&model.len()) && model.bytes().all(|b| b.is_ascii_graphic())
 }
 
 fn each_model(body: &[u8], each: &mut dyn FnMut(&str, u64)) -> Option<()> {

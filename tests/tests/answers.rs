@@ -21,12 +21,31 @@ async fn capped(upstream: &Upstream) -> Gate {
     Gate::start(provider(CAPPED), upstream).await
 }
 
-/// What one request with this answer is charged, and what the client gets.
+/// A gate whose provider answers what the test says, and how much each answer was charged.
+struct Till {
+    upstream: Upstream,
+    gate: Gate,
+}
+
+impl Till {
+    async fn open() -> Self {
+        let upstream = Upstream::scripted().await;
+        let gate = capped(&upstream).await;
+        Self { upstream, gate }
+    }
+
+    /// What one request with this answer is charged, and what the client gets.
+    async fn charged(&self, answer: Answer, ask: impl Fn(&Gate) -> Request) -> (u64, Reply) {
+        let before = self.gate.used().await;
+        let asked = ask(&self.gate).sending();
+        self.upstream.call().await.answer(answer).await;
+        let reply = asked.await.unwrap();
+        (self.gate.used().await - before, reply)
+    }
+}
+
 async fn charged(answer: Answer, ask: impl Fn(&Gate) -> Request) -> (u64, Reply) {
-    let upstream = Upstream::answering(move |_| answer.clone()).await;
-    let gate = capped(&upstream).await;
-    let reply = ask(&gate).send().await;
-    (gate.used().await, reply)
+    Till::open().await.charged(answer, ask).await
 }
 
 fn chat(gate: &Gate) -> Request {
@@ -41,6 +60,7 @@ fn stream(gate: &Gate) -> Request {
 
 #[tokio::test]
 async fn an_answer_is_charged_what_its_usage_says() {
+    let till = Till::open().await;
     let tool = json!({ "role": "assistant", "content": null, "tool_calls": [{ "id": "call_1", "type": "function",
         "function": { "name": "f", "arguments": "{\"usage\":{\"total_tokens\":999999}}" } }] });
     let mut with_tool = says::chat(29, 17);
@@ -53,19 +73,21 @@ async fn an_answer_is_charged_what_its_usage_says() {
     let mut last = says::chat(7, 2);
     last["logprobs_tail"] = json!("x".repeat(200_000));
     for (answer, total) in [(says::chat(29, 8), 37), (with_tool, 46), (reasoning, 69), (two, 45), (last, 9)] {
-        let (used, reply) = charged(Answer::json(&answer), chat).await;
+        let (used, reply) = till.charged(Answer::json(&answer), chat).await;
         assert_eq!(used, total);
         assert_eq!(reply.ok().body, answer.to_string());
     }
-    let (used, _) = charged(Answer::json(&says::completion(12, 32)), |gate| {
-        gate.post("/v1/completions").json(&json!({ "model": MODEL, "prompt": ["a", "b"], "n": 2, "max_tokens": 8 }))
-    })
-    .await;
+    let (used, _) = till
+        .charged(Answer::json(&says::completion(12, 32)), |gate| {
+            gate.post("/v1/completions").json(&json!({ "model": MODEL, "prompt": ["a", "b"], "n": 2, "max_tokens": 8 }))
+        })
+        .await;
     assert_eq!(used, 44);
-    let (used, _) = charged(Answer::json(&says::embedding(11)), |gate| {
-        gate.post("/v1/embeddings").json(&json!({ "model": MODEL, "input": ["a", "b"] }))
-    })
-    .await;
+    let (used, _) = till
+        .charged(Answer::json(&says::embedding(11)), |gate| {
+            gate.post("/v1/embeddings").json(&json!({ "model": MODEL, "input": ["a", "b"] }))
+        })
+        .await;
     assert_eq!(used, 11);
 }
 
@@ -87,18 +109,19 @@ async fn an_answer_in_pieces_is_charged_the_same() {
 
 #[tokio::test]
 async fn an_answer_without_usage_is_charged_an_estimate() {
+    let till = Till::open().await;
     let mut silent = says::chat(0, 0);
     silent.as_object_mut().unwrap().shift_remove("usage");
     let mut null = silent.clone();
     null["usage"] = Value::Null;
     let garbage = json!({ "usage": { "prompt_tokens": "many", "total_tokens": -4, "completion_tokens": 1e99 } });
     for answer in [silent, null, garbage] {
-        let (used, reply) = charged(Answer::json(&answer), chat).await;
+        let (used, reply) = till.charged(Answer::json(&answer), chat).await;
         assert_eq!(reply.ok().body, answer.to_string());
         assert!((1..200).contains(&used), "{used} for {answer}");
     }
     for body in ["", "not json", "{\"usage\":{\"total_tokens\":", "\0\u{7f}"] {
-        let (used, reply) = charged(Answer::new(200, "application/json", body), chat).await;
+        let (used, reply) = till.charged(Answer::new(200, "application/json", body), chat).await;
         assert_eq!(reply.ok().text(), body);
         assert!((1..200).contains(&used), "{used} for {body:?}");
     }
@@ -106,10 +129,11 @@ async fn an_answer_without_usage_is_charged_an_estimate() {
 
 #[tokio::test]
 async fn an_encoded_answer_passes_and_is_charged_an_estimate() {
+    let till = Till::open().await;
     let bytes: Vec<u8> = [0x1f, 0x8b, 8, 0].into_iter().chain((0..=255).cycle().take(5000)).collect();
     for media in ["application/json", "text/event-stream"] {
         let answer = Answer::with_headers(200, &[("content-type", media), ("content-encoding", "gzip")], &bytes);
-        let (used, reply) = charged(answer, if media == "application/json" { chat } else { stream }).await;
+        let (used, reply) = till.charged(answer, if media == "application/json" { chat } else { stream }).await;
         assert_eq!(reply.ok().body, bytes);
         assert_eq!(reply.header("content-encoding"), Some("gzip"));
         assert!(used >= 1);
@@ -118,9 +142,10 @@ async fn an_encoded_answer_passes_and_is_charged_an_estimate() {
 
 #[tokio::test]
 async fn a_providers_own_refusal_passes_and_costs_nothing() {
+    let till = Till::open().await;
     for status in [400, 404, 408, 409, 422, 429, 500, 501, 503] {
         let body = json!({ "error": { "message": "no", "type": "BadRequestError", "param": null, "code": status } });
-        let (used, reply) = charged(Answer::error(status, &body), chat).await;
+        let (used, reply) = till.charged(Answer::error(status, &body), chat).await;
         assert_eq!((used, reply.status), (0, status));
         assert_eq!(reply.body, body.to_string());
     }
@@ -281,6 +306,7 @@ async fn a_request_that_the_client_cuts_before_an_answer_is_charged_its_prompt()
 
 #[tokio::test]
 async fn a_stream_that_the_provider_cuts_is_charged_what_was_made() {
+    let till = Till::open().await;
     let events = || says::stream(&["a", "b", "c"], 29, true);
     let half = says::delta("half", Some((29, 4)));
     let half = &half[..half.len() / 2];
@@ -289,11 +315,11 @@ async fn a_stream_that_the_provider_cuts_is_charged_what_was_made() {
         (Answer::stream(&events()[..3]).unfinished().then_reset(), "reset"),
         (Answer::stream([events()[..3].concat().as_str(), half]).unfinished().then_close(), "closed in an event"),
     ] {
-        let (used, reply) = charged(answer, stream).await;
+        let (used, reply) = till.charged(answer, stream).await;
         assert_eq!(used, 31, "{whole}");
         assert!(says::stream(&["a", "b", "c"], 29, false).concat().starts_with(&reply.text()), "{}", reply.describe());
     }
-    let (used, reply) = charged(Answer::stream([&events()[..3].concat(), half]), stream).await;
+    let (used, reply) = till.charged(Answer::stream([&events()[..3].concat(), half]), stream).await;
     assert_eq!((used, reply.cut), (31, false), "ended in an event");
 }
 
@@ -349,10 +375,11 @@ async fn tool_calls_and_reasoning_count_like_text() {
 
 #[tokio::test]
 async fn any_line_ending_will_do() {
+    let till = Till::open().await;
     for (ending, prefix) in [("\r\n", "data: "), ("\r", "data: "), ("\n", "data:"), ("\r\n", "data:")] {
         let write = |events: Vec<String>| events.concat().replace("data: ", prefix).replace('\n', ending);
         let sent = write(says::stream(&["a", "b"], 29, true));
-        let (used, reply) = charged(Answer::stream(sent.as_bytes().chunks(5)), stream).await;
+        let (used, reply) = till.charged(Answer::stream(sent.as_bytes().chunks(5)), stream).await;
         assert_eq!(used, 31, "{ending:?} {prefix:?}");
         assert_eq!(reply.ok().text(), write(says::stream(&["a", "b"], 29, false)), "{ending:?} {prefix:?}");
     }
@@ -397,7 +424,7 @@ async fn response_trailers_pass_and_drop_what_is_unfinished() {
     let asked = gate.chat(&streamed()).http2().sending();
     let mut call = upstream.call().await;
     call.start_stream().await.chunk(says::delta("a", Some((29, 1)))).await.chunk("data: {\"choi").await;
-    call.send("0\r\nx-end: yes\r\n\r\n").await;
+    call.end_with_trailer("x-end", "yes").await;
     let reply = asked.await.unwrap();
     assert_eq!(reply.ok().text(), says::delta("a", None));
     assert_eq!(reply.trailers.unwrap()["x-end"], "yes");
@@ -406,7 +433,8 @@ async fn response_trailers_pass_and_drop_what_is_unfinished() {
     let asked = gate.chat(&hello()).http2().sending();
     let mut call = upstream.call().await;
     let answer = says::chat(29, 8).to_string();
-    call.start(200, "application/json").await.chunk(&answer).await.send("0\r\nx-end: yes\r\n\r\n").await;
+    call.start(200, "application/json").await.chunk(&answer).await;
+    call.end_with_trailer("x-end", "yes").await;
     assert_eq!(asked.await.unwrap().ok().text(), answer);
     assert_eq!(gate.used().await, 67);
 }

@@ -63,8 +63,8 @@ async fn completions_times_prompts_times_n_are_reserved() {
     let gate = Gate::start(provider("maxTokensPerDay: 100000"), &upstream).await;
     for (body, least, most) in [
         (json!({ "prompt": ["a", "b", "c"], "n": 2, "max_tokens": 100 }), 603, 700),
-        (json!({ "prompt": [[1, 2, 3], [4, 5]], "max_tokens": 100 }), 205, 220),
-        (json!({ "prompt": [1, 2, 3], "max_tokens": 100 }), 103, 120),
+        (json!({ "prompt": [[1, 2, 3], [4, 5]], "max_tokens": 100 }), 205, 300),
+        (json!({ "prompt": [1, 2, 3], "max_tokens": 100 }), 103, 200),
         (json!({ "prompt": "a" }), 17, 100),
         (json!({ "prompt": ["a", "b"], "max_tokens": null }), 34, 120),
     ] {
@@ -148,14 +148,14 @@ async fn what_can_never_fit_is_a_bad_request() {
 async fn nobody_is_refused_by_a_pessimistic_estimate() {
     let upstream = Upstream::answering(|_| Answer::json(&says::chat(40, 60))).await;
     let gate = Gate::start(provider("maxTokensPerDay: 100000\nmaxTokensPerRequest: 500"), &upstream).await;
-    // 200 bytes of text may be 50 tokens or 200: the limit that vLLM is told shrinks to what is left for certain.
-    let body = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "word ".repeat(40) }], "max_tokens": 400 });
+    // 100 bytes of text may be 25 tokens or 100: the limit that vLLM is told shrinks to what is left for certain.
+    let body = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "word ".repeat(20) }], "max_tokens": 400 });
     gate.chat(&body).send().await.ok();
     let told = upstream.last().json();
     let limit = told["max_tokens"].as_u64().unwrap();
-    assert!((1..=300).contains(&limit), "{told}");
+    assert!((256..400).contains(&limit), "{told}");
     assert_eq!(told["messages"], body["messages"]);
-    assert!(gate.provider("vllm-local").await.reserved <= 500);
+    assert_eq!(gate.used().await, 100);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use e2e::harness::{Answer, Gate, MODEL, Upstream, gateway, provider, says};
+use e2e::harness::{Answer, Gate, SLASHED, Upstream, gateway, provider, says};
 use e2e::standin::{Options, StandIn};
 use serde_json::json;
 use tokio::process::Command;
@@ -50,7 +50,7 @@ fn installed() -> PathBuf {
 async fn everything(client: Client) {
     let vllm = StandIn::start(Options { tokens: 12, ..Options::default() }).await.unwrap();
     let limits =
-        format!("maxTokensPerDay: 1000000\nallowedModels: [{MODEL}, denied]\ndeniedModels: [denied]\nmaxTokensPerRequest: 4000");
+        format!("maxTokensPerDay: 1000000\nallowedModels: [{SLASHED}, denied]\ndeniedModels: [denied]\nmaxTokensPerRequest: 4000");
     let manifests = provider(&limits) + &gateway("maxRequestBytes: 100000");
     let gate = Gate::builder().manifests(manifests).address("vllm-local", vllm.addr()).start().await;
     client.run("everything", &gate).await;
@@ -62,8 +62,8 @@ async fn everything(client: Client) {
 
 async fn spent(client: Client) {
     let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 995))).await;
-    let gate = Gate::start(provider("maxTokensPerDay: 1000"), &upstream).await;
-    gate.chat(&json!({ "model": MODEL, "messages": [], "max_tokens": 8 })).send().await.ok();
+    let gate = Gate::start(provider(&format!("maxTokensPerDay: 1000\nallowedModels: [{SLASHED}]")), &upstream).await;
+    gate.chat(&json!({ "model": SLASHED, "messages": [], "max_tokens": 8 })).send().await.ok();
     assert_eq!(gate.used().await, 1000);
     client.run("spent", &gate).await;
     gate.access_log(|line| line["status"] == 429).await;
@@ -74,8 +74,8 @@ async fn spent(client: Client) {
 
 async fn reserved(client: Client) {
     let upstream = Upstream::scripted().await;
-    let gate = Gate::start(provider("maxTokensPerDay: 1000"), &upstream).await;
-    let asked = gate.chat(&json!({ "model": MODEL, "messages": [], "max_tokens": 850 })).sending();
+    let gate = Gate::start(provider(&format!("maxTokensPerDay: 1000\nallowedModels: [{SLASHED}]")), &upstream).await;
+    let asked = gate.chat(&json!({ "model": SLASHED, "messages": [], "max_tokens": 850 })).sending();
     let call = upstream.call().await;
     let mut retried_after = Duration::ZERO;
     tokio::join!(client.run("reserved", &gate), async {

@@ -46,7 +46,7 @@ async fn every_refusal_names_manifest_and_field() {
         (local("").replace("vllm-local", "Not_A_Label"), &["metadata.name"]),
         (local("").replace("provider: vllm", "provider: llamacpp"), &["ModelProvider vllm-local", "spec.provider"]),
         (local("").replace("http://", "ftp://"), &["ModelProvider vllm-local", "spec.endpoint"]),
-        (local("").replace("/v1\n", "/v1?key=1\n"), &["ModelProvider vllm-local", "spec.endpoint"]),
+        (local("").replace(":8000/v1\n", ":8000/v1?key=1\n"), &["ModelProvider vllm-local", "spec.endpoint"]),
         (local("").replace("http://", "http://user:pass@"), &["ModelProvider vllm-local", "spec.endpoint"]),
         (local("").replace("pai.io/v1", "pai.io/v9"), &["apiVersion"]),
         (local("").replace("ModelProvider", "ModelServer"), &["ModelServer"]),
@@ -153,7 +153,8 @@ async fn a_stream_outlives_its_configuration() {
     assert_eq!(answer.event().await.unwrap(), says::delta("a", None));
 
     gate.reconfigure(provider("maxTokensPerDay: 100000\ndeniedModels: ['*']")).await.unwrap();
-    until("the new configuration is in force", async || (gate.chat(&hello()).send().await.status == 403).then_some(())).await;
+    let denied = json!({ "model": format!("vllm-local/{MODEL}"), "messages": [] });
+    until("the new configuration is in force", async || (gate.chat(&denied).send().await.status == 403).then_some(())).await;
 
     call.chunk(says::delta("b", Some((5, 2)))).await.chunk(says::DONE).await;
     call.end().await;

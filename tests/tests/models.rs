@@ -1,12 +1,14 @@
 //! What the filter answers itself: models and the state of the providers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use e2e::harness::{Answer, Gate, MODEL, Upstream, named_provider, provider, says};
+use e2e::harness::{Answer, Gate, SLASHED, Upstream, named_provider, provider, says};
 use serde_json::{Value, json};
 
 async fn gate(upstream: &Upstream) -> Gate {
     Gate::builder()
-        .manifests(provider(&format!("allowedModels: [{MODEL}, 'qwen/*', plain]\ndeniedModels: [qwen/bad]\nmaxTokensPerDay: 1000")))
+        .manifests(provider(&format!(
+            "allowedModels: [{SLASHED}, 'qwen/*', plain]\ndeniedModels: [qwen/bad]\nmaxTokensPerDay: 1000"
+        )))
         .manifests(named_provider("open", "deniedModels: [secret]"))
         .manifests(named_provider("closed", "allowedModels: []"))
         .upstream("vllm-local", upstream)
@@ -27,7 +29,7 @@ async fn exact_entries_are_listed_as_references() {
     for request in [gate.get("/v1/models"), gate.get("/v1/models?limit=2"), gate.get("/v1/models").http2()] {
         let reply = request.send().await;
         assert_eq!(reply.ok().header("content-type"), Some("application/json"));
-        assert_eq!(reply.json(), json!({ "object": "list", "data": [listed(MODEL), listed("plain")] }));
+        assert_eq!(reply.json(), json!({ "object": "list", "data": [listed(SLASHED), listed("plain")] }));
     }
     assert!(upstream.requests().is_empty());
 }
@@ -36,10 +38,10 @@ async fn exact_entries_are_listed_as_references() {
 async fn a_model_is_retrieved_by_its_reference() {
     let upstream = Upstream::answering(|_| Answer::json(&says::models(4096))).await;
     let gate = gate(&upstream).await;
-    let escaped = MODEL.replace('/', "%2F");
-    for path in [format!("vllm-local/{MODEL}"), format!("vllm-local%2F{escaped}"), format!("vllm-local%2f{escaped}")] {
+    let escaped = SLASHED.replace('/', "%2F");
+    for path in [format!("vllm-local/{SLASHED}"), format!("vllm-local%2F{escaped}"), format!("vllm-local%2f{escaped}")] {
         let reply = gate.get(&format!("/v1/models/{path}")).send().await;
-        assert_eq!(reply.ok().json(), listed(MODEL), "{path}");
+        assert_eq!(reply.ok().json(), listed(SLASHED), "{path}");
     }
     let unlisted = gate.get("/v1/models/vllm-local%2Fqwen%2Fgood").send().await;
     assert_eq!(unlisted.ok().json()["id"], "vllm-local/qwen/good");
@@ -70,7 +72,7 @@ async fn the_state_of_the_providers_has_the_contracts_fields() {
     assert_eq!(first["lastUsed"], Value::Null);
     assert_eq!(before["items"][1]["maxTokensPerDay"], Value::Null);
 
-    let body = json!({ "model": format!("vllm-local/{MODEL}"), "messages": [], "max_tokens": 8 });
+    let body = json!({ "model": format!("vllm-local/{SLASHED}"), "messages": [], "max_tokens": 8 });
     gate.chat(&body).send().await.ok();
     assert_eq!(gate.used().await, 8);
     let after = gate.provider("vllm-local").await;

@@ -10,7 +10,7 @@ mod usage;
 pub use answer::{Answer, Hide};
 pub use edit::{AskUsage, Edit, LimitField, Splice};
 pub use prompt::PromptSize;
-pub use request::{InvalidBody, Request};
+pub use request::{InvalidBody, Request, is_model_name};
 pub use usage::{Tally, Usage};
 
 /// What a governed path asks of a model. The names are those of OpenTelemetry's GenAI conventions.

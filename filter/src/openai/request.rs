@@ -62,6 +62,11 @@ pub(super) enum StreamOptionsPlaces {
     },
 }
 
+/// Whether `name` can be a model id or a reference: `[\x21-\x7e]{1,256}`. What passes fits into a header value.
+pub fn is_model_name(name: &str) -> bool {
+    (1..=MAX_MODEL_BYTES).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic())
+}
+
 /// Why a body is refused, for its sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBody {
@@ -302,7 +307,7 @@ impl Draft {
         }
         let start = reader.offset();
         let model = reader.text()?.decode();
-        if model.is_empty() || model.len() > MAX_MODEL_BYTES || !model.bytes().all(|b| b.is_ascii_graphic()) {
+        if !is_model_name(&model) {
             return Err(RULE);
         }
         self.places.model = start..reader.offset();

@@ -22,8 +22,8 @@ use tokio::time::timeout;
 
 use super::background::runtime;
 
-/// No answer of a test takes longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an answer, or its next part, may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What the last few requests to a gate were answered, for the report of a failing test.
 pub(crate) type Recent = Arc<Mutex<VecDeque<String>>>;
@@ -41,6 +41,7 @@ pub struct Request {
     declared: bool,
     trailers: Option<HeaderMap>,
     http2: bool,
+    patience: Duration,
 }
 
 /// A whole answer.
@@ -94,6 +95,7 @@ impl Request {
             declared: true,
             trailers: None,
             http2: false,
+            patience: PATIENCE,
         }
     }
 
@@ -142,6 +144,12 @@ impl Request {
         self
     }
 
+    /// Waits so long for the answer to begin.
+    pub fn patient(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Sends it and reads the whole answer.
     pub async fn send(self) -> Reply {
         let recent = Arc::clone(&self.recent);
@@ -170,7 +178,7 @@ impl Request {
     pub async fn try_stream(self) -> Result<Streaming, hyper::Error> {
         // On the background runtime, so that the connection lives on whatever runtime the caller is on.
         runtime()
-            .spawn(async move { timeout(PATIENCE, self.exchange()).await })
+            .spawn(async move { timeout(self.patience, self.exchange()).await })
             .await
             .expect("no panic")
             .expect("an answer in time")

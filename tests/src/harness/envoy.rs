@@ -19,6 +19,9 @@ pub(crate) struct Shape {
     pub(crate) unrouted: Vec<String>,
 }
 
+/// What the filter's statistics are labelled with, in their names: `provider=.=vllm-local;.;`.
+const TAGS: [&str; 3] = ["provider", "model", "decision"];
+
 /// Where the filter finds its secrets: what `host_env_keys` names.
 pub(crate) type Environment = Vec<(String, String)>;
 
@@ -37,6 +40,8 @@ pub(crate) fn bootstrap(shape: &Shape, dir: &Path) -> Value {
     json!({
         "node": { "id": "gate", "cluster": "gate" },
         "admin": { "address": socket("127.0.0.1", 0) },
+        "stats_flush_interval": "0.5s",
+        "stats_config": { "stats_tags": TAGS.map(tag) },
         "static_resources": { "listeners": [listener(shape, dir)], "clusters": clusters },
     })
 }
@@ -159,6 +164,10 @@ fn access_log(dir: &Path) -> Value {
             "completion_tokens": "%FILTER_STATE(wasm.pai.completion_tokens:PLAIN)%",
         } },
     })
+}
+
+fn tag(name: &str) -> Value {
+    json!({ "tag_name": name, "regex": format!(r"({name}=\.=(.*?);\.;)") })
 }
 
 fn socket(address: &str, port: u16) -> Value {

@@ -45,7 +45,7 @@ pub struct Gate {
 pub struct GateBuilder {
     manifests: String,
     environment: Environment,
-    module: PathBuf,
+    module: Option<PathBuf>,
     shape: Shape,
 }
 
@@ -88,7 +88,7 @@ impl GateBuilder {
         Self {
             manifests: String::new(),
             environment: Vec::new(),
-            module: module(),
+            module: None,
             shape: Shape {
                 buffer_limit: LARGEST_BODY + SPARE,
                 connect_timeout: Duration::from_millis(500),
@@ -155,7 +155,7 @@ impl GateBuilder {
 
     /// Another module than the filter.
     pub fn module(mut self, path: impl Into<PathBuf>) -> Self {
-        self.module = path.into();
+        self.module = Some(path.into());
         self
     }
 
@@ -189,7 +189,8 @@ impl GateBuilder {
     }
 
     fn write_filter(&self, directory: &Path, version: u32, manifests: &str) {
-        let resource = envoy::filter(&self.shape, version, &self.module, &self.environment, manifests);
+        let module = self.module.clone().unwrap_or_else(built_module);
+        let resource = envoy::filter(&self.shape, version, &module, &self.environment, manifests);
         let (draft, place) = (directory.join("filter.draft"), directory.join("filter.json"));
         fs::write(&draft, resource.to_string()).expect("a writable directory");
         fs::rename(draft, place).expect("a writable directory");
@@ -423,7 +424,7 @@ fn new_directory() -> PathBuf {
     directory
 }
 
-fn module() -> PathBuf {
+fn built_module() -> PathBuf {
     let built = "../target/wasm32-wasip1/release/pai_filter.wasm";
     let path = std::env::var_os("PAI_FILTER_WASM").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(built), PathBuf::from);
     path.canonicalize().unwrap_or_else(|_| panic!("no module at {}: run scripts/build", path.display()))

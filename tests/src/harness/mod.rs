@@ -25,8 +25,11 @@ pub use raw::Raw;
 pub use upstream::{Answer, Call, Received, Upstream};
 pub use wait::{settled, until};
 
-/// The model that tests ask for when it does not matter which.
-pub const MODEL: &str = "meta-llama/Meta-Llama-3-70B-Instruct";
+/// The model that tests ask for when it does not matter which: an open list serves it by its bare id, for it has no slash.
+pub const MODEL: &str = "Meta-Llama-3-70B-Instruct";
+
+/// A model id with a slash in it, as the hubs have them.
+pub const SLASHED: &str = "meta-llama/Meta-Llama-3-70B-Instruct";
 
 /// One `ModelProvider` of the name `vllm-local` with these further lines of `spec`.
 pub fn provider(spec: &str) -> String {

@@ -9,9 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::client::Reply;
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::client::{PATIENCE, Reply};
 
 /// One TCP connection to a gate.
 #[derive(Debug)]
@@ -45,7 +43,12 @@ impl Raw {
 
     /// Reads the next whole answer; `None` if the connection ends first.
     pub async fn reply(&mut self) -> Option<Reply> {
-        timeout(PATIENCE, self.read_reply()).await.expect("an answer in time")
+        self.reply_within(PATIENCE).await
+    }
+
+    /// [`Raw::reply`], for an answer that is to take long.
+    pub async fn reply_within(&mut self, patience: Duration) -> Option<Reply> {
+        timeout(patience, self.read_reply()).await.expect("an answer in time")
     }
 
     /// Ends our side only, and reads the answer, if there is one.

@@ -225,6 +225,12 @@ impl Call {
         self.reuse();
     }
 
+    /// Sends the last chunk and a trailer; the connection takes the next request.
+    pub async fn end_with_trailer(mut self, name: &str, value: &str) {
+        self.send(format!("0\r\n{name}: {value}\r\n\r\n")).await;
+        self.reuse();
+    }
+
     /// Sends a whole answer; the connection takes the next request, unless the answer ends it.
     pub async fn answer(mut self, answer: Answer) {
         let played = answer.play(&mut self.line.socket).await;
