@@ -23,8 +23,6 @@ pub enum Case {
     InvalidApiKey,
     /// The path or the method is not governed.
     UnknownUrl,
-    /// The caller may not do this.
-    CallerNotAllowed,
     /// The body is encoded.
     UnsupportedEncoding,
     /// The body is too large.
@@ -74,7 +72,6 @@ impl Case {
         match self {
             Self::InvalidApiKey => (401, REQUEST, "invalid_api_key"),
             Self::UnknownUrl => (404, REQUEST, "unknown_url"),
-            Self::CallerNotAllowed => (403, REQUEST, "caller_not_allowed"),
             Self::UnsupportedEncoding => (415, REQUEST, "unsupported_encoding"),
             Self::RequestTooLarge => (413, REQUEST, "request_too_large"),
             Self::RequestTimeout => (408, REQUEST, "request_timeout"),

@@ -1,10 +1,10 @@
 //! The official OpenAI clients for Python and Node through a gate: unmodified, with nothing but a base URL changed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use e2e::harness::{Answer, Gate, SLASHED, Upstream, gateway, provider, says};
+use e2e::harness::{Answer, Gate, SLASHED, Upstream, gateway, installed_clients, provider, says};
 use e2e::standin::{Options, StandIn};
 use serde_json::json;
 use tokio::process::Command;
@@ -23,7 +23,7 @@ impl Client {
     async fn run(self, scenario: &str, gate: &Gate) {
         let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
         let mut command = match self {
-            Self::Python => Command::new(installed().join("python/bin/python")),
+            Self::Python => Command::new(installed_clients().join("python/bin/python")),
             Self::Node => Command::new("node"),
         };
         command.arg(programs.join(match self {
@@ -31,20 +31,11 @@ impl Client {
             Self::Node => "openai_client.mjs",
         }));
         let base = format!("http://{}/v1", gate.address());
-        let run = command.args([base.as_str(), scenario]).env("PAI_CLIENTS", installed()).kill_on_drop(true).output();
+        let run = command.args([base.as_str(), scenario]).env("PAI_CLIENTS", installed_clients()).kill_on_drop(true).output();
         let output = tokio::time::timeout(Duration::from_secs(60), run).await.expect("the client ends").expect("the client starts");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{self:?}, {scenario}:\n{said}");
     }
-}
-
-fn installed() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let path = std::env::var_os("PAI_CLIENTS").map(PathBuf::from).or_else(|| Some(cache?.join("pai/clients")));
-    let path = path.expect("HOME is set");
-    assert!(path.join("pins").is_file(), "no clients at {}: run scripts/install-clients", path.display());
-    path
 }
 
 async fn everything(client: Client) {

@@ -113,6 +113,8 @@ enum Key {
     /// Something that moves cost or content past the gate.
     Forbidden(u8),
     Priority,
+    /// `vllm_xargs`, which vLLM hands to the engine together with the transfer parameters.
+    ExtraArguments,
 }
 
 /// Values that reach the prompt as text.
@@ -211,6 +213,7 @@ impl Key {
             "stream" => Self::Stream,
             "stream_options" => Self::StreamOptions,
             "priority" => Self::Priority,
+            "vllm_xargs" => Self::ExtraArguments,
             other => return Self::listed(other),
         })
     }
@@ -233,6 +236,7 @@ impl Key {
             Self::Stream => "stream",
             Self::StreamOptions => "stream_options",
             Self::Priority => "priority",
+            Self::ExtraArguments => "vllm_xargs",
             Self::Text(at) => TEXT.get(usize::from(at)).copied().unwrap_or_default(),
             Self::Forbidden(at) => FORBIDDEN.get(usize::from(at)).copied().unwrap_or_default(),
         }
@@ -251,7 +255,8 @@ impl Key {
             Self::Stream => 8,
             Self::StreamOptions => 9,
             Self::Priority => 10,
-            Self::Forbidden(at) => 11 + u32::from(at),
+            Self::ExtraArguments => 11,
+            Self::Forbidden(at) => 12 + u32::from(at),
             Self::Text(at) => 16 + u32::from(at),
         };
         1 << place
@@ -295,6 +300,7 @@ impl Draft {
             Key::Text(_) => Ok(self.prompt.verbatim(reader)?),
             Key::Forbidden(_) => absent(reader, name),
             Key::Priority => priority(reader, name),
+            Key::ExtraArguments => extra_arguments(reader, name),
         }
     }
 
@@ -452,6 +458,23 @@ fn absent(reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBod
     }
 }
 
+fn extra_arguments(reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBody> {
+    if reader.kind()? == Kind::Null {
+        return Ok(reader.literal()?);
+    }
+    if reader.kind()? != Kind::Object {
+        return Err(InvalidBody::wrong(param, "must be an object or null"));
+    }
+    let mut arguments = reader.object()?;
+    while let Some(key) = arguments.next(reader)? {
+        if FORBIDDEN.iter().any(|name| key.is(name)) {
+            return Err(InvalidBody::wrong(param, "must not hold transfer parameters"));
+        }
+        reader.skip()?;
+    }
+    Ok(())
+}
+
 fn priority(reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBody> {
     match reader.kind()? {
         Kind::Null => Ok(reader.literal()?),
@@ -510,6 +533,8 @@ mod tests {
             (r#""use_beam_search":true"#, "use_beam_search"),
             (r#""use_beam_search":"false""#, "use_beam_search"),
             (r#""prompt_embeds":"AAAA""#, "prompt_embeds"),
+            (r#""vllm_xargs":{"a":1,"kv_transfer_param\u0073":{}}"#, "vllm_xargs"),
+            (r#""vllm_xargs":"x""#, "vllm_xargs"),
             (r#""priority":-1"#, "priority"),
             (r#""priority":0.0"#, "priority"),
             (r#""priority":false"#, "priority"),

@@ -430,14 +430,22 @@ fn built_module() -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| panic!("no module at {}: run scripts/build", path.display()))
 }
 
-fn envoy_binary() -> PathBuf {
-    let path = std::env::var_os("PAI_ENVOY").map_or_else(cached_envoy, PathBuf::from);
+/// The Envoy that the suite runs.
+pub fn envoy_binary() -> PathBuf {
+    let path = std::env::var_os("PAI_ENVOY").map_or_else(|| cached("envoy-1.40.0/envoy"), PathBuf::from);
     assert!(path.is_file(), "no Envoy at {}: run scripts/install-envoy", path.display());
     path
 }
 
-fn cached_envoy() -> PathBuf {
+/// Where the official OpenAI clients are installed.
+pub fn installed_clients() -> PathBuf {
+    let path = std::env::var_os("PAI_CLIENTS").map_or_else(|| cached("clients"), PathBuf::from);
+    assert!(path.join("pins").is_file(), "no clients at {}: run scripts/install-clients", path.display());
+    path
+}
+
+fn cached(what: &str) -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    cache.expect("HOME is set").join("pai/envoy-1.40.0/envoy")
+    cache.expect("HOME is set").join("pai").join(what)
 }

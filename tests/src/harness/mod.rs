@@ -20,7 +20,7 @@ mod upstream;
 mod wait;
 
 pub use client::{Reply, Request, Streaming};
-pub use gate::{Gate, GateBuilder, Provider, Refused};
+pub use gate::{Gate, GateBuilder, Provider, Refused, envoy_binary, installed_clients};
 pub use raw::Raw;
 pub use upstream::{Answer, Call, Received, Upstream};
 pub use wait::{settled, until};
