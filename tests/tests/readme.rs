@@ -37,22 +37,18 @@ impl Running {
     fn start(options: &[&str]) -> Self {
         // Nobody else is given the port while it stands in no configuration; the script says so if it is taken after all.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut script = Command::new("scripts/run")
-            .args(["--port", &port.to_string()])
-            .args(options)
-            .current_dir(root())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = String::new();
-        for line in BufReader::new(script.stdout.take().unwrap()).lines() {
-            said.push_str(&line.unwrap());
-            said.push('\n');
-            if said.contains("OPENAI_BASE_URL") {
-                return Self { script, port, said };
+        let port_option = port.to_string();
+        let mut command = Command::new("scripts/run");
+        command.args(["--port", &port_option]).args(options).current_dir(root()).stdout(Stdio::piped());
+        let mut running = Self { script: command.spawn().unwrap(), port, said: String::new() };
+        for line in BufReader::new(running.script.stdout.take().unwrap()).lines() {
+            running.said.push_str(&line.unwrap());
+            running.said.push('\n');
+            if running.said.contains("OPENAI_BASE_URL") {
+                return running;
             }
         }
-        panic!("scripts/run ended: {said}");
+        panic!("scripts/run ended: {}", running.said);
     }
 
     /// A command of the README, on this port.
