@@ -73,6 +73,13 @@ enum Telling {
     IfShrunk(u64),
 }
 
+impl Bounds {
+    /// Whether a limit may be more than the server's window holds, for all that is known.
+    pub fn is_unsure(&self) -> bool {
+        self.dialect == Dialect::Vllm && self.window.is_none()
+    }
+}
+
 impl Plan {
     /// Plans a request; `None` where nothing bounds it, so that nothing is reserved and nothing told.
     pub fn new(demand: Demand, bounds: &Bounds) -> Result<Option<Self>, TooLarge> {

@@ -5,11 +5,11 @@ use std::rc::Rc;
 use crate::clock::{self, Time};
 use crate::gate::{Gate, ProviderState};
 use crate::headers::{HeaderEdit, Headers, media_type};
-use crate::host::{Entry, Host, ResponseStep};
+use crate::host::{BodyStep, Entry, Host, ResponseStep};
 use crate::ledger::Permit;
 use crate::openai::{Answer, Hide, PromptSize, Request, Usage};
 use crate::policy::{Candidate, Dialect};
-use crate::refusal::{Case, Refusal};
+use crate::refusal::{Case, Refusal, Reply};
 use crate::window;
 
 /// Bytes of a refusal's body that are kept: vLLM's longest sentence about its window takes a quarter of it.
@@ -24,12 +24,24 @@ pub struct Admitted {
     permit: Permit,
     /// What the prompt is charged where nobody counted it: its upper bound, as reserved.
     prompt_estimate: u64,
+    unsure_limit: bool,
     size: PromptSize,
     choices: u64,
     sequences: u64,
     hide: Hide,
     started: Time,
     response: Response,
+}
+
+/// What a request was granted.
+#[derive(Debug)]
+pub struct Grant {
+    /// The reservations.
+    pub permit: Permit,
+    /// The prompts' share of them.
+    pub prompt_estimate: u64,
+    /// A limit was written into the request that the model's window, which is not known, may not hold.
+    pub unsure_limit: bool,
 }
 
 #[derive(Debug)]
@@ -58,21 +70,16 @@ type Step = (ResponseStep, Option<&'static str>);
 // === impl Admitted ===
 
 impl Admitted {
-    /// A request for which `permit` was granted.
-    pub fn new(
-        gate: Rc<Gate>,
-        candidate: Candidate<'_>,
-        request: &Request,
-        prompt_estimate: u64,
-        permit: Permit,
-        started: Time,
-    ) -> Self {
+    /// A request that came at `started` and was granted what it needs.
+    pub fn new(gate: Rc<Gate>, candidate: Candidate<'_>, request: &Request, grant: Grant, started: Time) -> Self {
+        let Grant { permit, prompt_estimate, unsure_limit } = grant;
         let dialect = gate.policy.providers.get(candidate.provider).map_or(Dialect::OpenAi, |provider| provider.dialect);
         Self {
             provider: candidate.provider,
             model: candidate.model.to_owned(),
             permit,
             prompt_estimate,
+            unsure_limit,
             size: request.prompt,
             choices: request.choices,
             sequences: request.sequences,
@@ -101,7 +108,7 @@ impl Admitted {
     }
 
     /// The provider's headers have come.
-    pub fn on_response_headers(&mut self, status: u16, headers: &Headers<'_>, host: &Host<'_>) -> Step {
+    pub fn on_response_headers(&mut self, status: u16, headers: &Headers<'_>, end_of_stream: bool, host: &Host<'_>) -> Step {
         let replaced = matches!(status, 401 | 403).then_some(Case::UpstreamAuth);
         let answer = self.read(headers);
         let rewrites = answer.rewrites();
@@ -118,13 +125,23 @@ impl Admitted {
         edits.push(HeaderEdit::Set("x-pai-provider", self.provider_name().to_owned().into()));
         edits.push(HeaderEdit::Set("x-pai-model", self.model.clone().into()));
         edits.extend(self.budget_headers(host).into_iter().map(|(name, value)| HeaderEdit::Set(name, value.into())));
-        (ResponseStep::Edit(edits), None)
+        let hold = self.unsure_limit && status == 400 && !end_of_stream;
+        (if hold { ResponseStep::Hold(edits) } else { ResponseStep::Edit(edits) }, None)
     }
 
-    /// A piece of the answer has come.
-    pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, host: &Host<'_>) -> Option<Vec<u8>> {
-        let Response::Provider(provider) = &mut self.response else { return None };
-        let ProviderAnswer { status, answer, first_token, refusal, replaced: None } = &mut **provider else { return None };
+    /// A piece of the answer has come; all of it, if it is held.
+    pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, host: &Host<'_>) -> BodyStep {
+        let Response::Provider(provider) = &mut self.response else { return BodyStep::Continue };
+        let ProviderAnswer { status, answer, first_token, refusal, replaced } = &mut **provider;
+        if replaced.is_some() {
+            return BodyStep::Continue;
+        }
+        if *status == 400 && self.unsure_limit {
+            if !end_of_stream {
+                return BodyStep::Hold;
+            }
+            refusal.clear();
+        }
         if *status == 400 {
             let room = REFUSAL_LIMIT.saturating_sub(refusal.len()).min(chunk.len());
             refusal.extend_from_slice(chunk.get(..room).unwrap_or_default());
@@ -133,7 +150,12 @@ impl Admitted {
         if first_token.is_none() && answer.started() {
             *first_token = Some(host.now());
         }
-        passed
+        if self.unsure_limit && *status == 400 && told_window(refusal).is_some() {
+            // The limit was the gate's, so that the refusal is not for the client. Now the window is known.
+            *replaced = Some(Case::UpstreamUnavailable);
+            return BodyStep::Reply(self.ask_again());
+        }
+        passed.map_or(BodyStep::Continue, BodyStep::Replace)
     }
 
     /// All is over: settles the permit and counts.
@@ -194,8 +216,7 @@ impl Admitted {
                 state.windows.borrow_mut().change(host.store, |windows| windows.reached(&self.model, usage.total()));
             }
         }
-        let told = || window::told_by_refusal(&window::error_message(refusal)?);
-        if let (400, true, Some(length)) = (*status, vllm, told()) {
+        if let (400, true, Some(length)) = (*status, vllm, told_window(refusal)) {
             state.windows.borrow_mut().change(host.store, |windows| windows.learn(&self.model, length));
         }
     }
@@ -229,6 +250,13 @@ impl Admitted {
         }
     }
 
+    fn ask_again(&self) -> Reply {
+        let why = "The model's window has only just become known. Send the request again.";
+        let mut reply = Refusal { retry_after: Some(1), ..Refusal::new(Case::UpstreamUnavailable, why) }.reply();
+        reply.headers.push(("x-should-retry", "true".to_owned()));
+        reply
+    }
+
     fn replace(&self, refusal: &Refusal, host: &Host<'_>) -> ResponseStep {
         let mut reply = refusal.reply();
         reply.headers.extend(self.budget_headers(host));
@@ -258,6 +286,11 @@ impl Admitted {
     fn dialect(&self) -> Dialect {
         self.gate.policy.providers.get(self.provider).map_or(Dialect::OpenAi, |provider| provider.dialect)
     }
+}
+
+/// The window that a refusal tells of.
+fn told_window(refusal: &[u8]) -> Option<u64> {
+    window::told_by_refusal(&window::error_message(refusal)?)
 }
 
 /// The headers that show a provider's daily budget as it stands; none where it has no cap or cannot be read.

@@ -13,13 +13,13 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::admission::{Bounds, COMPLETIONS_DEFAULT, Demand, Plan, TooLarge};
-use crate::admitted::{Admitted, budget_headers};
+use crate::admitted::{Admitted, Grant, budget_headers};
 use crate::budget::{Ask, Shortfall};
 use crate::caller::Caller;
 use crate::clock::Time;
 use crate::gate::{Gate, ProviderState};
 use crate::headers::{HeaderEdit, Headers, media_type, vllm_takes_for_json};
-use crate::host::{Entry, Forward, Host, ResponseStep, Step};
+use crate::host::{BodyStep, Entry, Forward, Host, ResponseStep, Step};
 use crate::ledger::{Permit, Refused};
 use crate::models;
 use crate::openai::{AskUsage, Edit, LimitField, Operation, Request};
@@ -139,6 +139,7 @@ impl Exchange {
     pub fn on_response_headers(
         &mut self,
         headers: &Headers<'_>,
+        end_of_stream: bool,
         details: impl FnOnce() -> Option<Vec<u8>>,
         host: &Host<'_>,
     ) -> ResponseStep {
@@ -152,7 +153,7 @@ impl Exchange {
         };
         let (step, decision) = match &mut self.phase {
             Phase::Admitted(admitted) if local => admitted.on_local_reply(status, host),
-            Phase::Admitted(admitted) => admitted.on_response_headers(status, headers, host),
+            Phase::Admitted(admitted) => admitted.on_response_headers(status, headers, end_of_stream, host),
             Phase::Reading(_) if local => {
                 let refusal = Refusal::local(status, None);
                 (ResponseStep::Reply(refusal.reply()), Some(refusal.case.code()))
@@ -167,11 +168,11 @@ impl Exchange {
         step
     }
 
-    /// A piece of the answer has come; returns what goes on in its place, if that is something else.
-    pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, host: &Host<'_>) -> Option<Vec<u8>> {
+    /// A piece of the answer has come.
+    pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, host: &Host<'_>) -> BodyStep {
         match &mut self.phase {
             Phase::Admitted(admitted) => admitted.on_response_body(chunk, end_of_stream, host),
-            _ => None,
+            _ => BodyStep::Continue,
         }
     }
 
@@ -280,7 +281,8 @@ impl Exchange {
         };
         let prompt = model.lessons.borrow_mut().estimate(host.store, host.now(), &request.prompt);
         let demand = Demand { prompt, limit: limit(request, reading.operation), sequences: request.sequences };
-        let plan = Plan::new(demand, &bounds(provider, state, candidate.model, host)).map_err(|size| too_large(provider, &size))?;
+        let bounds = bounds(provider, state, candidate.model, host);
+        let plan = Plan::new(demand, &bounds).map_err(|size| too_large(provider, &size))?;
         // Without a plan nothing bounds the request, and its budget has no cap to hold anything of.
         let ask = plan.map_or(Ask { least: 1, most: prompt.high, prompt: prompt.high }, |plan| plan.ask);
         let permit = reserve(provider, state, ask, host)?;
@@ -292,8 +294,13 @@ impl Exchange {
             limit_field: limit_field(provider.dialect, reading.operation),
             usage: ask_usage(request, reading.operation, provider.dialect),
         };
-        let prompt_estimate = ask.prompt.min(granted);
-        let admitted = Admitted::new(Rc::clone(gate), candidate, request, prompt_estimate, permit, reading.started);
+        let grant = Grant {
+            permit,
+            prompt_estimate: ask.prompt.min(granted),
+            // With fixed routing the host may not be able to hold an answer's headers.
+            unsure_limit: bounds.is_unsure() && edit.limit.is_some() && gate.policy.gateway.routing == Routing::Body,
+        };
+        let admitted = Admitted::new(Rc::clone(gate), candidate, request, grant, reading.started);
         let splice = edit.apply(request, body);
         let headers = match gate.policy.gateway.routing {
             Routing::Body => dress(reading, provider, splice.as_ref().map(|splice| splice.resized(body.len()))),

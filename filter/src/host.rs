@@ -52,7 +52,22 @@ pub enum ResponseStep {
     Continue,
     /// Change them.
     Edit(Vec<HeaderEdit>),
+    /// Change them, and hold them until the body has been seen.
+    Hold(Vec<HeaderEdit>),
     /// Answer this in their place.
+    Reply(Reply),
+}
+
+/// What the host is to do with a piece of an answer's body.
+#[derive(Debug, PartialEq, Eq)]
+pub enum BodyStep {
+    /// Let it go on.
+    Continue,
+    /// Send this in its place.
+    Replace(Vec<u8>),
+    /// Hold it until more has come.
+    Hold,
+    /// Answer this in place of the whole.
     Reply(Reply),
 }
 

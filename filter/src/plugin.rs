@@ -20,7 +20,7 @@ use crate::config;
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::headers::{HeaderEdit, Headers};
-use crate::host::{Entry, Host, ResponseStep, Step};
+use crate::host::{BodyStep, Entry, Host, ResponseStep, Step};
 use crate::ledger::Store;
 use crate::metrics::{self, Kind, Meter};
 use crate::models;
@@ -240,10 +240,15 @@ impl HttpContext for Stream {
         take(with_host(|host| self.exchange.borrow_mut().on_request_trailers(fetch, host)))
     }
 
-    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         let step = with_headers(MapType::HttpResponseHeaders, |headers| {
             with_host(|host| {
-                self.exchange.borrow_mut().on_response_headers(headers, || property(&["response", "code_details"]), host)
+                self.exchange.borrow_mut().on_response_headers(
+                    headers,
+                    end_of_stream,
+                    || property(&["response", "code_details"]),
+                    host,
+                )
             })
         });
         match step {
@@ -251,6 +256,10 @@ impl HttpContext for Stream {
             ResponseStep::Edit(edits) => {
                 apply(MapType::HttpResponseHeaders, &edits);
                 Action::Continue
+            }
+            ResponseStep::Hold(edits) => {
+                apply(MapType::HttpResponseHeaders, &edits);
+                Action::Pause
             }
             ResponseStep::Reply(reply) => {
                 send(&reply);
@@ -265,10 +274,18 @@ impl HttpContext for Stream {
             return Action::Continue;
         }
         let chunk = body(BufferType::HttpResponseBody, size);
-        if let Some(passed) = with_host(|host| exchange.on_response_body(&chunk, end_of_stream, host)) {
-            replace_body(BufferType::HttpResponseBody, size, &passed);
+        match with_host(|host| exchange.on_response_body(&chunk, end_of_stream, host)) {
+            BodyStep::Continue => Action::Continue,
+            BodyStep::Replace(bytes) => {
+                replace_body(BufferType::HttpResponseBody, size, &bytes);
+                Action::Continue
+            }
+            BodyStep::Hold => Action::Pause,
+            BodyStep::Reply(reply) => {
+                send(&reply);
+                Action::Pause
+            }
         }
-        Action::Continue
     }
 
     fn on_log(&mut self) {

@@ -107,7 +107,7 @@ fn refused(step: &Step) -> (u16, String, Option<String>) {
 fn answer(exchange: &mut Exchange, world: &World, status: &str, kind: &str, body: &str) -> ResponseStep {
     let headers =
         Headers(vec![(b":status", status.as_bytes()), (b"content-type", kind.as_bytes()), (b"x-ratelimit-limit-tokens", b"9")]);
-    let step = exchange.on_response_headers(&headers, || Some(b"via_upstream".to_vec()), &world.host());
+    let step = exchange.on_response_headers(&headers, false, || Some(b"via_upstream".to_vec()), &world.host());
     exchange.on_response_body(body.as_bytes(), true, &world.host());
     step
 }
@@ -293,7 +293,7 @@ fn envoys_own_answers_and_a_refused_credential_are_told_in_our_words() {
         let mut exchange = Exchange::new(Rc::clone(&gate));
         ask(&mut exchange, &world, &post("/v1/chat/completions", &[]), &chat("org/m", ""));
         let headers = Headers(vec![(b":status", status.as_bytes())]);
-        let step = exchange.on_response_headers(&headers, || Some(details.as_bytes().to_vec()), &world.host());
+        let step = exchange.on_response_headers(&headers, false, || Some(details.as_bytes().to_vec()), &world.host());
         let ResponseStep::Reply(reply) = step else { panic!("{step:?}") };
         let (status, code, _) = refused(&Step::Reply(reply));
         assert_eq!((status, &*code), expected, "{details}");
@@ -316,6 +316,40 @@ fn the_window_is_learned_from_a_refusal() {
     let Step::Forward(forward) = ask(&mut exchange, &world, &headers, &chat("org/m", "")) else { panic!() };
     assert_eq!(forward.body, None, "the window is smaller than the cap: no limit is added");
     assert_eq!(world.ledger(&gate), (0, 512));
+}
+
+#[test]
+fn a_refusal_of_the_gates_own_limit_is_not_for_the_client() {
+    let (world, gate) = (World::new(), gate(&format!("{ONE}  maxTokensPerRequest: 900\n")));
+    let headers = post("/v1/chat/completions", &[]);
+    let refusal =
+        br#"{"error":{"message":"max_tokens=800 cannot be greater than max_model_len=512. Please request fewer output tokens."}}"#;
+    let response = Headers(vec![(b":status", b"400"), (b"content-type", b"application/json")]);
+    let other = br#"{"error":{"message":"temperature must be non-negative"}}"#;
+    for (body, told, retried) in [(&refusal[..], "", true), (other, "", false), (refusal, ",\"max_tokens\":600", false)] {
+        let gate = if retried { Rc::clone(&gate) } else { self::gate(&format!("{ONE}  maxTokensPerRequest: 900\n")) };
+        let world = if retried { &world } else { &World::new() };
+        let mut exchange = Exchange::new(gate);
+        ask(&mut exchange, world, &headers, &chat("org/m", told));
+        let step = exchange.on_response_headers(&response, false, || Some(b"via_upstream".to_vec()), &world.host());
+        assert_eq!(matches!(step, ResponseStep::Hold(_)), told.is_empty());
+        if told.is_empty() {
+            assert_eq!(exchange.on_response_body(&body[..10], false, &world.host()), BodyStep::Hold);
+        }
+        let step = exchange.on_response_body(body, true, &world.host());
+        match step {
+            BodyStep::Reply(reply) if retried => {
+                assert_eq!(reply.status, 503);
+                assert!(reply.headers.contains(&("x-should-retry", "true".to_owned())));
+            }
+            step => assert!(!retried && step == BodyStep::Continue, "{step:?}"),
+        }
+        let entry = exchange.on_log(|| true, &world.host()).unwrap();
+        assert_eq!((entry.decision, entry.tokens), (if retried { "upstream_unavailable" } else { "allowed" }, Some((0, 0))));
+    }
+    let mut exchange = Exchange::new(gate);
+    let Step::Forward(forward) = ask(&mut exchange, &world, &headers, &chat("org/m", "")) else { panic!() };
+    assert_eq!(forward.body, None, "now the window is known, and binds");
 }
 
 #[test]
@@ -405,7 +439,7 @@ mod any_order {
                     5 => {
                         let status: &[u8] = [&b"200"[..], b"400", b"503", b"abc"][pick % 4];
                         let headers = Headers(vec![(b":status", status), (b"content-type", b"text/event-stream"), (b"x-pai-\xff", b"\xff")]);
-                        exchange.on_response_headers(&headers, || flag.then(|| b"via_upstream".to_vec()), &host);
+                        exchange.on_response_headers(&headers, false, || flag.then(|| b"via_upstream".to_vec()), &host);
                     }
                     6 => drop(exchange.on_response_body(chunks[pick % 4], flag, &host)),
                     7 => drop(exchange.on_body_timeout()),

@@ -1,0 +1,72 @@
+//! A fixed number of requests over a fixed number of connections, each of which asks again when it has its answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use tokio::task::JoinSet;
+
+use super::client::{Answer, Client};
+use super::workload::Expected;
+
+/// The connections to one Envoy.
+pub(super) struct Load {
+    clients: Vec<Client>,
+}
+
+/// What a number of requests came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Served {
+    /// Requests, all of them answered as expected.
+    pub(super) requests: u64,
+    /// Chunks of all their answers.
+    pub(super) chunks: u64,
+    /// From the first byte to the last.
+    pub(super) took: Duration,
+}
+
+// === impl Load ===
+
+impl Load {
+    pub(super) async fn connect(address: SocketAddr, connections: usize) -> Result<Self> {
+        let mut clients = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            clients.push(Client::connect(address).await?);
+        }
+        Ok(Self { clients })
+    }
+
+    /// Asks once.
+    pub(super) async fn ask(&mut self, request: &[u8]) -> Result<&Answer> {
+        self.clients.first_mut().context("no connection")?.ask(request).await
+    }
+
+    /// Asks `requests` times; one answer that is not as expected fails all.
+    pub(super) async fn run(&mut self, request: &Arc<[u8]>, requests: u64, expected: Expected) -> Result<Served> {
+        let left = Arc::new(AtomicU64::new(requests));
+        let start = Instant::now();
+        let mut tasks = JoinSet::new();
+        for mut client in self.clients.drain(..) {
+            let (request, left) = (Arc::clone(request), Arc::clone(&left));
+            tasks.spawn(async move {
+                let mut chunks = 0;
+                while left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+                    let answer = client.ask(&request).await?;
+                    expected.check(answer)?;
+                    chunks += answer.chunks;
+                }
+                anyhow::Ok((client, chunks))
+            });
+        }
+        let mut served = Served { requests, ..Served::default() };
+        while let Some(ended) = tasks.join_next().await {
+            let (client, chunks) = ended??;
+            self.clients.push(client);
+            served.chunks += chunks;
+        }
+        served.took = start.elapsed();
+        Ok(served)
+    }
+}
