@@ -55,7 +55,8 @@ pub enum Kind {
 /// A string as it stands in the document.
 #[derive(Debug, Clone, Copy)]
 pub struct Text<'a> {
-    raw: &'a str,
+    /// Checked to be UTF-8.
+    raw: &'a [u8],
     /// Bytes that decoding saves; 0 where nothing is escaped.
     overhead: usize,
 }
@@ -128,19 +129,22 @@ impl<'a> Reader<'a> {
         self.expect(b'"')?;
         let start = self.at;
         let mut overhead = 0;
-        let mut ascii = true;
+        let mut beyond_ascii = false;
         loop {
-            self.at = if ascii { scan::plain_text_end(self.bytes, self.at) } else { scan::text_end(self.bytes, self.at) };
+            let end = scan::text_end(self.bytes, self.at);
+            self.at = end.at;
+            beyond_ascii |= end.beyond_ascii;
             match self.peek().ok_or(InvalidJson::Truncated)? {
                 b'"' => break,
                 b'\\' => overhead += self.escape()?,
-                byte if byte >= 0x80 => ascii = false,
                 _ => return Err(InvalidJson::Unexpected(self.at)),
             }
         }
         let raw = self.bytes.get(start..self.at).unwrap_or_default();
         self.at += 1;
-        let raw = std::str::from_utf8(raw).map_err(|e| InvalidJson::NotUtf8(start + e.valid_up_to()))?;
+        if beyond_ascii {
+            std::str::from_utf8(raw).map_err(|e| InvalidJson::NotUtf8(start + e.valid_up_to()))?;
+        }
         Ok(Text { raw, overhead })
     }
 
@@ -357,7 +361,7 @@ fn more(reader: &mut Reader<'_>, first: &mut bool, close: u8) -> Result<bool, In
 impl<'a> Text<'a> {
     /// Whether it says exactly `word`, however it is spelled.
     pub fn is(&self, word: &str) -> bool {
-        if self.overhead == 0 { self.raw == word } else { self.decode() == word }
+        if self.overhead == 0 { self.raw == word.as_bytes() } else { self.decode() == word }
     }
 
     /// Its length in bytes once decoded.
@@ -372,11 +376,13 @@ impl<'a> Text<'a> {
 
     /// What it says. A lone surrogate, which UTF-8 cannot hold, becomes U+FFFD.
     pub fn decode(&self) -> Cow<'a, str> {
+        // It is UTF-8, so that nothing is lost.
+        let raw = std::str::from_utf8(self.raw).unwrap_or_default();
         if self.overhead == 0 {
-            return Cow::Borrowed(self.raw);
+            return Cow::Borrowed(raw);
         }
-        let mut decoded = String::with_capacity(self.raw.len());
-        let mut rest = self.raw;
+        let mut decoded = String::with_capacity(raw.len());
+        let mut rest = raw;
         while let Some(slash) = rest.find('\\') {
             let (plain, escape) = rest.split_at(slash);
             decoded.push_str(plain);

@@ -1,70 +1,147 @@
-//! Byte searches that the compiler turns into SIMD: the loops a long body spends its time in.
+//! Byte searches, sixteen bytes at a time: the loops a long body spends its time in.
 
-/// Bytes examined at once.
-const BLOCK: usize = 32;
+use block::Block;
 
-/// The index at or after `from` of the first byte that ends a run of plain ASCII inside a string: a quote, a backslash, a
-/// control character, or a byte of a multi-byte character.
-pub fn plain_text_end(bytes: &[u8], from: usize) -> usize {
-    find(bytes, from, |b| b.cast_signed() < 0x20 || b == b'"' || b == b'\\')
+/// Where a search ended, and what it passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextEnd {
+    /// Index of the quote, backslash or control character; the length of the text if there is none.
+    pub at: usize,
+    /// Whether a byte of a multi-byte character may have been passed.
+    pub beyond_ascii: bool,
 }
 
-/// Like [`plain_text_end`], but passes over multi-byte characters too.
-pub fn text_end(bytes: &[u8], from: usize) -> usize {
-    find(bytes, from, |b| b < 0x20 || b == b'"' || b == b'\\')
+/// Searches from `from` for the byte that ends a run of text inside a string.
+pub fn text_end(bytes: &[u8], from: usize) -> TextEnd {
+    let mut beyond_ascii = false;
+    let at = find(bytes, from, |block| {
+        beyond_ascii |= block::beyond_ascii(block);
+        block::ends_text(block)
+    });
+    TextEnd { at, beyond_ascii }
 }
 
 /// The index at or after `from` of the first quote or backslash.
 pub fn quote_or_escape(bytes: &[u8], from: usize) -> usize {
-    find_near(bytes, from, |b| b == b'"' || b == b'\\')
+    find(bytes, from, block::quote_or_escape)
 }
 
 /// The index at or after `from` of the first quote or bracket of any kind: what structure is made of between the members
 /// that matter.
 pub fn structure(bytes: &[u8], from: usize) -> usize {
-    // `[` and `{`, `]` and `}` differ in one bit only.
-    find_near(bytes, from, |b| b == b'"' || b | 0x20 == b'{' || b | 0x20 == b'}')
+    find(bytes, from, block::structure)
 }
 
-/// [`find`] for what is mostly a few bytes away, as in the events of a stream.
-fn find_near(bytes: &[u8], from: usize, stop: impl Fn(u8) -> bool) -> usize {
-    let near = from.saturating_add(BLOCK).min(bytes.len());
-    match bytes.get(from..near).and_then(|block| block.iter().position(|&b| stop(b))) {
-        Some(offset) => from + offset,
-        None => find(bytes, near, stop),
-    }
-}
-
-fn find(bytes: &[u8], from: usize, stop: impl Fn(u8) -> bool) -> usize {
-    let Some(rest) = bytes.get(from..) else { return bytes.len() };
+/// The index at or after `from` of the first byte for which `hits` sets a bit, or the length.
+#[inline]
+fn find(bytes: &[u8], from: usize, mut hits: impl FnMut(&Block) -> u16) -> usize {
     let mut at = from;
-    for block in rest.chunks_exact(BLOCK) {
-        if block.iter().fold(false, |hit, &b| hit | stop(b)) {
-            break;
+    let mut rest = bytes.get(from..).unwrap_or_default();
+    while let Some((block, tail)) = rest.split_first_chunk() {
+        let hits = hits(block);
+        if hits != 0 {
+            return at + hits.trailing_zeros() as usize;
         }
-        at += BLOCK;
+        at += block.len();
+        rest = tail;
     }
-    bytes.get(at..).and_then(|tail| tail.iter().position(|&b| stop(b))).map_or(bytes.len(), |offset| at + offset)
+    // A blank is none of what is searched for.
+    let mut last = [b' '; 16];
+    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    match hits(&last) {
+        0 => bytes.len(),
+        hits => at + hits.trailing_zeros() as usize,
+    }
+}
+
+/// Sixteen bytes at once, as WebAssembly's vectors do it.
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod block {
+    use core::arch::wasm32::{i8x16_lt, i8x16_splat, u8x16, u8x16_bitmask, u8x16_eq, u8x16_lt, u8x16_splat, v128, v128_or};
+
+    pub type Block = [u8; 16];
+
+    pub fn ends_text(block: &Block) -> u16 {
+        let block = load(block);
+        u8x16_bitmask(v128_or(u8x16_lt(block, u8x16_splat(0x20)), is_quote_or_escape(block)))
+    }
+
+    pub fn beyond_ascii(block: &Block) -> bool {
+        u8x16_bitmask(i8x16_lt(load(block), i8x16_splat(0))) != 0
+    }
+
+    pub fn quote_or_escape(block: &Block) -> u16 {
+        u8x16_bitmask(is_quote_or_escape(load(block)))
+    }
+
+    pub fn structure(block: &Block) -> u16 {
+        let block = load(block);
+        // `[` and `{`, `]` and `}` differ in one bit only.
+        let folded = v128_or(block, u8x16_splat(0x20));
+        let brackets = v128_or(u8x16_eq(folded, u8x16_splat(b'{')), u8x16_eq(folded, u8x16_splat(b'}')));
+        u8x16_bitmask(v128_or(brackets, u8x16_eq(block, u8x16_splat(b'"'))))
+    }
+
+    fn is_quote_or_escape(block: v128) -> v128 {
+        v128_or(u8x16_eq(block, u8x16_splat(b'"')), u8x16_eq(block, u8x16_splat(b'\\')))
+    }
+
+    fn load(block: &Block) -> v128 {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *block;
+        u8x16(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)
+    }
+}
+
+/// Sixteen bytes one by one, for hosts on which nobody waits.
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+mod block {
+    pub type Block = [u8; 16];
+
+    pub fn ends_text(block: &Block) -> u16 {
+        mask(block, |b| b < 0x20 || b == b'"' || b == b'\\')
+    }
+
+    pub fn beyond_ascii(block: &Block) -> bool {
+        !block.is_ascii()
+    }
+
+    pub fn quote_or_escape(block: &Block) -> u16 {
+        mask(block, |b| b == b'"' || b == b'\\')
+    }
+
+    pub fn structure(block: &Block) -> u16 {
+        mask(block, |b| b == b'"' || b | 0x20 == b'{' || b | 0x20 == b'}')
+    }
+
+    fn mask(block: &Block, hit: impl Fn(u8) -> bool) -> u16 {
+        block.iter().rev().fold(0, |mask, &b| mask << 1 | u16::from(hit(b)))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
+    use super::*;
+
     #[test]
-    fn every_stop_is_found_at_every_place() {
-        for stop in [b'"', b'\\', 0, 0x1f, 0x80, 0xff] {
-            for length in 0..100 {
+    fn every_byte_is_found_or_passed_at_every_place() {
+        for byte in 0..=u8::MAX {
+            for length in 0..40 {
                 let mut bytes = vec![b'a'; length];
-                bytes.push(stop);
-                bytes.push(b'"');
-                assert_eq!(plain_text_end(&bytes, 0), length, "{stop:#x} after {length}");
+                bytes.push(byte);
+                let past = length + 1;
+                let expect = |stops: bool| if stops { length } else { past };
+                let end = text_end(&bytes, 0);
+                assert_eq!(end.at, expect(byte < 0x20 || b"\"\\".contains(&byte)), "{byte:#x} after {length}");
+                assert_eq!(end.beyond_ascii, byte >= 0x80);
+                assert_eq!(quote_or_escape(&bytes, 0), expect(b"\"\\".contains(&byte)), "{byte:#x} after {length}");
+                assert_eq!(structure(&bytes, 0), expect(b"\"[]{}".contains(&byte)), "{byte:#x} after {length}");
             }
         }
-        assert_eq!(text_end("é\"".as_bytes(), 0), 2);
-        assert_eq!(structure(b"1, 2, 3 ]", 0), 8);
+        assert_eq!(structure(b"abc", 3), 3);
         assert_eq!(structure(b"abc", 7), 3);
+        assert_eq!(quote_or_escape(b"\"bc\"", 1), 3);
     }
 }
