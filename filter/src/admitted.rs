@@ -269,7 +269,7 @@ impl Admitted {
             return Answer::opaque();
         }
         match &*media_type(headers.get("content-type").unwrap_or_default()) {
-            b"text/event-stream" => Answer::stream(self.choices, self.hide),
+            b"text/event-stream" => Answer::stream(self.choices, self.sequences, self.hide),
             b"application/json" => Answer::json(self.choices),
             _ => Answer::opaque(),
         }

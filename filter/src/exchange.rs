@@ -401,6 +401,8 @@ fn address(edits: &mut Vec<HeaderEdit>, provider: &Provider, operation: Operatio
     }
     edits.push(HeaderEdit::Set(":authority", provider.endpoint.authority.to_string().into()));
     if let Some(credential) = &provider.credential {
+        // Setting replaces what is there.
+        edits.retain(|edit| *edit != HeaderEdit::Remove(Cow::Borrowed("authorization")));
         edits.push(HeaderEdit::Set("authorization", credential.expose().to_owned().into()));
     }
 }

@@ -32,8 +32,8 @@ use crate::worker::Worker;
 const FIRST_TICK: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long a request may wait for its body before the gate answers in the client's place.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many ticks a request waits for its body before the gate answers in the client's place: at least 30 seconds.
+const BODY_TIMEOUT: u64 = 31;
 
 /// How long a provider may take to list its models.
 const MODELS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,6 +47,8 @@ thread_local! {
     static WORKER: RefCell<Worker> = RefCell::new(Worker::new(RandomState::new().build_hasher().finish()));
     static BORN: Instant = Instant::now();
     static SERIES: RefCell<HashMap<(Kind, String), u32>> = RefCell::new(HashMap::new());
+    /// Ticks since the start: what waiting requests are timed by, so that none has to ask for the time.
+    static TICKS: Cell<u64> = const { Cell::new(0) };
     static WAITING: RefCell<Vec<Waiting>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -68,7 +70,7 @@ struct Stream {
 /// A stream that is held until its body comes.
 struct Waiting {
     id: u32,
-    since: Duration,
+    since: u64,
     exchange: Weak<RefCell<Exchange>>,
 }
 
@@ -121,6 +123,7 @@ impl RootContext for Root {
             // A tick that stays short costs a little power and nothing else.
             let _ = hostcalls::set_tick_period(TICK);
         }
+        TICKS.set(TICKS.get() + 1);
         answer_overdue();
         with_host(|host| {
             host.settle_again();
@@ -193,9 +196,9 @@ fn once(key: &str, value: &[u8]) -> bool {
 
 /// Answers streams whose body has not come in time.
 fn answer_overdue() {
-    let now = BORN.with(Instant::elapsed);
-    let overdue: Vec<Waiting> = WAITING
-        .with_borrow_mut(|waiting| waiting.extract_if(.., |stream| now.saturating_sub(stream.since) >= BODY_TIMEOUT).collect());
+    let now = TICKS.get();
+    let overdue: Vec<Waiting> =
+        WAITING.with_borrow_mut(|waiting| waiting.extract_if(.., |stream| now - stream.since >= BODY_TIMEOUT).collect());
     for stream in overdue {
         let Some(exchange) = stream.exchange.upgrade() else { continue };
         let Some(reply) = exchange.borrow_mut().on_body_timeout() else { continue };
@@ -203,9 +206,8 @@ fn answer_overdue() {
             send(&reply);
             if once("pai/1/body-timeout", b"told") {
                 warn!(
-                    "a request was held for {} s and its body never came: either its client sent none, or the plugin's \
-                     `allow_on_headers_stop_iteration` is not true (see docs/configuration.md, `routing`)",
-                    BODY_TIMEOUT.as_secs()
+                    "a request was held for 30 s and its body never came: either its client sent none, or the plugin's \
+                     `allow_on_headers_stop_iteration` is not true (see docs/configuration.md, `routing`)"
                 );
             }
         }
@@ -300,7 +302,7 @@ impl HttpContext for Stream {
 
 impl Stream {
     fn wait(&self) {
-        let waiting = Waiting { id: self.id, since: BORN.with(Instant::elapsed), exchange: Rc::downgrade(&self.exchange) };
+        let waiting = Waiting { id: self.id, since: TICKS.get(), exchange: Rc::downgrade(&self.exchange) };
         WAITING.with_borrow_mut(|list| list.push(waiting));
         self.waits.set(true);
     }

@@ -362,10 +362,8 @@ fn fixed_routing_sends_the_headers_ahead() {
     let headers = post("/v1/chat/completions", &[("authorization", "Bearer sk-client")]);
     let Step::Forward(forward) = exchange.on_request_headers(&headers, false, &world.host()) else { panic!() };
     assert_eq!(set(&forward.headers, "authorization"), Some("Bearer sk-provider"));
-    let position = |edit: &HeaderEdit| forward.headers.iter().position(|other| other == edit);
-    let removed = position(&HeaderEdit::Remove("authorization".into())).unwrap();
-    assert!(removed < position(&HeaderEdit::Set("authorization", "Bearer sk-provider".into())).unwrap());
-    assert!(position(&HeaderEdit::Remove("content-length".into())).is_some());
+    assert!(!forward.headers.contains(&HeaderEdit::Remove("authorization".into())), "replaced, not removed afterwards");
+    assert!(forward.headers.contains(&HeaderEdit::Remove("content-length".into())));
     let body = chat("vllm-local/org/m", "");
     assert_eq!(exchange.on_request_body(4, false, Vec::new, &world.host()), Step::Hold);
     let Step::Forward(forward) = exchange.on_request_body(body.len(), true, || body.clone().into_bytes(), &world.host()) else {

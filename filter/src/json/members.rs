@@ -66,6 +66,11 @@ impl Members {
         Self { phase: Phase::Start, key: Key::EMPTY, nested: 0 }
     }
 
+    /// As if a member had just been read.
+    pub const fn after_member() -> Self {
+        Self { phase: Phase::AfterValue, ..Self::new() }
+    }
+
     /// The key of the current member; empty if it is longer than the longest key that matters.
     pub fn key(&self) -> &[u8] {
         self.key.get()

@@ -129,20 +129,19 @@ impl<'a> Reader<'a> {
         self.expect(b'"')?;
         let start = self.at;
         let mut overhead = 0;
-        let mut beyond_ascii = false;
+        let mut ascii = true;
         loop {
-            let end = scan::text_end(self.bytes, self.at);
-            self.at = end.at;
-            beyond_ascii |= end.beyond_ascii;
-            match self.peek().ok_or(InvalidJson::Truncated)? {
-                b'"' => break,
-                b'\\' => overhead += self.escape()?,
-                _ => return Err(InvalidJson::Unexpected(self.at)),
+            self.at = if ascii { scan::ascii_end(self.bytes, self.at) } else { scan::text_end(self.bytes, self.at) };
+            match self.peek() {
+                Some(b'"') => break,
+                Some(b'\\') => overhead += self.escape()?,
+                Some(0x80..) => ascii = false,
+                found => return Err(self.unexpected(found)),
             }
         }
         let raw = self.bytes.get(start..self.at).unwrap_or_default();
         self.at += 1;
-        if beyond_ascii {
+        if !ascii {
             std::str::from_utf8(raw).map_err(|e| InvalidJson::NotUtf8(start + e.valid_up_to()))?;
         }
         Ok(Text { raw, overhead })

@@ -2,23 +2,17 @@
 
 use block::Block;
 
-/// Where a search ended, and what it passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TextEnd {
-    /// Index of the quote, backslash or control character; the length of the text if there is none.
-    pub at: usize,
-    /// Whether a byte of a multi-byte character may have been passed.
-    pub beyond_ascii: bool,
+/// The index at or after `from` of the first byte that ends a run of ASCII text inside a string: a quote, a backslash, a control
+/// character, or a byte of a multi-byte character.
+#[inline]
+pub fn ascii_end(bytes: &[u8], from: usize) -> usize {
+    find(bytes, from, block::ends_ascii)
 }
 
-/// Searches from `from` for the byte that ends a run of text inside a string.
-pub fn text_end(bytes: &[u8], from: usize) -> TextEnd {
-    let mut beyond_ascii = false;
-    let at = find(bytes, from, |block| {
-        beyond_ascii |= block::beyond_ascii(block);
-        block::ends_text(block)
-    });
-    TextEnd { at, beyond_ascii }
+/// Like [`ascii_end`], but passes over multi-byte characters.
+#[inline]
+pub fn text_end(bytes: &[u8], from: usize) -> usize {
+    find(bytes, from, block::ends_text)
 }
 
 /// The index at or after `from` of the first quote or backslash.
@@ -34,7 +28,7 @@ pub fn structure(bytes: &[u8], from: usize) -> usize {
 
 /// The index at or after `from` of the first byte for which `hits` sets a bit, or the length.
 #[inline]
-fn find(bytes: &[u8], from: usize, mut hits: impl FnMut(&Block) -> u16) -> usize {
+fn find(bytes: &[u8], from: usize, hits: impl Fn(&Block) -> u16) -> usize {
     let mut at = from;
     let mut rest = bytes.get(from..).unwrap_or_default();
     while let Some((block, tail)) = rest.split_first_chunk() {
@@ -66,8 +60,10 @@ mod block {
         u8x16_bitmask(v128_or(u8x16_lt(block, u8x16_splat(0x20)), is_quote_or_escape(block)))
     }
 
-    pub fn beyond_ascii(block: &Block) -> bool {
-        u8x16_bitmask(i8x16_lt(load(block), i8x16_splat(0))) != 0
+    pub fn ends_ascii(block: &Block) -> u16 {
+        let block = load(block);
+        // As signed numbers, the bytes beyond ASCII are the smallest.
+        u8x16_bitmask(v128_or(i8x16_lt(block, i8x16_splat(0x20)), is_quote_or_escape(block)))
     }
 
     pub fn quote_or_escape(block: &Block) -> u16 {
@@ -101,8 +97,8 @@ mod block {
         mask(block, |b| b < 0x20 || b == b'"' || b == b'\\')
     }
 
-    pub fn beyond_ascii(block: &Block) -> bool {
-        !block.is_ascii()
+    pub fn ends_ascii(block: &Block) -> u16 {
+        mask(block, |b| !(0x20..0x80).contains(&b) || b == b'"' || b == b'\\')
     }
 
     pub fn quote_or_escape(block: &Block) -> u16 {
@@ -133,9 +129,9 @@ mod tests {
                 bytes.push(byte);
                 let past = length + 1;
                 let expect = |stops: bool| if stops { length } else { past };
-                let end = text_end(&bytes, 0);
-                assert_eq!(end.at, expect(byte < 0x20 || b"\"\\".contains(&byte)), "{byte:#x} after {length}");
-                assert_eq!(end.beyond_ascii, byte >= 0x80);
+                let ends_text = byte < 0x20 || b"\"\\".contains(&byte);
+                assert_eq!(text_end(&bytes, 0), expect(ends_text), "{byte:#x} after {length}");
+                assert_eq!(ascii_end(&bytes, 0), expect(ends_text || byte >= 0x80), "{byte:#x} after {length}");
                 assert_eq!(quote_or_escape(&bytes, 0), expect(b"\"\\".contains(&byte)), "{byte:#x} after {length}");
                 assert_eq!(structure(&bytes, 0), expect(b"\"[]{}".contains(&byte)), "{byte:#x} after {length}");
             }

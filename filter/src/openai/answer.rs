@@ -1,5 +1,6 @@
 //! A provider's answer as it passes: what it reports is counted, what the client did not ask for is hidden.
 
+use super::prefix::Prefix;
 use super::probe::{Choices, Probe, Unchanged};
 use super::{Tally, Usage};
 use crate::sse::{self, EventReader, Piece};
@@ -10,6 +11,8 @@ pub struct Answer {
     form: Form,
     tally: Tally,
     hide: Hide,
+    /// The request is for one completion of one prompt.
+    single: bool,
     started: bool,
 }
 
@@ -38,6 +41,7 @@ enum Form {
 struct Stream {
     events: EventReader,
     probe: Probe,
+    prefix: Prefix,
     long: Long,
     /// Whether the event before was kept.
     kept: bool,
@@ -60,9 +64,9 @@ impl Answer {
         Self::new(Form::Json(Probe::default()), choices, Hide::Nothing)
     }
 
-    /// An event stream, from which usage is hidden as `hide` says.
-    pub fn stream(choices: u64, hide: Hide) -> Self {
-        Self::new(Form::Stream(Box::default()), choices, hide)
+    /// An event stream of `sequences` completions, `choices` for each prompt, from which usage is hidden as `hide` says.
+    pub fn stream(choices: u64, sequences: u64, hide: Hide) -> Self {
+        Self { single: sequences == 1, ..Self::new(Form::Stream(Box::default()), choices, hide) }
     }
 
     /// An answer that only passes.
@@ -71,7 +75,7 @@ impl Answer {
     }
 
     fn new(form: Form, choices: u64, hide: Hide) -> Self {
-        Self { form, tally: Tally::new(choices), hide, started: false }
+        Self { form, tally: Tally::new(choices), hide, single: false, started: false }
     }
 
     /// Whether passing it may change its length.
@@ -95,7 +99,8 @@ impl Answer {
             }
             Form::Stream(stream) => {
                 let mut out = Vec::with_capacity(chunk.len());
-                let mut context = Context { tally: &mut self.tally, hide: self.hide, started: &mut self.started };
+                let mut context =
+                    Context { tally: &mut self.tally, hide: self.hide, single: self.single, started: &mut self.started };
                 stream.feed(chunk, end_of_stream, &mut context, &mut out);
                 (out != chunk).then_some(out)
             }
@@ -138,14 +143,15 @@ impl Answer {
 struct Context<'a> {
     tally: &'a mut Tally,
     hide: Hide,
+    single: bool,
     started: &'a mut bool,
 }
 
 impl Stream {
     fn feed(&mut self, chunk: &[u8], end_of_stream: bool, context: &mut Context<'_>, out: &mut Vec<u8>) {
-        let Self { events, probe, long, kept } = self;
+        let Self { events, probe, prefix, long, kept } = self;
         events.feed(chunk, |piece| match piece {
-            Piece::Event(event) => *kept = pass_event(probe, event, context, out),
+            Piece::Event(event) => *kept = pass_event(probe, prefix, event, context, out),
             Piece::Part(part, last) => {
                 pass_part(probe, long, part, context, out);
                 if last {
@@ -160,22 +166,34 @@ impl Stream {
         });
         if end_of_stream {
             let rest = events.finish();
-            pass_event(probe, &rest, context, out);
+            pass_event(probe, prefix, &rest, context, out);
         }
     }
 }
 
 /// Passes a whole event; says whether it was kept.
-fn pass_event(probe: &mut Probe, event: &[u8], context: &mut Context<'_>, out: &mut Vec<u8>) -> bool {
+fn pass_event(probe: &mut Probe, prefix: &mut Prefix, event: &[u8], context: &mut Context<'_>, out: &mut Vec<u8>) -> bool {
     let start = out.len();
     probe.reset();
-    for line in event.split_inclusive(|&b| b == b'\n' || b == b'\r') {
+    let (mut rest, mut first) = (event, true);
+    while !rest.is_empty() {
+        let end = memchr::memchr2(b'\n', b'\r', rest).map_or(rest.len(), |at| at + 1);
+        let (line, tail) = rest.split_at(end);
+        rest = tail;
         let Some((offset, value)) = sse::data(line) else {
             out.extend_from_slice(line);
             continue;
         };
-        let (value, line_end) = value.split_at(value.trim_ascii_end().len());
+        let (mut value, line_end) = value.split_at(value.trim_ascii_end().len());
         out.extend_from_slice(line.get(..offset).unwrap_or_default());
+        if std::mem::take(&mut first) {
+            let (known, unread) = value.split_at(prefix.skip(value));
+            if !known.is_empty() {
+                out.extend_from_slice(known);
+                probe.reset_after_member();
+                value = unread;
+            }
+        }
         probe.feed(value, context.hide != Hide::Nothing, out);
         probe.flush(out);
         out.extend_from_slice(line_end);
@@ -215,9 +233,17 @@ fn pass_part(probe: &mut Probe, long: &mut Long, part: &[u8], context: &Context<
 fn count(probe: &Probe, event: &[u8], context: &mut Context<'_>) -> bool {
     let choices = probe.choices();
     *context.started |= choices != Choices::None;
-    match (probe.usage(), choices) {
-        (Some(usage), Choices::None) => context.tally.report(usage, None),
-        (Some(usage), Choices::At(index)) => context.tally.report(usage, Some(index)),
+    match (probe.usage_text(), choices) {
+        (Some(usage), Choices::At(_)) if context.single => context.tally.report_latest(usage),
+        (Some(_), choices) => {
+            let index = match choices {
+                Choices::None => None,
+                Choices::At(index) => Some(index),
+            };
+            if let Some(usage) = probe.usage() {
+                context.tally.report(usage, index);
+            }
+        }
         (None, Choices::At(_)) if !announces_role(event) => context.tally.delta(),
         (None, _) => return false,
     }

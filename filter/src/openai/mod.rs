@@ -2,6 +2,7 @@
 
 mod answer;
 mod edit;
+mod prefix;
 mod probe;
 mod prompt;
 mod request;

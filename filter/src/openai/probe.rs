@@ -67,6 +67,12 @@ impl Probe {
         self.choices.clear();
     }
 
+    /// Makes ready for an object of which the first members have passed, and nothing of the comma after them.
+    pub fn reset_after_member(&mut self) {
+        self.reset();
+        self.members = Members::after_member();
+    }
+
     /// Takes in the next piece and appends to `out` what passes.
     pub fn feed(&mut self, piece: &[u8], hide: bool, out: &mut impl Sink) {
         let (mut at, mut from) = (0, 0);
@@ -106,7 +112,12 @@ impl Probe {
 
     /// The usage, if the object had one that is not null.
     pub fn usage(&self) -> Option<Usage> {
-        if self.usage.is_empty() { None } else { Usage::parse(&self.usage) }
+        Usage::parse(self.usage_text()?)
+    }
+
+    /// The same, as it stands.
+    pub fn usage_text(&self) -> Option<&[u8]> {
+        self.usage.starts_with(b"{").then_some(&self.usage)
     }
 
     /// What the object says of completions.

@@ -20,6 +20,8 @@ pub struct Tally {
     choices: usize,
     prompts: Vec<u64>,
     completions: Vec<u64>,
+    /// Of a request for one completion, the usage reported last, which is read when it is asked for.
+    latest: Vec<u8>,
     sum: Option<Usage>,
     deltas: u64,
 }
@@ -95,6 +97,12 @@ impl Tally {
         raise(&mut self.prompts, index / self.choices, usage.prompt);
     }
 
+    /// Takes in the usage of one chunk, as it stands, of a request for one completion.
+    pub fn report_latest(&mut self, usage: &[u8]) {
+        self.latest.clear();
+        self.latest.extend_from_slice(usage);
+    }
+
     /// Takes in a chunk that says nothing of usage but holds a piece of a completion.
     pub fn delta(&mut self) {
         self.deltas += 1;
@@ -116,7 +124,7 @@ impl Tally {
             let sum = |counts: &[u64]| counts.iter().fold(0u64, |sum, &n| sum.saturating_add(n));
             (!self.prompts.is_empty()).then(|| Usage { prompt: sum(&self.prompts), completion: sum(&self.completions) })
         };
-        self.sum.or_else(seen)
+        self.sum.or_else(|| Usage::parse(&self.latest)).or_else(seen)
     }
 }
 

@@ -1,0 +1,74 @@
+//! What every event of a stream begins with.
+
+use memchr::memmem;
+
+/// The members before `choices`, which a server repeats in every chunk: id, time, model. Once seen, they are compared, not read.
+#[derive(Debug, Default)]
+pub(super) struct Prefix {
+    state: State,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Unknown,
+    /// From the opening brace to before the comma.
+    Known(Vec<u8>),
+    /// The first chunk had none that can be told by looking at it.
+    None,
+}
+
+// === impl Prefix ===
+
+impl Prefix {
+    /// How many bytes at the start of a chunk need no reading: what follows is a comma, and another member after it.
+    pub fn skip(&mut self, chunk: &[u8]) -> usize {
+        if let State::Unknown = self.state {
+            self.learn(chunk);
+            return 0;
+        }
+        match &self.state {
+            State::Known(prefix) if chunk.starts_with(prefix) && chunk.get(prefix.len()) == Some(&b',') => prefix.len(),
+            _ => 0,
+        }
+    }
+
+    fn learn(&mut self, chunk: &[u8]) {
+        let Some(comma) = memmem::find(chunk, b",\"choices\":") else { return };
+        let prefix = chunk.get(..comma).unwrap_or_default();
+        self.state = if is_flat(prefix) { State::Known(prefix.to_vec()) } else { State::None };
+    }
+}
+
+/// Whether the text is an object's opening brace and whole members, nothing in it nested, escaped or about usage.
+fn is_flat(prefix: &[u8]) -> bool {
+    let Some((b'{', members)) = prefix.split_first() else { return false };
+    let quotes = members.iter().filter(|&&b| b == b'"').count();
+    quotes % 2 == 0 && !members.iter().any(|b| b"{}[]\\".contains(b)) && memmem::find(members, b"\"usage\"").is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    #[test]
+    fn only_what_can_be_told_by_looking_is_skipped() {
+        for (first, then, expected) in [
+            (r#"{"id":"a","model":"m","choices":[]}"#, r#"{"id":"a","model":"m","choices":[{}]}"#, 21),
+            (r#"{"id":"a","model":"m","choices":[]}"#, r#"{"id":"a","model":"m","usage":{}}"#, 21),
+            (r#"{"id":"a","model":"m","choices":[]}"#, r#"{"id":"a","model":"mm","choices":[]}"#, 0),
+            (r#"{"id":"a","model":"m","choices":[]}"#, r#"{"id":"a","model":"m"}"#, 0),
+            (r#"{"a":{"b":1,"choices":[]}}"#, r#"{"a":{"b":1,"choices":[]}}"#, 0),
+            (r#"{"a":"\",\"choices\":","choices":[]}"#, r#"{"a":"\",\"choices\":","choices":[]}"#, 0),
+            (r#"{"usage":1,"choices":[]}"#, r#"{"usage":1,"choices":[]}"#, 0),
+            ("[DONE]", "[DONE]", 0),
+        ] {
+            let mut prefix = Prefix::default();
+            assert_eq!(prefix.skip(first.as_bytes()), 0);
+            assert_eq!(prefix.skip(then.as_bytes()), expected, "{first} {then}");
+        }
+    }
+}
