@@ -37,6 +37,8 @@ pub struct Demand {
     pub prompt: Estimate,
     /// The limit of one completion, if one is named or the API has a default.
     pub limit: Option<u64>,
+    /// Tokens that each completion must have.
+    pub min_tokens: u64,
     /// Completions.
     pub sequences: u64,
 }
@@ -84,7 +86,7 @@ impl Plan {
     /// Plans a request; `None` where nothing bounds it, so that nothing is reserved and nothing told.
     pub fn new(demand: Demand, bounds: &Bounds) -> Result<Option<Self>, TooLarge> {
         let Some(ceiling) = bounds.ceiling else { return Ok(None) };
-        let needed = demand.total(demand.prompt.low, demand.limit.unwrap_or(1));
+        let needed = demand.total(demand.prompt.low, demand.limit.unwrap_or(1).max(demand.min_tokens));
         if needed > ceiling {
             return Err(TooLarge { needed, ceiling });
         }
@@ -106,15 +108,15 @@ impl Plan {
             Telling::IfShrunk(_) if granted >= self.want => return None,
             Telling::IfShrunk(highest) | Telling::Always(highest) => highest,
         };
-        let limit = self.room(granted).min(highest).max(1);
+        let limit = self.room(granted).min(highest).max(self.demand.min_tokens).max(1);
         (self.demand.limit != Some(limit)).then_some(limit)
     }
 
     /// Completion tokens for each sequence once the prompt is off `granted`. Where the upper bound of the prompt leaves less than
     /// is worth generating, a likelier one is believed.
     fn room(&self, granted: u64) -> u64 {
-        let Demand { prompt, limit, sequences } = self.demand;
-        let enough = limit.unwrap_or(u64::MAX).min(LEAST_COMPLETION);
+        let Demand { prompt, sequences, .. } = self.demand;
+        let enough = self.demand.least_completion();
         let room = |prompt: u64| granted.saturating_sub(prompt) / sequences.max(1);
         let by_window = |prompt: u64| self.window.map_or(u64::MAX, |window| window.saturating_sub(prompt));
         [prompt.high, prompt.likely]
@@ -128,6 +130,11 @@ impl Plan {
 impl Demand {
     fn total(&self, prompt: u64, limit: u64) -> u64 {
         prompt.saturating_add(limit.saturating_mul(self.sequences))
+    }
+
+    /// Tokens of one completion below which no limit is shrunk.
+    fn least_completion(&self) -> u64 {
+        self.limit.unwrap_or(u64::MAX).min(LEAST_COMPLETION).max(self.min_tokens)
     }
 
     /// What the window alone keeps the request to: each completion and its prompt fit into it.
@@ -148,7 +155,7 @@ fn named(demand: Demand, limit: u64, bounds: &Bounds) -> Asked {
 
 /// Chat on vLLM without a limit: the server stops where the window ends.
 fn open(demand: Demand, ceiling: u64, bounds: &Bounds) -> Asked {
-    let least = demand.total(demand.prompt.high, LEAST_COMPLETION);
+    let least = demand.total(demand.prompt.high, demand.least_completion());
     if let Some(window) = bounds.window {
         let natural = demand.natural(window);
         let telling = if natural > ceiling { Telling::Always(window) } else { Telling::IfShrunk(window) };
@@ -167,7 +174,7 @@ fn open(demand: Demand, ceiling: u64, bounds: &Bounds) -> Asked {
 /// Chat on a hosted provider without a limit: `defaultMaxTokens` becomes one.
 fn hosted(demand: Demand, bounds: &Bounds) -> Asked {
     let limit = bounds.default_max_tokens;
-    let least = demand.total(demand.prompt.high, limit.min(LEAST_COMPLETION));
+    let least = demand.total(demand.prompt.high, limit.min(demand.least_completion()));
     (least, demand.total(demand.prompt.high, limit), Telling::Always(limit))
 }
 
@@ -184,7 +191,7 @@ mod tests {
     }
 
     fn demand(limit: Option<u64>, sequences: u64) -> Demand {
-        Demand { prompt: PROMPT, limit, sequences }
+        Demand { prompt: PROMPT, limit, min_tokens: 0, sequences }
     }
 
     /// Least and most of the ask, and the limit told if all is granted, and if only the least is.
@@ -218,12 +225,12 @@ mod tests {
     #[test]
     fn a_dense_estimate_refuses_nobody() {
         let prompt = Estimate { low: 50, likely: 2000, high: 6000 };
-        let named = plan(Demand { prompt, limit: Some(500), sequences: 1 }, &bounds(Some(4000), None));
+        let named = plan(Demand { prompt, limit: Some(500), min_tokens: 0, sequences: 1 }, &bounds(Some(4000), None));
         assert_eq!(named, (4000, 4000, None, None), "the likely prompt leaves room for the limit as it is");
-        let open = plan(Demand { prompt, limit: None, sequences: 1 }, &bounds(Some(4000), Some(8192)));
+        let open = plan(Demand { prompt, limit: None, min_tokens: 0, sequences: 1 }, &bounds(Some(4000), Some(8192)));
         assert_eq!(open, (4000, 4000, Some(2000), Some(2000)));
         let prompt = Estimate { low: 50, likely: 5000, high: 15_000 };
-        let limit = plan(Demand { prompt, limit: None, sequences: 1 }, &bounds(Some(4000), Some(8192))).2;
+        let limit = plan(Demand { prompt, limit: None, min_tokens: 0, sequences: 1 }, &bounds(Some(4000), Some(8192))).2;
         assert_eq!(limit, Some(3192), "what the window leaves beside the likely prompt");
     }
 
@@ -254,6 +261,14 @@ mod tests {
         let hosted = Bounds { dialect: Dialect::OpenAi, default_max_tokens: 1000, ..bounds(Some(50_000), None) };
         assert_eq!(plan(demand(None, 1), &hosted), (556, 1300, Some(1000), Some(256)));
         assert_eq!(plan(demand(None, 1), &Bounds { ceiling: Some(900), ..hosted }), (556, 900, Some(600), Some(256)));
+    }
+
+    #[test]
+    fn no_limit_is_told_below_what_each_completion_must_have() {
+        let demand = Demand { min_tokens: 500, ..demand(None, 1) };
+        assert_eq!(plan(demand, &bounds(Some(2000), Some(4096))), (800, 2000, Some(1700), Some(500)));
+        assert_eq!(plan(demand, &bounds(Some(700), Some(4096))), (700, 700, Some(600), Some(600)), "beside the likely prompt");
+        assert!(Plan::new(demand, &bounds(Some(509), Some(4096))).is_err());
     }
 
     #[test]

@@ -280,7 +280,12 @@ impl Exchange {
             return Err(models::not_found(&gate.policy, &request.model));
         };
         let prompt = model.lessons.borrow_mut().estimate(host.store, host.now(), &request.prompt);
-        let demand = Demand { prompt, limit: limit(request, reading.operation), sequences: request.sequences };
+        let demand = Demand {
+            prompt,
+            limit: limit(request, reading.operation),
+            min_tokens: request.min_tokens,
+            sequences: request.sequences,
+        };
         let bounds = bounds(provider, state, candidate.model, host);
         let plan = Plan::new(demand, &bounds).map_err(|size| too_large(provider, &size))?;
         // Without a plan nothing bounds the request, and its budget has no cap to hold anything of.

@@ -269,6 +269,37 @@ async fn the_window_is_learned_from_a_refusal() {
 }
 
 #[tokio::test]
+async fn a_refusal_of_a_limit_that_the_gate_added_is_not_for_the_client() {
+    let upstream = Upstream::scripted().await;
+    let gate = Gate::start(provider("maxTokensPerRequest: 3000"), &upstream).await;
+    let other = json!({ "error": { "message": "temperature must be non-negative", "type": "BadRequestError", "param": null, "code": 400 } });
+    let asked = gate.chat(&without_limit()).sending();
+    let call = upstream.call().await;
+    assert!(call.request.json()["max_tokens"].as_u64().unwrap() > 2048, "nobody knows the window yet");
+    call.answer(Answer::error(400, &other)).await;
+    let refusal = asked.await.unwrap();
+    assert_eq!((refusal.status, refusal.json()), (400, other), "what is not about the limit passes");
+
+    let asked = gate.chat(&without_limit()).sending();
+    let call = upstream.call().await;
+    let told = call.request.json()["max_tokens"].as_u64().unwrap();
+    call.answer(Answer::error(400, &says::too_long(2048, told, 5))).await;
+    let refusal = asked.await.unwrap();
+    refusal.refused(503, "server_error", "upstream_unavailable");
+    assert_eq!((refusal.header("x-should-retry"), refusal.header("retry-after")), (Some("true"), Some("1")));
+
+    until("every worker knows the window", async || {
+        let asked = gate.chat(&without_limit()).sending();
+        let call = upstream.call().await;
+        let told = call.request.json();
+        call.answer(Answer::json(&says::chat(5, 3))).await;
+        asked.await.unwrap().ok();
+        (told == without_limit()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn estimates_are_learned_from_the_providers_reports() {
     let text = "word ".repeat(200);
     let body = json!({ "model": MODEL, "messages": [{ "role": "user", "content": text }], "max_tokens": 10 });

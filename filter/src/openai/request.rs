@@ -25,6 +25,8 @@ pub struct Request {
     pub continuous_usage: bool,
     /// The limit of completion tokens that the server will obey, if the request names one.
     pub limit: Option<u64>,
+    /// Tokens that each completion must have; vLLM refuses a limit below.
+    pub min_tokens: u64,
     /// Completions for each prompt.
     pub choices: u64,
     /// Completions in all: choices × prompts.
@@ -104,6 +106,7 @@ enum Key {
     Input,
     MaxTokens,
     MaxCompletionTokens,
+    MinTokens,
     N,
     BestOf,
     Stream,
@@ -143,6 +146,7 @@ struct Draft {
     continuous_usage: bool,
     max_tokens: Option<u64>,
     max_completion_tokens: Option<u64>,
+    min_tokens: u64,
     n: Option<u64>,
     best_of: Option<u64>,
     prompts: Option<u64>,
@@ -208,6 +212,7 @@ impl Key {
             "input" => Self::Input,
             "max_tokens" => Self::MaxTokens,
             "max_completion_tokens" => Self::MaxCompletionTokens,
+            "min_tokens" => Self::MinTokens,
             "n" => Self::N,
             "best_of" => Self::BestOf,
             "stream" => Self::Stream,
@@ -231,6 +236,7 @@ impl Key {
             Self::Input => "input",
             Self::MaxTokens => "max_tokens",
             Self::MaxCompletionTokens => "max_completion_tokens",
+            Self::MinTokens => "min_tokens",
             Self::N => "n",
             Self::BestOf => "best_of",
             Self::Stream => "stream",
@@ -256,8 +262,9 @@ impl Key {
             Self::StreamOptions => 9,
             Self::Priority => 10,
             Self::ExtraArguments => 11,
-            Self::Forbidden(at) => 12 + u32::from(at),
-            Self::Text(at) => 16 + u32::from(at),
+            Self::MinTokens => 12,
+            Self::Forbidden(at) => 13 + u32::from(at),
+            Self::Text(at) => 17 + u32::from(at),
         };
         1 << place
     }
@@ -280,6 +287,10 @@ impl Draft {
             }
             Key::MaxCompletionTokens => {
                 (self.max_completion_tokens, self.places.max_completion_tokens) = positive(reader, name)?;
+                Ok(())
+            }
+            Key::MinTokens => {
+                self.min_tokens = not_negative(reader, name)?;
                 Ok(())
             }
             Key::N => {
@@ -402,6 +413,7 @@ impl Draft {
             include_usage: self.include_usage,
             continuous_usage: self.continuous_usage,
             limit,
+            min_tokens: self.min_tokens,
             choices,
             sequences: choices.saturating_mul(prompts),
             prompt: self.prompt,
@@ -423,6 +435,15 @@ fn positive(reader: &mut Reader<'_>, param: &'static str) -> Result<Positive, In
         Ok(value @ 1..) => Ok((Some(value), Some(start..reader.offset()))),
         _ => Err(InvalidBody::wrong(param, "must be at least 1")),
     }
+}
+
+/// Reads an integer of at least 0, or null for 0.
+fn not_negative(reader: &mut Reader<'_>, param: &'static str) -> Result<u64, InvalidBody> {
+    if reader.kind()? == Kind::Null {
+        reader.literal()?;
+        return Ok(0);
+    }
+    u64::try_from(integer(reader, param)?).map_err(|_| InvalidBody::wrong(param, "must be at least 0"))
 }
 
 /// Reads an integer written as one: `-?[0-9]+`, within 64 bits.
@@ -520,6 +541,8 @@ mod tests {
             (r#""max_tokens":9223372036854775808"#, "max_tokens"),
             (r#""max_tokens":[5]"#, "max_tokens"),
             (r#""max_completion_tokens":"5""#, "max_completion_tokens"),
+            (r#""min_tokens":-1"#, "min_tokens"),
+            (r#""min_tokens":"1""#, "min_tokens"),
             (r#""n":0"#, "n"),
             (r#""n":"2""#, "n"),
             (r#""best_of":1.0"#, "best_of"),
