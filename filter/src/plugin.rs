@@ -32,8 +32,9 @@ use crate::worker::Worker;
 const FIRST_TICK: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_secs(1);
 
-/// How many ticks a request waits for its body before the gate answers in the client's place: at least 30 seconds.
-const BODY_TIMEOUT: u64 = 31;
+/// How long a request waits for its body before the gate answers in the client's place: 30 seconds at least, as a wait is timed
+/// from the tick before it.
+const BODY_TIMEOUT: Duration = Duration::from_secs(31);
 
 /// How long a provider may take to list its models.
 const MODELS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,8 +48,8 @@ thread_local! {
     static WORKER: RefCell<Worker> = RefCell::new(Worker::new(RandomState::new().build_hasher().finish()));
     static BORN: Instant = Instant::now();
     static SERIES: RefCell<HashMap<(Kind, String), u32>> = RefCell::new(HashMap::new());
-    /// Ticks since the start: what waiting requests are timed by, so that none has to ask for the time.
-    static TICKS: Cell<u64> = const { Cell::new(0) };
+    /// When the last tick was: what waiting requests are timed by, so that none has to ask for the time.
+    static TICKED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static WAITING: RefCell<Vec<Waiting>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -70,7 +71,7 @@ struct Stream {
 /// A stream that is held until its body comes.
 struct Waiting {
     id: u32,
-    since: u64,
+    since: Duration,
     exchange: Weak<RefCell<Exchange>>,
 }
 
@@ -123,12 +124,12 @@ impl RootContext for Root {
             // A tick that stays short costs a little power and nothing else.
             let _ = hostcalls::set_tick_period(TICK);
         }
-        TICKS.set(TICKS.get() + 1);
+        TICKED.set(BORN.with(Instant::elapsed));
         answer_overdue();
         with_host(|host| {
             host.settle_again();
             let ledger = host.ledger();
-            host.worker.borrow_mut().heartbeat.tick(&ledger, BORN.with(Instant::elapsed));
+            host.worker.borrow_mut().heartbeat.tick(&ledger, TICKED.get());
             self.gate.show_budgets(host);
         });
         self.ask_for_models();
@@ -196,9 +197,9 @@ fn once(key: &str, value: &[u8]) -> bool {
 
 /// Answers streams whose body has not come in time.
 fn answer_overdue() {
-    let now = TICKS.get();
-    let overdue: Vec<Waiting> =
-        WAITING.with_borrow_mut(|waiting| waiting.extract_if(.., |stream| now - stream.since >= BODY_TIMEOUT).collect());
+    let now = TICKED.get();
+    let overdue: Vec<Waiting> = WAITING
+        .with_borrow_mut(|waiting| waiting.extract_if(.., |stream| now.saturating_sub(stream.since) >= BODY_TIMEOUT).collect());
     for stream in overdue {
         let Some(exchange) = stream.exchange.upgrade() else { continue };
         let Some(reply) = exchange.borrow_mut().on_body_timeout() else { continue };
@@ -302,7 +303,7 @@ impl HttpContext for Stream {
 
 impl Stream {
     fn wait(&self) {
-        let waiting = Waiting { id: self.id, since: TICKS.get(), exchange: Rc::downgrade(&self.exchange) };
+        let waiting = Waiting { id: self.id, since: TICKED.get(), exchange: Rc::downgrade(&self.exchange) };
         WAITING.with_borrow_mut(|list| list.push(waiting));
         self.waits.set(true);
     }
