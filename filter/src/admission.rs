@@ -39,7 +39,9 @@ pub struct Demand {
     pub limit: Option<u64>,
     /// Tokens that each completion must have.
     pub min_tokens: u64,
-    /// Completions.
+    /// Completions of each prompt.
+    pub choices: u64,
+    /// Completions of all prompts.
     pub sequences: u64,
 }
 
@@ -113,7 +115,7 @@ impl Plan {
     }
 
     /// Completion tokens for each sequence once the prompt is off `granted`. Where the upper bound of the prompt leaves less than
-    /// is worth generating, a likelier one is believed.
+    /// is worth generating, a likelier one is believed; where that does too, just so much is told.
     fn room(&self, granted: u64) -> u64 {
         let Demand { prompt, sequences, .. } = self.demand;
         let enough = self.demand.least_completion();
@@ -123,7 +125,7 @@ impl Plan {
             .map(|prompt| room(prompt).min(by_window(prompt)))
             .into_iter()
             .find(|&room| room >= enough)
-            .unwrap_or_else(|| room(prompt.low).min(by_window(prompt.likely)))
+            .unwrap_or_else(|| room(prompt.low).min(by_window(prompt.low)).min(enough))
     }
 }
 
@@ -137,10 +139,11 @@ impl Demand {
         self.limit.unwrap_or(u64::MAX).min(LEAST_COMPLETION).max(self.min_tokens)
     }
 
-    /// What the window alone keeps the request to: each completion and its prompt fit into it.
+    /// What the window alone keeps the request to: each completion fits into it together with its prompt, which the completions of
+    /// one prompt share.
     fn natural(&self, window: u64) -> u64 {
-        let shared = self.sequences.saturating_sub(1).saturating_mul(self.prompt.low);
-        window.saturating_mul(self.sequences).saturating_sub(shared)
+        let shared = self.choices.saturating_sub(1).saturating_mul(self.prompt.low);
+        window.saturating_mul(self.sequences).saturating_sub(shared).max(self.prompt.low)
     }
 }
 
@@ -173,7 +176,7 @@ fn open(demand: Demand, ceiling: u64, bounds: &Bounds) -> Asked {
 
 /// Chat on a hosted provider without a limit: `defaultMaxTokens` becomes one.
 fn hosted(demand: Demand, bounds: &Bounds) -> Asked {
-    let limit = bounds.default_max_tokens;
+    let limit = bounds.default_max_tokens.max(demand.min_tokens);
     let least = demand.total(demand.prompt.high, limit.min(demand.least_completion()));
     (least, demand.total(demand.prompt.high, limit), Telling::Always(limit))
 }
@@ -191,7 +194,7 @@ mod tests {
     }
 
     fn demand(limit: Option<u64>, sequences: u64) -> Demand {
-        Demand { prompt: PROMPT, limit, min_tokens: 0, sequences }
+        Demand { prompt: PROMPT, limit, min_tokens: 0, choices: sequences, sequences }
     }
 
     /// Least and most of the ask, and the limit told if all is granted, and if only the least is.
@@ -225,13 +228,14 @@ mod tests {
     #[test]
     fn a_dense_estimate_refuses_nobody() {
         let prompt = Estimate { low: 50, likely: 2000, high: 6000 };
-        let named = plan(Demand { prompt, limit: Some(500), min_tokens: 0, sequences: 1 }, &bounds(Some(4000), None));
+        let named = plan(Demand { prompt, limit: Some(500), min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), None));
         assert_eq!(named, (4000, 4000, None, None), "the likely prompt leaves room for the limit as it is");
-        let open = plan(Demand { prompt, limit: None, min_tokens: 0, sequences: 1 }, &bounds(Some(4000), Some(8192)));
+        let open = plan(Demand { prompt, limit: None, min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), Some(8192)));
         assert_eq!(open, (4000, 4000, Some(2000), Some(2000)));
         let prompt = Estimate { low: 50, likely: 5000, high: 15_000 };
-        let limit = plan(Demand { prompt, limit: None, min_tokens: 0, sequences: 1 }, &bounds(Some(4000), Some(8192))).2;
-        assert_eq!(limit, Some(3192), "what the window leaves beside the likely prompt");
+        let limit =
+            plan(Demand { prompt, limit: None, min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), Some(8192))).2;
+        assert_eq!(limit, Some(256), "as little as is worth generating");
     }
 
     #[test]
@@ -269,6 +273,16 @@ mod tests {
         assert_eq!(plan(demand, &bounds(Some(2000), Some(4096))), (800, 2000, Some(1700), Some(500)));
         assert_eq!(plan(demand, &bounds(Some(700), Some(4096))), (700, 700, Some(600), Some(600)), "beside the likely prompt");
         assert!(Plan::new(demand, &bounds(Some(509), Some(4096))).is_err());
+    }
+
+    #[test]
+    fn prompts_do_not_share_what_completions_of_one_prompt_share() {
+        let prompt = Estimate { low: 10_000, likely: 10_000, high: 10_064 };
+        let many = Demand { prompt, limit: Some(16), min_tokens: 0, choices: 1, sequences: 100 };
+        assert_eq!(plan(many, &bounds(Some(1_000_000), Some(4096))), (11_664, 11_664, None, None));
+        let hosted = Bounds { dialect: Dialect::OpenAi, ..bounds(Some(200_000), None) };
+        let must = Demand { min_tokens: 100_000, ..demand(None, 1) };
+        assert_eq!(plan(must, &hosted), (100_300, 100_300, Some(100_000), Some(100_000)), "what is told is reserved");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::refusal::{Case, Refusal, Reply};
 use crate::window;
 
 /// Bytes of a refusal's body that are kept: vLLM's longest sentence about its window takes a quarter of it.
-const REFUSAL_LIMIT: usize = 2048;
+pub const REFUSAL_LIMIT: usize = 2048;
 
 /// An admitted request.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub struct Admitted {
     unsure_limit: bool,
     size: PromptSize,
     choices: u64,
+    prompts: u64,
     sequences: u64,
     hide: Hide,
     started: Time,
@@ -63,6 +64,8 @@ struct ProviderAnswer {
     refusal: Vec<u8>,
     /// What the client is told instead, where the answer was not for it.
     replaced: Option<Case>,
+    /// The headers wait for the beginning of the body.
+    held: bool,
 }
 
 type Step = (ResponseStep, Option<&'static str>);
@@ -82,6 +85,7 @@ impl Admitted {
             unsure_limit,
             size: request.prompt,
             choices: request.choices,
+            prompts: request.prompts,
             sequences: request.sequences,
             hide: hide(request, dialect),
             started,
@@ -100,6 +104,11 @@ impl Admitted {
         matches!(&self.response, Response::Provider(provider) if provider.replaced.is_none() && provider.answer.reads())
     }
 
+    /// Whether the answer is held.
+    pub fn holds_answer(&self) -> bool {
+        matches!(&self.response, Response::Provider(provider) if provider.held)
+    }
+
     /// Envoy answers in place of the provider.
     pub fn on_local_reply(&mut self, status: u16, host: &Host<'_>) -> Step {
         let refusal = Refusal::local(status, Some(self.provider_name()));
@@ -112,11 +121,12 @@ impl Admitted {
         let replaced = matches!(status, 401 | 403).then_some(Case::UpstreamAuth);
         let answer = self.read(headers);
         let rewrites = answer.rewrites();
-        let answer = ProviderAnswer { status, answer, first_token: None, refusal: Vec::new(), replaced };
+        let held = self.unsure_limit && status == 400 && !end_of_stream;
+        let answer = ProviderAnswer { status, answer, first_token: None, refusal: Vec::new(), replaced, held };
         self.response = Response::Provider(Box::new(answer));
-        if let Some(case) = replaced {
-            let why = format!("Model provider `{}` refused the gateway's credential. Tell the operator.", self.provider_name());
-            return (self.replace(&Refusal::new(case, why), host), None);
+        if replaced.is_some() {
+            let refusal = Refusal::upstream_auth(&format!("model provider `{}`", self.provider_name()));
+            return (self.replace(&refusal, host), None);
         }
         let mut edits = headers.drop_provider_headers();
         if rewrites && headers.get("content-length").is_some() {
@@ -125,35 +135,36 @@ impl Admitted {
         edits.push(HeaderEdit::Set("x-pai-provider", self.provider_name().to_owned().into()));
         edits.push(HeaderEdit::Set("x-pai-model", self.model.clone().into()));
         edits.extend(self.budget_headers(host).into_iter().map(|(name, value)| HeaderEdit::Set(name, value.into())));
-        let hold = self.unsure_limit && status == 400 && !end_of_stream;
-        (if hold { ResponseStep::Hold(edits) } else { ResponseStep::Edit(edits) }, None)
+        (if held { ResponseStep::Hold(edits) } else { ResponseStep::Edit(edits) }, None)
     }
 
-    /// A piece of the answer has come; all of it, if it is held.
+    /// A piece of the answer has come; all there is of it so far, if it is held.
     pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, host: &Host<'_>) -> BodyStep {
         let Response::Provider(provider) = &mut self.response else { return BodyStep::Continue };
-        let ProviderAnswer { status, answer, first_token, refusal, replaced } = &mut **provider;
+        let ProviderAnswer { status, answer, first_token, refusal, replaced, held } = &mut **provider;
         if replaced.is_some() {
             return BodyStep::Continue;
-        }
-        if *status == 400 && self.unsure_limit {
-            if !end_of_stream {
-                return BodyStep::Hold;
-            }
-            refusal.clear();
         }
         if *status == 400 {
             let room = REFUSAL_LIMIT.saturating_sub(refusal.len()).min(chunk.len());
             refusal.extend_from_slice(chunk.get(..room).unwrap_or_default());
         }
+        if *held {
+            if refusal.len() < REFUSAL_LIMIT && !end_of_stream {
+                refusal.clear();
+                return BodyStep::Hold;
+            }
+            *held = false;
+            if told_window(refusal).is_none() {
+                return BodyStep::Continue;
+            }
+            // The limit was the gate's, so that the refusal is not for the client. Now the window is known.
+            *replaced = Some(Case::UpstreamUnavailable);
+            return BodyStep::Reply(self.ask_again(host));
+        }
         let passed = answer.feed(chunk, end_of_stream);
         if first_token.is_none() && answer.started() {
             *first_token = Some(host.now());
-        }
-        if self.unsure_limit && *status == 400 && told_window(refusal).is_some() {
-            // The limit was the gate's, so that the refusal is not for the client. Now the window is known.
-            *replaced = Some(Case::UpstreamUnavailable);
-            return BodyStep::Reply(self.ask_again());
         }
         passed.map_or(BodyStep::Continue, BodyStep::Replace)
     }
@@ -189,6 +200,10 @@ impl Admitted {
         let prompt_only = Usage { prompt: self.prompt_estimate, completion: 0 };
         match &self.response {
             Response::Provider(provider) => match provider.answer.usage() {
+                // A stream over many prompts was cut: the server has read those, too, of which nothing was seen.
+                Some(usage) if self.prompts > 1 && !provider.answer.usage_is_whole() => {
+                    Usage { prompt: usage.prompt.max(self.prompt_estimate), ..usage }
+                }
                 Some(usage) => usage,
                 None if provider.status >= 400 => Usage::default(),
                 None => Usage { completion: provider.answer.deltas(), ..prompt_only },
@@ -250,10 +265,11 @@ impl Admitted {
         }
     }
 
-    fn ask_again(&self) -> Reply {
+    fn ask_again(&self, host: &Host<'_>) -> Reply {
         let why = "The model's window has only just become known. Send the request again.";
         let mut reply = Refusal { retry_after: Some(1), ..Refusal::new(Case::UpstreamUnavailable, why) }.reply();
         reply.headers.push(("x-should-retry", "true".to_owned()));
+        reply.headers.extend(self.budget_headers(host));
         reply
     }
 

@@ -1,18 +1,18 @@
 //! How many tokens a prompt will be, before its server has counted them, and how the server's counts teach it.
 //!
-//! Nothing here knows a tokenizer. Until a model has been seen, a byte of text is reckoned as one token, which no tokenizer
-//! exceeds; from then on, a high quantile of the tokens per byte that its server reported.
+//! Nothing here knows a tokenizer. Until a model has been seen, a byte of text is reckoned as one token, which text
+//! does not exceed; from then on, a high quantile of the tokens per byte that its server reported.
 
 use crate::openai::PromptSize;
 
 /// Bounds of the tokens of one request's prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Estimate {
-    /// Certainly as many.
+    /// No tokenizer in use makes fewer.
     pub low: u64,
     /// About as many.
     pub likely: u64,
-    /// Hardly more; before anything was learned, certainly not more.
+    /// Hardly more; before anything was learned, as many as there are bytes.
     pub high: u64,
 }
 
@@ -25,12 +25,10 @@ pub struct Learned {
     part: u32,
 }
 
-/// Tokens that a chat template puts around one message, at most.
+/// Tokens that a chat template puts around one message; few put more.
 const PER_MESSAGE: u64 = 16;
-/// Tokens that a template puts before all messages, at most (a default system prompt), and special tokens.
+/// Tokens that a template puts before all messages (a short default system prompt), and special tokens.
 const PER_REQUEST: u64 = 64;
-/// Tokens of template that one message certainly has.
-const CERTAIN_PER_MESSAGE: u64 = 1;
 /// Bytes that one token stands for at most: long runs of blanks are single tokens of up to 128.
 const BYTES_PER_TOKEN: u64 = 128;
 /// Tokens of an image or another part before any was seen: about one of 1024 × 1024 pixels for today's models, and at most.
@@ -44,26 +42,35 @@ impl Learned {
     const SCALE: u64 = 64;
     /// Reports before the histogram is believed.
     const ENOUGH: u32 = 4;
+    /// The upper bound is never below a token for four bytes, whatever was reported: a client that sends blanks for an hour must not
+    /// make everybody's prose look cheap.
+    const LEAST_HIGH: u64 = Self::SCALE / 4;
     /// Below this, a template's tokens outweigh the text's.
     const LEAST_BYTES: u64 = 128;
 
     /// Bounds for a prompt of this size.
     pub fn estimate(&self, size: &PromptSize) -> Estimate {
         let bytes = size.text_bytes;
-        let (low, likely, high) = match self.quantiles() {
-            Some([low, middle, high]) => {
+        let (likely, high) = match self.quantiles() {
+            Some([middle, high]) => {
                 let of = |bucket: u64| bytes.saturating_mul(bucket).div_ceil(Self::SCALE);
-                ((of(low) / 2).max(bytes / BYTES_PER_TOKEN), of(middle), of(high))
+                (of(middle), of(high.max(Self::LEAST_HIGH)))
             }
-            None => (bytes / BYTES_PER_TOKEN, bytes / 3, bytes),
+            None => (bytes / 3, bytes),
         };
+        // A prompt that is cut may be of any length.
+        let low = if size.truncated { 0 } else { bytes / BYTES_PER_TOKEN };
         let (likely_part, high_part) = match self.part {
             0 => UNSEEN_PART,
             part => (u64::from(part), u64::from(part).saturating_add(u64::from(part / 4))),
         };
         let fixed = size.token_ids;
         Estimate {
-            low: fixed.saturating_add(low).saturating_add(size.messages * CERTAIN_PER_MESSAGE).saturating_add(size.parts).max(1),
+            low: if size.truncated {
+                1
+            } else {
+                fixed.saturating_add(low).saturating_add(size.messages).saturating_add(size.parts).max(1)
+            },
             likely: fixed
                 .saturating_add(likely)
                 .saturating_add(size.messages.saturating_mul(PER_MESSAGE / 2))
@@ -83,7 +90,7 @@ impl Learned {
         if size.parts > 0 {
             return self.learn_part(size, text);
         }
-        if size.text_bytes < Self::LEAST_BYTES {
+        if size.truncated || size.text_bytes < Self::LEAST_BYTES {
             return false;
         }
         let bucket = text.saturating_mul(Self::SCALE) / size.text_bytes;
@@ -98,7 +105,7 @@ impl Learned {
     }
 
     fn learn_part(&mut self, size: &PromptSize, tokens: u64) -> bool {
-        let Some([_, middle, _]) = self.quantiles() else { return false };
+        let Some([middle, _]) = self.quantiles() else { return false };
         let text = size.text_bytes.saturating_mul(middle).div_ceil(Self::SCALE);
         let seen = tokens.saturating_sub(text).div_ceil(size.parts);
         let faded = self.part - self.part / 16;
@@ -106,8 +113,8 @@ impl Learned {
         std::mem::replace(&mut self.part, part) != part
     }
 
-    /// The upper edges of the buckets below which 5 %, half and 99 % of the reports fell.
-    fn quantiles(&self) -> Option<[u64; 3]> {
+    /// The upper edges of the buckets below which half and 99 % of the reports fell.
+    fn quantiles(&self) -> Option<[u64; 2]> {
         let total: u32 = self.counts.iter().map(|&count| u32::from(count)).sum();
         if total < Self::ENOUGH {
             return None;
@@ -122,7 +129,7 @@ impl Learned {
             self.counts.iter().position(reached).unwrap_or(Self::BUCKETS) as u64 + 1
         };
         // One bucket of margin on top: the next prompt is not quite like the last.
-        Some([edge(5), edge(50), edge(99) + 1])
+        Some([edge(50), edge(99) + 1])
     }
 
     /// The histogram as bytes.
@@ -170,7 +177,7 @@ mod tests {
         learned.learn(&text(2000), 504);
         let estimate = learned.estimate(&text(4000));
         assert!((1004..1300).contains(&estimate.high), "{estimate:?}");
-        assert!(estimate.low <= 1004 && estimate.low > 400, "{estimate:?}");
+        assert_eq!(estimate.low, unlearned.low, "a lower bound is not learned");
         assert_eq!(Learned::decode(&learned.encode()), learned);
     }
 
@@ -187,6 +194,13 @@ mod tests {
             learned.learn(&text(3000), 750);
         }
         assert!(learned.estimate(&text(3000)).high < 1000, "what is long past is forgotten");
+        for _ in 0..5000 {
+            learned.learn(&text(3000), 30);
+        }
+        assert!(learned.estimate(&text(3000)).high > 750, "blanks do not make prose cheap");
+        let cut = PromptSize { truncated: true, ..text(3000) };
+        assert!(!learned.learn(&cut, 10), "a prompt that is cut teaches nothing");
+        assert_eq!(learned.estimate(&cut).low, 1);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::admission::{Bounds, COMPLETIONS_DEFAULT, Demand, Plan, TooLarge};
-use crate::admitted::{Admitted, Grant, budget_headers};
+use crate::admitted::{Admitted, Grant, REFUSAL_LIMIT, budget_headers};
 use crate::budget::{Ask, Shortfall};
 use crate::caller::Caller;
 use crate::clock::Time;
@@ -83,6 +83,14 @@ impl Exchange {
         matches!(&self.phase, Phase::Admitted(admitted) if admitted.reads_answer())
     }
 
+    /// How many bytes of what is held of an answer are enough for [`Exchange::on_response_body`].
+    pub fn answer_limit(&self) -> usize {
+        match &self.phase {
+            Phase::Admitted(admitted) if admitted.holds_answer() => REFUSAL_LIMIT,
+            _ => usize::MAX,
+        }
+    }
+
     /// The request's headers have come; `end_of_stream`: and nothing else will.
     pub fn on_request_headers(&mut self, headers: &Headers<'_>, end_of_stream: bool, host: &Host<'_>) -> Step {
         if !matches!(self.phase, Phase::Open) {
@@ -147,10 +155,9 @@ impl Exchange {
             return ResponseStep::Continue;
         }
         let status = status(headers);
-        let local = status >= 400 && matches!(self.phase, Phase::Admitted(_) | Phase::Reading(_)) && {
-            let details = details();
-            details.as_deref() != Some(b"via_upstream")
-        };
+        // Most answers are a provider's 200, for which nobody has to be asked.
+        let asks = status != 200 && matches!(self.phase, Phase::Admitted(_) | Phase::Reading(_));
+        let local = asks && details().as_deref() != Some(b"via_upstream");
         let (step, decision) = match &mut self.phase {
             Phase::Admitted(admitted) if local => admitted.on_local_reply(status, host),
             Phase::Admitted(admitted) => admitted.on_response_headers(status, headers, end_of_stream, host),
@@ -159,6 +166,10 @@ impl Exchange {
                 (ResponseStep::Reply(refusal.reply()), Some(refusal.case.code()))
             }
             // With `routing: fixed`, a provider may answer before it has the body.
+            Phase::Reading(_) if matches!(status, 401 | 403) => {
+                let refusal = Refusal::upstream_auth("the provider");
+                (ResponseStep::Reply(refusal.reply()), Some(refusal.case.code()))
+            }
             Phase::Reading(_) => (ResponseStep::Edit(headers.drop_provider_headers()), Some("unjudged")),
             Phase::Open | Phase::Answered { .. } | Phase::Closed => return ResponseStep::Continue,
         };
@@ -282,8 +293,9 @@ impl Exchange {
         let prompt = model.lessons.borrow_mut().estimate(host.store, host.now(), &request.prompt);
         let demand = Demand {
             prompt,
-            limit: limit(request, reading.operation),
+            limit: limit(request, reading.operation, provider.dialect),
             min_tokens: request.min_tokens,
+            choices: request.choices,
             sequences: request.sequences,
         };
         let bounds = bounds(provider, state, candidate.model, host);
@@ -421,10 +433,11 @@ fn too_large(provider: &Provider, size: &TooLarge) -> Refusal {
 }
 
 /// The limit that the server will go by, if one is known.
-fn limit(request: &Request, operation: Operation) -> Option<u64> {
+fn limit(request: &Request, operation: Operation, dialect: Dialect) -> Option<u64> {
     match operation {
         Operation::TextCompletion => Some(request.limit.unwrap_or(COMPLETIONS_DEFAULT)),
-        Operation::Chat | Operation::Embeddings => request.limit,
+        Operation::Chat | Operation::Embeddings if dialect == Dialect::Vllm => request.limit,
+        Operation::Chat | Operation::Embeddings => request.largest_limit,
     }
 }
 

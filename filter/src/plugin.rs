@@ -36,6 +36,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// from the tick before it.
 const BODY_TIMEOUT: Duration = Duration::from_secs(31);
 
+/// Bytes of a provider's list of models that are read; a list that breaks off teaches what stood before.
+const MODELS_LIMIT: usize = 1 << 20;
 /// How long a provider may take to list its models.
 const MODELS_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -90,7 +92,7 @@ impl Context for Root {
     fn on_http_call_response(&mut self, token: u32, _headers: usize, body_size: usize, _trailers: usize) {
         let Some(callout) = self.asked.remove(&token) else { return };
         let ok = with_headers(MapType::HttpCallResponseHeaders, |headers| headers.get(":status") == Some(b"200"));
-        let body = if ok { body(BufferType::HttpCallResponseBody, body_size) } else { Vec::new() };
+        let body = if ok { body(BufferType::HttpCallResponseBody, body_size.min(MODELS_LIMIT)) } else { Vec::new() };
         let Some(state) = self.gate.providers.get(callout) else { return };
         with_host(|host| match ok {
             true => state.windows.borrow_mut().change(host.store, |windows| windows.learn_models(&body)),
@@ -125,7 +127,6 @@ impl RootContext for Root {
             let _ = hostcalls::set_tick_period(TICK);
         }
         TICKED.set(BORN.with(Instant::elapsed));
-        answer_overdue();
         with_host(|host| {
             host.settle_again();
             let ledger = host.ledger();
@@ -133,6 +134,8 @@ impl RootContext for Root {
             self.gate.show_budgets(host);
         });
         self.ask_for_models();
+        // The last thing: it leaves the host in the context of a stream.
+        answer_overdue();
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
@@ -276,7 +279,7 @@ impl HttpContext for Stream {
         if !exchange.reads_answer() {
             return Action::Continue;
         }
-        let chunk = body(BufferType::HttpResponseBody, size);
+        let chunk = body(BufferType::HttpResponseBody, size.min(exchange.answer_limit()));
         match with_host(|host| exchange.on_response_body(&chunk, end_of_stream, host)) {
             BodyStep::Continue => Action::Continue,
             BodyStep::Replace(bytes) => {
@@ -311,7 +314,8 @@ impl Stream {
     fn stop_waiting(&self) {
         if self.waits.replace(false) {
             WAITING.with_borrow_mut(|list| {
-                if let Some(place) = list.iter().position(|waiting| waiting.id == self.id) {
+                // Most requests have their body at once, and so stand at the end.
+                if let Some(place) = list.iter().rposition(|waiting| waiting.id == self.id) {
                     list.swap_remove(place);
                 }
             });

@@ -280,6 +280,10 @@ impl Policy {
     /// Finds who serves `name`, a reference or a bare model id (design 3.2).
     pub fn resolve<'a>(&self, name: &'a str) -> Result<Candidate<'a>, Unresolved> {
         if let Some((provider, model)) = self.split_reference(name) {
+            if model.is_empty() {
+                // To vLLM, no model is its base model, whatever the lists say.
+                return Err(Unresolved::NotFound);
+            }
             let permits = self.providers.get(provider).is_some_and(|provider| provider.models.permits(model));
             return if permits { Ok(Candidate { provider, model }) } else { Err(Unresolved::NotAllowed(provider)) };
         }

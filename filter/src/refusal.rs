@@ -118,6 +118,11 @@ impl Refusal {
         Self { retry_after: Some(1), ..Self::new(Case::Reserved, message) }
     }
 
+    /// A provider has refused the gate's own credential.
+    pub fn upstream_auth(who: &str) -> Self {
+        Self::new(Case::UpstreamAuth, format!("The gateway's credential was refused by {who}. Tell the operator."))
+    }
+
     /// Envoy itself has answered, with this status.
     pub fn local(status: u16, provider: Option<&str>) -> Self {
         let who = provider.map_or_else(|| "the provider".to_owned(), |name| format!("model provider `{name}`"));
@@ -125,6 +130,9 @@ impl Refusal {
             408 => (Case::RequestTimeout, "The request did not come in time. Send it again.".to_owned()),
             413 => (Case::RequestTooLarge, "The request's body is too large.".to_owned()),
             504 => (Case::UpstreamTimeout, format!("No answer from {who} in time. Try again later.")),
+            // No route leads to the provider.
+            404 => (Case::UpstreamUnavailable, format!("No answer from {who}. Try again later.")),
+            400..500 => (Case::InvalidBody, "The request was broken off, or is not HTTP as it should be.".to_owned()),
             _ => (Case::UpstreamUnavailable, format!("No answer from {who}. Try again later.")),
         };
         Self::new(case, why)

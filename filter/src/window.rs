@@ -36,7 +36,11 @@ impl Windows {
 
     /// Learns `max_model_len`; says whether that is news.
     pub fn learn(&mut self, model: &str, length: u64) -> bool {
-        self.change(model, |window| std::mem::replace(&mut window.length, length) != length)
+        self.change(model, |window| {
+            // A server may come back with a smaller window than it had.
+            window.floor = window.floor.min(length);
+            std::mem::replace(&mut window.length, length) != length
+        })
     }
 
     /// Learns that a completion and its prompt had `total` tokens; says whether that is news.

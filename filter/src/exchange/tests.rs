@@ -181,6 +181,7 @@ fn refusals_come_in_their_order() {
             (403, "model_not_allowed", Some("model")),
         ),
         (post("/v1/chat/completions", &[]), &chat("vllm-local/family/bad", ""), (403, "model_not_allowed", Some("model"))),
+        (post("/v1/chat/completions", &[]), &chat("vllm-local/", ""), (404, "model_not_found", Some("model"))),
         (post("/v1/chat/completions", &[]), &chat("family/bad", ""), (404, "model_not_found", Some("model"))),
         (post("/v1/chat/completions", &[]), &chat("org/m", ",\"max_tokens\":99999"), (400, "context_length_exceeded", None)),
     ] {
@@ -335,6 +336,7 @@ fn a_refusal_of_the_gates_own_limit_is_not_for_the_client() {
         assert_eq!(matches!(step, ResponseStep::Hold(_)), told.is_empty());
         if told.is_empty() {
             assert_eq!(exchange.on_response_body(&body[..10], false, &world.host()), BodyStep::Hold);
+            assert!(exchange.answer_limit() < 4096);
         }
         let step = exchange.on_response_body(body, true, &world.host());
         match step {
@@ -371,6 +373,13 @@ fn fixed_routing_sends_the_headers_ahead() {
     };
     assert!(forward.headers.is_empty() && forward.body.is_some(), "headers are gone already");
     exchange.on_log(|| true, &world.host());
+
+    let mut exchange = Exchange::new(Rc::clone(&gate));
+    exchange.on_request_headers(&headers, false, &world.host());
+    assert!(
+        matches!(answer(&mut exchange, &world, "401", "application/json", "{}"), ResponseStep::Reply(_)),
+        "it may quote the key"
+    );
 
     let mut exchange = Exchange::new(Rc::clone(&gate));
     exchange.on_request_headers(&headers, false, &world.host());

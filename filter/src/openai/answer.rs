@@ -232,28 +232,28 @@ fn pass_part(probe: &mut Probe, long: &mut Long, part: &[u8], context: &Context<
 /// Counts what the probe has seen; says whether the event held usage and nothing else.
 fn count(probe: &Probe, event: &[u8], context: &mut Context<'_>) -> bool {
     let choices = probe.choices();
-    *context.started |= choices != Choices::None;
+    *context.started |= matches!(choices, Choices::At(_));
     match (probe.usage_text(), choices) {
-        (Some(usage), Choices::At(_)) if context.single => context.tally.report_latest(usage),
-        (Some(_), choices) => {
-            let index = match choices {
-                Choices::None => None,
-                Choices::At(index) => Some(index),
-            };
-            if let Some(usage) = probe.usage() {
-                context.tally.report(usage, index);
-            }
+        // As vLLM writes it, so that it can be read when it is asked for.
+        (Some(usage), Choices::At(_)) if context.single && usage.starts_with(b"{\"prompt_tokens\":") => {
+            context.tally.report_latest(usage);
         }
+        (Some(_), choices) => match (probe.usage(), choices) {
+            (Some(usage), Choices::At(index)) => context.tally.report(usage, Some(index)),
+            (Some(usage), _) => context.tally.report(usage, None),
+            (None, Choices::At(_)) => context.tally.delta(),
+            (None, _) => {}
+        },
         (None, Choices::At(_)) if !announces_role(event) => context.tally.delta(),
         (None, _) => return false,
     }
-    choices == Choices::None
+    choices == Choices::Empty
 }
 
 /// The first chunk of a chat completion has a role and no text; it is no token.
 fn announces_role(event: &[u8]) -> bool {
     let says = |what: &[u8]| memchr::memmem::find(event, what).is_some();
-    says(b"\"role\":") && says(b"\"content\":\"\"")
+    says(b"\"role\":") && says(b"\"content\":\"\"") && !says(b"\"reasoning") && !says(b"\"tool_calls\":[{")
 }
 
 #[cfg(test)]

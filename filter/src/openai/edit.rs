@@ -85,14 +85,21 @@ impl Edit<'_> {
     fn change_limit(&self, request: &Request, changes: &mut Vec<Change>) {
         let Some(limit) = self.limit else { return };
         let places = &request.places;
+        let (older, newer) = (places.max_tokens.as_ref(), places.max_completion_tokens.as_ref());
+        let mut named = [older, newer].into_iter().flatten().filter(|(_, named)| *named).peekable();
+        let text = limit.to_string();
+        if named.peek().is_some() {
+            // Servers differ in which of two they obey.
+            changes.extend(named.map(|(place, _)| (place.clone(), text.clone().into_bytes())));
+            return;
+        }
         let null = match self.limit_field {
-            LimitField::MaxTokens => places.max_tokens.as_ref(),
-            LimitField::MaxCompletionTokens => places.max_completion_tokens.as_ref(),
+            LimitField::MaxTokens => older,
+            LimitField::MaxCompletionTokens => newer,
         };
-        let named = places.limit.as_ref().or(null);
-        match named {
-            Some(place) => changes.push((place.clone(), limit.to_string().into_bytes())),
-            None => changes.push(insert(places.start, &format!("\"{}\":{limit},", self.limit_field.name()))),
+        match null {
+            Some((place, _)) => changes.push((place.clone(), text.into_bytes())),
+            None => changes.push(insert(places.start, &format!("\"{}\":{text},", self.limit_field.name()))),
         }
     }
 
@@ -193,7 +200,7 @@ mod tests {
             (
                 r#"{"model":"m","messages":[],"max_tokens":9,"max_completion_tokens":8}"#,
                 &limit,
-                r#"{"model":"m","messages":[],"max_tokens":9,"max_completion_tokens":7}"#,
+                r#"{"model":"m","messages":[],"max_tokens":7,"max_completion_tokens":7}"#,
             ),
             (
                 r#"{"model":"m","messages":[],"stream_options":null}"#,

@@ -48,8 +48,10 @@ pub(super) struct Unchanged;
 /// What a chunk says of completions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Choices {
-    /// There is no such member, or it is an empty array.
+    /// There is no such member.
     None,
+    /// It is an empty array: the chunk is about the whole.
+    Empty,
     /// It speaks of the completion at this index.
     At(usize),
 }
@@ -122,9 +124,9 @@ impl Probe {
 
     /// What the object says of completions.
     pub fn choices(&self) -> Choices {
-        let inside = self.choices.strip_prefix(b"[").unwrap_or_default().trim_ascii_start();
+        let Some(inside) = self.choices.strip_prefix(b"[").map(<[u8]>::trim_ascii_start) else { return Choices::None };
         if matches!(inside.first(), None | Some(b']')) {
-            return Choices::None;
+            return Choices::Empty;
         }
         let digits = inside.strip_prefix(b"{").unwrap_or_default().trim_ascii_start();
         let digits = digits.strip_prefix(b"\"index\":").unwrap_or_default().trim_ascii_start();

@@ -15,6 +15,8 @@ pub struct PromptSize {
     pub token_ids: u64,
     /// Images, audio and other parts whose tokens their bytes do not tell.
     pub parts: u64,
+    /// The request has the server cut its prompts.
+    pub truncated: bool,
 }
 
 /// The keys of a content part that hold something other than text (`research`: vLLM's `MM_PARSER_MAP`, OpenAI's `file`).
@@ -31,6 +33,10 @@ const MEDIA: [&str; 11] = [
     "file",
     "image",
 ];
+
+/// Prompts as tensors.
+const EMBEDS: InvalidBody =
+    InvalidBody::Wrong { param: "messages", reason: "must not hold `prompt_embeds`: their tokens cannot be counted" };
 
 // === impl PromptSize ===
 
@@ -96,12 +102,14 @@ impl PromptSize {
         let mut part = reader.object()?;
         while let Some(key) = part.next(reader)? {
             if key.is("prompt_embeds") {
-                return Err(InvalidBody::wrong("messages", "must not hold `prompt_embeds`: their tokens cannot be counted"));
+                return Err(EMBEDS);
             } else if MEDIA.iter().any(|name| key.is(name)) {
                 media = true;
                 reader.skip()?;
-            } else if key.is("type") {
-                reader.skip()?;
+            } else if key.is("type") && reader.kind()? == Kind::String {
+                if reader.text()?.is("prompt_embeds") {
+                    return Err(EMBEDS);
+                }
             } else {
                 self.value(reader)?;
             }

@@ -23,13 +23,17 @@ pub struct Request {
     pub include_usage: bool,
     /// Whether the client asked for the usage on every chunk. It counts only together with `include_usage`.
     pub continuous_usage: bool,
-    /// The limit of completion tokens that the server will obey, if the request names one.
+    /// The limit of completion tokens that vLLM will obey, if the request names one.
     pub limit: Option<u64>,
+    /// The largest limit that any server may obey: chat has two fields for it.
+    pub largest_limit: Option<u64>,
     /// Tokens that each completion must have; vLLM refuses a limit below.
     pub min_tokens: u64,
-    /// Completions for each prompt.
+    /// `n`: completions that come back for each prompt.
     pub choices: u64,
-    /// Completions in all: choices × prompts.
+    /// Prompts; 1 for chat, 0 for embeddings.
+    pub prompts: u64,
+    /// Completions that are made in all: the larger of `n` and `best_of`, × prompts.
     pub sequences: u64,
     /// What reaches the prompt.
     pub prompt: PromptSize,
@@ -42,12 +46,10 @@ pub(super) struct Places {
     /// After the opening brace.
     pub start: usize,
     pub model: Range<usize>,
-    /// The limit that the server obeys.
-    pub limit: Option<Range<usize>>,
-    /// `max_tokens`, null or not.
-    pub max_tokens: Option<Range<usize>>,
-    /// `max_completion_tokens`, null or not.
-    pub max_completion_tokens: Option<Range<usize>>,
+    /// `max_tokens`, and whether it is more than null.
+    pub max_tokens: Option<(Range<usize>, bool)>,
+    /// `max_completion_tokens`, likewise.
+    pub max_completion_tokens: Option<(Range<usize>, bool)>,
     pub stream_options: Option<StreamOptionsPlaces>,
 }
 
@@ -118,23 +120,17 @@ enum Key {
     Priority,
     /// `vllm_xargs`, which vLLM hands to the engine together with the transfer parameters.
     ExtraArguments,
+    /// `chat_template_kwargs`, which reaches the prompt as text, and may name a template.
+    TemplateArguments,
+    /// `truncate_prompt_tokens`
+    Truncate,
 }
 
 /// Values that reach the prompt as text.
-const TEXT: [&str; 9] = [
-    "tools",
-    "functions",
-    "documents",
-    "chat_template",
-    "chat_template_kwargs",
-    "response_format",
-    "structured_outputs",
-    "guided_json",
-    "suffix",
-];
+const TEXT: [&str; 7] = ["tools", "functions", "documents", "response_format", "structured_outputs", "guided_json", "suffix"];
 
 /// Why each is refused: `docs/security.md`.
-const FORBIDDEN: [&str; 4] = ["kv_transfer_params", "ec_transfer_params", "use_beam_search", "prompt_embeds"];
+const FORBIDDEN: [&str; 5] = ["kv_transfer_params", "ec_transfer_params", "use_beam_search", "prompt_embeds", "chat_template"];
 
 /// What a body says while it is being read.
 #[derive(Default)]
@@ -219,6 +215,8 @@ impl Key {
             "stream_options" => Self::StreamOptions,
             "priority" => Self::Priority,
             "vllm_xargs" => Self::ExtraArguments,
+            "chat_template_kwargs" => Self::TemplateArguments,
+            "truncate_prompt_tokens" => Self::Truncate,
             other => return Self::listed(other),
         })
     }
@@ -243,6 +241,8 @@ impl Key {
             Self::StreamOptions => "stream_options",
             Self::Priority => "priority",
             Self::ExtraArguments => "vllm_xargs",
+            Self::TemplateArguments => "chat_template_kwargs",
+            Self::Truncate => "truncate_prompt_tokens",
             Self::Text(at) => TEXT.get(usize::from(at)).copied().unwrap_or_default(),
             Self::Forbidden(at) => FORBIDDEN.get(usize::from(at)).copied().unwrap_or_default(),
         }
@@ -263,8 +263,10 @@ impl Key {
             Self::Priority => 10,
             Self::ExtraArguments => 11,
             Self::MinTokens => 12,
-            Self::Forbidden(at) => 13 + u32::from(at),
-            Self::Text(at) => 17 + u32::from(at),
+            Self::TemplateArguments => 13,
+            Self::Truncate => 14,
+            Self::Forbidden(at) => 15 + u32::from(at),
+            Self::Text(at) => 20 + u32::from(at),
         };
         1 << place
     }
@@ -282,11 +284,13 @@ impl Draft {
         match key {
             Key::Model => self.model(reader),
             Key::MaxTokens => {
-                (self.max_tokens, self.places.max_tokens) = positive(reader, name)?;
+                let (value, place) = positive(reader, name)?;
+                (self.max_tokens, self.places.max_tokens) = (value, Some((place, value.is_some())));
                 Ok(())
             }
             Key::MaxCompletionTokens => {
-                (self.max_completion_tokens, self.places.max_completion_tokens) = positive(reader, name)?;
+                let (value, place) = positive(reader, name)?;
+                (self.max_completion_tokens, self.places.max_completion_tokens) = (value, Some((place, value.is_some())));
                 Ok(())
             }
             Key::MinTokens => {
@@ -311,7 +315,18 @@ impl Draft {
             Key::Text(_) => Ok(self.prompt.verbatim(reader)?),
             Key::Forbidden(_) => absent(reader, name),
             Key::Priority => priority(reader, name),
-            Key::ExtraArguments => extra_arguments(reader, name),
+            Key::ExtraArguments => arguments(reader, name),
+            Key::TemplateArguments => {
+                let start = reader.offset();
+                arguments(reader, name)?;
+                self.prompt.text_bytes += (reader.offset() - start) as u64;
+                Ok(())
+            }
+            Key::Truncate => {
+                self.prompt.truncated = reader.kind()? != Kind::Null;
+                reader.skip()?;
+                Ok(())
+            }
         }
     }
 
@@ -389,23 +404,12 @@ impl Draft {
         if !there {
             return Err(InvalidBody::Missing(subject.name()));
         }
-        let choices = self.n.unwrap_or(1).max(self.best_of.unwrap_or(1));
-        let mut places = self.places;
-        let (limit, prompts) = match operation {
-            Operation::Chat if self.max_completion_tokens.is_some() => {
-                places.limit.clone_from(&places.max_completion_tokens);
-                (self.max_completion_tokens, 1)
-            }
-            Operation::Chat => {
-                places.limit = places.max_tokens.clone().filter(|_| self.max_tokens.is_some());
-                (self.max_tokens, 1)
-            }
+        let choices = self.n.unwrap_or(1);
+        let (limit, largest_limit, prompts) = match operation {
+            Operation::Chat => (self.max_completion_tokens.or(self.max_tokens), self.max_completion_tokens.max(self.max_tokens), 1),
             // vLLM ignores `max_completion_tokens` here.
-            Operation::TextCompletion => {
-                places.limit.clone_from(&places.max_tokens);
-                (self.max_tokens, self.prompts.unwrap_or(1).max(1))
-            }
-            Operation::Embeddings => (None, 0),
+            Operation::TextCompletion => (self.max_tokens, self.max_tokens, self.prompts.unwrap_or(1).max(1)),
+            Operation::Embeddings => (None, None, 0),
         };
         Ok(Request {
             model,
@@ -413,26 +417,26 @@ impl Draft {
             include_usage: self.include_usage,
             continuous_usage: self.continuous_usage,
             limit,
+            largest_limit,
             min_tokens: self.min_tokens,
             choices,
-            sequences: choices.saturating_mul(prompts),
+            prompts,
+            sequences: choices.max(self.best_of.unwrap_or(1)).saturating_mul(prompts),
             prompt: self.prompt,
-            places,
+            places: self.places,
         })
     }
 }
 
-type Positive = (Option<u64>, Option<Range<usize>>);
-
-/// Reads an integer of at least 1, or null.
-fn positive(reader: &mut Reader<'_>, param: &'static str) -> Result<Positive, InvalidBody> {
+/// Reads an integer of at least 1, or null, and where it stands.
+fn positive(reader: &mut Reader<'_>, param: &'static str) -> Result<(Option<u64>, Range<usize>), InvalidBody> {
     if reader.kind()? == Kind::Null {
-        return Ok((None, Some(reader.skip()?)));
+        return Ok((None, reader.skip()?));
     }
     let start = reader.offset();
     let value = integer(reader, param)?;
     match u64::try_from(value) {
-        Ok(value @ 1..) => Ok((Some(value), Some(start..reader.offset()))),
+        Ok(value @ 1..) => Ok((Some(value), start..reader.offset())),
         _ => Err(InvalidBody::wrong(param, "must be at least 1")),
     }
 }
@@ -479,7 +483,8 @@ fn absent(reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBod
     }
 }
 
-fn extra_arguments(reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBody> {
+/// Reads an object that must not hold what must not stand beside it either.
+fn arguments(reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBody> {
     if reader.kind()? == Kind::Null {
         return Ok(reader.literal()?);
     }
@@ -489,7 +494,7 @@ fn extra_arguments(reader: &mut Reader<'_>, param: &'static str) -> Result<(), I
     let mut arguments = reader.object()?;
     while let Some(key) = arguments.next(reader)? {
         if FORBIDDEN.iter().any(|name| key.is(name)) {
-            return Err(InvalidBody::wrong(param, "must not hold transfer parameters"));
+            return Err(InvalidBody::wrong(param, "must not hold what is not allowed by itself"));
         }
         reader.skip()?;
     }
@@ -525,7 +530,7 @@ mod tests {
                 .unwrap();
         assert_eq!((request.model.as_str(), request.limit, request.choices, request.sequences), ("m", Some(5), 3, 3));
         assert_eq!((request.stream, request.include_usage, request.continuous_usage), (true, true, false));
-        assert_eq!(request.prompt, PromptSize { text_bytes: 6, messages: 1, token_ids: 0, parts: 0 });
+        assert_eq!(request.prompt, PromptSize { text_bytes: 6, messages: 1, ..PromptSize::default() });
     }
 
     #[test]
@@ -558,6 +563,8 @@ mod tests {
             (r#""prompt_embeds":"AAAA""#, "prompt_embeds"),
             (r#""vllm_xargs":{"a":1,"kv_transfer_param\u0073":{}}"#, "vllm_xargs"),
             (r#""vllm_xargs":"x""#, "vllm_xargs"),
+            (r#""chat_template":"{{ x }}""#, "chat_template"),
+            (r#""chat_template_kwargs":{"chat_template":"{{ x }}"}"#, "chat_template_kwargs"),
             (r#""priority":-1"#, "priority"),
             (r#""priority":0.0"#, "priority"),
             (r#""priority":false"#, "priority"),
@@ -591,7 +598,7 @@ mod tests {
         }
         let body = br#"{"model":"m","prompt":["a","b"],"n":2,"best_of":3,"max_completion_tokens":9}"#;
         let request = Request::parse(body, Operation::TextCompletion).unwrap();
-        assert_eq!((request.limit, request.choices, request.sequences), (None, 3, 6));
+        assert_eq!((request.limit, request.choices, request.prompts, request.sequences), (None, 2, 2, 6));
     }
 
     #[test]
@@ -621,7 +628,7 @@ mod tests {
 
     #[test]
     fn prompts_are_measured_by_what_reaches_them() {
-        let size = |text_bytes, messages, token_ids, parts| PromptSize { text_bytes, messages, token_ids, parts };
+        let size = |text_bytes, messages, token_ids, parts| PromptSize { text_bytes, messages, token_ids, parts, truncated: false };
         for (operation, body, expected, sequences) in [
             (Operation::TextCompletion, r#""prompt":"abcd""#, size(4, 0, 0, 0), 1),
             (Operation::TextCompletion, r#""prompt":["ab","\u00e9"]"#, size(4, 0, 0, 0), 2),
@@ -645,7 +652,11 @@ mod tests {
             let body = format!(r#"{{"model":"m","prompt":{prompt}}}"#);
             assert_eq!(Request::parse(body.as_bytes(), Operation::TextCompletion).unwrap_err().param(), Some("prompt"), "{prompt}");
         }
-        let embeds = r#"{"model":"m","messages":[{"content":[{"type":"prompt_embeds","prompt_embeds":"AA"}]}]}"#;
-        assert_eq!(parse(embeds).unwrap_err().param(), Some("messages"));
+        for part in
+            [r#"{"type":"prompt_embeds","data":"AA"}"#, r#"{"prompt_embeds":"AA"}"#, r#"{"data":"AA","type":"prompt\u005fembeds"}"#]
+        {
+            let body = format!(r#"{{"model":"m","messages":[{{"content":[{part}]}}]}}"#);
+            assert_eq!(parse(&body).unwrap_err().param(), Some("messages"), "{part}");
+        }
     }
 }

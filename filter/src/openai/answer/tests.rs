@@ -172,6 +172,7 @@ fn usage_is_hidden_wherever_it_stands() {
         ),
         ("data: {\"usage\":null}\n\n", "data: {}\n\n"),
         ("data: {\"error\":{\"message\":\"x\",\"code\":500}}\n\n", "data: {\"error\":{\"message\":\"x\",\"code\":500}}\n\n"),
+        ("data: {\"error\":1,\"usage\":{\"prompt_tokens\":1}}\n\n", "data: {\"error\":1}\n\n"),
         (": ping\n\nevent: x\ndata: [DONE]\n\n", ": ping\n\nevent: x\ndata: [DONE]\n\n"),
         ("id: 1\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\n\n", ""),
         ("data: {\"choices\":\ndata: [{}],\"usage\":null}\n\n", "data: {\"choices\":\ndata: [{}]}\n\n"),
