@@ -115,17 +115,16 @@ impl Plan {
     }
 
     /// Completion tokens for each sequence once the prompt is off `granted`. Where the upper bound of the prompt leaves less than
-    /// is worth generating, a likelier one is believed; where that does too, just so much is told.
+    /// is worth generating, just so much is told: should the prompt be as dense as that, no more than this goes over.
     fn room(&self, granted: u64) -> u64 {
         let Demand { prompt, sequences, .. } = self.demand;
+        let prompts = (sequences / self.demand.choices.max(1)).max(1);
+        let room = |prompt: u64| {
+            let by_window = self.window.map_or(u64::MAX, |window| window.saturating_sub(prompt / prompts));
+            (granted.saturating_sub(prompt) / sequences.max(1)).min(by_window)
+        };
         let enough = self.demand.least_completion();
-        let room = |prompt: u64| granted.saturating_sub(prompt) / sequences.max(1);
-        let by_window = |prompt: u64| self.window.map_or(u64::MAX, |window| window.saturating_sub(prompt));
-        [prompt.high, prompt.likely]
-            .map(|prompt| room(prompt).min(by_window(prompt)))
-            .into_iter()
-            .find(|&room| room >= enough)
-            .unwrap_or_else(|| room(prompt.low).min(by_window(prompt.low)).min(enough))
+        room(prompt.high).max(room(prompt.low).min(enough))
     }
 }
 
@@ -187,7 +186,7 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    const PROMPT: Estimate = Estimate { low: 10, likely: 100, high: 300 };
+    const PROMPT: Estimate = Estimate { low: 10, high: 300 };
 
     fn bounds(ceiling: Option<u64>, window: Option<u64>) -> Bounds {
         Bounds { dialect: Dialect::Vllm, ceiling, request_cap: true, default_max_tokens: 4096, window, window_floor: 0 }
@@ -227,12 +226,12 @@ mod tests {
 
     #[test]
     fn a_dense_estimate_refuses_nobody() {
-        let prompt = Estimate { low: 50, likely: 2000, high: 6000 };
+        let prompt = Estimate { low: 50, high: 6000 };
         let named = plan(Demand { prompt, limit: Some(500), min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), None));
-        assert_eq!(named, (4000, 4000, None, None), "the likely prompt leaves room for the limit as it is");
+        assert_eq!(named, (4000, 4000, Some(256), Some(256)), "as little as is worth generating");
         let open = plan(Demand { prompt, limit: None, min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), Some(8192)));
-        assert_eq!(open, (4000, 4000, Some(2000), Some(2000)));
-        let prompt = Estimate { low: 50, likely: 5000, high: 15_000 };
+        assert_eq!(open, (4000, 4000, Some(256), Some(256)));
+        let prompt = Estimate { low: 50, high: 15_000 };
         let limit =
             plan(Demand { prompt, limit: None, min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), Some(8192))).2;
         assert_eq!(limit, Some(256), "as little as is worth generating");
@@ -244,7 +243,11 @@ mod tests {
         assert_eq!(plan(demand(None, 2), &bounds(Some(32_000), Some(4096))), (812, 8182, None, Some(256)));
         assert_eq!(plan(demand(None, 1), &bounds(Some(2000), Some(4096))), (556, 2000, Some(1700), Some(256)), "the cap binds");
         assert_eq!(plan(demand(None, 1), &bounds(Some(2000), None)), (556, 2000, Some(1700), Some(256)), "any window holds that");
-        assert_eq!(plan(demand(None, 1), &bounds(Some(400), None)), (400, 400, Some(300), Some(300)), "above the likely prompt");
+        assert_eq!(
+            plan(demand(None, 1), &bounds(Some(400), None)),
+            (400, 400, Some(256), Some(256)),
+            "as little as is worth generating"
+        );
     }
 
     #[test]
@@ -271,15 +274,23 @@ mod tests {
     fn no_limit_is_told_below_what_each_completion_must_have() {
         let demand = Demand { min_tokens: 500, ..demand(None, 1) };
         assert_eq!(plan(demand, &bounds(Some(2000), Some(4096))), (800, 2000, Some(1700), Some(500)));
-        assert_eq!(plan(demand, &bounds(Some(700), Some(4096))), (700, 700, Some(600), Some(600)), "beside the likely prompt");
+        assert_eq!(
+            plan(demand, &bounds(Some(700), Some(4096))),
+            (700, 700, Some(500), Some(500)),
+            "that much, whatever the prompt"
+        );
         assert!(Plan::new(demand, &bounds(Some(509), Some(4096))).is_err());
     }
 
     #[test]
     fn prompts_do_not_share_what_completions_of_one_prompt_share() {
-        let prompt = Estimate { low: 10_000, likely: 10_000, high: 10_064 };
+        let prompt = Estimate { low: 10_000, high: 10_064 };
         let many = Demand { prompt, limit: Some(16), min_tokens: 0, choices: 1, sequences: 100 };
         assert_eq!(plan(many, &bounds(Some(1_000_000), Some(4096))), (11_664, 11_664, None, None));
+        let pairs = Demand { limit: Some(100), choices: 2, sequences: 200, ..many };
+        assert_eq!(plan(pairs, &bounds(Some(1_000_000), Some(4096))), (30_064, 30_064, None, None));
+        let shrunk = Demand { prompt: Estimate { low: 120, high: 15_064 }, limit: Some(500), choices: 1, sequences: 3, ..many };
+        assert_eq!(plan(shrunk, &bounds(Some(16_000), Some(8192))).2, Some(312), "each prompt has a window of its own");
         let hosted = Bounds { dialect: Dialect::OpenAi, ..bounds(Some(200_000), None) };
         let must = Demand { min_tokens: 100_000, ..demand(None, 1) };
         assert_eq!(plan(must, &hosted), (100_300, 100_300, Some(100_000), Some(100_000)), "what is told is reserved");

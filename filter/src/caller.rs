@@ -47,7 +47,10 @@ impl Caller {
 }
 
 fn has_access_key(headers: &Headers<'_>) -> bool {
-    KEY_HEADERS.iter().flat_map(|name| headers.all(name)).any(|value| credential(value).starts_with(b"pak_"))
+    KEY_HEADERS.iter().flat_map(|name| headers.all(name)).any(|value| {
+        // Hosts join the values of a header that comes twice.
+        value.split(|&b| b == b',').any(|value| credential(value).starts_with(b"pak_"))
+    })
 }
 
 /// What follows the scheme `Bearer`, or the whole value.

@@ -10,8 +10,6 @@ use crate::openai::PromptSize;
 pub struct Estimate {
     /// No tokenizer in use makes fewer.
     pub low: u64,
-    /// About as many.
-    pub likely: u64,
     /// Hardly more; before anything was learned, as many as there are bytes.
     pub high: u64,
 }
@@ -31,8 +29,8 @@ const PER_MESSAGE: u64 = 16;
 const PER_REQUEST: u64 = 64;
 /// Bytes that one token stands for at most: long runs of blanks are single tokens of up to 128.
 const BYTES_PER_TOKEN: u64 = 128;
-/// Tokens of an image or another part before any was seen: about one of 1024 × 1024 pixels for today's models, and at most.
-const UNSEEN_PART: (u64, u64) = (1024, 4096);
+/// Tokens of an image or another part before any was seen: four times one of 1024 × 1024 pixels for today's models.
+const UNSEEN_PART: u64 = 4096;
 
 // === impl Learned ===
 
@@ -51,18 +49,15 @@ impl Learned {
     /// Bounds for a prompt of this size.
     pub fn estimate(&self, size: &PromptSize) -> Estimate {
         let bytes = size.text_bytes;
-        let (likely, high) = match self.quantiles() {
-            Some([middle, high]) => {
-                let of = |bucket: u64| bytes.saturating_mul(bucket).div_ceil(Self::SCALE);
-                (of(middle), of(high.max(Self::LEAST_HIGH)))
-            }
-            None => (bytes / 3, bytes),
+        let high = match self.quantiles() {
+            Some([_, high]) => bytes.saturating_mul(high.max(Self::LEAST_HIGH)).div_ceil(Self::SCALE),
+            None => bytes,
         };
         // A prompt that is cut may be of any length.
         let low = if size.truncated { 0 } else { bytes / BYTES_PER_TOKEN };
-        let (likely_part, high_part) = match self.part {
+        let part = match self.part {
             0 => UNSEEN_PART,
-            part => (u64::from(part), u64::from(part).saturating_add(u64::from(part / 4))),
+            part => u64::from(part).saturating_add(u64::from(part / 4)),
         };
         let fixed = size.token_ids;
         Estimate {
@@ -71,15 +66,10 @@ impl Learned {
             } else {
                 fixed.saturating_add(low).saturating_add(size.messages).saturating_add(size.parts).max(1)
             },
-            likely: fixed
-                .saturating_add(likely)
-                .saturating_add(size.messages.saturating_mul(PER_MESSAGE / 2))
-                .saturating_add(size.parts.saturating_mul(likely_part))
-                .max(1),
             high: fixed
                 .saturating_add(high)
                 .saturating_add(size.messages.saturating_mul(PER_MESSAGE))
-                .saturating_add(size.parts.saturating_mul(high_part))
+                .saturating_add(size.parts.saturating_mul(part))
                 .saturating_add(PER_REQUEST),
         }
     }
@@ -169,7 +159,7 @@ mod tests {
     fn a_byte_is_a_token_until_reports_say_otherwise() {
         let mut learned = Learned::default();
         let unlearned = learned.estimate(&text(4000));
-        assert_eq!(unlearned, Estimate { low: 32, likely: 1341, high: 4080 });
+        assert_eq!(unlearned, Estimate { low: 32, high: 4080 });
         for _ in 0..3 {
             learned.learn(&text(4000), 1004);
             assert_eq!(learned.estimate(&text(4000)), unlearned);
@@ -206,7 +196,7 @@ mod tests {
     #[test]
     fn ids_count_as_ids_and_parts_by_what_parts_took() {
         let ids = PromptSize { token_ids: 500, ..PromptSize::default() };
-        assert_eq!(Learned::default().estimate(&ids), Estimate { low: 500, likely: 500, high: 564 });
+        assert_eq!(Learned::default().estimate(&ids), Estimate { low: 500, high: 564 });
         let mut learned = Learned::default();
         let image = PromptSize { text_bytes: 1000, messages: 1, parts: 2, ..PromptSize::default() };
         assert!(learned.estimate(&image).high > 8192);

@@ -187,6 +187,17 @@ impl Exchange {
         }
     }
 
+    /// The answer has ended with trailers. What is held of it, which `body` fetches, has to be decided about now.
+    pub fn on_response_trailers(&mut self, body: impl FnOnce() -> Vec<u8>, host: &Host<'_>) -> Option<Reply> {
+        match &mut self.phase {
+            Phase::Admitted(admitted) if admitted.holds_answer() => match admitted.on_response_body(&body(), true, host) {
+                BodyStep::Reply(reply) => Some(reply),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// All is over. `connected` tells whether the request ever reached a provider.
     pub fn on_log(&mut self, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Option<Entry> {
         let subject = self.subject.unwrap_or("none");

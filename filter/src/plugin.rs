@@ -242,6 +242,8 @@ impl HttpContext for Stream {
 
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
         self.stop_waiting();
+        // What must not come as a header must not come as a trailer either.
+        apply(MapType::HttpRequestTrailers, &with_headers(MapType::HttpRequestTrailers, |trailers| trailers.strip()));
         let fetch = || body(BufferType::HttpRequestBody, usize::MAX);
         take(with_host(|host| self.exchange.borrow_mut().on_request_trailers(fetch, host)))
     }
@@ -291,6 +293,19 @@ impl HttpContext for Stream {
                 send(&reply);
                 Action::Pause
             }
+        }
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        let mut exchange = self.exchange.borrow_mut();
+        let limit = exchange.answer_limit();
+        let fetch = || body(BufferType::HttpResponseBody, limit);
+        match with_host(|host| exchange.on_response_trailers(fetch, host)) {
+            Some(reply) => {
+                send(&reply);
+                Action::Pause
+            }
+            None => Action::Continue,
         }
     }
 

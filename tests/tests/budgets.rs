@@ -266,6 +266,17 @@ async fn the_window_is_learned_from_a_refusal() {
         (reserved <= 2048).then_some(())
     })
     .await;
+
+    // A known window bounds each prompt by itself, not all of a request together.
+    let prompts = vec![vec![1; 1000]; 10];
+    let asked =
+        gate.post("/v1/completions").json(&json!({ "model": MODEL, "prompt": prompts, "n": 2, "max_tokens": 100 })).sending();
+    let call = upstream.call().await;
+    let reserved = gate.provider("vllm-local").await.reserved;
+    assert!((12_000..12_200).contains(&reserved), "{reserved}");
+    call.answer(Answer::json(&says::completion(10_000, 2000))).await;
+    asked.await.unwrap().ok();
+    assert_eq!(gate.used().await % 8, 12_000 % 8);
 }
 
 #[tokio::test]
@@ -287,6 +298,14 @@ async fn a_refusal_of_a_limit_that_the_gate_added_is_not_for_the_client() {
     let refusal = asked.await.unwrap();
     refusal.refused(503, "server_error", "upstream_unavailable");
     assert_eq!((refusal.header("x-should-retry"), refusal.header("retry-after")), (Some("true"), Some("1")));
+
+    // Trailers end it too. (Another model, of which nobody knows the window.)
+    let other = json!({ "model": "another", "messages": [{ "role": "user", "content": "Hi" }] });
+    let asked = gate.chat(&other).sending();
+    let mut call = upstream.call().await;
+    call.start(400, "application/json").await.chunk(says::too_long(2048, 2900, 5).to_string()).await;
+    call.end_with_trailer("x-end", "yes").await;
+    asked.await.unwrap().refused(503, "server_error", "upstream_unavailable");
 
     until("every worker knows the window", async || {
         let asked = gate.chat(&without_limit()).sending();

@@ -80,3 +80,19 @@ async fn a_refused_provider_key_is_the_gateways_fault() {
         assert_eq!(gate.used().await, 0);
     }
 }
+
+#[tokio::test]
+async fn trailers_carry_no_more_than_headers() {
+    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await;
+    let gate = Gate::start(provider(""), &upstream).await;
+    let request = gate.chat(&json!({ "model": MODEL, "messages": [] })).http2();
+    request
+        .trailer("authorization", "Bearer secret")
+        .trailer("x-vllm-priority", "-9")
+        .trailer("x-pai-provider", "evil")
+        .send()
+        .await
+        .ok();
+    let received = format!("{:?}", upstream.last());
+    assert!(!received.contains("secret") && !received.contains("evil") && !received.contains("-9"), "{received}");
+}

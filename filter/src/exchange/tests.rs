@@ -159,6 +159,7 @@ fn refusals_come_in_their_order() {
         (post("/nowhere", &[("authorization", "Bearer pak_x"), ("content-encoding", "gzip")]), "", (401, "invalid_api_key", None)),
         (post("/v1/chat/completions", &[("x-api-key", "pak_x")]), &*ok, (401, "invalid_api_key", None)),
         (post("/v1/chat/completions", &[("api-key", "pak_x")]), &ok, (401, "invalid_api_key", None)),
+        (post("/v1/chat/completions", &[("authorization", "Bearer x,Bearer pak_x")]), &ok, (401, "invalid_api_key", None)),
         (post("/v1/chat/completions", &[("authorization", "bearer  pak_x")]), &ok, (401, "invalid_api_key", None)),
         (post("/nowhere", &[("content-encoding", "gzip")]), "", (404, "unknown_url", None)),
         (
