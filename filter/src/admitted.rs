@@ -68,8 +68,6 @@ struct ProviderAnswer {
     held: bool,
 }
 
-type Step = (ResponseStep, Option<&'static str>);
-
 // === impl Admitted ===
 
 impl Admitted {
@@ -110,14 +108,20 @@ impl Admitted {
     }
 
     /// Envoy answers in place of the provider.
-    pub fn on_local_reply(&mut self, status: u16, host: &Host<'_>) -> Step {
+    pub fn on_local_reply(&mut self, status: u16, host: &Host<'_>) -> ResponseStep {
         let refusal = Refusal::local(status, Some(self.provider_name()));
         self.response = Response::Local(refusal.case);
-        (self.replace(&refusal, host), None)
+        self.replace(&refusal, host)
     }
 
     /// The provider's headers have come.
-    pub fn on_response_headers(&mut self, status: u16, headers: &Headers<'_>, end_of_stream: bool, host: &Host<'_>) -> Step {
+    pub fn on_response_headers(
+        &mut self,
+        status: u16,
+        headers: &Headers<'_>,
+        end_of_stream: bool,
+        host: &Host<'_>,
+    ) -> ResponseStep {
         let replaced = matches!(status, 401 | 403).then_some(Case::UpstreamAuth);
         let answer = self.read(headers);
         let rewrites = answer.rewrites();
@@ -126,7 +130,7 @@ impl Admitted {
         self.response = Response::Provider(Box::new(answer));
         if replaced.is_some() {
             let refusal = Refusal::upstream_auth(&format!("model provider `{}`", self.provider_name()));
-            return (self.replace(&refusal, host), None);
+            return self.replace(&refusal, host);
         }
         let mut edits = headers.drop_provider_headers();
         if rewrites && headers.get("content-length").is_some() {
@@ -135,7 +139,7 @@ impl Admitted {
         edits.push(HeaderEdit::Set("x-pai-provider", self.provider_name().to_owned().into()));
         edits.push(HeaderEdit::Set("x-pai-model", self.model.clone().into()));
         edits.extend(self.budget_headers(host).into_iter().map(|(name, value)| HeaderEdit::Set(name, value.into())));
-        (if held { ResponseStep::Hold(edits) } else { ResponseStep::Edit(edits) }, None)
+        if held { ResponseStep::Hold(edits) } else { ResponseStep::Edit(edits) }
     }
 
     /// A piece of the answer has come; all there is of it so far, if it is held.

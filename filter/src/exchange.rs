@@ -159,23 +159,15 @@ impl Exchange {
         let asks = status != 200 && matches!(self.phase, Phase::Admitted(_) | Phase::Reading(_));
         let local = asks && details().as_deref() != Some(b"via_upstream");
         let (step, decision) = match &mut self.phase {
-            Phase::Admitted(admitted) if local => admitted.on_local_reply(status, host),
-            Phase::Admitted(admitted) => admitted.on_response_headers(status, headers, end_of_stream, host),
-            Phase::Reading(_) if local => {
-                let refusal = Refusal::local(status, None);
-                (ResponseStep::Reply(refusal.reply()), Some(refusal.case.code()))
-            }
+            Phase::Admitted(admitted) if local => return admitted.on_local_reply(status, host),
+            Phase::Admitted(admitted) => return admitted.on_response_headers(status, headers, end_of_stream, host),
+            Phase::Reading(_) if local => instead(&Refusal::local(status, None)),
             // With `routing: fixed`, a provider may answer before it has the body.
-            Phase::Reading(_) if matches!(status, 401 | 403) => {
-                let refusal = Refusal::upstream_auth("the provider");
-                (ResponseStep::Reply(refusal.reply()), Some(refusal.case.code()))
-            }
-            Phase::Reading(_) => (ResponseStep::Edit(headers.drop_provider_headers()), Some("unjudged")),
+            Phase::Reading(_) if matches!(status, 401 | 403) => instead(&Refusal::upstream_auth("the provider")),
+            Phase::Reading(_) => (ResponseStep::Edit(headers.drop_provider_headers()), "unjudged"),
             Phase::Open | Phase::Answered { .. } | Phase::Closed => return ResponseStep::Continue,
         };
-        if let (Phase::Reading(_), Some(decision)) = (&self.phase, decision) {
-            self.phase = Phase::Answered { decision, candidate: None };
-        }
+        self.phase = Phase::Answered { decision, candidate: None };
         step
     }
 
@@ -392,6 +384,11 @@ impl Exchange {
 enum Opening {
     Read(Reading),
     Answer(Reply),
+}
+
+/// A refusal in place of an answer, and what it is counted as.
+fn instead(refusal: &Refusal) -> (ResponseStep, &'static str) {
+    (ResponseStep::Reply(refusal.reply()), refusal.case.code())
 }
 
 fn unknown_url() -> Refusal {

@@ -45,6 +45,11 @@ const STRIPPED: [&str; 24] = [
     "x-envoy-upstream-alt-stat-name",
 ];
 
+/// Whether no provider gets a header of this name.
+pub fn is_stripped(name: &str) -> bool {
+    STRIPPED.contains(&name) || STRIPPED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Prefixes of names that no provider gets.
 const STRIPPED_PREFIXES: [&str; 2] = ["x-pai-", "x-amzn-sagemaker-"];
 

@@ -1,5 +1,6 @@
 //! `kind: Gateway`.
 
+use crate::headers::is_stripped;
 use crate::policy::{Audience, Callout, Gateway, Operators, Provider, Routing};
 
 use super::field::{Field, Fields};
@@ -21,32 +22,9 @@ const MOST_ATTEMPTS: u64 = 10;
 /// The longest header name, identity or cluster name, in bytes.
 const MAX_BYTES: usize = 256;
 
-/// Headers that carry credentials or framing, or that never reach a provider: none can name a caller.
-const RESERVED_HEADERS: &[&str] = &[
-    "accept-encoding",
-    "api-key",
-    "authorization",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "cookie",
-    "endpoint-load-metrics-format",
-    "host",
-    "openai-organization",
-    "openai-project",
-    "proxy-authorization",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-    "x-api-key",
-    "x-data-parallel-rank",
-    "x-forwarded-client-cert",
-    "x-session-id",
-    "x-vllm-priority",
-];
-/// The same, for whole families.
-const RESERVED_PREFIXES: &[&str] = &["x-pai-", "x-envoy-", "x-amzn-sagemaker-"];
+/// Headers of the message itself: like those that never reach a provider, none can name a caller.
+const FRAMING: &[&str] =
+    &["connection", "content-encoding", "content-length", "content-type", "host", "te", "transfer-encoding", "upgrade"];
 
 /// Reads the spec of the `Gateway`, which may name `providers`.
 pub(super) fn compile(manifest: Manifest, providers: &[Provider]) -> Result<Gateway, InvalidConfig> {
@@ -84,8 +62,7 @@ fn identity_header(text: &str) -> Result<Box<str>, Reason> {
         return Err(format!("must be a header name, got {}", quoted(text)).into());
     }
     let name = text.to_ascii_lowercase();
-    let family = RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-    if family || RESERVED_HEADERS.contains(&name.as_str()) {
+    if is_stripped(&name) || name.starts_with("x-envoy-") || FRAMING.contains(&name.as_str()) {
         let hint = "cannot name a caller; use a header of its own, such as x-agent-id";
         return Err(format!("{} {hint}", quoted(&name)).into());
     }

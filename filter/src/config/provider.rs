@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 
+use crate::openai::MAX_MODEL_BYTES;
 use crate::policy::{Dialect, ExternalAccess, ModelList, ModelPattern, Provider};
 
 use super::endpoint;
@@ -27,8 +28,6 @@ pub(super) const EXTERNAL_FIELDS: &[&str] = &["enabled", "maxTokensPerDay"];
 
 /// The values of `spec.provider`.
 const DIALECTS: &[(&str, Dialect)] = &[("vllm", Dialect::Vllm), ("openai", Dialect::OpenAi), ("anthropic", Dialect::Anthropic)];
-/// The longest model id, in bytes.
-const MAX_MODEL_BYTES: usize = 256;
 /// The default of `spec.defaultMaxTokens`.
 const DEFAULT_MAX_TOKENS: NonZeroU64 = NonZeroU64::MIN.saturating_add(4095);
 

@@ -11,7 +11,7 @@ mod usage;
 pub use answer::{Answer, Hide};
 pub use edit::{AskUsage, Edit, LimitField, Splice};
 pub use prompt::PromptSize;
-pub use request::{InvalidBody, Request, is_model_name};
+pub use request::{InvalidBody, MAX_MODEL_BYTES, Request, is_model_name};
 pub use usage::{Tally, Usage};
 
 /// What a governed path asks of a model. The names are those of OpenTelemetry's GenAI conventions.

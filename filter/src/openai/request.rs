@@ -10,7 +10,7 @@ use super::{Operation, PromptSize};
 use crate::json::{InvalidJson, Kind, Reader, Text};
 
 /// The longest model id or reference.
-const MAX_MODEL_BYTES: usize = 256;
+pub const MAX_MODEL_BYTES: usize = 256;
 
 /// A request body as far as it is governed.
 #[derive(Debug, Clone, PartialEq, Eq)]
