@@ -485,8 +485,7 @@ fn ask_usage(request: &Request, operation: Operation, dialect: Dialect) -> Optio
 }
 
 fn reserve(provider: &Provider, state: &ProviderState, ask: Ask, host: &Host<'_>) -> Result<Permit, Refusal> {
-    host.worker.borrow_mut().heartbeat.enlist(host.store);
-    host.ledger().reserve(std::slice::from_ref(&state.budget), ask).map_err(|refused| {
+    host.reserve(std::slice::from_ref(&state.budget), ask).map_err(|refused| {
         let now = host.now();
         match refused {
             Refused::Short(_, Shortfall::Spent) => {

@@ -2,9 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 
+use crate::budget::Ask;
 use crate::clock::{Clock, Time};
 use crate::headers::HeaderEdit;
-use crate::ledger::{Ledger, Permit, Store};
+use crate::ledger::{Budget, Ledger, Permit, Refused, Rejected, Store};
 use crate::metrics::{self, Meter};
 use crate::openai::Splice;
 use crate::refusal::Reply;
@@ -104,6 +105,17 @@ impl<'a> Host<'a> {
     /// The ledger as this instance sees it now.
     pub fn ledger(&self) -> Ledger<'_> {
         Ledger { store: self.store, instance: self.worker.borrow().heartbeat.instance(), now: self.now() }
+    }
+
+    /// Reserves `ask` in all of `budgets`, or in none.
+    pub fn reserve(&self, budgets: &[Budget], ask: Ask) -> Result<Permit, Refused> {
+        self.worker.borrow_mut().heartbeat.enlist(self.store);
+        self.ledger().reserve(budgets, ask).map_err(|Rejected { refused, left }| {
+            if let Some(left) = left {
+                self.worker.borrow_mut().keep(left, 0);
+            }
+            refused
+        })
     }
 
     /// Settles a permit, now or as soon as the ledger can be changed again.

@@ -65,6 +65,15 @@ pub enum Refused {
     Unavailable(#[from] Unavailable),
 }
 
+/// A refusal, and what could not be given back of what had been reserved before it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// Why.
+    pub refused: Refused,
+    /// To be settled with 0, as soon as the ledger can be changed again.
+    pub left: Option<Permit>,
+}
+
 /// The ledger could not be changed: too many races lost, or what is stored is no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the ledger cannot be reached")]
@@ -86,7 +95,7 @@ impl Ledger<'_> {
     }
 
     /// Reserves `ask` in all of `budgets`, or in none.
-    pub fn reserve(&self, budgets: &[Budget], ask: Ask) -> Result<Permit, Refused> {
+    pub fn reserve(&self, budgets: &[Budget], ask: Ask) -> Result<Permit, Rejected> {
         let mut permit = Permit { holds: Vec::with_capacity(budgets.len()), granted: 0 };
         let mut ask = ask;
         for (place, budget) in budgets.iter().enumerate() {
@@ -101,13 +110,9 @@ impl Ledger<'_> {
                     permit.holds.push((budget.key.clone(), hold));
                 }
                 Ok(Err(shortfall)) => {
-                    self.settle(permit, 0);
-                    return Err(Refused::Short(place, shortfall));
+                    return Err(Rejected { refused: Refused::Short(place, shortfall), left: self.settle(permit, 0) });
                 }
-                Err(unavailable) => {
-                    self.settle(permit, 0);
-                    return Err(unavailable.into());
-                }
+                Err(unavailable) => return Err(Rejected { refused: unavailable.into(), left: self.settle(permit, 0) }),
             }
         }
         self.even_out(&mut permit);
@@ -178,6 +183,12 @@ mod tests {
 
     const NOW: Time = Time(43_200_000_000_000);
 
+    fn refused(answer: Result<Permit, Rejected>) -> Refused {
+        let Rejected { refused, left } = answer.expect_err("refused");
+        assert_eq!(left, None);
+        refused
+    }
+
     fn budget(key: &str, cap: Option<u64>) -> Budget {
         Budget { key: key.into(), cap }
     }
@@ -214,13 +225,13 @@ mod tests {
         assert_eq!(permit.granted, 50);
         let reserved = |key| ledger.read(key).unwrap().reserved();
         assert_eq!((reserved("a"), reserved("b"), reserved("c")), (50, 0, 50), "the larger hold is evened out");
-        assert_eq!(ledger.reserve(&budgets, ask(10, 80)), Err(Refused::Short(2, Shortfall::Reserved)));
+        assert_eq!(refused(ledger.reserve(&budgets, ask(10, 80))), Refused::Short(2, Shortfall::Reserved));
         assert_eq!(reserved("a"), 50, "what was taken is given back");
         assert_eq!(ledger.settle(permit, 45), None);
         for key in ["a", "b", "c"] {
             assert_eq!((ledger.read(key).unwrap().used, reserved(key)), (45, 0), "{key}");
         }
-        assert_eq!(ledger.reserve(&budgets, ask(10, 80)), Err(Refused::Short(2, Shortfall::Spent)));
+        assert_eq!(refused(ledger.reserve(&budgets, ask(10, 80))), Refused::Short(2, Shortfall::Spent));
     }
 
     #[test]
@@ -231,10 +242,34 @@ mod tests {
         let permit = ledger.reserve(&[budget("a", Some(100))], ask(10, 80)).unwrap();
         store.1.set(u32::MAX);
         let permit = ledger.settle(permit, 5).expect("the permit comes back");
-        assert_eq!(ledger.reserve(&[budget("a", Some(100))], ask(10, 80)), Err(Refused::Unavailable(Unavailable)));
+        assert_eq!(refused(ledger.reserve(&[budget("a", Some(100))], ask(10, 80))), Refused::Unavailable(Unavailable));
         store.1.set(0);
         assert_eq!(ledger.settle(permit, 5), None);
         assert_eq!((ledger.read("a").unwrap().used, ledger.read("a").unwrap().reserved()), (5, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_given_back_is_not_forgotten() {
+        /// A store that takes one write and no more.
+        struct Once<'a>(&'a Memory, Cell<bool>);
+        impl Store for Once<'_> {
+            fn get(&self, key: &str) -> (Option<Vec<u8>>, u32) {
+                self.0.get(key)
+            }
+            fn set(&self, key: &str, value: &[u8], version: u32) -> bool {
+                !self.1.replace(true) && self.0.set(key, value, version)
+            }
+        }
+        let memory = Memory::default();
+        let store = Once(&memory, Cell::new(false));
+        let ledger = Ledger { store: &store, instance: 1, now: NOW };
+        let rejected = ledger.reserve(&[budget("a", Some(100)), budget("b", Some(5))], ask(10, 80)).expect_err("b is too small");
+        assert_eq!(rejected.refused, Refused::Short(1, Shortfall::Spent));
+        let left = rejected.left.expect("a still holds it");
+        assert_eq!(ledger.read("a").unwrap().reserved(), 80);
+        let ledger = Ledger { store: &memory, ..ledger };
+        assert_eq!(ledger.settle(left, 0), None);
+        assert_eq!(ledger.read("a").unwrap().reserved(), 0);
     }
 
     #[test]
@@ -243,6 +278,6 @@ mod tests {
         assert!(store.set("a", b"rubbish", 0));
         let ledger = Ledger { store: &store, instance: 1, now: NOW };
         assert_eq!(ledger.read("a"), Err(Unavailable));
-        assert_eq!(ledger.reserve(&[budget("a", Some(1))], ask(1, 1)), Err(Refused::Unavailable(Unavailable)));
+        assert_eq!(refused(ledger.reserve(&[budget("a", Some(1))], ask(1, 1))), Refused::Unavailable(Unavailable));
     }
 }
