@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use crate::clock::{self, Time};
-use crate::gate::{Gate, ProviderState};
+use crate::clock::Time;
+use crate::gate::{Gate, ModelState, ProviderState};
 use crate::headers::{HeaderEdit, Headers, media_type};
 use crate::host::{BodyStep, Entry, Host, ResponseStep};
 use crate::ledger::Permit;
@@ -178,15 +178,15 @@ impl Admitted {
         if let Response::Provider(provider) = &mut self.response {
             provider.answer.finish();
         }
-        let usage = self.usage(connected);
-        self.learn(host);
-        self.measure(usage, host);
+        let reported = self.reported();
+        let usage = self.charge(reported, connected);
         let decision = self.decision();
-        let candidate = Candidate { provider: self.provider, model: &self.model };
-        if let Some((_, state)) = self.gate.model(candidate) {
-            state.series.decided(host.meter, decision);
-            state.series.prompt_tokens.add(host.meter, usage.prompt);
-            state.series.completion_tokens.add(host.meter, usage.completion);
+        if let Some((provider, model)) = self.gate.model(Candidate { provider: self.provider, model: &self.model }) {
+            self.learn(reported, provider, model, host);
+            self.measure(usage, model, host);
+            model.series.decided(host.meter, decision);
+            model.series.prompt_tokens.add(host.meter, usage.prompt);
+            model.series.completion_tokens.add(host.meter, usage.completion);
         }
         let entry = Entry {
             provider: self.provider_name().to_owned(),
@@ -199,11 +199,19 @@ impl Admitted {
         entry
     }
 
-    /// What is charged (design 6.4).
-    fn usage(&self, connected: impl FnOnce() -> bool) -> Usage {
+    /// The usage that the provider reported.
+    fn reported(&self) -> Option<Usage> {
+        match &self.response {
+            Response::Provider(provider) => provider.answer.usage(),
+            Response::Awaited | Response::Local(_) => None,
+        }
+    }
+
+    /// What is charged: `docs/budgets.md`, "Settle".
+    fn charge(&self, reported: Option<Usage>, connected: impl FnOnce() -> bool) -> Usage {
         let prompt_only = Usage { prompt: self.prompt_estimate, completion: 0 };
         match &self.response {
-            Response::Provider(provider) => match provider.answer.usage() {
+            Response::Provider(provider) => match reported {
                 // A stream over many prompts was cut: the server has read those, too, of which nothing was seen.
                 Some(usage) if self.prompts > 1 && !provider.answer.usage_is_whole() => {
                     Usage { prompt: usage.prompt.max(self.prompt_estimate), ..usage }
@@ -224,12 +232,11 @@ impl Admitted {
     }
 
     /// Learns from what the provider reported.
-    fn learn(&self, host: &Host<'_>) {
+    fn learn(&self, reported: Option<Usage>, state: &ProviderState, model: &ModelState, host: &Host<'_>) {
         let Response::Provider(provider) = &self.response else { return };
         let ProviderAnswer { status, answer, refusal, .. } = &**provider;
-        let Some((state, model)) = self.gate.model(Candidate { provider: self.provider, model: &self.model }) else { return };
         let vllm = self.dialect() == Dialect::Vllm;
-        if let Some(usage) = answer.usage().filter(|_| answer.usage_is_whole() || self.sequences == 1) {
+        if let Some(usage) = reported.filter(|_| answer.usage_is_whole() || self.sequences == 1) {
             model.lessons.borrow_mut().learn(host.store, &self.size, usage.prompt);
             if vllm && self.sequences == 1 {
                 state.windows.borrow_mut().change(host.store, |windows| windows.reached(&self.model, usage.total()));
@@ -240,9 +247,8 @@ impl Admitted {
         }
     }
 
-    fn measure(&self, usage: Usage, host: &Host<'_>) {
+    fn measure(&self, usage: Usage, model: &ModelState, host: &Host<'_>) {
         let Some(first) = self.first_token() else { return };
-        let Some((_, model)) = self.gate.model(Candidate { provider: self.provider, model: &self.model }) else { return };
         model.series.time_to_first_token.record(host.meter, first.since(self.started) / 1_000_000);
         if self.is_stream() && usage.completion > 1 {
             let each = host.now().since(first) / 1000 / (usage.completion - 1);
@@ -296,11 +302,11 @@ impl Admitted {
     }
 
     fn budget_headers(&self, host: &Host<'_>) -> Vec<(&'static str, String)> {
-        self.gate.providers.get(self.provider).map_or_else(Vec::new, |state| budget_headers(state, host))
+        self.gate.budget_headers(self.provider, host)
     }
 
     fn provider_name(&self) -> &str {
-        self.gate.policy.providers.get(self.provider).map_or("", |provider| &provider.name)
+        self.gate.policy.provider_name(self.provider)
     }
 
     fn dialect(&self) -> Dialect {
@@ -311,16 +317,6 @@ impl Admitted {
 /// The window that a refusal tells of.
 fn told_window(refusal: &[u8]) -> Option<u64> {
     window::told_by_refusal(&window::error_message(refusal)?)
-}
-
-/// The headers that show a provider's daily budget as it stands; none where it has no cap or cannot be read.
-pub fn budget_headers(state: &ProviderState, host: &Host<'_>) -> Vec<(&'static str, String)> {
-    let (Some(cap), Ok(record)) = (state.budget.cap, state.record(host)) else { return Vec::new() };
-    vec![
-        ("x-ratelimit-limit-tokens", cap.to_string()),
-        ("x-ratelimit-remaining-tokens", record.remaining(cap).to_string()),
-        ("x-ratelimit-reset-tokens", clock::go_duration(host.now().seconds_to_midnight())),
-    ]
 }
 
 /// What the client did not ask for of the usage that the gate asks for.

@@ -53,18 +53,18 @@ impl Learned {
             Some([_, high]) => bytes.saturating_mul(high.max(Self::LEAST_HIGH)).div_ceil(Self::SCALE),
             None => bytes,
         };
-        // A prompt that is cut may be of any length.
-        let low = if size.truncated { 0 } else { bytes / BYTES_PER_TOKEN };
         let part = match self.part {
             0 => UNSEEN_PART,
             part => u64::from(part).saturating_add(u64::from(part / 4)),
         };
         let fixed = size.token_ids;
         Estimate {
-            low: if size.truncated {
-                1
-            } else {
-                fixed.saturating_add(low).saturating_add(size.messages).saturating_add(size.parts).max(1)
+            low: match size.truncated {
+                // A prompt that is cut may be of any length.
+                true => 1,
+                false => {
+                    fixed.saturating_add(bytes / BYTES_PER_TOKEN).saturating_add(size.messages).saturating_add(size.parts).max(1)
+                }
             },
             high: fixed
                 .saturating_add(high)

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::admission::{Bounds, COMPLETIONS_DEFAULT, Demand, Plan, TooLarge};
-use crate::admitted::{Admitted, Grant, REFUSAL_LIMIT, budget_headers};
+use crate::admitted::{Admitted, Grant, REFUSAL_LIMIT};
 use crate::budget::{Ask, Shortfall};
 use crate::caller::Caller;
 use crate::clock::Time;
@@ -270,10 +270,9 @@ impl Exchange {
                 Step::Forward(forward)
             }
             Err(refused) => {
-                let candidate = Some((candidate.provider, candidate.model.to_owned()));
-                let mut step = self.refuse(&refused, candidate);
+                let mut step = self.refuse(&refused, Some((candidate.provider, candidate.model.to_owned())));
                 if let (Step::Reply(reply), Case::Spent | Case::Reserved) = (&mut step, refused.case) {
-                    reply.headers.extend(self.budget_headers(host));
+                    reply.headers.extend(self.gate.budget_headers(candidate.provider, host));
                 }
                 step
             }
@@ -351,18 +350,12 @@ impl Exchange {
                 Refusal::new(Case::ModelNotFound, why).about(Some("model"))
             }
             Unresolved::NotAllowed(provider) => {
-                let provider = policy.providers.get(provider).map_or("", |provider| &provider.name);
+                let provider = policy.provider_name(provider);
                 let why =
                     format!("The model `{name}` is not allowed on provider `{provider}`. Ask the operator, or use another model.");
                 Refusal::new(Case::ModelNotAllowed, why).about(Some("model"))
             }
         }
-    }
-
-    /// The budget that a refused caller may see.
-    fn budget_headers(&self, host: &Host<'_>) -> Vec<(&'static str, String)> {
-        let Phase::Answered { candidate: Some((provider, _)), .. } = &self.phase else { return Vec::new() };
-        self.gate.providers.get(*provider).map_or_else(Vec::new, |state| budget_headers(state, host))
     }
 
     fn count(&self, subject: &'static str, decision: &'static str, candidate: Option<(usize, String)>, host: &Host<'_>) -> Entry {
@@ -374,7 +367,7 @@ impl Exchange {
         if let Some((_, state)) = self.gate.model(Candidate { provider, model: &model }) {
             state.series.decided(host.meter, decision);
         }
-        entry.provider = self.gate.policy.providers.get(provider).map_or_else(String::new, |provider| provider.name.to_string());
+        entry.provider = self.gate.policy.provider_name(provider).to_owned();
         entry.model = model;
         entry
     }

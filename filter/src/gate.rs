@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use crate::budget::Record;
+use crate::clock::go_duration;
 use crate::host::Host;
 use crate::knowledge::{KnownWindows, Lessons};
 use crate::ledger::{Budget, Unavailable};
@@ -66,6 +67,17 @@ impl Gate {
         }
         let keys = self.providers.iter().map(|provider| &*provider.budget.key);
         host.worker.borrow_mut().heartbeat.guard(keys);
+    }
+
+    /// The headers that show a provider's daily budget as it stands; none where it has no cap or cannot be read.
+    pub fn budget_headers(&self, provider: usize, host: &Host<'_>) -> Vec<(&'static str, String)> {
+        let Some(state) = self.providers.get(provider) else { return Vec::new() };
+        let (Some(cap), Ok(record)) = (state.budget.cap, state.record(host)) else { return Vec::new() };
+        vec![
+            ("x-ratelimit-limit-tokens", cap.to_string()),
+            ("x-ratelimit-remaining-tokens", record.remaining(cap).to_string()),
+            ("x-ratelimit-reset-tokens", go_duration(host.now().seconds_to_midnight())),
+        ]
     }
 
     /// Shows the budgets as gauges.

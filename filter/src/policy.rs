@@ -299,6 +299,11 @@ impl Policy {
         found.map(|provider| Candidate { provider, model: name })
     }
 
+    /// The name of the provider at this index; empty if there is none.
+    pub fn provider_name(&self, provider: usize) -> &str {
+        self.providers.get(provider).map_or("", |provider| &provider.name)
+    }
+
     /// The references that stand in the lists, in order.
     pub fn references(&self) -> impl Iterator<Item = (&Provider, String)> {
         self.providers

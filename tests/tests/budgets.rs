@@ -210,6 +210,21 @@ async fn a_limit_shrinks_with_the_budget_and_then_the_budget_refuses() {
     gate.chat(&without_limit()).send().await.refused(429, "insufficient_quota", "insufficient_quota");
 }
 
+/// Asks without a limit until no more than a window of 2048 is reserved, and sees that no limit is told.
+async fn until_the_window_bounds(gate: &Gate, upstream: &Upstream) {
+    until("the window bounds what is reserved", async || {
+        let asked = gate.chat(&without_limit()).sending();
+        let call = upstream.call().await;
+        let reserved = gate.provider("vllm-local").await.reserved;
+        assert_eq!(call.request.json(), without_limit());
+        call.answer(Answer::json(&says::chat(5, 3))).await;
+        asked.await.unwrap().ok();
+        gate.used().await;
+        (reserved <= 2048).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_window_is_learned_from_the_server() {
     let upstream = Upstream::answering(|request| {
@@ -232,17 +247,7 @@ async fn the_window_is_learned_from_the_server() {
         upstream.requests().iter().any(|request| request.path == "/v1/models" && request.method == "GET").then_some(())
     })
     .await;
-    until("the window bounds what is reserved", async || {
-        let asked = gate.chat(&without_limit()).sending();
-        let call = scripted.call().await;
-        let reserved = gate.provider("vllm-local").await.reserved;
-        assert_eq!(call.request.json(), without_limit());
-        call.answer(Answer::json(&says::chat(5, 3))).await;
-        asked.await.unwrap().ok();
-        gate.used().await;
-        (reserved <= 2048).then_some(())
-    })
-    .await;
+    until_the_window_bounds(&gate, &scripted).await;
 }
 
 #[tokio::test]
@@ -255,17 +260,7 @@ async fn the_window_is_learned_from_a_refusal() {
     assert_eq!(refusal.status, 400);
     assert_eq!(refusal.json(), says::too_long(2048, 3000, 5));
     assert_eq!(gate.used().await, 0);
-    until("the window bounds what is reserved", async || {
-        let asked = gate.chat(&without_limit()).sending();
-        let call = upstream.call().await;
-        let reserved = gate.provider("vllm-local").await.reserved;
-        assert_eq!(call.request.json(), without_limit());
-        call.answer(Answer::json(&says::chat(5, 3))).await;
-        asked.await.unwrap().ok();
-        gate.used().await;
-        (reserved <= 2048).then_some(())
-    })
-    .await;
+    until_the_window_bounds(&gate, &upstream).await;
 
     // A known window bounds each prompt by itself, not all of a request together.
     let prompts = vec![vec![1; 1000]; 10];

@@ -99,13 +99,13 @@ pub enum InvalidBody {
     },
 }
 
-/// The governed keys. A key's number is its bit in the set of those seen.
-#[derive(Debug, Clone, Copy)]
+/// What a governed key is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Key {
     Model,
     Messages,
-    Prompt,
-    Input,
+    /// `prompt` or `input`.
+    Prompts,
     MaxTokens,
     MaxCompletionTokens,
     MinTokens,
@@ -114,23 +114,47 @@ enum Key {
     Stream,
     StreamOptions,
     /// Something that a template may write into the prompt.
-    Text(u8),
-    /// Something that moves cost or content past the gate.
-    Forbidden(u8),
+    Text,
+    /// Something that moves cost or content past the gate; why: `docs/security.md`.
+    Forbidden,
     Priority,
-    /// `vllm_xargs`, which vLLM hands to the engine together with the transfer parameters.
+    /// What vLLM hands to the engine together with the transfer parameters.
     ExtraArguments,
-    /// `chat_template_kwargs`, which reaches the prompt as text, and may name a template.
+    /// What reaches the prompt as text, and may name a template.
     TemplateArguments,
-    /// `truncate_prompt_tokens`
     Truncate,
 }
 
-/// Values that reach the prompt as text.
-const TEXT: [&str; 7] = ["tools", "functions", "documents", "response_format", "structured_outputs", "guided_json", "suffix"];
-
-/// Why each is refused: `docs/security.md`.
-const FORBIDDEN: [&str; 5] = ["kv_transfer_params", "ec_transfer_params", "use_beam_search", "prompt_embeds", "chat_template"];
+/// The governed keys. A key's place is its bit in the set of those seen.
+const KEYS: [(&str, Key); 27] = [
+    ("model", Key::Model),
+    ("messages", Key::Messages),
+    ("prompt", Key::Prompts),
+    ("input", Key::Prompts),
+    ("max_tokens", Key::MaxTokens),
+    ("max_completion_tokens", Key::MaxCompletionTokens),
+    ("min_tokens", Key::MinTokens),
+    ("n", Key::N),
+    ("best_of", Key::BestOf),
+    ("stream", Key::Stream),
+    ("stream_options", Key::StreamOptions),
+    ("priority", Key::Priority),
+    ("vllm_xargs", Key::ExtraArguments),
+    ("chat_template_kwargs", Key::TemplateArguments),
+    ("truncate_prompt_tokens", Key::Truncate),
+    ("tools", Key::Text),
+    ("functions", Key::Text),
+    ("documents", Key::Text),
+    ("response_format", Key::Text),
+    ("structured_outputs", Key::Text),
+    ("guided_json", Key::Text),
+    ("suffix", Key::Text),
+    ("kv_transfer_params", Key::Forbidden),
+    ("ec_transfer_params", Key::Forbidden),
+    ("use_beam_search", Key::Forbidden),
+    ("prompt_embeds", Key::Forbidden),
+    ("chat_template", Key::Forbidden),
+];
 
 /// What a body says while it is being read.
 #[derive(Default)]
@@ -168,8 +192,8 @@ impl Request {
         let mut object = reader.object()?;
         draft.places.start = reader.offset();
         while let Some(name) = object.next(&mut reader)? {
-            match Key::named(&name) {
-                Some(key) => draft.member(key, &mut reader)?,
+            match governed(&name) {
+                Some(place) => draft.member(place, &mut reader)?,
                 None => {
                     reader.skip()?;
                 }
@@ -196,91 +220,23 @@ impl InvalidBody {
     }
 }
 
-// === impl Key ===
+/// A governed key's place in [`KEYS`], its name and what it is about.
+type Governed = (usize, &'static str, Key);
 
-impl Key {
-    fn named(text: &Text<'_>) -> Option<Self> {
-        let name: Cow<'_, str> = text.decode();
-        Some(match &*name {
-            "model" => Self::Model,
-            "messages" => Self::Messages,
-            "prompt" => Self::Prompt,
-            "input" => Self::Input,
-            "max_tokens" => Self::MaxTokens,
-            "max_completion_tokens" => Self::MaxCompletionTokens,
-            "min_tokens" => Self::MinTokens,
-            "n" => Self::N,
-            "best_of" => Self::BestOf,
-            "stream" => Self::Stream,
-            "stream_options" => Self::StreamOptions,
-            "priority" => Self::Priority,
-            "vllm_xargs" => Self::ExtraArguments,
-            "chat_template_kwargs" => Self::TemplateArguments,
-            "truncate_prompt_tokens" => Self::Truncate,
-            other => return Self::listed(other),
-        })
-    }
-
-    fn listed(name: &str) -> Option<Self> {
-        let place = |list: &[&str]| list.iter().position(|&known| known == name).and_then(|at| u8::try_from(at).ok());
-        place(&TEXT).map(Self::Text).or_else(|| place(&FORBIDDEN).map(Self::Forbidden))
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Model => "model",
-            Self::Messages => "messages",
-            Self::Prompt => "prompt",
-            Self::Input => "input",
-            Self::MaxTokens => "max_tokens",
-            Self::MaxCompletionTokens => "max_completion_tokens",
-            Self::MinTokens => "min_tokens",
-            Self::N => "n",
-            Self::BestOf => "best_of",
-            Self::Stream => "stream",
-            Self::StreamOptions => "stream_options",
-            Self::Priority => "priority",
-            Self::ExtraArguments => "vllm_xargs",
-            Self::TemplateArguments => "chat_template_kwargs",
-            Self::Truncate => "truncate_prompt_tokens",
-            Self::Text(at) => TEXT.get(usize::from(at)).copied().unwrap_or_default(),
-            Self::Forbidden(at) => FORBIDDEN.get(usize::from(at)).copied().unwrap_or_default(),
-        }
-    }
-
-    fn bit(self) -> u32 {
-        let place = match self {
-            Self::Model => 0,
-            Self::Messages => 1,
-            Self::Prompt => 2,
-            Self::Input => 3,
-            Self::MaxTokens => 4,
-            Self::MaxCompletionTokens => 5,
-            Self::N => 6,
-            Self::BestOf => 7,
-            Self::Stream => 8,
-            Self::StreamOptions => 9,
-            Self::Priority => 10,
-            Self::ExtraArguments => 11,
-            Self::MinTokens => 12,
-            Self::TemplateArguments => 13,
-            Self::Truncate => 14,
-            Self::Forbidden(at) => 15 + u32::from(at),
-            Self::Text(at) => 20 + u32::from(at),
-        };
-        1 << place
-    }
+fn governed(text: &Text<'_>) -> Option<Governed> {
+    let name: Cow<'_, str> = text.decode();
+    let found = KEYS.iter().enumerate().find(|(_, (known, _))| *known == name);
+    found.map(|(place, (name, key))| (place, *name, *key))
 }
 
 // === impl Draft ===
 
 impl Draft {
-    fn member(&mut self, key: Key, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
-        if self.seen & key.bit() != 0 {
-            return Err(InvalidBody::Duplicate(key.name()));
+    fn member(&mut self, (place, name, key): Governed, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
+        if self.seen & 1 << place != 0 {
+            return Err(InvalidBody::Duplicate(name));
         }
-        self.seen |= key.bit();
-        let name = key.name();
+        self.seen |= 1 << place;
         match key {
             Key::Model => self.model(reader),
             Key::MaxTokens => {
@@ -311,9 +267,9 @@ impl Draft {
             }
             Key::StreamOptions => self.stream_options(reader),
             Key::Messages => self.messages(reader),
-            Key::Prompt | Key::Input => self.prompts(reader, name),
-            Key::Text(_) => Ok(self.prompt.verbatim(reader)?),
-            Key::Forbidden(_) => absent(reader, name),
+            Key::Prompts => self.prompts(reader, name),
+            Key::Text => Ok(self.prompt.verbatim(reader)?),
+            Key::Forbidden => absent(reader, name),
             Key::Priority => priority(reader, name),
             Key::ExtraArguments => arguments(reader, name),
             Key::TemplateArguments => {
@@ -393,16 +349,19 @@ impl Draft {
         Ok(())
     }
 
-    fn finish(self, operation: Operation) -> Result<Request, InvalidBody> {
-        let model = self.model.ok_or(InvalidBody::Missing("model"))?;
-        let has = |key: Key| self.seen & key.bit() != 0;
+    fn has(&self, name: &str) -> bool {
+        KEYS.iter().position(|(known, _)| *known == name).is_some_and(|place| self.seen & 1 << place != 0)
+    }
+
+    fn finish(mut self, operation: Operation) -> Result<Request, InvalidBody> {
+        let model = self.model.take().ok_or(InvalidBody::Missing("model"))?;
         let (subject, there) = match operation {
-            Operation::Chat => (Key::Messages, has(Key::Messages)),
-            Operation::TextCompletion => (Key::Prompt, has(Key::Prompt)),
-            Operation::Embeddings => (Key::Input, has(Key::Input) || has(Key::Messages)),
+            Operation::Chat => ("messages", self.has("messages")),
+            Operation::TextCompletion => ("prompt", self.has("prompt")),
+            Operation::Embeddings => ("input", self.has("input") || self.has("messages")),
         };
         if !there {
-            return Err(InvalidBody::Missing(subject.name()));
+            return Err(InvalidBody::Missing(subject));
         }
         let choices = self.n.unwrap_or(1);
         let (limit, largest_limit, prompts) = match operation {
@@ -493,7 +452,7 @@ fn arguments(reader: &mut Reader<'_>, param: &'static str) -> Result<(), Invalid
     }
     let mut arguments = reader.object()?;
     while let Some(key) = arguments.next(reader)? {
-        if FORBIDDEN.iter().any(|name| key.is(name)) {
+        if matches!(governed(&key), Some((_, _, Key::Forbidden))) {
             return Err(InvalidBody::wrong(param, "must not hold what is not allowed by itself"));
         }
         reader.skip()?;
