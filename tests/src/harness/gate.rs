@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::certificate::{Authority, ListenerTls, Peers};
 use super::client::{Recent, Request};
 use super::envoy::{self, Environment, Shape};
 use super::raw::Raw;
@@ -96,6 +97,8 @@ impl GateBuilder {
                 stop_iteration: true,
                 providers: Vec::new(),
                 unrouted: Vec::new(),
+                tls: None,
+                connection_state: Vec::new(),
             },
         }
     }
@@ -150,6 +153,18 @@ impl GateBuilder {
     /// The routes wait no longer for an answer.
     pub fn route_timeout(mut self, timeout: Duration) -> Self {
         self.shape.route_timeout = Some(timeout);
+        self
+    }
+
+    /// The listener speaks TLS, with a certificate of this authority, and asks its peers for theirs.
+    pub fn mtls(mut self, peers: Peers, authority: &Authority) -> Self {
+        self.shape.tls = Some(authority.listener(peers));
+        self
+    }
+
+    /// Filter state that another part of the proxy gives each connection, as a waypoint does.
+    pub fn connection_state(mut self, name: &str, value: &str) -> Self {
+        self.shape.connection_state.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -217,7 +232,8 @@ impl Gate {
 
     /// A request to be described and sent.
     pub fn request(&self, method: &str, path: &str) -> Request {
-        Request::new(self.address, Arc::clone(&self.recent), method, path)
+        let tls = self.builder.shape.tls.as_ref().map(ListenerTls::client);
+        Request::new(self.address, tls, Arc::clone(&self.recent), method, path)
     }
 
     /// A `GET` to be sent.
