@@ -1,6 +1,7 @@
 //! Certificates made in the test: authorities, the gate's own, and those that clients identify themselves with.
 
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 use tokio::net::TcpStream;
@@ -70,19 +71,24 @@ impl Authority {
 
     /// A client certificate with these URIs among its names, in this order.
     pub fn client(&self, uris: &[&str]) -> ClientCertificate {
-        let names = uris.iter().map(|uri| SanType::URI((*uri).try_into().expect("ASCII"))).collect();
-        self.client_named(uris.first().copied().unwrap_or_default(), names)
+        self.sign(uris.first().copied().unwrap_or_default(), client(uris))
+    }
+
+    /// A client certificate with these URIs that is good until then.
+    pub fn client_until(&self, uris: &[&str], end: SystemTime) -> ClientCertificate {
+        let mut params = client(uris);
+        params.not_after = end.into();
+        self.sign(uris.first().copied().unwrap_or_default(), params)
     }
 
     /// A client certificate that has a host's name and no URI.
     pub fn client_host(&self, host: &str) -> ClientCertificate {
-        self.client_named(host, vec![SanType::DnsName(host.try_into().expect("ASCII"))])
+        let mut params = client(&[]);
+        params.subject_alt_names = vec![SanType::DnsName(host.try_into().expect("ASCII"))];
+        self.sign(host, params)
     }
 
-    fn client_named(&self, name: &str, names: Vec<SanType>) -> ClientCertificate {
-        let mut params = named("client");
-        params.subject_alt_names = names;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    fn sign(&self, name: &str, params: CertificateParams) -> ClientCertificate {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate").der().clone();
         ClientCertificate { name: name.to_owned(), certificate, key: Arc::new(PrivateKeyDer::from(key)), shared: None }
@@ -101,6 +107,13 @@ impl Authority {
             trusted: self.issuer.der().clone(),
         }
     }
+}
+
+fn client(uris: &[&str]) -> CertificateParams {
+    let mut params = named("client");
+    params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().expect("ASCII"))).collect();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params
 }
 
 fn named(name: &str) -> CertificateParams {

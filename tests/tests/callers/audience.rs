@@ -138,6 +138,17 @@ fn cases(gate: &Gate, row: &Row, callers: &[Option<ClientCertificate>; 4]) -> Ve
     cases
 }
 
+/// A key that is too long for any key is a key all the same.
+#[tokio::test]
+async fn a_key_of_any_length_is_a_key() {
+    let upstream = upstream().await;
+    let gate = Gate::start(provider(""), &upstream).await;
+    let long = |length: usize| format!("Bearer pak_{}", "a".repeat(length));
+    let cases =
+        [1, 500, 5000, 50_000].map(|length| case(length.to_string(), ask(&gate).header("authorization", long(length)), NoKey));
+    crate::outcome::check(&gate, cases).await;
+}
+
 async fn check_all(audience: &str, rows: &[Row]) {
     let upstream = upstream().await;
     let authority = Authority::new("mesh");

@@ -2,10 +2,11 @@
 
 use e2e::harness::{Authority, Gate, Peers, Request, Upstream, gateway, provider};
 
-use crate::cast::{RESEARCHER, STRANGER, WRITER, WRONG, agents, ask, upstream};
-use crate::outcome::Outcome::{Agent, Anonymous, NoKey, NotNamed};
+use crate::cast::{RESEARCHER, STRANGER, WRITER, WRONG, agents, ask, hello, upstream};
+use crate::outcome::Outcome::{self, Agent, Anonymous, Known, NoKey, NotNamed};
 use crate::outcome::{case, check};
 
+const NOT_ALLOWED: Outcome = Known("agent/researcher", 403, "model_not_allowed");
 const HEADER: &str = "x-agent-id";
 
 fn manifests(audience: &str) -> String {
@@ -43,13 +44,18 @@ async fn the_header_makes_the_identity() {
     }
 }
 
-/// A prefix must not let one value carry two identities.
+/// A prefix must not let one value carry two identities: proxies may join two lines of a header into one.
 #[tokio::test]
 async fn a_prefix_does_not_swallow_a_second_identity() {
     let upstream = upstream().await;
     let gate = Gate::start(manifests("agents"), &upstream).await;
-    check(&gate, [case("twice", says(ask(&gate), &[WRITER, RESEARCHER]), NotNamed)]).await;
-    check(&gate, [case("twice, over HTTP/2", says(ask(&gate), &[WRITER, STRANGER]).http2(), NotNamed)]).await;
+    let cases = [
+        ("twice", says(ask(&gate), &[WRITER, RESEARCHER])),
+        ("twice, over HTTP/2", says(ask(&gate), &[WRITER, STRANGER]).http2()),
+        ("joined", says(ask(&gate), &[&format!("{WRITER}, {STRANGER}")])),
+        ("joined without a space", says(ask(&gate), &[&format!("{WRITER},{RESEARCHER}")])),
+    ];
+    check(&gate, cases.map(|(name, request)| case(name, request, NotNamed))).await;
 }
 
 #[tokio::test]
@@ -74,13 +80,39 @@ async fn the_header_counts_before_the_certificate() {
 async fn the_header_never_reaches_the_provider() {
     let upstream = upstream().await;
     let gate = Gate::start(manifests("auto"), &upstream).await;
-    for request in [ask(&gate), ask(&gate).http2(), ask(&gate).http2().trailer(HEADER, STRANGER)] {
+    for request in [ask(&gate), ask(&gate).http2(), ask(&gate).http2().trailer(HEADER, STRANGER).trailer("x-harmless", "1")] {
         says(request, &[RESEARCHER]).send().await.ok();
         let seen = upstream.last();
+        assert!(!String::from_utf8_lossy(&seen.trailers).contains(HEADER), "{}", String::from_utf8_lossy(&seen.trailers));
         assert!(!format!("{:?}", seen.headers).contains(HEADER), "{:?}", seen.headers);
         assert!(!String::from_utf8_lossy(&seen.head).contains("spiffe:"), "{}", String::from_utf8_lossy(&seen.head));
     }
     assert_eq!(upstream.requests().len(), 3);
+}
+
+/// Where the headers go on before the body is judged, the same holds.
+#[tokio::test]
+async fn with_fixed_routing_too() {
+    let upstream = upstream().await;
+    let settings = gateway(&format!("routing: fixed\naudience: agents\nidentityHeader: {HEADER}"));
+    let gate = Gate::builder()
+        .manifests(provider("") + &agents() + &settings)
+        .without_stop_iteration()
+        .upstream("vllm-local", &upstream)
+        .start()
+        .await;
+    let cases = [
+        ("named", says(ask(&gate), &[RESEARCHER]), Agent("researcher")),
+        ("named, over HTTP/2", says(ask(&gate), &[WRITER]).http2(), Agent("team")),
+        ("a stranger", says(ask(&gate), &[STRANGER]), NotNamed),
+        ("nobody", ask(&gate), NotNamed),
+        ("a key", ask(&gate).header("x-api-key", WRONG), NoKey),
+        ("a key on an unknown path", gate.get("/nope").header("x-api-key", WRONG), NoKey),
+        ("a model of nobody's", says(gate.chat(&hello("vllm-local/other")), &[RESEARCHER]), NOT_ALLOWED),
+    ];
+    check(&gate, cases.map(|(name, request, outcome)| case(name, request, outcome))).await;
+    let seen = upstream.requests();
+    assert!(seen.iter().all(|request| request.header(HEADER).is_none()), "{seen:?}");
 }
 
 /// Where nobody is named, an identity changes nothing; the header is still not the provider's to see.
@@ -106,7 +138,7 @@ async fn a_header_is_named_in_any_case() {
 #[tokio::test]
 async fn odd_values_are_refused_in_good_order() {
     let upstream = upstream().await;
-    let gate = start_with_anyone(&upstream).await;
+    let gate = Gate::start(manifests("agents"), &upstream).await;
     let long = "a".repeat(20_000);
     for value in [b"\"}],\\".as_slice(), b"\xff\xfe", "ü".as_bytes(), b"a\tb", long.as_bytes()] {
         let reply = ask(&gate).header(HEADER, value).send().await;
@@ -114,8 +146,4 @@ async fn odd_values_are_refused_in_good_order() {
         assert!(reply.body.len() < 2000, "{} bytes for {} bytes of identity", reply.body.len(), value.len());
     }
     check(&gate, [case("named", says(ask(&gate), &[RESEARCHER]), Agent("researcher"))]).await;
-}
-
-async fn start_with_anyone(upstream: &Upstream) -> Gate {
-    Gate::start(manifests("agents"), upstream).await
 }

@@ -1,6 +1,8 @@
 //! Identities: the first URI of a verified certificate, or what a waypoint says; never what anyone merely sends.
 
-use e2e::harness::{Authority, ClientCertificate, Gate, GateBuilder, Peers, Request, Upstream, gateway, provider};
+use std::time::{Duration, SystemTime};
+
+use e2e::harness::{Authority, ClientCertificate, Gate, GateBuilder, Peers, Request, Upstream, gateway, provider, until};
 
 use crate::cast::{RESEARCHER, STRANGER, WRITER, agent, agents, ask, reference, upstream};
 use crate::outcome::Outcome::{Agent, NoKey, NotNamed};
@@ -60,6 +62,20 @@ async fn a_certificate_of_another_authority_is_no_identity() {
         ];
         check(&gate, cases).await;
     }
+}
+
+/// A certificate that was good once is no identity when it has expired, on a listener that takes it all the same.
+#[tokio::test]
+async fn an_expired_certificate_is_no_identity() {
+    let upstream = upstream().await;
+    let mesh = Authority::new("mesh");
+    let gate = builder(&upstream).mtls(Peers::AcceptUntrusted, &mesh).start().await;
+    let expired = mesh.client_until(&[RESEARCHER], SystemTime::now() - Duration::from_secs(60));
+    check(&gate, [case("expired before", ask(&gate).identity(&expired), NoKey)]).await;
+
+    let expiring = mesh.client_until(&[RESEARCHER], SystemTime::now() + Duration::from_secs(3));
+    check(&gate, [case("not yet expired", ask(&gate).identity(&expiring), Agent("researcher"))]).await;
+    until("the certificate has expired", async || (ask(&gate).identity(&expiring).send().await.status == 401).then_some(())).await;
 }
 
 /// Envoy says of a resumed session only that a certificate was presented, not that it was verified.
@@ -137,18 +153,15 @@ async fn what_a_client_sends_is_no_identity() {
 #[tokio::test]
 async fn a_waypoint_tells_its_peers_principal() {
     let upstream = upstream().await;
-    for (state, principal, outcome) in [
-        ("io.istio.peer_principal", RESEARCHER, Agent("researcher")),
-        ("io.istio.peer_principal", WRITER, Agent("team")),
-        ("io.istio.peer_principal", STRANGER, NoKey),
-        ("io.istio.local_principal", RESEARCHER, NoKey),
-        ("downstream_peer", RESEARCHER, NoKey),
-        ("wasm.downstream_peer", RESEARCHER, NoKey),
-        ("upstream_peer", RESEARCHER, NoKey),
-    ] {
-        let gate = builder(&upstream).connection_state(state, principal).start().await;
-        check(&gate, [case(format!("{state}: {principal}"), ask(&gate), outcome)]).await;
+    for (principal, outcome) in [(RESEARCHER, Agent("researcher")), (WRITER, Agent("team")), (STRANGER, NoKey)] {
+        let gate = builder(&upstream).connection_state("io.istio.peer_principal", principal).start().await;
+        check(&gate, [case(principal, ask(&gate), outcome), case("over HTTP/2", ask(&gate).http2(), outcome)]).await;
     }
+    // What peers say of themselves, and who the proxy itself is.
+    let others =
+        ["io.istio.local_principal", "downstream_peer", "wasm.downstream_peer", "upstream_peer", "wasm.io.istio.peer_principal"];
+    let gate = others.iter().fold(builder(&upstream), |builder, state| builder.connection_state(state, RESEARCHER)).start().await;
+    check(&gate, [case("other state", ask(&gate), NoKey)]).await;
 }
 
 #[tokio::test]

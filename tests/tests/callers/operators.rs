@@ -5,7 +5,7 @@ use e2e::harness::{Authority, ClientCertificate, Gate, Peers, Request, Upstream,
 use crate::cast::{
     ALICE, BOB, DISABLED, OPERATOR, RESEARCHER, STRANGER, WRITER, WRONG, agent, agents, ask, keys, reference, upstream,
 };
-use crate::outcome::Outcome::{Agent, Anonymous, Key, Known, NoKey, NotNamed, Served};
+use crate::outcome::Outcome::{self, Agent, Anonymous, Key, Known, NoKey, NotNamed, Operator};
 use crate::outcome::{case, check};
 
 const PROVIDERS: &str = "/pai/v1/model-providers";
@@ -52,9 +52,9 @@ async fn operators_and_agents_read_the_providers_and_developers_do_not() {
     let gate = gate(&mesh, &upstream, &(open() + &agents() + &keys()), "auto").await;
     let get = || gate.get(PROVIDERS);
     let cases = [
-        case("an operator", get().identity(&callers.operator), Served),
-        case("an operator over HTTP/2", get().identity(&callers.operator).http2(), Served),
-        case("an operator by prefix", get().identity(&callers.on_call), Served),
+        case("an operator", get().identity(&callers.operator), Operator),
+        case("an operator over HTTP/2", get().identity(&callers.operator).http2(), Operator),
+        case("an operator by prefix", get().identity(&callers.on_call), Operator),
         case("an operator's key", key(get(), ALICE), Key("alice")),
         case("an operator's key elsewhere", get().header("x-api-key", ALICE), Key("alice")),
         case("an agent", get().identity(&callers.researcher), Agent("researcher")),
@@ -84,16 +84,23 @@ async fn an_operator_is_no_agent() {
         let gate = gate(&mesh, &upstream, &manifests, audience).await;
         let operator = |request: Request| request.identity(&callers.operator);
         let cases = [
-            case("reads", operator(gate.get(PROVIDERS)), Served),
+            case("reads", operator(gate.get(PROVIDERS)), Operator),
             case("chats", operator(ask(&gate)), nobody),
             case("chats over HTTP/2", operator(ask(&gate)).http2(), nobody),
             case("lists", operator(gate.get("/v1/models")), nobody),
             case("looks up", operator(gate.get("/v1/models/vllm-local%2Fx")), nobody),
+            case("strays", operator(gate.get("/pai/v1/other")), nobody_on_an_unknown_path(nobody)),
+            case("climbs", operator(gate.get("/pai/v1/../../v1/models")), nobody_on_an_unknown_path(nobody)),
             case("posts", operator(gate.post("/v1/completions").text("{}")), nobody),
         ];
         check(&gate, cases).await;
     }
     assert!(upstream.requests().is_empty());
+}
+
+/// Of the two refusals, the missing key comes before the path, and the missing Agent after it.
+fn nobody_on_an_unknown_path(nobody: Outcome) -> Outcome {
+    if nobody == NoKey { NoKey } else { Known("none", 404, "unknown_url") }
 }
 
 #[tokio::test]
@@ -127,7 +134,7 @@ async fn anonymous_agents_read_the_providers() {
     let cases = [
         case("nobody", gate.get(PROVIDERS), Anonymous),
         case("a stranger", gate.get(PROVIDERS).identity(&callers.stranger), Anonymous),
-        case("an operator", gate.get(PROVIDERS).identity(&callers.operator), Served),
+        case("an operator", gate.get(PROVIDERS).identity(&callers.operator), Anonymous),
         case("an operator chats", ask(&gate).identity(&callers.operator), Anonymous),
     ];
     check(&gate, cases).await;

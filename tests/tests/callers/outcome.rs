@@ -17,8 +17,8 @@ pub enum Outcome {
     Agent(&'static str),
     /// Served as the developer with this key.
     Key(&'static str),
-    /// Served, whoever it was.
-    Served,
+    /// Served what operators may see.
+    Operator,
     /// Known as this subject, and refused with this status and code.
     Known(&'static str, u16, &'static str),
     /// Refused: a key is needed, and this is none.
@@ -29,7 +29,7 @@ pub enum Outcome {
     Refused(u16, &'static str),
 }
 
-use Outcome::{Agent, Anonymous, Key, Known, NoKey, NotNamed, Refused, Served};
+use Outcome::{Agent, Anonymous, Key, Known, NoKey, NotNamed, Operator, Refused};
 
 /// One request and what is to become of it.
 pub struct Case {
@@ -94,7 +94,7 @@ impl Outcome {
             Anonymous => seen == (200, "", "anonymous"),
             Agent(name) => seen == (200, "", &format!("agent/{name}")),
             Key(name) => seen == (200, "", &format!("key/{name}")),
-            Served => seen.0 == 200,
+            Operator => seen == (200, "", "operator"),
             Known(subject, status, code) => seen == (status, code, subject),
             NoKey => seen == (401, "invalid_api_key", "none"),
             NotNamed => seen == (403, "caller_not_allowed", "none"),

@@ -23,8 +23,9 @@ fn settings(audience: &str) -> String {
 
 fn changes() -> Vec<Change> {
     let model = reference();
-    let base = |audience: &str| {
-        provider(PROVIDER) + &settings(audience) + &agent("team", &[WRITER], &[&model]) + &access_key("bob", BOB, &[])
+    // Who is taken away stands first, so that the others change places.
+    let with = |audience: &str, first: &str| {
+        provider(PROVIDER) + &settings(audience) + first + &agent("team", &[WRITER], &[&model]) + &access_key("bob", BOB, &[])
     };
     let researcher = agent_with_budget("researcher", &[RESEARCHER], &[&model], 10_000);
     let alice = access_key("alice", ALICE, &["maxTokensPerDay: 10000"]);
@@ -35,48 +36,48 @@ fn changes() -> Vec<Change> {
             what: "an Agent is removed",
             caller: as_researcher,
             subject: "agent/researcher",
-            before: base("agents") + &researcher,
-            after: base("agents"),
+            before: with("agents", &researcher),
+            after: with("agents", ""),
             refusal: (403, "caller_not_allowed"),
         },
         Change {
             what: "an Agent is removed where keys are needed else",
             caller: as_researcher,
             subject: "agent/researcher",
-            before: base("auto") + &researcher,
-            after: base("auto"),
+            before: with("auto", &researcher),
+            after: with("auto", ""),
             refusal: (401, "invalid_api_key"),
         },
         Change {
             what: "an Agent is given another identity",
             caller: as_researcher,
             subject: "agent/researcher",
-            before: base("agents") + &researcher,
-            after: base("agents") + &researcher.replace("sa/researcher", "sa/analyst"),
+            before: with("agents", &researcher),
+            after: with("agents", &researcher.replace("sa/researcher", "sa/analyst")),
             refusal: (403, "caller_not_allowed"),
         },
         Change {
             what: "an AccessKey is removed",
             caller: as_alice,
             subject: "key/alice",
-            before: base("auto") + &alice,
-            after: base("auto"),
+            before: with("auto", &alice),
+            after: with("auto", ""),
             refusal: (401, "invalid_api_key"),
         },
         Change {
             what: "an AccessKey is disabled",
             caller: as_alice,
             subject: "key/alice",
-            before: base("auto") + &alice,
-            after: base("auto") + &alice + "  disabled: true\n",
+            before: with("auto", &alice),
+            after: with("auto", &(alice.clone() + "  disabled: true\n")),
             refusal: (401, "invalid_api_key"),
         },
         Change {
             what: "the audience changes",
             caller: as_alice,
             subject: "key/alice",
-            before: base("auto") + &alice,
-            after: base("agents") + &alice,
+            before: with("auto", &alice),
+            after: with("agents", &alice),
             refusal: (401, "invalid_api_key"),
         },
     ]
