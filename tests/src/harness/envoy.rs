@@ -199,6 +199,8 @@ fn access_log(dir: &Path) -> Value {
         "path": dir.join("access.jsonl"),
         "log_format": { "json_format": {
             "case": "%REQ(X-TEST-CASE)%",
+            "peer": "%DOWNSTREAM_PEER_URI_SAN%",
+            "verified": "%CEL(connection.peer_certificate_valid)%",
             "method": "%REQ(:METHOD)%",
             "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
             "status": "%RESPONSE_CODE%",

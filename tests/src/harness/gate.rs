@@ -19,10 +19,12 @@ use super::client::{Recent, Request};
 use super::envoy::{self, Environment, Shape};
 use super::raw::Raw;
 use super::upstream::Upstream;
-use super::wait::{settled, until};
+use super::wait::{settled, until, within};
 
 /// What room beyond the largest body Envoy's buffers keep.
 const SPARE: u32 = 64 * 1024;
+/// How long Envoy may take to compile the module for all its workers, on a machine that does other things too.
+const START: Duration = Duration::from_secs(30);
 /// What Envoy logs when a VM traps, and the module's panic hook before it.
 const TRACES: [&str; 3] = ["Uncaught RuntimeError", "panicked at", " failed: Uncaught"];
 /// The filter's default `maxRequestBytes`.
@@ -199,7 +201,7 @@ impl GateBuilder {
         self.write_filter(&directory, 1, &self.manifests);
         let mut envoy = Envoy::spawn(directory, &self.environment);
         let admin = envoy.admin_address().await;
-        let address = until("Envoy listens", async || listener_address(admin)).await;
+        let address = within(START, "Envoy listens", async || listener_address(admin)).await;
         Gate { address, admin, recent: Arc::default(), builder: self, version: AtomicU32::new(1), envoy }
     }
 

@@ -1,6 +1,6 @@
 //! `identityHeader`: a header that the operator vouches for, because a proxy in front of the gate sets it.
 
-use e2e::harness::{Authority, Gate, Peers, Request, Upstream, gateway, provider};
+use e2e::harness::{Authority, Gate, Peers, Request, gateway, provider};
 
 use crate::cast::{RESEARCHER, STRANGER, WRITER, WRONG, agents, ask, hello, upstream};
 use crate::outcome::Outcome::{self, Agent, Anonymous, Known, NoKey, NotNamed};

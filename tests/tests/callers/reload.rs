@@ -103,7 +103,7 @@ impl Change {
 async fn begin(change: &Change, gate: &Gate, upstream: &Upstream) -> (Call, Streaming) {
     let mut body = hello(&reference());
     body["stream"] = json!(true);
-    let asked = change.ask(gate.chat(&body)).header("x-test-case", "stream").streaming();
+    let asked = change.ask(gate.chat(&body)).header("x-test-case", change.what).streaming();
     let mut call = upstream.call().await;
     call.start_stream().await.chunk(says::delta("a", Some((5, 1)))).await;
     let mut answer = asked.await.unwrap();
@@ -118,12 +118,22 @@ async fn books(gate: &Gate) -> [(u64, u64); 2] {
     [item, &item["external"]].map(|budget| (budget["usedToday"].as_u64().unwrap(), budget["reserved"].as_u64().unwrap()))
 }
 
+/// By how much the books went up.
+async fn books_gain(gate: &Gate, before: [(u64, u64); 2]) -> [(u64, u64); 2] {
+    let now = books(gate).await;
+    [0, 1].map(|share| (now[share].0 - before[share].0, now[share].1))
+}
+
 #[tokio::test]
 async fn who_is_taken_away_is_refused_while_its_stream_goes_on() {
-    for change in changes() {
+    let upstream = Upstream::scripted().await;
+    let changes = changes();
+    let gate = Gate::start(&changes[0].after, &upstream).await;
+    for change in changes {
         let what = change.what;
-        let upstream = Upstream::scripted().await;
-        let gate = Gate::start(&change.before, &upstream).await;
+        gate.reconfigure(&change.before).await.unwrap();
+        change.in_force(&gate, 200).await;
+        let before = books(&gate).await;
         let (mut call, mut answer) = begin(&change, &gate, &upstream).await;
 
         gate.reconfigure(&change.after).await.unwrap();
@@ -141,8 +151,10 @@ async fn who_is_taken_away_is_refused_while_its_stream_goes_on() {
         assert!(!answer.rest().await.cut, "{what}: the stream was cut");
 
         let external = if change.subject.starts_with("key/") { (7, 0) } else { (0, 0) };
-        settled(&format!("{what}: the stream is settled"), async || (books(&gate).await == [(7, 0), external]).then_some(())).await;
-        let line = gate.access_log(|line| line["case"] == "stream").await;
+        let expected = [(7, 0), external];
+        settled(&format!("{what}: the stream is settled"), async || (books_gain(&gate, before).await == expected).then_some(()))
+            .await;
+        let line = gate.access_log(|line| line["case"] == what).await;
         assert_eq!(
             (line["subject"].as_str(), line["completion_tokens"].as_str()),
             (Some(change.subject), Some("2")),
@@ -154,17 +166,24 @@ async fn who_is_taken_away_is_refused_while_its_stream_goes_on() {
 /// Taken away and given back, a caller finds the books as they were.
 #[tokio::test]
 async fn who_comes_back_has_spent_what_it_spent() {
-    for change in changes().into_iter().filter(|change| change.what.ends_with("is removed")) {
+    let upstream = Upstream::scripted().await;
+    let changes: Vec<Change> = changes().into_iter().filter(|change| change.what.ends_with("is removed")).collect();
+    let gate = Gate::start(&changes[0].after, &upstream).await;
+    for change in changes {
         let what = change.what;
-        let upstream = Upstream::scripted().await;
-        let gate = Gate::start(&change.before, &upstream).await;
+        gate.reconfigure(&change.before).await.unwrap();
+        change.in_force(&gate, 200).await;
+        let before = books(&gate).await;
         let (mut call, answer) = begin(&change, &gate, &upstream).await;
         gate.reconfigure(&change.after).await.unwrap();
         change.in_force(&gate, change.refusal.0).await;
         call.chunk(says::delta("b", Some((5, 1000)))).await.chunk(says::DONE).await;
         call.end().await;
         answer.rest().await;
-        settled(&format!("{what}: the stream is settled"), async || (books(&gate).await[0] == (1005, 0)).then_some(())).await;
+        settled(&format!("{what}: the stream is settled"), async || {
+            (books_gain(&gate, before).await[0] == (1005, 0)).then_some(())
+        })
+        .await;
 
         gate.reconfigure(&change.before).await.unwrap();
         change.in_force(&gate, 200).await;
