@@ -67,7 +67,8 @@ pub async fn failures(gate: &Gate, cases: impl IntoIterator<Item = Case>) -> Vec
     let subjects = subjects.await;
     let judged = replies.iter().filter_map(|(number, (name, outcome, reply))| {
         let wrong = outcome.misses(reply, &subjects[number])?;
-        Some(format!("{name}: {wrong}, not {outcome:?}: {}", reply.text()))
+        let said: String = reply.text().chars().take(200).collect();
+        Some(format!("{name}: {wrong}, not {outcome:?}: {said}"))
     });
     judged.collect()
 }
