@@ -247,7 +247,10 @@ fn agents_and_access_keys_are_taken() {
     let Policy { agents, keys, gateway, .. } = policy(ALL);
     let agent = agents.get(0).unwrap();
     assert_eq!(&*agent.name, "researcher");
-    assert_eq!(agent.identities, ["spiffe://cluster.local/ns/agents/sa/researcher", "spiffe://cluster.local/ns/lab/*"].map(Pattern::new));
+    assert_eq!(
+        agent.identities,
+        ["spiffe://cluster.local/ns/agents/sa/researcher", "spiffe://cluster.local/ns/lab/*"].map(Pattern::new)
+    );
     let models: Vec<(usize, &str)> = agent.models.iter().map(|reference| (reference.provider, &*reference.model)).collect();
     assert_eq!(models, [(0, MODEL), (1, "gpt-5-mini")]);
     assert_eq!(agent.max_tokens_per_day.unwrap().get(), 2_000_000);
@@ -278,7 +281,10 @@ fn values_of_an_agent_are_refused() {
         ("identities: [a], models: []", "spec.models: must not be empty".to_owned()),
         ("identities: a, models: [p/m]", "spec.identities: must be a list, got a string".to_owned()),
         ("identities: ['*/a'], models: [p/m]", "spec.identities[0]: may have `*` at its end only, got \"*/a\"".to_owned()),
-        ("identities: ['a b'], models: [p/m]", "spec.identities[0]: must be 1 to 2048 visible ASCII characters, got \"a b\"".to_owned()),
+        (
+            "identities: ['a b'], models: [p/m]",
+            "spec.identities[0]: must be 1 to 2048 visible ASCII characters, got \"a b\"".to_owned(),
+        ),
         ("identities: [a], models: [q/m]", format!("spec.models[0]: {reference} \"q/m\"")),
         ("identities: [a], models: [p/m, m]", format!("spec.models[1]: {reference} \"m\"")),
         ("identities: [a], models: [p/]", format!("spec.models[0]: {reference} \"p/\"")),
