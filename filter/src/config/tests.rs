@@ -217,7 +217,7 @@ fn values_of_a_model_provider_are_refused() {
         (&format!("allowedModels: [{}]", "a".repeat(257)), &long),
         ("deniedModels: ['*-8b']", "spec.deniedModels[0]: may have `*` at its end only, got \"*-8b\""),
         ("deniedModels: ['a**']", "spec.deniedModels[0]: may have `*` at its end only, got \"a**\""),
-        ("guards: [{}]", "spec.guards: guards are not served by this version; remove them"),
+        ("guards: [{}]", "spec.guards[0].name: is missing"),
         ("guards: {}", "spec.guards: must be a list, got a map"),
         ("apiKeySecretRef: sk-pasted", "spec.apiKeySecretRef: must be a map, got a string"),
         ("apiKeySecretRef: {name: a}", "spec.apiKeySecretRef.key: is missing"),
@@ -414,7 +414,7 @@ fn neither_errors_nor_debug_output_show_secrets() {
 
 #[test]
 fn the_reference_documents_every_field() {
-    use super::{document, gateway, manifest, provider, secret};
+    use super::{document, gateway, guard, manifest, provider, secret};
     let fields = [
         document::FIELDS,
         manifest::FIELDS,
@@ -422,6 +422,7 @@ fn the_reference_documents_every_field() {
         provider::FIELDS,
         provider::EXTERNAL_FIELDS,
         secret::FIELDS,
+        guard::FIELDS,
         gateway::FIELDS,
         gateway::OPERATOR_FIELDS,
     ];
