@@ -84,6 +84,8 @@ pub struct Entry {
     pub subject: String,
     /// `allowed`, or the code of the refusal.
     pub decision: &'static str,
+    /// The guards that have found something, with commas between them; empty for none.
+    pub guard: String,
     /// Tokens charged, `None` where no provider was asked.
     pub tokens: Option<(u64, u64)>,
 }

@@ -378,6 +378,7 @@ fn show(entry: &Entry) {
         ("pai.model", &entry.model),
         ("pai.subject", &entry.subject),
         ("pai.decision", entry.decision),
+        ("pai.guard", &entry.guard),
         ("pai.prompt_tokens", &prompt),
         ("pai.completion_tokens", &completion),
     ] {

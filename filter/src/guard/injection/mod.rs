@@ -5,10 +5,10 @@
 
 mod lexicon;
 mod rules;
-mod tokens;
-mod words;
 #[cfg(test)]
 mod tests;
+mod tokens;
+mod words;
 
 use crate::guard::{decode, fold};
 

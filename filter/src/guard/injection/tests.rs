@@ -47,7 +47,12 @@ mod corpus {
             row.0 += usize::from(found.is_some());
             row.1 += 1;
             if found.is_some() != prompt.attack {
-                println!("{} {:?} {}", if prompt.attack { "MISS" } else { "FALSE" }, found.map_or(prompt.family.as_str(), |f| f.family), prompt.text.replace('\n', "\\n"));
+                println!(
+                    "{} {:?} {}",
+                    if prompt.attack { "MISS" } else { "FALSE" },
+                    found.map_or(prompt.family.as_str(), |f| f.family),
+                    prompt.text.replace('\n', "\\n")
+                );
             }
         }
         for ((attack, family), (found, all)) in table {

@@ -135,7 +135,8 @@ fn spell(lexicon: &Lexicon, words: &[Word<'_>], tokens: &mut Vec<Classes>) {
     let mut joined = String::new();
     let common = words.get(1).map(|word| word.gap);
     for (n, word) in words.iter().enumerate() {
-        let other = word.gap.len() > gap || word.gap.len() == gap && Some(word.gap) != common && !word.gap.trim().eq(common.unwrap_or_default().trim());
+        let other = word.gap.len() > gap
+            || word.gap.len() == gap && Some(word.gap) != common && !word.gap.trim().eq(common.unwrap_or_default().trim());
         if n > 0 && other {
             spelled_word(lexicon, &joined, tokens);
             joined.clear();
@@ -209,7 +210,9 @@ fn words(text: &str) -> Vec<Word<'_>> {
             words.push(Word { text: word, gap, marks: marks | address });
             marks = 0;
             if address != 0 {
-                rest = rest.trim_start_matches(|c: char| !c.is_whitespace() && !matches!(c, ')' | '"' | '>' | '<' | '?' | '=') && c.is_ascii());
+                rest = rest.trim_start_matches(|c: char| {
+                    !c.is_whitespace() && !matches!(c, ')' | '"' | '>' | '<' | '?' | '=') && c.is_ascii()
+                });
             }
             gap_start = text.len() - rest.len();
             continue;
@@ -224,7 +227,12 @@ fn words(text: &str) -> Vec<Word<'_>> {
 /// Reads something between words: what it says about the next word, and its length.
 fn sign<'t>(c: char, rest: &'t str, gap: &'t str, words: &mut Vec<Word<'t>>) -> (Classes, usize) {
     match c {
-        '<' if rest.starts_with("<|") || rest.starts_with("<<sys") || rest.starts_with("<</sys") || rest.starts_with("<start_of_turn") || rest.starts_with("<end_of_turn") => {
+        '<' if rest.starts_with("<|")
+            || rest.starts_with("<<sys")
+            || rest.starts_with("<</sys")
+            || rest.starts_with("<start_of_turn")
+            || rest.starts_with("<end_of_turn") =>
+        {
             words.push(Word { text: "", gap, marks: TEMPLATE });
             (BRACKET, 2)
         }
