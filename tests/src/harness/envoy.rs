@@ -210,6 +210,7 @@ fn access_log(dir: &Path) -> Value {
             "model": "%FILTER_STATE(wasm.pai.model:PLAIN)%",
             "subject": "%FILTER_STATE(wasm.pai.subject:PLAIN)%",
             "decision": "%FILTER_STATE(wasm.pai.decision:PLAIN)%",
+            "guard": "%FILTER_STATE(wasm.pai.guard:PLAIN)%",
             "prompt_tokens": "%FILTER_STATE(wasm.pai.prompt_tokens:PLAIN)%",
             "completion_tokens": "%FILTER_STATE(wasm.pai.completion_tokens:PLAIN)%",
         } },
