@@ -159,7 +159,9 @@ fn insider(credentials: &Credentials<'_>, policy: &Policy) -> Result<Identified,
 /// The identity that counts: the header that a proxy in front vouches for, where it is there, else that of the certificate.
 fn identity(credentials: &Credentials<'_>, policy: &Policy) -> Option<String> {
     let header = policy.gateway.identity_header.as_deref();
-    let mut values = header.into_iter().flat_map(|name| credentials.headers.all(name)).map(<[u8]>::trim_ascii);
+    // Hosts and proxies join the values of a header that comes twice.
+    let values = header.into_iter().flat_map(|name| credentials.headers.all(name)).flat_map(|value| value.split(|&b| b == b','));
+    let mut values = values.map(<[u8]>::trim_ascii);
     let identity = match values.next() {
         // Of two proxies, or of a proxy and its client, only one can be right.
         Some(first) => values.all(|value| value == first).then(|| first.to_vec()),

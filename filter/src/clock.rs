@@ -67,7 +67,7 @@ pub fn parse_rfc3339(text: &str) -> Option<u64> {
     let (time, rest) = rest.split_at_checked(8)?;
     let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
     let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
-    let fits = (1970..=9999).contains(&year) && hour < 24 && minute < 60 && second < 60;
+    let fits = hour < 24 && minute < 60 && second < 60;
     let days = if fits { days_before(year, month, day)? } else { return None };
     let offset = match rest.strip_prefix('.') {
         Some(fraction) => fraction.trim_start_matches(|c: char| c.is_ascii_digit()),
@@ -101,8 +101,11 @@ fn numbers<const N: usize>(text: &str, separator: char, digits: [usize; N]) -> O
     parts.next().is_none().then_some(numbers)
 }
 
-/// Days from 1970 to a date.
-fn days_before(year: u64, month: u64, day: u64) -> Option<u64> {
+/// Days from 1970 to a date; `None` where there is no such date.
+pub fn days_before(year: u64, month: u64, day: u64) -> Option<u64> {
+    if !(1970..=9999).contains(&year) {
+        return None;
+    }
     let years: u64 = (1970..year).map(|year| if leap(year) { 366 } else { 365 }).sum();
     let lengths = months(year);
     let length = *lengths.get(usize::try_from(month.checked_sub(1)?).ok()?)?;

@@ -149,6 +149,11 @@ impl Exchange {
         }
     }
 
+    /// What of a request's headers or trailers no provider gets.
+    pub fn strip(&self, headers: &Headers<'_>) -> Vec<HeaderEdit> {
+        headers.strip(self.gate.policy.gateway.identity_header.as_deref())
+    }
+
     /// The body has not come in time.
     pub fn on_body_timeout(&mut self) -> Option<Reply> {
         if !self.is_reading() {
@@ -272,7 +277,7 @@ impl Exchange {
         }
         counted.map_err(|uncounted| self.uncounted(uncounted))?;
         let content_type = headers.get("content-type").unwrap_or_default();
-        let mut edits = headers.strip(policy.gateway.identity_header.as_deref());
+        let mut edits = self.strip(headers);
         if !vllm_takes_for_json(content_type) {
             edits.push(HeaderEdit::Set("content-type", "application/json".into()));
         }

@@ -11,6 +11,7 @@ pub mod admitted;
 pub mod agent;
 pub mod budget;
 pub mod caller;
+pub mod certificate;
 pub mod clock;
 pub mod config;
 pub mod estimate;

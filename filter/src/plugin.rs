@@ -230,7 +230,7 @@ impl HttpContext for Stream {
         let mut exchange = self.exchange.borrow_mut();
         let step = with_headers(MapType::HttpRequestHeaders, |headers| {
             with_host(|host| {
-                let peer = || host.worker.borrow_mut().verified.identity(&Envoy, host.store);
+                let peer = || host.worker.borrow_mut().verified.identity(&Envoy, host.store, host.now());
                 exchange.on_request_headers(headers, end_of_stream, &peer, host)
             })
         });
@@ -249,7 +249,8 @@ impl HttpContext for Stream {
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
         self.stop_waiting();
         // What must not come as a header must not come as a trailer either.
-        apply(MapType::HttpRequestTrailers, &with_headers(MapType::HttpRequestTrailers, |trailers| trailers.strip(None)));
+        let edits = with_headers(MapType::HttpRequestTrailers, |trailers| self.exchange.borrow().strip(trailers));
+        apply(MapType::HttpRequestTrailers, &edits);
         let fetch = || body(BufferType::HttpRequestBody, usize::MAX);
         take(with_host(|host| self.exchange.borrow_mut().on_request_trailers(fetch, host)))
     }
@@ -452,6 +453,10 @@ impl Peer for Envoy {
 
     fn is_verified(&self) -> Option<bool> {
         property(&["connection", "peer_certificate_valid"]).map(|value| value == [1])
+    }
+
+    fn certificate(&self) -> Option<Vec<u8>> {
+        property(&["connection", "peer_certificate"])
     }
 
     fn uri(&self) -> Option<Vec<u8>> {

@@ -153,6 +153,8 @@ fn a_header_that_is_vouched_for_comes_before_the_certificate() {
         (Some("td/x"), vec![("x-agent-id", "nobody")], (403, "caller_not_allowed")),
         (None, vec![("x-agent-id", "id-a"), ("x-agent-id", "id-a")], (200, "agent/a")),
         (None, vec![("x-agent-id", "id-a"), ("x-agent-id", "td/x")], (403, "caller_not_allowed")),
+        (None, vec![("x-agent-id", "td/x, id-a")], (403, "caller_not_allowed")),
+        (None, vec![("x-agent-id", "id-a,id-a")], (200, "agent/a")),
     ] {
         let headers = post("/v1/chat/completions", &headers);
         let outcome = outcome(&gate, &world, identity, &headers, &chat("p/m", ""));
