@@ -143,6 +143,29 @@ fn the_documented_manifests_are_accepted() {
     pai_filter::config::load(gateway.as_bytes(), &|_| None).unwrap();
 }
 
+#[test]
+fn a_listener_that_asks_for_certificates_is_valid_as_documented() {
+    let blocks = blocks_of("docs/callers.md", "yaml");
+    let socket = blocks.iter().find(|block| block.contains("transport_socket:")).unwrap();
+    let directory = std::env::temp_dir().join(format!("pai-listener-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let made = rcgen::generate_simple_self_signed(["gate.test".to_owned()]).unwrap();
+    for (file, pem) in
+        [("server.pem", made.cert.pem()), ("server.key", made.signing_key.serialize_pem()), ("ca.pem", made.cert.pem())]
+    {
+        std::fs::write(directory.join(file), pem).unwrap();
+    }
+    let socket: String = socket.lines().map(|line| format!("          {line}\n")).collect();
+    let envoy = read("envoy/envoy.yaml");
+    let (before, after) = envoy.split_once("        - filters:\n").unwrap();
+    let envoy = format!("{before}        -\n{socket}          filters:\n{after}");
+    let file = directory.join("envoy.yaml");
+    std::fs::write(&file, envoy.replace("/etc/pai", directory.to_str().unwrap())).unwrap();
+    let output = Command::new(envoy_binary()).args(["--mode", "validate", "-c"]).arg(&file).current_dir(root()).output().unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[tokio::test]
 async fn a_developer_gets_in_as_documented() {
     let [make_key] = &blocks_of("docs/callers.md", "sh")[..] else { panic!("one way to make a key") };
