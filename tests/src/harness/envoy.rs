@@ -151,11 +151,13 @@ fn access_log(dir: &Path) -> Value {
         "@type": FILE_LOG,
         "path": dir.join("access.jsonl"),
         "log_format": { "json_format": {
+            "start": "%START_TIME(%s.%6f)%",
             "method": "%REQ(:METHOD)%",
             "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
             "status": "%RESPONSE_CODE%",
             "details": "%RESPONSE_CODE_DETAILS%",
             "flags": "%RESPONSE_FLAGS%",
+            "retry_after": "%RESP(RETRY-AFTER)%",
             "provider": "%FILTER_STATE(wasm.pai.provider:PLAIN)%",
             "model": "%FILTER_STATE(wasm.pai.model:PLAIN)%",
             "subject": "%FILTER_STATE(wasm.pai.subject:PLAIN)%",

@@ -14,6 +14,8 @@ mod background;
 mod client;
 mod envoy;
 mod gate;
+mod key;
+mod limits;
 mod raw;
 pub mod says;
 mod upstream;
@@ -21,6 +23,8 @@ mod wait;
 
 pub use client::{Reply, Request, Streaming};
 pub use gate::{Gate, GateBuilder, Provider, Refused, envoy_binary, installed_clients};
+pub use key::{Budget, Key, Shares};
+pub use limits::{Limits, go_seconds, seconds_to_midnight};
 pub use raw::Raw;
 pub use upstream::{Answer, Call, Received, Upstream};
 pub use wait::{settled, until};
