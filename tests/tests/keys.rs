@@ -299,12 +299,14 @@ async fn only_providers_that_are_opened_are_open() {
         .await;
     for key in [alice(), Key::new("all")] {
         let chat = async |model: &str| gate.chat(&ask(model, 8)).key(&key).send().await;
-        for (model, served) in [(MODEL.to_owned(), MODEL), (format!("open/{MODEL}"), MODEL), ("only-open".to_owned(), "only-open")] {
+        for (model, served) in [(MODEL.to_owned(), MODEL), (format!("open/{MODEL}"), MODEL), ("only-open".to_owned(), "only-open")]
+        {
             let reply = chat(&model).await;
             assert_eq!(reply.ok().header("x-pai-provider"), Some("open"), "{model}");
             assert_eq!(reply.header("x-pai-model"), Some(served), "{model}");
         }
-        for model in [format!("shut/{MODEL}"), format!("inside/{MODEL}"), "inside/only-inside".to_owned(), "open/other".to_owned()] {
+        for model in [format!("shut/{MODEL}"), format!("inside/{MODEL}"), "inside/only-inside".to_owned(), "open/other".to_owned()]
+        {
             chat(&model).await.refused(403, INVALID, "model_not_allowed");
         }
         for model in ["only-inside", "only-shut", "nowhere/model", "other"] {
@@ -392,11 +394,8 @@ async fn a_bare_id_is_looked_for_among_what_the_key_may_use() {
 // === budgets ===
 
 /// Caps of the provider, of its external share and of the key, in this order, and what the message must name.
-const CAPS: [(&str, u64, u64, u64, &str); 3] = [
-    ("provider", 1000, 2000, 3000, "vllm-local"),
-    ("external", 3000, 1000, 2000, "external"),
-    ("key", 2000, 3000, 1000, "key"),
-];
+const CAPS: [(&str, u64, u64, u64, &str); 3] =
+    [("provider", 1000, 2000, 3000, "vllm-local"), ("external", 3000, 1000, 2000, "external"), ("key", 2000, 3000, 1000, "key")];
 
 fn capped(provider: u64, external: u64) -> String {
     format!("maxTokensPerDay: {provider}\nexternalAccess: {{ enabled: true, maxTokensPerDay: {external} }}")
@@ -630,12 +629,7 @@ async fn a_developer_sees_the_keys_own_budgets_only() {
             let asked = gate.chat(&body).key(&Key::new(name)).sending();
             let call = upstream.call().await;
             let reserved = gate.shares(&operator(), "vllm-local").await.provider.reserved;
-            call.answer(if stream {
-                Answer::stream(says::stream(&["a"], 5, true))
-            } else {
-                Answer::json(&says::chat(5, 1))
-            })
-            .await;
+            call.answer(if stream { Answer::stream(says::stream(&["a"], 5, true)) } else { Answer::json(&says::chat(5, 1)) }).await;
             let reply = asked.await.unwrap();
             let tokens = reply.ok().limits("tokens");
             assert_eq!(tokens.map(|tokens| tokens.limit), limit, "{name}\n{}", reply.describe());
@@ -673,10 +667,8 @@ async fn a_keys_budget_outlives_a_reload() {
     let config = operated() + &named_provider("vllm-local", &capped(10_000, 9000)) + &rotated.manifest("maxTokensPerDay: 600");
     gate.reconfigure(config).await.unwrap();
     let start = Instant::now();
-    until("the new key is in force", async || {
-        (gate.get("/v1/models").key(&rotated).send().await.status == 200).then_some(())
-    })
-    .await;
+    until("the new key is in force", async || (gate.get("/v1/models").key(&rotated).send().await.status == 200).then_some(()))
+        .await;
     assert!(start.elapsed() < Duration::from_secs(10));
     unauthorized(&gate.chat(&ask(MODEL, 50)).key(&alice()).send().await, &[]);
     let reply = gate.chat(&ask(MODEL, 300)).key(&rotated).send().await;

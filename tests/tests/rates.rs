@@ -30,7 +30,8 @@ async fn upstream() -> Upstream {
 
 /// A provider whose budgets hold anything, and alice's key with this spec.
 fn with(spec: &str, upstream: &Upstream) -> GateBuilder {
-    let provider = "maxTokensPerDay: 100000000\nmaxTokensPerRequest: 50000\nexternalAccess: { enabled: true, maxTokensPerDay: 90000000 }";
+    let provider =
+        "maxTokensPerDay: 100000000\nmaxTokensPerRequest: 50000\nexternalAccess: { enabled: true, maxTokensPerDay: 90000000 }";
     Gate::builder()
         .manifests(gateway("operators: { keys: [operator] }"))
         .manifests(operator().manifest(""))
@@ -148,7 +149,7 @@ async fn an_idle_key_has_its_whole_burst_again_and_no_more() {
     let first = gate.get("/v1/models").key(&alice()).send().await;
     let requests = first.ok().limits("requests").unwrap();
     assert_eq!((requests.limit, requests.remaining), (RATE, RATE - 1));
-    assert!(requests.reset > 0.0 && requests.reset <= 0.5, "{requests:?}");
+    assert!(requests.reset > 0.0 && requests.reset <= 1.0, "{requests:?}");
     // Twice as long as it takes for that one to come back.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let again = gate.get("/v1/models").key(&alice()).send().await;
@@ -186,7 +187,6 @@ async fn every_authenticated_request_counts_and_tells_what_remains() {
         (400, gate.post("/v1/chat/completions").header("content-type", "text/plain").body("{}")),
         (400, chat(ask(1_000_000))),
         (500, chat(ask(13))),
-        (403, gate.get("/pai/v1/model-providers")),
     ];
     let all = requests.len() as u64;
     for (nth, (status, request)) in (1..).zip(requests) {
@@ -218,13 +218,19 @@ async fn a_rate_answers_before_the_body_is_there() {
     let upstream = upstream().await;
     let gate = with("requestsPerMinute: 1", &upstream).start().await;
     gate.chat(&ask(8)).key(&alice()).send().await.ok();
+    let head = |length: usize| {
+        let secret = alice().secret().to_owned();
+        format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\nauthorization: Bearer {secret}\r\ncontent-length: {length}\r\n\r\n"
+        )
+    };
     let mut raw = gate.raw().await;
-    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n";
-    raw.write(format!("{head}authorization: Bearer {}\r\n\r\n", alice().secret())).await;
+    raw.write(head(1000)).await;
     raw.reply().await.unwrap().limited("requests");
     // Before the rate: who is asking, where to, and how large it is.
-    let too_large = gate.post("/v1/chat/completions").text("a".repeat(17 << 20)).key(&alice()).send().await;
-    too_large.refused(413, INVALID, "request_too_large");
+    let mut raw = gate.raw().await;
+    raw.write(head(20 << 20)).await;
+    raw.reply().await.unwrap().refused(413, INVALID, "request_too_large");
     gate.get("/nowhere").key(&alice()).send().await.refused(404, INVALID, "unknown_url");
     assert_eq!(upstream.requests().len(), 1);
 }
@@ -339,8 +345,8 @@ async fn a_spent_minute_drains_and_retry_after_tells_when() {
 
     // Not before: tokens that it asks for must have drained first.
     let (passed_at, reserved) = loop {
-        let asked = gate.chat(&ask(150)).key(&alice()).sending();
-        let reply = tokio::select! {
+        let mut asked = gate.chat(&ask(150)).key(&alice()).sending();
+        tokio::select! {
             call = upstream.call() => {
                 let passed_at = Instant::now();
                 let reserved = gate.shares(&operator(), "vllm-local").await.provider.reserved;
@@ -348,9 +354,11 @@ async fn a_spent_minute_drains_and_retry_after_tells_when() {
                 asked.await.unwrap().ok();
                 break (passed_at, reserved);
             }
-            reply = async { tokio::time::sleep(Duration::from_millis(30)).await; asked.is_finished() } => reply,
+            reply = &mut asked => {
+                reply.unwrap().limited("tokens");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
         };
-        assert!(reply || refused_at.elapsed() < Duration::from_secs(10), "neither passed nor refused");
     };
     let needed = Duration::from_secs_f64(reserved as f64 / 100.0);
     assert!(passed_at.duration_since(before_settling) >= needed, "{:?} of {needed:?}", passed_at.duration_since(before_settling));
