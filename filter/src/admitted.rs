@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::caller::Caller;
 use crate::clock::Time;
 use crate::gate::{Gate, ModelState, ProviderState};
 use crate::headers::{HeaderEdit, Headers, media_type};
@@ -19,6 +20,7 @@ pub const REFUSAL_LIMIT: usize = 2048;
 #[derive(Debug)]
 pub struct Admitted {
     gate: Rc<Gate>,
+    caller: Caller,
     provider: usize,
     model: String,
     permit: Permit,
@@ -72,10 +74,11 @@ struct ProviderAnswer {
 
 impl Admitted {
     /// A request that came at `started` and was granted what it needs.
-    pub fn new(gate: Rc<Gate>, candidate: Candidate<'_>, request: &Request, grant: Grant, started: Time) -> Self {
+    pub fn new(gate: Rc<Gate>, caller: Caller, candidate: Candidate<'_>, request: &Request, grant: Grant, started: Time) -> Self {
         let Grant { permit, prompt_estimate, unsure_limit } = grant;
         let dialect = gate.policy.providers.get(candidate.provider).map_or(Dialect::OpenAi, |provider| provider.dialect);
         Self {
+            caller,
             provider: candidate.provider,
             model: candidate.model.to_owned(),
             permit,
@@ -174,7 +177,7 @@ impl Admitted {
     }
 
     /// All is over: settles the permit and counts.
-    pub fn close(mut self, subject: &'static str, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Entry {
+    pub fn close(mut self, subject: String, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Entry {
         if let Response::Provider(provider) = &mut self.response {
             provider.answer.finish();
         }
@@ -302,7 +305,7 @@ impl Admitted {
     }
 
     fn budget_headers(&self, host: &Host<'_>) -> Vec<(&'static str, String)> {
-        self.gate.budget_headers(self.provider, host)
+        self.gate.budget_headers(self.caller, Some(self.provider), host)
     }
 
     fn provider_name(&self) -> &str {

@@ -1,21 +1,58 @@
-//! The arithmetic of one budget: a record of what is used and what is reserved in a UTC day.
+//! The arithmetic of budgets: what is used and what is reserved in a window of time.
 //!
-//! **Invariant**: `used + reserved ≤ cap` after every [`Record::reserve`], for any order of reserving and settling, as long as
+//! A daily budget starts from zero at 00:00 UTC. A budget per minute drains all the time, its whole cap in a minute: a bucket
+//! with a leak, which is GCRA with reservations on top.
+//!
+//! **Invariant**: `used + reserved ≤ cap` after every [`Account::reserve`], for any order of reserving and settling, as long as
 //! no charge is higher than its reservation. A charge that is higher is kept as debt.
 
-use crate::clock::{Day, Time};
+use crate::clock::Time;
+
+/// Nanoseconds in which a budget per minute drains from its cap to nothing.
+const MINUTE: u128 = 60_000_000_000;
+
+/// Budgets of one subject at most.
+pub const BUDGETS: usize = 3;
+
+/// What one budget allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// Tokens (or requests) in a window; `None`: use is counted and not bounded.
+    pub cap: Option<u64>,
+    /// The window.
+    pub period: Period,
+}
+
+/// How a budget renews itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Period {
+    /// All at once, at 00:00 UTC.
+    Day,
+    /// All the time, the whole cap in a minute.
+    Minute,
+}
+
+/// Some of the budgets of a subject, by their places.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Choice(u8);
+
+/// The budgets of one subject as the ledger keeps them: together, so that they change together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Account {
+    /// When the ledger first saw the subject, in seconds since 1970.
+    pub first_seen: u64,
+    /// When something was last charged or admitted, in seconds since 1970; 0 for never.
+    pub last_used: u64,
+    records: Vec<Record>,
+}
 
 /// One budget as the ledger keeps it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
-    /// The day that the counts are of.
-    pub day: Day,
-    /// Tokens settled in that day.
+    /// Tokens settled in this window, and in one per minute not yet drained.
     pub used: u64,
-    /// When the ledger first saw the budget, in seconds since 1970.
-    pub first_seen: u64,
-    /// When something was last charged or admitted, in seconds since 1970; 0 for never.
-    pub last_used: u64,
+    /// The day that the counts are of; in a budget per minute, the moment up to which it has drained.
+    at: u64,
     slots: Vec<Slot>,
 }
 
@@ -41,46 +78,224 @@ pub struct Ask {
     pub prompt: u64,
 }
 
-/// A reservation, to be settled once.
+/// Reservations in the budgets of one subject, to be settled once.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Held([Option<Hold>; BUDGETS]);
+
+/// A reservation in one budget.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Hold {
-    /// The day it was made in.
-    pub day: Day,
+struct Hold {
+    /// The day it was made in; 0 in a budget per minute.
+    day: u64,
     /// Tokens reserved; 0 where the budget has no cap.
-    pub tokens: u64,
+    tokens: u64,
     prompt: u64,
     instance: u64,
     serial: u64,
 }
 
-/// Why a budget does not hold an ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why a budget does not hold an ask, the least serious reason first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Shortfall {
     /// Only the reservations of requests in flight stand in the way.
     #[error("reserved by requests in flight")]
     Reserved,
+    /// Enough of it will have drained after so many nanoseconds.
+    #[error("drained in {0} ns")]
+    Drains(u64),
     /// It is spent until the day ends.
     #[error("spent")]
     Spent,
 }
 
-/// Bytes that are no record.
+/// A budget, by its place in the account, and why it does not hold an ask.
+pub type Short = (usize, Shortfall);
+
+/// Bytes that are no account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a budget record")]
-pub struct InvalidRecord;
+#[error("not an account of budgets")]
+pub struct InvalidAccount;
+
+// === impl Limit ===
+
+impl Limit {
+    /// Tokens per UTC day.
+    pub fn per_day(cap: Option<u64>) -> Self {
+        Self { cap, period: Period::Day }
+    }
+
+    /// Tokens (or requests) per minute.
+    pub fn per_minute(cap: Option<u64>) -> Self {
+        Self { cap, period: Period::Minute }
+    }
+
+    /// Nanoseconds in which `tokens` drain.
+    fn drain_time(self, tokens: u64) -> u64 {
+        let cap = self.cap.unwrap_or(1).max(1);
+        u64::try_from((u128::from(tokens) * MINUTE).div_ceil(u128::from(cap))).unwrap_or(u64::MAX)
+    }
+}
+
+// === impl Choice ===
+
+impl Choice {
+    /// The budget at this place.
+    pub const fn one(place: usize) -> Self {
+        Self(1 << place)
+    }
+
+    /// With another one.
+    #[must_use]
+    pub const fn and(self, place: usize) -> Self {
+        Self(self.0 | 1 << place)
+    }
+
+    /// Whether the budget at this place is chosen.
+    pub const fn has(self, place: usize) -> bool {
+        self.0 & 1 << place != 0
+    }
+
+    /// Whether none is chosen.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+// === impl Account ===
+
+impl Account {
+    const VERSION: u8 = 1;
+    const RECORD: usize = 24;
+    const SLOT: usize = 32;
+
+    /// A subject that the ledger sees for the first time.
+    pub fn new(limits: &[Limit], now: Time) -> Self {
+        let record = |limit: &Limit| Record { at: limit.start(now), ..Record::default() };
+        Self { first_seen: now.seconds(), last_used: 0, records: limits.iter().map(record).collect() }
+    }
+
+    /// The record of the budget at this place.
+    pub fn record(&self, place: usize) -> Option<&Record> {
+        self.records.get(place)
+    }
+
+    /// Brings every budget to the moment `now`. Time never goes backwards.
+    pub fn roll(&mut self, limits: &[Limit], now: Time) {
+        self.records.iter_mut().zip(limits).for_each(|(record, limit)| record.roll(*limit, now));
+    }
+
+    /// Reserves as much of `ask` as every chosen budget has room for, or says which is short for the most serious reason.
+    pub fn reserve(&mut self, limits: &[Limit], choice: Choice, ask: Ask, instance: u64, now: Time) -> Result<Held, Short> {
+        self.roll(limits, now);
+        let mut most = ask.most;
+        for (place, record, limit) in self.chosen(limits, choice) {
+            most = most.min(limit.cap.map_or(u64::MAX, |cap| record.remaining(cap)));
+            if record.shortfall(limit, ask.least, now).is_some() {
+                return Err(self.worst(limits, choice, ask.least, now).unwrap_or((place, Shortfall::Reserved)));
+            }
+        }
+        let ask = Ask { most, ..ask };
+        let mut held = Held::default();
+        for ((place, record), (limit, hold)) in self.records.iter_mut().enumerate().zip(limits.iter().zip(&mut held.0)) {
+            if choice.has(place) {
+                *hold = Some(record.hold(*limit, ask, instance, now));
+            }
+        }
+        self.last_used = self.last_used.max(now.seconds());
+        Ok(held)
+    }
+
+    /// The chosen budget that is short of `least` for the most serious reason.
+    pub fn worst(&self, limits: &[Limit], choice: Choice, least: u64, now: Time) -> Option<Short> {
+        let short = |(place, record, limit): (usize, &Record, Limit)| Some((place, record.shortfall(limit, least, now)?));
+        self.chosen(limits, choice).filter_map(short).max_by_key(|(_, shortfall)| *shortfall)
+    }
+
+    /// Replaces reservations by what was really used. One of another day, or of a slot that was given up, changes nothing.
+    pub fn settle(&mut self, limits: &[Limit], held: &Held, charge: u64, now: Time) {
+        self.last_used = self.last_used.max(now.seconds());
+        self.roll(limits, now);
+        for ((record, limit), hold) in self.records.iter_mut().zip(limits).zip(&held.0) {
+            if let Some(hold) = hold {
+                record.settle(*limit, hold, charge);
+            }
+        }
+    }
+
+    /// Keeps `tokens` of each reservation and gives back the rest; [`Held::shrink`] does the same to the other side.
+    pub fn shrink(&mut self, limits: &[Limit], held: &Held, tokens: u64) {
+        for ((record, limit), hold) in self.records.iter_mut().zip(limits).zip(&held.0) {
+            if let Some(hold) = hold {
+                record.shrink(*limit, hold, tokens);
+            }
+        }
+    }
+
+    /// Gives up the reservations of every instance for which `dead` holds: what their prompts were reckoned at is charged.
+    pub fn reap(&mut self, dead: impl Fn(u64) -> bool) -> bool {
+        self.records.iter_mut().fold(false, |any, record| record.reap(&dead) | any)
+    }
+
+    fn chosen<'a>(&'a self, limits: &'a [Limit], choice: Choice) -> impl Iterator<Item = (usize, &'a Record, Limit)> {
+        let all = self.records.iter().zip(limits).enumerate();
+        all.filter(move |(place, _)| choice.has(*place)).map(|(place, (record, limit))| (place, record, *limit))
+    }
+
+    /// The account as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let slots: usize = self.records.iter().map(|record| record.slots.len()).sum();
+        let mut bytes = Vec::with_capacity(17 + self.records.len() * Self::RECORD + slots * Self::SLOT);
+        bytes.push(Self::VERSION);
+        let mut push = |word: u64| bytes.extend_from_slice(&word.to_le_bytes());
+        push(self.first_seen);
+        push(self.last_used);
+        for record in &self.records {
+            push(record.used);
+            push(record.at);
+            push(record.slots.len() as u64);
+            for slot in &record.slots {
+                [slot.instance, slot.serial, slot.reserved, slot.prompt].into_iter().for_each(&mut push);
+            }
+        }
+        bytes
+    }
+
+    /// Reads what [`Account::encode`] wrote for as many budgets.
+    pub fn decode(bytes: &[u8], budgets: usize) -> Result<Self, InvalidAccount> {
+        let (&version, words) = bytes.split_first().ok_or(InvalidAccount)?;
+        let mut words = Words(words);
+        if version != Self::VERSION {
+            return Err(InvalidAccount);
+        }
+        let [first_seen, last_used] = words.take()?;
+        let records = (0..budgets).map(|_| words.record()).collect::<Result<_, _>>()?;
+        if words.0.is_empty() { Ok(Self { first_seen, last_used, records }) } else { Err(InvalidAccount) }
+    }
+}
+
+/// Little-endian words still to be read.
+struct Words<'a>(&'a [u8]);
+
+impl Words<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u64; N], InvalidAccount> {
+        let (taken, rest) = self.0.split_at_checked(N * 8).ok_or(InvalidAccount)?;
+        self.0 = rest;
+        let mut words = taken.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_le_bytes));
+        Ok(std::array::from_fn(|_| words.next().unwrap_or(0)))
+    }
+
+    fn record(&mut self) -> Result<Record, InvalidAccount> {
+        let [used, at, slots] = self.take()?;
+        // More than there are bytes for is found out before anything is allocated.
+        let slots = usize::try_from(slots).ok().filter(|&slots| slots <= self.0.len() / Account::SLOT).ok_or(InvalidAccount)?;
+        let slot = |_| self.take().map(|[instance, serial, reserved, prompt]| Slot { instance, serial, reserved, prompt });
+        Ok(Record { used, at, slots: (0..slots).map(slot).collect::<Result<_, _>>()? })
+    }
+}
 
 // === impl Record ===
 
 impl Record {
-    const VERSION: u8 = 1;
-    const HEAD: usize = 29;
-    const SLOT: usize = 32;
-
-    /// A budget that the ledger sees for the first time.
-    pub fn new(now: Time) -> Self {
-        Self { day: now.day(), first_seen: now.seconds(), ..Self::default() }
-    }
-
     /// Tokens reserved and not yet settled.
     pub fn reserved(&self) -> u64 {
         self.slots.iter().fold(0, |sum, slot| sum.saturating_add(slot.reserved))
@@ -91,25 +306,59 @@ impl Record {
         cap.saturating_sub(self.used).saturating_sub(self.reserved())
     }
 
-    /// Starts from zero where the day has changed. The day never goes backwards.
-    pub fn roll(&mut self, today: Day) {
-        if today > self.day {
-            self.day = today;
-            self.used = 0;
-            self.slots.clear();
+    /// Whole seconds until all of the budget is there again, if what is reserved is used; rounded up.
+    pub fn reset(&self, limit: Limit, now: Time) -> u64 {
+        match limit.period {
+            Period::Day => now.seconds_to_midnight(),
+            Period::Minute => {
+                let whole = limit.drain_time(self.used.saturating_add(self.reserved()));
+                whole.saturating_sub(now.since(Time(self.at))).div_ceil(1_000_000_000)
+            }
         }
     }
 
-    /// Reserves as much of `ask` as `cap` has room for.
-    pub fn reserve(&mut self, cap: u64, ask: Ask, instance: u64, now: Time) -> Result<Hold, Shortfall> {
-        self.roll(now.day());
-        let remaining = self.remaining(cap);
-        if remaining < ask.least {
-            let spent = self.used.saturating_add(ask.least) > cap;
-            return Err(if spent { Shortfall::Spent } else { Shortfall::Reserved });
+    fn roll(&mut self, limit: Limit, now: Time) {
+        match (limit.period, limit.cap) {
+            (Period::Day, _) if limit.start(now) > self.at => {
+                *self = Self { at: limit.start(now), ..Self::default() };
+            }
+            (Period::Minute, Some(cap)) => self.drain(limit, cap, now),
+            (Period::Day, _) | (Period::Minute, None) => {}
         }
-        let tokens = ask.most.min(remaining);
-        let prompt = ask.prompt.min(tokens);
+    }
+
+    /// Whole tokens drain; the time in which a part of one has stays for the next look.
+    fn drain(&mut self, limit: Limit, cap: u64, now: Time) {
+        let elapsed = now.since(Time(self.at));
+        let drained = u64::try_from(u128::from(elapsed) * u128::from(cap) / MINUTE).unwrap_or(u64::MAX);
+        if drained >= self.used {
+            self.used = 0;
+            self.at = self.at.max(now.0);
+        } else {
+            self.used -= drained;
+            self.at = self.at.saturating_add(limit.drain_time(drained));
+        }
+    }
+
+    fn shortfall(&self, limit: Limit, least: u64, now: Time) -> Option<Shortfall> {
+        let cap = limit.cap?;
+        if self.remaining(cap) >= least {
+            return None;
+        }
+        let missing = self.used.saturating_add(least).saturating_sub(cap);
+        match limit.period {
+            _ if missing == 0 => Some(Shortfall::Reserved),
+            Period::Day => Some(Shortfall::Spent),
+            Period::Minute => Some(Shortfall::Drains(limit.drain_time(missing).saturating_sub(now.since(Time(self.at))))),
+        }
+    }
+
+    fn hold(&mut self, limit: Limit, ask: Ask, instance: u64, now: Time) -> Hold {
+        let day = self.day(limit);
+        if limit.cap.is_none() {
+            return Hold { day, tokens: 0, prompt: 0, instance, serial: 0 };
+        }
+        let (tokens, prompt) = (ask.most, ask.prompt.min(ask.most));
         let serial = match self.slots.iter_mut().find(|slot| slot.instance == instance) {
             Some(slot) => {
                 slot.reserved = slot.reserved.saturating_add(tokens);
@@ -121,35 +370,24 @@ impl Record {
                 now.0
             }
         };
-        self.last_used = self.last_used.max(now.seconds());
-        Ok(Hold { day: self.day, tokens, prompt, instance, serial })
+        Hold { day, tokens, prompt, instance, serial }
     }
 
-    /// Replaces a reservation by what was really used. A reservation of another day, or of a slot that was given up, changes
-    /// nothing.
-    pub fn settle(&mut self, hold: &Hold, charge: u64, now: Time) {
-        self.last_used = self.last_used.max(now.seconds());
-        self.roll(now.day());
-        if hold.day != self.day {
-            return;
+    fn settle(&mut self, limit: Limit, hold: &Hold, charge: u64) {
+        let counts = hold.day == self.day(limit) && (hold.tokens == 0 || self.release(hold));
+        if counts {
+            self.used = self.used.saturating_add(charge);
         }
-        if hold.tokens > 0 && !self.release(hold) {
-            return;
-        }
-        self.used = self.used.saturating_add(charge);
     }
 
-    /// Gives back `tokens` of a reservation.
-    pub fn shrink(&mut self, hold: &mut Hold, tokens: u64) {
-        let excess = hold.tokens.saturating_sub(tokens);
-        if let Some(slot) = self.slots.iter_mut().find(|slot| hold.day == self.day && slot.is_of(hold)) {
-            slot.reserved = slot.reserved.saturating_sub(excess);
+    fn shrink(&mut self, limit: Limit, hold: &Hold, tokens: u64) {
+        let today = hold.day == self.day(limit);
+        if let Some(slot) = self.slots.iter_mut().find(|slot| today && slot.is_of(hold)) {
+            slot.reserved = slot.reserved.saturating_sub(hold.tokens.saturating_sub(tokens));
         }
-        hold.tokens -= excess;
     }
 
-    /// Gives up the reservations of every instance for which `dead` holds: what their prompts were reckoned at is charged.
-    pub fn reap(&mut self, dead: impl Fn(u64) -> bool) -> bool {
+    fn reap(&mut self, dead: &impl Fn(u64) -> bool) -> bool {
         let before = self.slots.len();
         let prompts = self.slots.iter().filter(|slot| dead(slot.instance)).fold(0u64, |sum, slot| sum.saturating_add(slot.prompt));
         self.slots.retain(|slot| !dead(slot.instance));
@@ -165,44 +403,23 @@ impl Record {
         true
     }
 
-    /// The record as bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(Self::HEAD + self.slots.len() * Self::SLOT);
-        bytes.push(Self::VERSION);
-        bytes.extend_from_slice(&self.day.0.to_le_bytes());
-        for field in [self.used, self.first_seen, self.last_used] {
-            bytes.extend_from_slice(&field.to_le_bytes());
+    /// The day that the counts are of. A budget per minute has no days.
+    fn day(&self, limit: Limit) -> u64 {
+        match limit.period {
+            Period::Day => self.at,
+            Period::Minute => 0,
         }
-        for slot in &self.slots {
-            for field in [slot.instance, slot.serial, slot.reserved, slot.prompt] {
-                bytes.extend_from_slice(&field.to_le_bytes());
-            }
-        }
-        bytes
-    }
-
-    /// Reads what [`Record::encode`] wrote.
-    pub fn decode(bytes: &[u8]) -> Result<Self, InvalidRecord> {
-        let (head, slots) = bytes.split_at_checked(Self::HEAD).ok_or(InvalidRecord)?;
-        let (version, head) = head.split_first().ok_or(InvalidRecord)?;
-        let (day, head) = head.split_first_chunk().ok_or(InvalidRecord)?;
-        let ([used, first_seen, last_used], true) = (fields(head), *version == Self::VERSION) else { return Err(InvalidRecord) };
-        if slots.len() % Self::SLOT != 0 {
-            return Err(InvalidRecord);
-        }
-        let slot = |bytes| {
-            let [instance, serial, reserved, prompt] = fields(bytes);
-            Slot { instance, serial, reserved, prompt }
-        };
-        let slots = slots.chunks_exact(Self::SLOT).map(slot).collect();
-        Ok(Self { day: Day(u32::from_le_bytes(*day)), used, first_seen, last_used, slots })
     }
 }
 
-/// The first `N` little-endian words of `bytes`.
-fn fields<const N: usize>(bytes: &[u8]) -> [u64; N] {
-    let mut words = bytes.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_le_bytes));
-    std::array::from_fn(|_| words.next().unwrap_or(0))
+impl Limit {
+    /// What [`Record::at`] is in a window that begins now.
+    fn start(self, now: Time) -> u64 {
+        match self.period {
+            Period::Day => now.day().0.into(),
+            Period::Minute => now.0,
+        }
+    }
 }
 
 // === impl Slot ===
@@ -213,12 +430,18 @@ impl Slot {
     }
 }
 
-// === impl Hold ===
+// === impl Held ===
 
-impl Hold {
-    /// A hold on a budget without a cap: nothing is reserved, what is used is counted.
-    pub fn uncapped(now: Time) -> Self {
-        Self { day: now.day(), tokens: 0, prompt: 0, instance: 0, serial: 0 }
+impl Held {
+    /// Tokens that the budgets with a cap hold; `None` where none has one.
+    pub fn tokens(&self, limits: &[Limit]) -> Option<u64> {
+        let capped = self.0.iter().zip(limits).filter(|(_, limit)| limit.cap.is_some());
+        capped.filter_map(|(hold, _)| hold.as_ref()).map(|hold| hold.tokens).min()
+    }
+
+    /// Holds no more than `tokens` of each budget.
+    pub fn shrink(&mut self, tokens: u64) {
+        self.0.iter_mut().flatten().for_each(|hold| hold.tokens = hold.tokens.min(tokens));
     }
 }
 
@@ -232,123 +455,228 @@ mod tests {
 
     const NOON: Time = Time(43_200_000_000_000);
     const NEXT_DAY: Time = Time(86_400_000_000_001);
+    const DAILY: [Limit; 1] = [Limit { cap: Some(100), period: Period::Day }];
+    const RATE: [Limit; 1] = [Limit { cap: Some(60), period: Period::Minute }];
+    const FIRST: Choice = Choice::one(0);
 
     fn ask(least: u64, most: u64) -> Ask {
         Ask { least, most, prompt: 10 }
     }
 
+    fn after(seconds: f64) -> Time {
+        Time(NOON.0 + (seconds * 1e9) as u64)
+    }
+
+    fn reserve(account: &mut Account, limits: &[Limit], ask: Ask, instance: u64, now: Time) -> Result<Held, Shortfall> {
+        account.reserve(limits, FIRST, ask, instance, now).map_err(|(_, shortfall)| shortfall)
+    }
+
+    /// Used, reserved and remaining of the first budget.
+    fn state(account: &Account, limits: &[Limit]) -> (u64, u64, u64) {
+        let record = account.record(0).unwrap();
+        (record.used, record.reserved(), record.remaining(limits[0].cap.unwrap()))
+    }
+
     #[test]
     fn a_reservation_becomes_a_charge() {
-        let mut record = Record::new(NOON);
-        let hold = record.reserve(100, ask(60, 60), 1, NOON).unwrap();
-        assert_eq!((record.used, record.reserved(), record.remaining(100)), (0, 60, 40));
-        record.settle(&hold, 25, NOON);
-        assert_eq!((record.used, record.reserved(), record.remaining(100)), (25, 0, 75));
+        let mut account = Account::new(&DAILY, NOON);
+        let held = reserve(&mut account, &DAILY, ask(60, 60), 1, NOON).unwrap();
+        assert_eq!(state(&account, &DAILY), (0, 60, 40));
+        account.settle(&DAILY, &held, 25, NOON);
+        assert_eq!(state(&account, &DAILY), (25, 0, 75));
     }
 
     #[test]
     fn shortfalls_say_whether_waiting_helps() {
-        let mut record = Record::new(NOON);
-        let hold = record.reserve(100, ask(60, 60), 1, NOON).unwrap();
-        assert_eq!(record.reserve(100, ask(41, 50), 2, NOON), Err(Shortfall::Reserved));
-        assert_eq!(record.reserve(100, ask(20, 50), 2, NOON).unwrap().tokens, 40, "it takes what is left");
-        record.settle(&hold, 60, NOON);
-        assert_eq!(record.reserve(100, ask(41, 50), 2, NOON), Err(Shortfall::Spent));
+        let mut account = Account::new(&DAILY, NOON);
+        let held = reserve(&mut account, &DAILY, ask(60, 60), 1, NOON).unwrap();
+        assert_eq!(reserve(&mut account, &DAILY, ask(41, 50), 2, NOON), Err(Shortfall::Reserved));
+        let other = reserve(&mut account, &DAILY, ask(20, 50), 2, NOON).unwrap();
+        assert_eq!(other.tokens(&DAILY), Some(40), "it takes what is left");
+        account.settle(&DAILY, &held, 60, NOON);
+        assert_eq!(reserve(&mut account, &DAILY, ask(41, 50), 2, NOON), Err(Shortfall::Spent));
     }
 
     #[test]
     fn debt_is_kept() {
-        let mut record = Record::new(NOON);
-        let hold = record.reserve(100, ask(60, 60), 1, NOON).unwrap();
-        record.settle(&hold, 150, NOON);
-        assert_eq!((record.used, record.remaining(100)), (150, 0));
+        let mut account = Account::new(&DAILY, NOON);
+        let held = reserve(&mut account, &DAILY, ask(60, 60), 1, NOON).unwrap();
+        account.settle(&DAILY, &held, 150, NOON);
+        assert_eq!(state(&account, &DAILY), (150, 0, 0));
     }
 
     #[test]
     fn a_reservation_of_yesterday_settles_into_yesterday() {
-        let mut record = Record::new(NOON);
-        let hold = record.reserve(100, ask(60, 60), 1, NOON).unwrap();
-        let today = record.reserve(100, ask(100, 100), 1, NEXT_DAY).unwrap();
-        record.settle(&hold, 60, NEXT_DAY);
-        assert_eq!((record.used, record.reserved()), (0, 100));
-        record.settle(&today, 7, NOON);
-        assert_eq!((record.day, record.used), (Day(1), 7), "the day never goes backwards");
+        let mut account = Account::new(&DAILY, NOON);
+        let held = reserve(&mut account, &DAILY, ask(60, 60), 1, NOON).unwrap();
+        let today = reserve(&mut account, &DAILY, ask(100, 100), 1, NEXT_DAY).unwrap();
+        account.settle(&DAILY, &held, 60, NEXT_DAY);
+        assert_eq!(state(&account, &DAILY), (0, 100, 0));
+        account.settle(&DAILY, &today, 7, NOON);
+        assert_eq!(state(&account, &DAILY), (7, 0, 93), "the day never goes backwards");
     }
 
     #[test]
     fn the_dead_give_back_all_but_their_prompts() {
-        let mut record = Record::new(NOON);
-        let late = record.reserve(100, ask(60, 60), 1, NOON).unwrap();
-        assert!(record.reap(|instance| instance == 1));
-        assert_eq!((record.used, record.reserved()), (10, 0));
-        let again = record.reserve(100, ask(30, 30), 1, Time(NOON.0 + 1)).unwrap();
-        record.settle(&late, 60, NOON);
-        assert_eq!((record.used, record.reserved()), (10, 30), "a late settle changes nothing");
-        record.settle(&again, 5, NOON);
-        assert_eq!((record.used, record.reserved()), (15, 0));
+        let mut account = Account::new(&DAILY, NOON);
+        let late = reserve(&mut account, &DAILY, ask(60, 60), 1, NOON).unwrap();
+        assert!(account.reap(|instance| instance == 1));
+        assert_eq!(state(&account, &DAILY), (10, 0, 90));
+        let again = reserve(&mut account, &DAILY, ask(30, 30), 1, Time(NOON.0 + 1)).unwrap();
+        account.settle(&DAILY, &late, 60, NOON);
+        assert_eq!(state(&account, &DAILY), (10, 30, 60), "a late settle changes nothing");
+        account.settle(&DAILY, &again, 5, NOON);
+        assert_eq!(state(&account, &DAILY), (15, 0, 85));
     }
 
     #[test]
-    fn records_survive_encoding_and_rubbish_does_not() {
-        let mut record = Record::new(NOON);
-        assert_eq!(Record::decode(&record.encode()), Ok(record.clone()));
-        record.reserve(100, ask(1, 5), 7, NOON).unwrap();
-        record.reserve(100, ask(1, 5), 8, NOON).unwrap();
-        let bytes = record.encode();
-        assert_eq!(Record::decode(&bytes), Ok(record));
-        for cut in 0..bytes.len() {
-            let whole = cut >= Record::HEAD && (cut - Record::HEAD).is_multiple_of(Record::SLOT);
-            assert_eq!(Record::decode(&bytes[..cut]).is_ok(), whole, "cut at {cut}");
+    fn a_rate_drains_and_says_when() {
+        let mut account = Account::new(&RATE, NOON);
+        let held = reserve(&mut account, &RATE, ask(50, 50), 1, NOON).unwrap();
+        assert_eq!(
+            reserve(&mut account, &RATE, ask(20, 20), 1, after(30.0)),
+            Err(Shortfall::Reserved),
+            "a reservation does not drain"
+        );
+        account.settle(&RATE, &held, 50, after(30.0));
+        assert_eq!(reserve(&mut account, &RATE, ask(20, 20), 1, after(30.0)), Err(Shortfall::Drains(10_000_000_000)));
+        assert_eq!(account.record(0).unwrap().reset(RATE[0], after(30.0)), 50);
+        assert_eq!(reserve(&mut account, &RATE, ask(20, 20), 1, after(39.9)), Err(Shortfall::Drains(100_000_000)));
+        assert!(reserve(&mut account, &RATE, ask(20, 20), 1, after(40.0)).is_ok());
+        assert_eq!(state(&account, &RATE), (40, 20, 0));
+        account.roll(&RATE, after(1e6));
+        assert_eq!(state(&account, &RATE), (0, 20, 40));
+        account.roll(&RATE, NOON);
+        assert_eq!(state(&account, &RATE), (0, 20, 40), "time does not go backwards");
+    }
+
+    #[test]
+    fn a_rate_of_requests_is_a_burst_and_then_one_at_a_time() {
+        for cap in [1, 3, 7, 60, 1000] {
+            let limits = [Limit::per_minute(Some(cap))];
+            let mut account = Account::new(&limits, NOON);
+            let mut now = NOON;
+            let mut take = |now: Time| {
+                let held = account.reserve(&limits, FIRST, Ask { least: 1, most: 1, prompt: 0 }, 1, now);
+                held.map(|held| account.settle(&limits, &held, 1, now))
+            };
+            (0..cap).for_each(|_| take(now).unwrap());
+            for _ in 0..3 * cap {
+                let Err((0, Shortfall::Drains(wait))) = take(now) else { panic!("{cap} a minute: one too many at {now:?}") };
+                assert!(wait <= 60_000_000_000 / cap + 1);
+                assert!(take(Time(now.0 + wait - 1)).is_err(), "{cap} a minute");
+                now.0 += wait;
+                take(now).unwrap();
+            }
+            let minutes = (now.0 - NOON.0) as f64 / 6e10;
+            assert!((2.99..3.01).contains(&minutes), "{cap} a minute: thrice as many took {minutes} minutes");
         }
+    }
+
+    #[test]
+    fn all_chosen_budgets_of_a_subject_hold_or_none() {
+        let limits = [Limit::per_day(Some(100)), Limit::per_minute(Some(50)), Limit::per_minute(Some(2))];
+        let both = Choice::one(0).and(1);
+        let mut account = Account::new(&limits, NOON);
+        let held = account.reserve(&limits, both, ask(10, 80), 1, NOON).unwrap();
+        assert_eq!(held.tokens(&limits), Some(50), "what the smallest has room for");
+        let reserved = |account: &Account| [0, 1, 2].map(|place| account.record(place).unwrap().reserved());
+        assert_eq!(reserved(&account), [50, 50, 0]);
+        let before = account.clone();
+        assert_eq!(account.reserve(&limits, both, ask(10, 80), 1, NOON), Err((1, Shortfall::Reserved)));
+        assert_eq!(account, before);
+        account.settle(&limits, &held, 95, NOON);
+        assert_eq!(account.reserve(&limits, both, ask(10, 80), 1, NOON), Err((0, Shortfall::Spent)), "the most serious is told");
+    }
+
+    #[test]
+    fn accounts_survive_encoding_and_rubbish_does_not() {
+        let limits = [Limit::per_day(Some(100)), Limit::per_minute(Some(50))];
+        let mut account = Account::new(&limits, NOON);
+        assert_eq!(Account::decode(&account.encode(), 2), Ok(account.clone()));
+        account.reserve(&limits, FIRST.and(1), ask(1, 5), 7, NOON).unwrap();
+        account.reserve(&limits, FIRST, ask(1, 5), 8, NOON).unwrap();
+        let bytes = account.encode();
+        assert_eq!(Account::decode(&bytes, 2), Ok(account));
+        for budgets in [0, 1, 3] {
+            assert_eq!(Account::decode(&bytes, budgets), Err(InvalidAccount));
+        }
+        for cut in 0..bytes.len() {
+            assert_eq!(Account::decode(&bytes[..cut], 2), Err(InvalidAccount), "cut at {cut}");
+        }
+        let mut absurd = bytes;
+        absurd[33..41].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert_eq!(Account::decode(&absurd, 2), Err(InvalidAccount));
+    }
+
+    /// What an account should hold, told by a list of live reservations and sums.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[derive(Default)]
+    struct Twin {
+        live: Vec<(Held, u64, u64)>,
+        used: [u64; 2],
     }
 
     #[cfg(not(target_arch = "wasm32"))]
     proptest! {
-        /// Against a naive twin: a list of live reservations and a sum.
+        /// Against a naive twin. Both budgets have the same reservations; the second drains, by one token each step.
         #[test]
         fn the_invariant_holds_in_every_interleaving(
-            cap in 1u64..1000,
+            caps in [1u64..1000, 1u64..1000],
             steps in prop::collection::vec((0u8..4, 0u64..4, 0u64..400, 0u64..400, any::<prop::sample::Index>()), 1..80),
         ) {
-            let mut record = Record::new(NOON);
-            let (mut live, mut used): (Vec<(Hold, u64)>, u64) = (Vec::new(), 0);
-            for (at, (what, instance, a, b, pick)) in steps.into_iter().enumerate() {
-                let now = Time(NOON.0 + at as u64 + 1);
+            let limits = [Limit::per_day(Some(caps[0])), Limit::per_minute(Some(caps[1]))];
+            let mut account = Account::new(&limits, NOON);
+            let mut twin = Twin::default();
+            let step = limits[1].drain_time(1);
+            let mut now = NOON;
+            for (what, instance, a, b, pick) in steps {
+                now.0 += step;
+                twin.used[1] = twin.used[1].saturating_sub(1);
+                account.roll(&limits, now);
                 match what {
                     0 | 1 => {
                         let ask = Ask { least: a.min(b).max(1), most: a.max(b).max(1), prompt: a / 2 };
-                        let room = cap - used - live.iter().map(|(hold, _)| hold.tokens).sum::<u64>();
-                        match record.reserve(cap, ask, instance, now) {
-                            Ok(hold) => {
-                                prop_assert_eq!(hold.tokens, ask.most.min(room));
-                                live.push((hold, instance));
+                        let reserved: u64 = twin.live.iter().map(|(_, tokens, _)| tokens).sum();
+                        let room = [0, 1].map(|at| caps[at].saturating_sub(twin.used[at]).saturating_sub(reserved));
+                        match account.reserve(&limits, FIRST.and(1), ask, instance, now) {
+                            Ok(held) => {
+                                let tokens = ask.most.min(room[0]).min(room[1]);
+                                prop_assert_eq!(held.tokens(&limits), Some(tokens));
+                                twin.live.push((held, tokens, instance));
                             }
-                            Err(Shortfall::Spent) => prop_assert!(used + ask.least > cap),
-                            Err(Shortfall::Reserved) => prop_assert!(room < ask.least && used + ask.least <= cap),
+                            Err((0, Shortfall::Spent)) => prop_assert!(twin.used[0] + ask.least > caps[0]),
+                            Err((1, Shortfall::Drains(_))) => prop_assert!(twin.used[1] + ask.least > caps[1]),
+                            Err((at, Shortfall::Reserved)) => {
+                                prop_assert!(room[at] < ask.least && twin.used[at] + ask.least <= caps[at]);
+                            }
+                            Err(short) => prop_assert!(false, "{:?}", short),
                         }
                     }
-                    2 if !live.is_empty() => {
-                        let (hold, _) = live.swap_remove(pick.index(live.len()));
-                        let charge = a.min(hold.tokens);
-                        record.settle(&hold, charge, now);
-                        used += charge;
+                    2 if !twin.live.is_empty() => {
+                        let (held, tokens, _) = twin.live.swap_remove(pick.index(twin.live.len()));
+                        account.settle(&limits, &held, a.min(tokens), now);
+                        twin.used.iter_mut().for_each(|used| *used += a.min(tokens));
                     }
                     3 => {
-                        record.reap(|dead| dead == instance);
-                        used += live.iter().filter(|(_, of)| *of == instance).map(|(hold, _)| hold.prompt).sum::<u64>();
-                        let (dead, alive) = live.into_iter().partition(|(_, of)| *of == instance);
-                        live = alive;
-                        let dead: Vec<_> = dead;
-                        for (hold, _) in dead {
-                            record.settle(&hold, hold.tokens, now);
+                        account.reap(|dead| dead == instance);
+                        let (dead, alive): (Vec<_>, Vec<_>) = twin.live.into_iter().partition(|(.., of)| *of == instance);
+                        twin.live = alive;
+                        for (held, ..) in dead {
+                            let prompt = held.0[0].as_ref().unwrap().prompt;
+                            twin.used.iter_mut().for_each(|used| *used += prompt);
+                            account.settle(&limits, &held, 1000, now);
                         }
                     }
                     _ => {}
                 }
-                let reserved: u64 = live.iter().map(|(hold, _)| hold.tokens).sum();
-                prop_assert_eq!((record.used, record.reserved()), (used, reserved));
-                prop_assert!(used + reserved <= cap);
-                prop_assert_eq!(Record::decode(&record.encode()), Ok(record.clone()));
+                let reserved: u64 = twin.live.iter().map(|(_, tokens, _)| tokens).sum();
+                for at in [0, 1] {
+                    let record = account.record(at).unwrap();
+                    prop_assert_eq!((record.used, record.reserved()), (twin.used[at], reserved), "budget {}", at);
+                    prop_assert!(record.used + reserved <= caps[at]);
+                }
+                prop_assert_eq!(Account::decode(&account.encode(), 2), Ok(account.clone()));
             }
         }
     }

@@ -59,6 +59,57 @@ pub fn rfc3339(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// Reads what [`rfc3339`] writes, with any offset and with fractions of a second, which are dropped. `None` for anything else, and
+/// before 1970.
+pub fn parse_rfc3339(text: &str) -> Option<u64> {
+    let (date, rest) = text.split_at_checked(10)?;
+    let rest = rest.strip_prefix(['T', 't'])?;
+    let (time, rest) = rest.split_at_checked(8)?;
+    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
+    let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
+    let fits = (1970..=9999).contains(&year) && hour < 24 && minute < 60 && second < 60;
+    let days = if fits { days_before(year, month, day)? } else { return None };
+    let offset = match rest.strip_prefix('.') {
+        Some(fraction) => fraction.trim_start_matches(|c: char| c.is_ascii_digit()),
+        None => rest,
+    };
+    (days * DAY + hour * 3600 + minute * 60 + second).checked_add_signed(-offset_seconds(offset)?)
+}
+
+fn offset_seconds(text: &str) -> Option<i64> {
+    if matches!(text, "Z" | "z") {
+        return Some(0);
+    }
+    let (sign, text) = match text.split_at_checked(1)? {
+        ("+", text) => (1, text),
+        ("-", text) => (-1, text),
+        _ => return None,
+    };
+    let [hours, minutes] = numbers(text, ':', [2, 2])?;
+    let seconds = (hours < 24 && minutes < 60).then_some(hours * 3600 + minutes * 60)?;
+    Some(sign * i64::try_from(seconds).ok()?)
+}
+
+/// Numbers of just so many digits, with `separator` between them.
+fn numbers<const N: usize>(text: &str, separator: char, digits: [usize; N]) -> Option<[u64; N]> {
+    let mut parts = text.split(separator);
+    let mut numbers = [0; N];
+    for (number, digits) in numbers.iter_mut().zip(digits) {
+        let part = parts.next().filter(|part| part.len() == digits && part.bytes().all(|b| b.is_ascii_digit()))?;
+        *number = part.parse().ok()?;
+    }
+    parts.next().is_none().then_some(numbers)
+}
+
+/// Days from 1970 to a date.
+fn days_before(year: u64, month: u64, day: u64) -> Option<u64> {
+    let years: u64 = (1970..year).map(|year| if leap(year) { 366 } else { 365 }).sum();
+    let lengths = months(year);
+    let length = *lengths.get(usize::try_from(month.checked_sub(1)?).ok()?)?;
+    let months: u64 = lengths.iter().take(usize::try_from(month - 1).ok()?).sum();
+    (1..=length).contains(&day).then(|| years + months + day - 1)
+}
+
 /// Year, month and day of the Gregorian calendar, by counting.
 fn civil(mut days: u64) -> (u64, u64, u64) {
     let mut year = 1970;
@@ -70,9 +121,8 @@ fn civil(mut days: u64) -> (u64, u64, u64) {
         days -= length;
         year += 1;
     }
-    let february = if leap(year) { 29 } else { 28 };
     let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+    for length in months(year) {
         if days < length {
             break;
         }
@@ -80,6 +130,11 @@ fn civil(mut days: u64) -> (u64, u64, u64) {
         month += 1;
     }
     (year, month, days + 1)
+}
+
+fn months(year: u64) -> [u64; 12] {
+    let february = if leap(year) { 29 } else { 28 };
+    [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
 }
 
 fn leap(year: u64) -> bool {
@@ -115,6 +170,42 @@ mod tests {
             (4_107_542_399, "2100-02-28T23:59:59Z"),
         ] {
             assert_eq!(rfc3339(seconds), text);
+            assert_eq!(parse_rfc3339(text), Some(seconds));
+        }
+    }
+
+    #[test]
+    fn moments_are_read_strictly() {
+        for (text, seconds) in [
+            ("2000-02-29T12:34:56+00:00", 951_827_696),
+            ("2000-02-29t13:34:56.789+01:00", 951_827_696),
+            ("2000-02-28T23:34:56-13:00", 951_827_696),
+            ("1970-01-01T00:00:00z", 0),
+        ] {
+            assert_eq!(parse_rfc3339(text), Some(seconds), "{text}");
+        }
+        for text in [
+            "",
+            "2027",
+            "2027-01-01",
+            "2027-01-01T00:00:00",
+            "2027-01-01 00:00:00Z",
+            "2027-13-01T00:00:00Z",
+            "2027-00-01T00:00:00Z",
+            "2027-02-29T00:00:00Z",
+            "2027-01-00T00:00:00Z",
+            "2027-01-01T24:00:00Z",
+            "2027-01-01T00:60:00Z",
+            "2027-01-01T00:00:60Z",
+            "2027-01-01T00:00:00ZZ",
+            "2027-01-01T00:00:00+1:00",
+            "2027-01-01T00:00:00+24:00",
+            "+027-01-01T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "1970-01-01T00:00:00+01:00",
+            "２027-01-01T00:00:00Z",
+        ] {
+            assert_eq!(parse_rfc3339(text), None, "{text}");
         }
     }
 }

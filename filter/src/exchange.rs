@@ -12,18 +12,19 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use crate::access::{Access, Barrier, Unresolved};
 use crate::admission::{Bounds, COMPLETIONS_DEFAULT, Demand, Plan, TooLarge};
 use crate::admitted::{Admitted, Grant, REFUSAL_LIMIT};
 use crate::budget::{Ask, Shortfall};
-use crate::caller::Caller;
+use crate::caller::{Caller, Credentials, Identified};
 use crate::clock::Time;
-use crate::gate::{Gate, ProviderState};
+use crate::gate::{Gate, ProviderState, Uncounted};
 use crate::headers::{HeaderEdit, Headers, media_type, vllm_takes_for_json};
 use crate::host::{BodyStep, Entry, Forward, Host, ResponseStep, Step};
-use crate::ledger::{Permit, Refused};
+use crate::ledger::{Claim, Permit, Refused};
 use crate::models;
 use crate::openai::{AskUsage, Edit, LimitField, Operation, Request};
-use crate::policy::{Candidate, Dialect, Provider, Routing, Unresolved};
+use crate::policy::{Candidate, Dialect, Provider, Routing};
 use crate::refusal::{Case, Refusal, Reply};
 use crate::route::Route;
 
@@ -32,7 +33,8 @@ use crate::route::Route;
 pub struct Exchange {
     gate: Rc<Gate>,
     phase: Phase,
-    subject: Option<&'static str>,
+    /// Who asks, once that is known.
+    caller: Option<Caller>,
 }
 
 #[derive(Debug)]
@@ -70,7 +72,7 @@ struct Reading {
 impl Exchange {
     /// A new request.
     pub fn new(gate: Rc<Gate>) -> Self {
-        Self { gate, phase: Phase::Open, subject: None }
+        Self { gate, phase: Phase::Open, caller: None }
     }
 
     /// Whether the body is awaited.
@@ -91,21 +93,34 @@ impl Exchange {
         }
     }
 
-    /// The request's headers have come; `end_of_stream`: and nothing else will.
-    pub fn on_request_headers(&mut self, headers: &Headers<'_>, end_of_stream: bool, host: &Host<'_>) -> Step {
+    /// The request's headers have come; `end_of_stream`: and nothing else will. `peer` tells the verified identity of who sent them.
+    pub fn on_request_headers(
+        &mut self,
+        headers: &Headers<'_>,
+        end_of_stream: bool,
+        peer: &dyn Fn() -> Option<Vec<u8>>,
+        host: &Host<'_>,
+    ) -> Step {
         if !matches!(self.phase, Phase::Open) {
             return Step::Continue;
         }
-        match self.read_headers(headers, host) {
-            Ok(Opening::Answer(reply)) => {
+        match self.read_headers(headers, peer, host) {
+            Ok(Opening::Answer(mut reply)) => {
                 self.phase = Phase::Answered { decision: "answered", candidate: None };
+                reply.headers.extend(self.own_budget_headers(host));
                 Step::Reply(reply)
             }
             Ok(Opening::Read(reading)) => {
                 self.phase = Phase::Reading(reading);
                 if end_of_stream { self.judge(&[], host) } else { self.await_body() }
             }
-            Err(refusal) => self.refuse(&refusal, None),
+            Err(refusal) => {
+                let mut step = self.refuse(&refusal, None);
+                if let (Step::Reply(reply), Case::RequestRate) = (&mut step, refusal.case) {
+                    reply.headers.extend(self.own_budget_headers(host));
+                }
+                step
+            }
         }
     }
 
@@ -192,27 +207,57 @@ impl Exchange {
 
     /// All is over. `connected` tells whether the request ever reached a provider.
     pub fn on_log(&mut self, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Option<Entry> {
-        let subject = self.subject.unwrap_or("none");
-        match std::mem::replace(&mut self.phase, Phase::Closed) {
-            Phase::Closed => None,
-            Phase::Admitted(admitted) => Some(admitted.close(subject, connected, host)),
-            Phase::Answered { decision, candidate } => Some(self.count(subject, decision, candidate, host)),
-            Phase::Open | Phase::Reading(_) => Some(self.count(subject, "aborted", None, host)),
+        let subject = self.caller.map_or_else(|| "none".to_owned(), |caller| caller.subject(&self.gate.policy));
+        let entry = match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Closed => return None,
+            Phase::Admitted(admitted) => admitted.close(subject, connected, host),
+            Phase::Answered { decision, candidate } => self.count(subject, decision, candidate, host),
+            Phase::Open | Phase::Reading(_) => self.count(subject, "aborted", None, host),
+        };
+        if let Some(series) = self.caller.and_then(|caller| self.gate.caller_series(caller)) {
+            let (prompt, completion) = entry.tokens.unwrap_or_default();
+            series.decided(host.meter, entry.decision);
+            series.prompt_tokens.add(host.meter, prompt);
+            series.completion_tokens.add(host.meter, completion);
         }
+        Some(entry)
     }
 
     /// Rows 1 to 6 of the table of refusals: what the headers alone decide, so that no stranger makes the proxy hold a body.
-    fn read_headers(&mut self, headers: &Headers<'_>, host: &Host<'_>) -> Result<Opening, Refusal> {
-        let policy = &self.gate.policy;
-        let caller = Caller::identify(headers, policy)?;
-        self.subject = Some(caller.subject());
+    fn read_headers(
+        &mut self,
+        headers: &Headers<'_>,
+        peer: &dyn Fn() -> Option<Vec<u8>>,
+        host: &Host<'_>,
+    ) -> Result<Opening, Refusal> {
+        let gate = Rc::clone(&self.gate);
+        let policy = &gate.policy;
         let target = headers.get(":path").unwrap_or_default();
-        let operation = match Route::of(headers.get(":method").unwrap_or_default(), target) {
-            Some(Route::Model(operation)) => operation,
-            Some(Route::ListModels) => return Ok(Opening::Answer(models::list(policy))),
-            Some(Route::RetrieveModel(name)) => return models::retrieve(policy, &name).map(Opening::Answer),
-            Some(Route::ModelProviders) => return models::providers(&self.gate, host).map(Opening::Answer),
-            None => return Err(unknown_url()),
+        let route = Route::of(headers.get(":method").unwrap_or_default(), target);
+        let credentials = Credentials { headers, peer, operating: route == Some(Route::ModelProviders) };
+        let identified = Caller::identify(&credentials, policy, host.now())?;
+        // Whatever comes of it, a request of somebody who is known counts.
+        let counted = match identified {
+            Identified::Caller(caller) => {
+                self.caller = Some(caller);
+                gate.count_request(caller, host)
+            }
+            Identified::Stranger(_) => Ok(()),
+        };
+        let route = route.ok_or_else(unknown_url)?;
+        let caller = match identified {
+            Identified::Caller(caller) => caller,
+            Identified::Stranger(refusal) => return Err(refusal),
+        };
+        if route == Route::ModelProviders && !caller.operates(policy) {
+            return Err(not_an_operator());
+        }
+        let operation = match route {
+            Route::Model(operation) => operation,
+            other => {
+                counted.map_err(|uncounted| self.uncounted(uncounted))?;
+                return answer(&other, &gate, caller, host).map(Opening::Answer);
+            }
         };
         if headers.encoded() {
             let why = "Encoded request bodies are not accepted. Send the body as it is, without `content-encoding`.";
@@ -221,8 +266,9 @@ impl Exchange {
         if headers.content_length().is_some_and(|length| length > policy.gateway.max_request_bytes) {
             return Err(self.too_large());
         }
+        counted.map_err(|uncounted| self.uncounted(uncounted))?;
         let content_type = headers.get("content-type").unwrap_or_default();
-        let mut edits = headers.strip();
+        let mut edits = headers.strip(policy.gateway.identity_header.as_deref());
         if !vllm_takes_for_json(content_type) {
             edits.push(HeaderEdit::Set("content-type", "application/json".into()));
         }
@@ -257,14 +303,15 @@ impl Exchange {
             Ok(request) => request,
             Err(refusal) => return self.refuse(&refusal, None),
         };
-        let candidate = match self.gate.policy.resolve(&request.model) {
+        let Some(caller) = self.caller else { return Step::Continue };
+        let candidate = match Access::new(&self.gate.policy, caller).resolve(&request.model) {
             Ok(candidate) => candidate,
             Err(unresolved) => {
-                let refusal = self.unresolved(&request.model, unresolved);
+                let refusal = self.unresolved(caller, &request.model, unresolved);
                 return self.refuse(&refusal, None);
             }
         };
-        match self.admit(candidate, &request, reading, body, host) {
+        match self.admit(caller, candidate, &request, reading, body, host) {
             Ok((admitted, forward)) => {
                 self.phase = Phase::Admitted(Box::new(admitted));
                 Step::Forward(forward)
@@ -272,7 +319,7 @@ impl Exchange {
             Err(refused) => {
                 let mut step = self.refuse(&refused, Some((candidate.provider, candidate.model.to_owned())));
                 if let (Step::Reply(reply), Case::Spent | Case::Reserved) = (&mut step, refused.case) {
-                    reply.headers.extend(self.gate.budget_headers(candidate.provider, host));
+                    reply.headers.extend(self.gate.budget_headers(caller, Some(candidate.provider), host));
                 }
                 step
             }
@@ -282,6 +329,7 @@ impl Exchange {
     /// Reserves what the request may cost and makes it ready for its provider.
     fn admit(
         &self,
+        caller: Caller,
         candidate: Candidate<'_>,
         request: &Request,
         reading: Reading,
@@ -290,8 +338,9 @@ impl Exchange {
     ) -> Result<(Admitted, Forward), Refusal> {
         let gate = &self.gate;
         let (Some(provider), Some((state, model))) = (gate.policy.providers.get(candidate.provider), gate.model(candidate)) else {
-            return Err(models::not_found(&gate.policy, &request.model));
+            return Err(models::not_found(&Access::new(&gate.policy, caller), &request.model));
         };
+        let claims = gate.claims(caller, state);
         let prompt = model.lessons.borrow_mut().estimate(host.store, host.now(), &request.prompt);
         let demand = Demand {
             prompt,
@@ -300,13 +349,13 @@ impl Exchange {
             choices: request.choices,
             sequences: request.sequences,
         };
-        let bounds = bounds(provider, state, candidate.model, host);
-        let plan = Plan::new(demand, &bounds).map_err(|size| too_large(provider, &size))?;
-        // Without a plan nothing bounds the request, and its budget has no cap to hold anything of.
+        let bounds = bounds(provider, state, &claims, candidate.model, host);
+        let plan = Plan::new(demand, &bounds).map_err(|size| self.never_fits(caller, candidate, &claims, &size))?;
+        // Without a plan nothing bounds the request, and no budget has a cap to hold anything of.
         let ask = plan.map_or(Ask { least: 1, most: prompt.high, prompt: prompt.high }, |plan| plan.ask);
-        let permit = reserve(provider, state, ask, host)?;
-        model.series.reserved_tokens.add(host.meter, permit.granted);
-        let granted = if state.budget.cap.is_some() { permit.granted } else { ask.most };
+        let permit = self.reserve(caller, candidate, &claims, ask, host)?;
+        model.series.reserved_tokens.add(host.meter, permit.granted.unwrap_or(0));
+        let granted = permit.granted.unwrap_or(ask.most);
         let edit = Edit {
             model: Some(candidate.model),
             limit: plan.and_then(|plan| plan.limit(granted)),
@@ -319,7 +368,7 @@ impl Exchange {
             // With fixed routing the host may not be able to hold an answer's headers.
             unsure_limit: bounds.is_unsure() && edit.limit.is_some() && gate.policy.gateway.routing == Routing::Body,
         };
-        let admitted = Admitted::new(Rc::clone(gate), candidate, request, grant, reading.started);
+        let admitted = Admitted::new(Rc::clone(gate), caller, candidate, request, grant, reading.started);
         let splice = edit.apply(request, body);
         let headers = match gate.policy.gateway.routing {
             Routing::Body => dress(reading, provider, splice.as_ref().map(|splice| splice.resized(body.len()))),
@@ -327,6 +376,73 @@ impl Exchange {
             Routing::Fixed => Vec::new(),
         };
         Ok((admitted, Forward { headers, body: splice }))
+    }
+
+    fn reserve(
+        &self,
+        caller: Caller,
+        candidate: Candidate<'_>,
+        claims: &[Claim<'_>],
+        ask: Ask,
+        host: &Host<'_>,
+    ) -> Result<Permit, Refusal> {
+        host.reserve(claims, ask).map_err(|refused| {
+            let Refused::Short { claim, budget, shortfall } = refused else { return models::unavailable() };
+            let name = claims.get(claim).map(|claim| self.gate.budget_name(caller, candidate, claim.subject, budget));
+            let name = name.unwrap_or_default();
+            let now = host.now();
+            match shortfall {
+                Shortfall::Spent => {
+                    let reset = crate::clock::go_duration(now.seconds_to_midnight());
+                    let why = format!("This request does not fit {name}. It resets at 00:00 UTC, in {reset}.");
+                    Refusal::spent(why, now)
+                }
+                Shortfall::Reserved => {
+                    Refusal::reserved(format!("Requests in flight hold what is left of {name}. Try again in a moment."))
+                }
+                Shortfall::Drains(wait) => {
+                    let seconds = wait.div_ceil(1_000_000_000).max(1);
+                    let why = format!("This request does not yet fit {name}. Try again in {seconds} s.");
+                    Refusal::drains(Case::Reserved, why, wait)
+                }
+            }
+        })
+    }
+
+    /// The budgets that the caller sees where no provider is involved.
+    fn own_budget_headers(&self, host: &Host<'_>) -> Vec<(&'static str, String)> {
+        self.caller.map_or_else(Vec::new, |caller| self.gate.budget_headers(caller, None, host))
+    }
+
+    fn uncounted(&self, uncounted: Uncounted) -> Refusal {
+        let Uncounted::TooMany(wait) = uncounted else { return models::unavailable() };
+        let key = self.caller.and_then(|caller| match caller {
+            Caller::Developer(place) => self.gate.policy.keys.get(place),
+            Caller::Anonymous | Caller::Agent(_) | Caller::Operator => None,
+        });
+        let (name, cap) = key.map_or(("", 0), |key| (&*key.name, key.requests_per_minute.map_or(0, Into::into)));
+        let seconds = wait.div_ceil(1_000_000_000).max(1);
+        let why = format!("Access key `{name}` may send {cap} requests per minute. Try again in {seconds} s.");
+        Refusal::drains(Case::RequestRate, why, wait)
+    }
+
+    /// The request is larger than what one request, or all of a budget, may take.
+    fn never_fits(&self, caller: Caller, candidate: Candidate<'_>, claims: &[Claim<'_>], size: &TooLarge) -> Refusal {
+        let TooLarge { needed, ceiling } = size;
+        let whole = |claim: &Claim<'_>| {
+            let place = claim.capped().find(|(_, cap)| cap == ceiling)?.0;
+            Some(self.gate.budget_name(caller, candidate, claim.subject, place))
+        };
+        let provider = self.gate.policy.providers.get(candidate.provider);
+        let by_request = provider.filter(|provider| provider.max_tokens_per_request.is_some_and(|most| most.get() == *ceiling));
+        let most = match by_request {
+            Some(provider) => format!("model provider `{}` takes {ceiling} for one request", provider.name),
+            None => format!("{} is {ceiling} in all", claims.iter().find_map(whole).unwrap_or_default()),
+        };
+        let why = format!(
+            "This request needs at least {needed} tokens; {most}. Shorten the prompt or lower the limit of completion tokens."
+        );
+        Refusal::new(Case::ContextLengthExceeded, why)
     }
 
     fn refuse(&mut self, refusal: &Refusal, candidate: Option<(usize, String)>) -> Step {
@@ -339,26 +455,34 @@ impl Exchange {
         Refusal::new(Case::RequestTooLarge, format!("The request's body is larger than {limit} bytes."))
     }
 
-    fn unresolved(&self, name: &str, unresolved: Unresolved) -> Refusal {
+    fn unresolved(&self, caller: Caller, name: &str, unresolved: Unresolved) -> Refusal {
         let policy = &self.gate.policy;
+        let access = Access::new(policy, caller);
         match unresolved {
-            Unresolved::NotFound => models::not_found(policy, name),
+            Unresolved::NotFound => models::not_found(&access, name),
             Unresolved::Ambiguous => {
-                let hint = policy.suggestions().join(", ");
+                let hint = access.suggestions().join(", ");
                 let why =
                     format!("More than one provider serves `{name}`. Name one as `<provider>/<model-id>`, for example: {hint}.");
                 Refusal::new(Case::ModelNotFound, why).about(Some("model"))
             }
-            Unresolved::NotAllowed(provider) => {
+            Unresolved::NotAllowed(provider, barrier) => {
                 let provider = policy.provider_name(provider);
-                let why =
-                    format!("The model `{name}` is not allowed on provider `{provider}`. Ask the operator, or use another model.");
+                let why = match (barrier, caller) {
+                    (Barrier::Lists, _) => format!("is not allowed on provider `{provider}`"),
+                    (Barrier::Closed, _) => {
+                        format!("cannot be used with an access key: provider `{provider}` has no `externalAccess`")
+                    }
+                    (Barrier::Own, Caller::Developer(_)) => "is not in `spec.models` of this access key".to_owned(),
+                    (Barrier::Own, _) => "is not in `spec.models` of this agent".to_owned(),
+                };
+                let why = format!("The model `{name}` {why}. Ask the operator, or use another model.");
                 Refusal::new(Case::ModelNotAllowed, why).about(Some("model"))
             }
         }
     }
 
-    fn count(&self, subject: &'static str, decision: &'static str, candidate: Option<(usize, String)>, host: &Host<'_>) -> Entry {
+    fn count(&self, subject: String, decision: &'static str, candidate: Option<(usize, String)>, host: &Host<'_>) -> Entry {
         let mut entry = Entry { subject, decision, ..Entry::default() };
         let Some((provider, model)) = candidate else {
             self.gate.nowhere.decided(host.meter, decision);
@@ -425,14 +549,6 @@ fn address(edits: &mut Vec<HeaderEdit>, provider: &Provider, operation: Operatio
     }
 }
 
-fn too_large(provider: &Provider, size: &TooLarge) -> Refusal {
-    let why = format!(
-        "This request needs at least {} tokens; model provider `{}` takes {} for one request. Shorten the prompt or lower the limit of completion tokens.",
-        size.needed, provider.name, size.ceiling
-    );
-    Refusal::new(Case::ContextLengthExceeded, why)
-}
-
 /// The limit that the server will go by, if one is known.
 fn limit(request: &Request, operation: Operation, dialect: Dialect) -> Option<u64> {
     match operation {
@@ -442,7 +558,7 @@ fn limit(request: &Request, operation: Operation, dialect: Dialect) -> Option<u6
     }
 }
 
-fn bounds(provider: &Provider, state: &ProviderState, model: &str, host: &Host<'_>) -> Bounds {
+fn bounds(provider: &Provider, state: &ProviderState, claims: &[Claim<'_>], model: &str, host: &Host<'_>) -> Bounds {
     let (window, window_floor) = if provider.dialect == Dialect::Vllm {
         let mut windows = state.windows.borrow_mut();
         let known = windows.get(host.store, host.now());
@@ -453,7 +569,7 @@ fn bounds(provider: &Provider, state: &ProviderState, model: &str, host: &Host<'
     let per_request = provider.max_tokens_per_request.map(u64::from);
     Bounds {
         dialect: provider.dialect,
-        ceiling: per_request.into_iter().chain(state.budget.cap).min(),
+        ceiling: per_request.into_iter().chain(claims.iter().flat_map(Claim::capped).map(|(_, cap)| cap)).min(),
         request_cap: per_request.is_some(),
         default_max_tokens: provider.default_max_tokens.into(),
         window,
@@ -477,25 +593,20 @@ fn ask_usage(request: &Request, operation: Operation, dialect: Dialect) -> Optio
     }
 }
 
-fn reserve(provider: &Provider, state: &ProviderState, ask: Ask, host: &Host<'_>) -> Result<Permit, Refusal> {
-    host.reserve(std::slice::from_ref(&state.budget), ask).map_err(|refused| {
-        let now = host.now();
-        match refused {
-            Refused::Short(_, Shortfall::Spent) => {
-                let reset = crate::clock::go_duration(now.seconds_to_midnight());
-                let why = format!(
-                    "The daily token budget of model provider `{}` does not hold this request. It resets at 00:00 UTC, in {reset}.",
-                    provider.name
-                );
-                Refusal::spent(why, now)
-            }
-            Refused::Short(_, Shortfall::Reserved) => Refusal::reserved(format!(
-                "Requests in flight hold what is left of the daily token budget of model provider `{}`. Try again in a moment.",
-                provider.name
-            )),
-            Refused::Unavailable(_) => models::unavailable(),
-        }
-    })
+/// What the filter answers by itself.
+fn answer(route: &Route, gate: &Gate, caller: Caller, host: &Host<'_>) -> Result<Reply, Refusal> {
+    let access = Access::new(&gate.policy, caller);
+    match route {
+        Route::ListModels => Ok(models::list(&access)),
+        Route::RetrieveModel(name) => models::retrieve(&gate.policy, &access, name),
+        Route::ModelProviders => models::providers(gate, host),
+        Route::Model(_) => Err(unknown_url()),
+    }
+}
+
+fn not_an_operator() -> Refusal {
+    let why = "This access key may not read `/pai/v1/…`. The operator adds it to `operators.keys` of the Gateway.";
+    Refusal::new(Case::CallerNotAllowed, why)
 }
 
 fn status(headers: &Headers<'_>) -> u16 {

@@ -1,14 +1,34 @@
-//! One configuration at work: the policy, and for each provider and model what goes with it.
+//! One configuration at work: the policy, and for each provider, model, agent and key what goes with it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::num::NonZeroU64;
+use std::rc::Rc;
 
-use crate::budget::Record;
+use crate::access_key::AccessKey;
+use crate::agent::Agent;
+use crate::budget::{Choice, Limit, Shortfall};
+use crate::caller::Caller;
 use crate::clock::go_duration;
 use crate::host::Host;
 use crate::knowledge::{KnownWindows, Lessons};
-use crate::ledger::{Budget, Unavailable};
-use crate::metrics::{self, BudgetSeries, ModelSeries};
-use crate::policy::{Candidate, Policy};
+use crate::ledger::{Claim, Subject};
+use crate::metrics::{self, BudgetSeries, ModelSeries, SubjectSeries};
+use crate::policy::{Candidate, Policy, Provider};
+
+/// Places of budgets in the accounts of their subjects.
+pub mod place {
+    /// Tokens per day: the first budget of every subject.
+    pub const DAY: usize = 0;
+    /// The developers' share of a provider.
+    pub const EXTERNAL: usize = 1;
+    /// Tokens per minute of an access key.
+    pub const TOKENS: usize = 1;
+    /// Requests per minute of an access key.
+    pub const REQUESTS: usize = 2;
+}
+
+/// Gauges of agents and keys that are renewed in one tick.
+const SHOWN: usize = 256;
 
 /// A policy with its budgets, its series, and what was learned.
 #[derive(Debug)]
@@ -19,18 +39,23 @@ pub struct Gate {
     pub providers: Vec<ProviderState>,
     /// What is counted under no provider.
     pub nowhere: ModelSeries,
+    agents: Vec<CallerState>,
+    keys: Vec<CallerState>,
+    /// Those of whom there is something to show, and where the last tick stopped.
+    active: RefCell<Vec<Caller>>,
+    shown: Cell<usize>,
 }
 
 /// What goes with one provider.
 #[derive(Debug)]
 pub struct ProviderState {
-    /// Its daily budget.
-    pub budget: Budget,
+    /// Its daily budget and the developers' share of it.
+    pub subject: Rc<Subject>,
     /// Windows of its models.
     pub windows: RefCell<KnownWindows>,
     /// One for each label of its list of models.
     pub models: Vec<ModelState>,
-    series: BudgetSeries,
+    series: [BudgetSeries; 2],
 }
 
 /// What goes with one model, or with all that one pattern lets through.
@@ -42,13 +67,28 @@ pub struct ModelState {
     pub lessons: RefCell<Lessons>,
 }
 
+/// What goes with one agent or access key.
+#[derive(Debug)]
+struct CallerState {
+    subject: Rc<Subject>,
+    /// Made when it first asks: most keys of many are asleep.
+    series: OnceCell<Box<SubjectSeries>>,
+}
+
 // === impl Gate ===
 
 impl Gate {
     /// Puts a policy to work.
     pub fn new(policy: Policy) -> Self {
-        let providers = policy.providers.iter().map(ProviderState::new).collect();
-        Self { policy, providers, nowhere: ModelSeries::new("none", "none") }
+        Self {
+            providers: policy.providers.iter().map(ProviderState::new).collect(),
+            agents: policy.agents.iter().map(CallerState::of_agent).collect(),
+            keys: policy.keys.iter().map(CallerState::of_key).collect(),
+            nowhere: ModelSeries::new("none", "none"),
+            active: RefCell::default(),
+            shown: Cell::new(0),
+            policy,
+        }
     }
 
     /// What goes with a candidate.
@@ -58,62 +98,216 @@ impl Gate {
         Some((state, state.models.get(label)?))
     }
 
-    /// Makes the budgets known to the ledger, so that their age counts from now.
+    /// The series of an agent or a key.
+    pub fn caller_series(&self, caller: Caller) -> Option<&SubjectSeries> {
+        let state = self.caller(caller)?;
+        let series = state.series.get_or_init(|| {
+            self.active.borrow_mut().push(caller);
+            Box::new(SubjectSeries::new(&caller.subject(&self.policy)))
+        });
+        Some(series)
+    }
+
+    /// The budgets that a request of this caller to this provider must fit: the caller's own first.
+    pub fn claims<'a>(&'a self, caller: Caller, provider: &'a ProviderState) -> Vec<Claim<'a>> {
+        let mut claims = Vec::with_capacity(2);
+        if let Some(state) = self.caller(caller) {
+            let budgets = state.budgets();
+            if !budgets.is_empty() {
+                claims.push(Claim { subject: &state.subject, budgets });
+            }
+        }
+        let daily = Choice::one(place::DAY);
+        let budgets = if matches!(caller, Caller::Developer(_)) { daily.and(place::EXTERNAL) } else { daily };
+        claims.push(Claim { subject: &provider.subject, budgets });
+        claims
+    }
+
+    /// What messages call a budget.
+    pub fn budget_name(&self, caller: Caller, candidate: Candidate<'_>, subject: &Subject, place: usize) -> String {
+        let provider = self.policy.provider_name(candidate.provider);
+        let of_provider = self.providers.get(candidate.provider).is_some_and(|state| state.subject.key == subject.key);
+        let whose = match caller {
+            Caller::Developer(at) => self.policy.keys.get(at).map(|key| format!("access key `{}`", key.name)),
+            Caller::Agent(at) => self.policy.agents.get(at).map(|agent| format!("agent `{}`", agent.name)),
+            Caller::Anonymous | Caller::Operator => None,
+        };
+        match (of_provider, place) {
+            (true, place::DAY) => format!("the daily token budget of model provider `{provider}`"),
+            (true, _) => format!("the daily token budget for external use of model provider `{provider}`"),
+            (false, place::DAY) => format!("the daily token budget of {}", whose.unwrap_or_default()),
+            (false, _) => format!("the tokens per minute of {}", whose.unwrap_or_default()),
+        }
+    }
+
+    /// Counts a request of this caller against its requests per minute.
+    pub fn count_request(&self, caller: Caller, host: &Host<'_>) -> Result<(), Uncounted> {
+        let Some(state) = self.caller(caller).filter(|state| state.has_cap(place::REQUESTS)) else { return Ok(()) };
+        let claim = Claim { subject: &state.subject, budgets: Choice::one(place::REQUESTS) };
+        match host.ledger().count(claim) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Shortfall::Drains(wait))) => Err(Uncounted::TooMany(wait)),
+            Ok(Err(Shortfall::Reserved | Shortfall::Spent)) => Err(Uncounted::TooMany(0)),
+            Err(_) => Err(Uncounted::Unavailable),
+        }
+    }
+
+    /// The headers that show the budgets which are this caller's to see, as they stand: its own, else its provider's. Of several,
+    /// the one with the least left. None where there is no cap, or the ledger cannot be read.
+    pub fn budget_headers(&self, caller: Caller, provider: Option<usize>, host: &Host<'_>) -> Vec<(&'static str, String)> {
+        let own = self.caller(caller);
+        let subject = match (caller, own) {
+            (Caller::Developer(_), Some(state)) => &state.subject,
+            (Caller::Agent(_), Some(state)) if state.has_cap(place::DAY) => &state.subject,
+            _ => match provider.and_then(|provider| self.providers.get(provider)) {
+                Some(state) => &state.subject,
+                None => return Vec::new(),
+            },
+        };
+        let visible: &[usize] = match caller {
+            Caller::Developer(_) => &[place::DAY, place::TOKENS, place::REQUESTS],
+            Caller::Anonymous | Caller::Agent(_) | Caller::Operator => &[place::DAY],
+        };
+        let limit = |place: usize| subject.limits.get(place).copied();
+        if !visible.iter().any(|&place| limit(place).is_some_and(|limit| limit.cap.is_some())) {
+            return Vec::new();
+        }
+        let (Ok(account), now) = (host.ledger().read(subject), host.now()) else { return Vec::new() };
+        let shown = |&place: &usize| {
+            let (limit, record) = (limit(place)?, account.record(place)?);
+            let cap = limit.cap?;
+            Some((place, cap, record.remaining(cap), record.reset(limit, now)))
+        };
+        let (requests, tokens): (Vec<_>, Vec<_>) = visible.iter().filter_map(shown).partition(|budget| budget.0 == place::REQUESTS);
+        let mut headers = Vec::with_capacity(6);
+        if let Some((_, cap, remaining, reset)) = tokens.into_iter().min_by_key(|budget| budget.2) {
+            headers.push(("x-ratelimit-limit-tokens", cap.to_string()));
+            headers.push(("x-ratelimit-remaining-tokens", remaining.to_string()));
+            headers.push(("x-ratelimit-reset-tokens", go_duration(reset)));
+        }
+        if let Some((_, cap, remaining, reset)) = requests.into_iter().next() {
+            headers.push(("x-ratelimit-limit-requests", cap.to_string()));
+            headers.push(("x-ratelimit-remaining-requests", remaining.to_string()));
+            headers.push(("x-ratelimit-reset-requests", go_duration(reset)));
+        }
+        headers
+    }
+
+    /// Shows the budgets as gauges; of agents and keys those that have asked, in turns.
+    pub fn show_budgets(&self, host: &Host<'_>) {
+        for provider in &self.providers {
+            let Ok(account) = host.ledger().read(&provider.subject) else { continue };
+            for (place, (series, limit)) in provider.series.iter().zip(&provider.subject.limits).enumerate() {
+                // Without a cap, the share is nothing that anybody set.
+                if let Some(record) = account.record(place).filter(|_| place == place::DAY || limit.cap.is_some()) {
+                    series.show(host.meter, record, limit.cap);
+                }
+            }
+        }
+        let active = self.active.borrow();
+        let first = if self.shown.get() < active.len() { self.shown.get() } else { 0 };
+        self.shown.set(first + SHOWN);
+        for caller in active.iter().skip(first).take(SHOWN) {
+            self.show_caller(*caller, host);
+        }
+    }
+
+    fn show_caller(&self, caller: Caller, host: &Host<'_>) {
+        let Some(state) = self.caller(caller).filter(|state| state.has_cap(place::DAY)) else { return };
+        let (Some(series), Ok(account)) = (state.series.get(), host.ledger().read(&state.subject)) else { return };
+        if let (Some(record), Some(limit)) = (account.record(place::DAY), state.subject.limits.get(place::DAY)) {
+            series.budget.show(host.meter, record, limit.cap);
+        }
+    }
+
+    fn caller(&self, caller: Caller) -> Option<&CallerState> {
+        match caller {
+            Caller::Anonymous | Caller::Operator => None,
+            Caller::Agent(place) => self.agents.get(place),
+            Caller::Developer(place) => self.keys.get(place),
+        }
+    }
+
+    /// Makes the providers known to the ledger, so that their age counts from now.
     pub fn introduce(&self, host: &Host<'_>) {
         for provider in &self.providers {
-            if host.ledger().introduce(&provider.budget.key).is_err() {
+            if host.ledger().introduce(&provider.subject).is_err() {
                 metrics::filter_error(host.meter, "ledger");
             }
         }
-        let keys = self.providers.iter().map(|provider| &*provider.budget.key);
-        host.worker.borrow_mut().heartbeat.guard(keys);
+        let callers = self.agents.iter().chain(&self.keys).map(|caller| &caller.subject);
+        host.worker.borrow_mut().heartbeat.guard(self.providers.iter().map(|provider| &provider.subject).chain(callers));
     }
+}
 
-    /// The headers that show a provider's daily budget as it stands; none where it has no cap or cannot be read.
-    pub fn budget_headers(&self, provider: usize, host: &Host<'_>) -> Vec<(&'static str, String)> {
-        let Some(state) = self.providers.get(provider) else { return Vec::new() };
-        let (Some(cap), Ok(record)) = (state.budget.cap, state.record(host)) else { return Vec::new() };
-        vec![
-            ("x-ratelimit-limit-tokens", cap.to_string()),
-            ("x-ratelimit-remaining-tokens", record.remaining(cap).to_string()),
-            ("x-ratelimit-reset-tokens", go_duration(host.now().seconds_to_midnight())),
-        ]
-    }
-
-    /// Shows the budgets as gauges.
-    pub fn show_budgets(&self, host: &Host<'_>) {
-        for provider in &self.providers {
-            let Ok(record) = host.ledger().read(&provider.budget.key) else { continue };
-            provider.series.used.record(host.meter, record.used);
-            provider.series.reserved.record(host.meter, record.reserved());
-            if let Some(cap) = provider.budget.cap {
-                provider.series.limit.record(host.meter, cap);
-            }
-        }
-    }
+/// Why a request was not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uncounted {
+    /// There were too many; the next one fits in so many nanoseconds.
+    TooMany(u64),
+    /// The ledger cannot be reached.
+    Unavailable,
 }
 
 // === impl ProviderState ===
 
 impl ProviderState {
-    fn new(provider: &crate::policy::Provider) -> Self {
+    fn new(provider: &Provider) -> Self {
         let model = |label: String| ModelState {
             series: ModelSeries::new(&provider.name, &label),
             lessons: RefCell::new(Lessons::new(&provider.name, &label)),
         };
+        let share = provider.external.and_then(|external| external.max_tokens_per_day);
+        let limits = [Limit::per_day(cap(provider.max_tokens_per_day)), Limit::per_day(cap(share))];
         Self {
-            budget: Budget {
-                key: format!("pai/1/budget/provider/{}", provider.name).into(),
-                cap: provider.max_tokens_per_day.map(Into::into),
-            },
+            subject: subject("provider", &provider.name, &limits),
             windows: RefCell::new(KnownWindows::new(&provider.name)),
             models: provider.models.labels().into_iter().map(model).collect(),
-            series: BudgetSeries::new(&provider.name),
+            series: BudgetSeries::of_provider(&provider.name),
         }
     }
+}
 
-    /// The record of the daily budget.
-    pub fn record(&self, host: &Host<'_>) -> Result<Record, Unavailable> {
-        host.ledger().read(&self.budget.key)
+// === impl CallerState ===
+
+impl CallerState {
+    fn of_agent(agent: &Agent) -> Self {
+        Self::new(subject("agent", &agent.name, &[Limit::per_day(cap(agent.max_tokens_per_day))]))
     }
+
+    fn of_key(key: &AccessKey) -> Self {
+        let limits = [
+            Limit::per_day(cap(key.max_tokens_per_day)),
+            Limit::per_minute(cap(key.tokens_per_minute)),
+            Limit::per_minute(cap(key.requests_per_minute)),
+        ];
+        Self::new(subject("key", &key.name, &limits))
+    }
+
+    fn new(subject: Rc<Subject>) -> Self {
+        Self { subject, series: OnceCell::new() }
+    }
+
+    fn has_cap(&self, place: usize) -> bool {
+        self.subject.limits.get(place).is_some_and(|limit| limit.cap.is_some())
+    }
+
+    /// The budgets of tokens that a request must fit; none where no cap is set.
+    fn budgets(&self) -> Choice {
+        let tokens = self.subject.limits.len() > place::TOKENS && self.has_cap(place::TOKENS);
+        match (self.has_cap(place::DAY), tokens) {
+            (false, false) => Choice::default(),
+            (true, false) => Choice::one(place::DAY),
+            // What is used in a day is counted along: a cap may be set later.
+            (_, true) => Choice::one(place::DAY).and(place::TOKENS),
+        }
+    }
+}
+
+fn subject(kind: &str, name: &str, limits: &[Limit]) -> Rc<Subject> {
+    Rc::new(Subject { key: format!("pai/1/account/{kind}/{name}").into(), limits: limits.into() })
+}
+
+fn cap(tokens: Option<NonZeroU64>) -> Option<u64> {
+    tokens.map(NonZeroU64::get)
 }

@@ -72,9 +72,13 @@ impl<'a> Headers<'a> {
         self.0.iter().filter(move |(key, _)| *key == name.as_bytes()).map(|(_, value)| *value)
     }
 
-    /// Edits that take away what providers must not see.
-    pub fn strip(&self) -> Vec<HeaderEdit> {
-        self.removals(&STRIPPED, &STRIPPED_PREFIXES)
+    /// Edits that take away what providers must not see, `also` the header that names the caller, if there is one.
+    pub fn strip(&self, also: Option<&str>) -> Vec<HeaderEdit> {
+        let mut edits = self.removals(&STRIPPED, &STRIPPED_PREFIXES);
+        if let Some(name) = also.filter(|name| self.get(name).is_some()) {
+            edits.push(HeaderEdit::Remove(Cow::Owned(name.to_owned())));
+        }
+        edits
     }
 
     /// Edits that take away what clients must not see.
@@ -142,7 +146,7 @@ mod tests {
             (b"x-request-id", b"1"),
             (b"accept-encoding", b"gzip"),
         ]);
-        let names: Vec<_> = headers.strip().into_iter().map(|edit| format!("{edit:?}")).collect();
+        let names: Vec<_> = headers.strip(None).into_iter().map(|edit| format!("{edit:?}")).collect();
         assert_eq!(
             names,
             [

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use crate::budget::Ask;
 use crate::clock::{Clock, Time};
 use crate::headers::HeaderEdit;
-use crate::ledger::{Budget, Ledger, Permit, Refused, Rejected, Store};
+use crate::ledger::{Claim, Ledger, Permit, Refused, Rejected, Store};
 use crate::metrics::{self, Meter};
 use crate::openai::Splice;
 use crate::refusal::Reply;
@@ -80,7 +80,7 @@ pub struct Entry {
     /// Model id; empty likewise.
     pub model: String,
     /// Who asked.
-    pub subject: &'static str,
+    pub subject: String,
     /// `allowed`, or the code of the refusal.
     pub decision: &'static str,
     /// Tokens charged, `None` where no provider was asked.
@@ -107,10 +107,10 @@ impl<'a> Host<'a> {
         Ledger { store: self.store, instance: self.worker.borrow().heartbeat.instance(), now: self.now() }
     }
 
-    /// Reserves `ask` in all of `budgets`, or in none.
-    pub fn reserve(&self, budgets: &[Budget], ask: Ask) -> Result<Permit, Refused> {
+    /// Reserves `ask` in all budgets of `claims`, or in none.
+    pub fn reserve(&self, claims: &[Claim<'_>], ask: Ask) -> Result<Permit, Refused> {
         self.worker.borrow_mut().heartbeat.enlist(self.store);
-        self.ledger().reserve(budgets, ask).map_err(|Rejected { refused, left }| {
+        self.ledger().reserve(claims, ask).map_err(|Rejected { refused, left }| {
             if let Some(left) = left {
                 self.worker.borrow_mut().keep(left, 0);
             }

@@ -4,8 +4,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod access;
+pub mod access_key;
 pub mod admission;
 pub mod admitted;
+pub mod agent;
 pub mod budget;
 pub mod caller;
 pub mod clock;
@@ -21,6 +24,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod models;
 pub mod openai;
+pub mod peer;
 #[cfg(target_os = "wasi")]
 mod plugin;
 pub mod policy;

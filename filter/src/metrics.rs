@@ -7,6 +7,8 @@
 use std::cell::Cell;
 use std::fmt::Write;
 
+use crate::budget::Record;
+
 /// The host's metrics.
 pub trait Meter {
     /// The number of the series `name`, which is made if it is new.
@@ -54,7 +56,20 @@ pub struct ModelSeries {
     pub time_per_output_token: Series,
 }
 
-/// The series of one provider's daily budget.
+/// The series of one agent or access key.
+#[derive(Debug)]
+pub struct SubjectSeries {
+    labels: String,
+    allowed: Series,
+    /// Prompt tokens charged.
+    pub prompt_tokens: Series,
+    /// Completion tokens charged.
+    pub completion_tokens: Series,
+    /// Its daily budget.
+    pub budget: BudgetSeries,
+}
+
+/// The series of one daily budget.
 #[derive(Debug)]
 pub struct BudgetSeries {
     /// The cap; absent where there is none.
@@ -124,15 +139,56 @@ impl ModelSeries {
     }
 }
 
+// === impl SubjectSeries ===
+
+impl SubjectSeries {
+    const REQUESTS: &str = "subject_requests_total";
+
+    /// For an agent or an access key.
+    pub fn new(subject: &str) -> Self {
+        let mut labels = String::new();
+        label(&mut labels, "subject", subject);
+        Self {
+            allowed: Series::new(Kind::Counter, &decided(&labels, "allowed"), Self::REQUESTS),
+            prompt_tokens: Series::new(Kind::Counter, &labels, "subject_prompt_tokens_total"),
+            completion_tokens: Series::new(Kind::Counter, &labels, "subject_completion_tokens_total"),
+            budget: BudgetSeries::new(&labels, "subject_budget"),
+            labels,
+        }
+    }
+
+    /// Counts a request that ended with this decision.
+    pub fn decided(&self, meter: &dyn Meter, decision: &str) {
+        if decision == "allowed" {
+            self.allowed.add(meter, 1);
+        } else {
+            Series::new(Kind::Counter, &decided(&self.labels, decision), Self::REQUESTS).add(meter, 1);
+        }
+    }
+}
+
 // === impl BudgetSeries ===
 
 impl BudgetSeries {
-    /// For a provider.
-    pub fn new(provider: &str) -> Self {
+    /// For a provider's own budget and for its external share.
+    pub fn of_provider(provider: &str) -> [Self; 2] {
         let mut labels = String::new();
         label(&mut labels, "provider", provider);
-        let gauge = |name| Series::new(Kind::Gauge, &labels, name);
-        Self { limit: gauge("budget_limit_tokens"), used: gauge("budget_used_tokens"), reserved: gauge("budget_reserved_tokens") }
+        ["budget", "external_budget"].map(|what| Self::new(&labels, what))
+    }
+
+    fn new(labels: &str, what: &str) -> Self {
+        let gauge = |name| Series::new(Kind::Gauge, labels, &format!("{what}_{name}_tokens"));
+        Self { limit: gauge("limit"), used: gauge("used"), reserved: gauge("reserved") }
+    }
+
+    /// Shows a budget as it stands.
+    pub fn show(&self, meter: &dyn Meter, record: &Record, cap: Option<u64>) {
+        self.used.record(meter, record.used);
+        self.reserved.record(meter, record.reserved());
+        if let Some(cap) = cap {
+            self.limit.record(meter, cap);
+        }
     }
 }
 

@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 
+use crate::access::Access;
 use crate::clock::{self, Time};
-use crate::gate::Gate;
+use crate::gate::{Gate, place};
 use crate::host::Host;
 use crate::openai::is_model_name;
-use crate::policy::{ModelPattern, Policy};
-use crate::refusal::{Case, Refusal, Reply};
+use crate::policy::{Pattern, Policy};
+use crate::refusal::{Case, Refusal, Reply, printable};
 
 /// The key under which the ledger keeps the moment it began, in seconds since 1970.
 const SINCE: &str = "pai/1/since";
@@ -58,40 +59,41 @@ struct ExternalItem {
 }
 
 /// `GET /v1/models`
-pub fn list(policy: &Policy) -> Reply {
-    let data = policy.references().map(|(provider, id)| Model::new(id, &provider.name)).collect();
+pub fn list(access: &Access<'_>) -> Reply {
+    let data = access.references().map(|(provider, id)| Model::new(id, &provider.name)).collect();
     json(&ModelList { object: "list", data })
 }
 
 /// `GET /v1/models/{ref}`
-pub fn retrieve(policy: &Policy, name: &str) -> Result<Reply, Refusal> {
-    let found = Some(name).filter(|name| is_model_name(name)).and_then(|name| policy.resolve(name).ok());
+pub fn retrieve(policy: &Policy, access: &Access<'_>, name: &str) -> Result<Reply, Refusal> {
+    let found = Some(name).filter(|name| is_model_name(name)).and_then(|name| access.resolve(name).ok());
     let found = found.and_then(|candidate| Some((policy.providers.get(candidate.provider)?, candidate.model)));
-    let (provider, model) = found.ok_or_else(|| not_found(policy, name))?;
+    let (provider, model) = found.ok_or_else(|| not_found(access, name))?;
     Ok(json(&Model::new(format!("{}/{model}", provider.name), &provider.name)))
 }
 
 /// `GET /pai/v1/model-providers`
 pub fn providers(gate: &Gate, host: &Host<'_>) -> Result<Reply, Refusal> {
     let items = gate.policy.providers.iter().zip(&gate.providers).map(|(provider, state)| {
-        let record = state.record(host)?;
+        let account = host.ledger().read(&state.subject)?;
+        let [daily, share] = [place::DAY, place::EXTERNAL].map(|place| account.record(place).cloned().unwrap_or_default());
         let external = provider.external;
         Ok(ProviderItem {
             name: provider.name.to_string(),
             provider: provider.dialect.name(),
             endpoint: provider.endpoint.url.to_string(),
             max_tokens_per_day: provider.max_tokens_per_day.map(Into::into),
-            used_today: record.used,
-            reserved: record.reserved(),
+            used_today: daily.used,
+            reserved: daily.reserved(),
             external: ExternalItem {
                 enabled: external.is_some_and(|external| external.enabled),
                 max_tokens_per_day: external.and_then(|external| external.max_tokens_per_day).map(Into::into),
-                used_today: 0,
-                reserved: 0,
+                used_today: share.used,
+                reserved: share.reserved(),
             },
-            last_used: (record.last_used > 0).then(|| clock::rfc3339(record.last_used)),
-            age: host.now().seconds().saturating_sub(record.first_seen),
-            models: provider.models.allowed.iter().flatten().map(ModelPattern::to_string).collect(),
+            last_used: (account.last_used > 0).then(|| clock::rfc3339(account.last_used)),
+            age: host.now().seconds().saturating_sub(account.first_seen),
+            models: provider.models.allowed.iter().flatten().map(Pattern::to_string).collect(),
         })
     });
     let items = items.collect::<Result<_, crate::ledger::Unavailable>>().map_err(|_| unavailable())?;
@@ -99,10 +101,10 @@ pub fn providers(gate: &Gate, host: &Host<'_>) -> Result<Reply, Refusal> {
 }
 
 /// No such model, as far as this caller can see.
-pub fn not_found(policy: &Policy, name: &str) -> Refusal {
-    let suggestions = policy.suggestions();
+pub fn not_found(access: &Access<'_>, name: &str) -> Refusal {
+    let suggestions = access.suggestions();
     let hint = if suggestions.is_empty() {
-        "Name a model as `<provider>/<model-id>`.".to_owned()
+        "Name a model that you may use as `<provider>/<model-id>`.".to_owned()
     } else {
         format!("You may use, for example: {}.", suggestions.join(", "))
     };
@@ -125,11 +127,6 @@ pub fn begin(host: &Host<'_>) {
 fn since(host: &Host<'_>) -> u64 {
     let bytes = host.store.get(SINCE).0.unwrap_or_default();
     bytes.try_into().map_or(Time::default().seconds(), u64::from_le_bytes)
-}
-
-/// A name that a client sent, fit for a message.
-fn printable(name: &str) -> String {
-    name.chars().take(256).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn json(document: &impl Serialize) -> Reply {

@@ -24,6 +24,7 @@ use crate::host::{BodyStep, Entry, Host, ResponseStep, Step};
 use crate::ledger::Store;
 use crate::metrics::{self, Kind, Meter};
 use crate::models;
+use crate::peer::Peer;
 use crate::policy::{Callout, Policy};
 use crate::refusal::Reply;
 use crate::worker::Worker;
@@ -226,7 +227,10 @@ impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         let mut exchange = self.exchange.borrow_mut();
         let step = with_headers(MapType::HttpRequestHeaders, |headers| {
-            with_host(|host| exchange.on_request_headers(headers, end_of_stream, host))
+            with_host(|host| {
+                let peer = || host.worker.borrow_mut().verified.identity(&Envoy, host.store);
+                exchange.on_request_headers(headers, end_of_stream, &peer, host)
+            })
         });
         if exchange.is_reading() {
             self.wait();
@@ -243,7 +247,7 @@ impl HttpContext for Stream {
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
         self.stop_waiting();
         // What must not come as a header must not come as a trailer either.
-        apply(MapType::HttpRequestTrailers, &with_headers(MapType::HttpRequestTrailers, |trailers| trailers.strip()));
+        apply(MapType::HttpRequestTrailers, &with_headers(MapType::HttpRequestTrailers, |trailers| trailers.strip(None)));
         let fetch = || body(BufferType::HttpRequestBody, usize::MAX);
         take(with_host(|host| self.exchange.borrow_mut().on_request_trailers(fetch, host)))
     }
@@ -370,7 +374,7 @@ fn show(entry: &Entry) {
     for (name, value) in [
         ("pai.provider", &*entry.provider),
         ("pai.model", &entry.model),
-        ("pai.subject", entry.subject),
+        ("pai.subject", &entry.subject),
         ("pai.decision", entry.decision),
         ("pai.prompt_tokens", &prompt),
         ("pai.completion_tokens", &completion),
@@ -431,6 +435,24 @@ impl Meter for Envoy {
 
     fn record(&self, series: u32, value: u64) {
         let _ = hostcalls::record_metric(series, value);
+    }
+}
+
+impl Peer for Envoy {
+    fn principal(&self) -> Option<Vec<u8>> {
+        property(&["filter_state", "io.istio.peer_principal"])
+    }
+
+    fn digest(&self) -> Option<Vec<u8>> {
+        property(&["connection", "sha256_peer_certificate_digest"])
+    }
+
+    fn is_verified(&self) -> Option<bool> {
+        property(&["connection", "peer_certificate_valid"]).map(|value| value == [1])
+    }
+
+    fn uri(&self) -> Option<Vec<u8>> {
+        property(&["connection", "uri_san_peer_certificate"])
     }
 }
 

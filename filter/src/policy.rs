@@ -5,11 +5,18 @@
 
 use std::num::NonZeroU64;
 
+use crate::access_key::AccessKeys;
+use crate::agent::Agents;
+
 /// Everything one configuration decides.
 #[derive(Debug, Default)]
 pub struct Policy {
     /// Providers in the order of the configuration.
     pub providers: Vec<Provider>,
+    /// Workloads inside that manifests name.
+    pub agents: Agents,
+    /// Developers.
+    pub keys: AccessKeys,
     /// Settings of this proxy.
     pub gateway: Gateway,
 }
@@ -67,17 +74,17 @@ pub struct Credential(Box<str>);
 #[derive(Debug, Clone, Default)]
 pub struct ModelList {
     /// `None`: any model that is not denied. Empty: none.
-    pub allowed: Option<Vec<ModelPattern>>,
+    pub allowed: Option<Vec<Pattern>>,
     /// Wins over `allowed`.
-    pub denied: Vec<ModelPattern>,
+    pub denied: Vec<Pattern>,
 }
 
-/// A model id as configured: exact, or a prefix (written with a trailing `*`).
+/// A model id or an identity as configured: exact, or a prefix (written with a trailing `*`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ModelPattern {
-    /// This id and no other.
+pub enum Pattern {
+    /// This one and no other.
     Exact(Box<str>),
-    /// Every id that begins so; the `*` is not part of it.
+    /// Every one that begins so; the `*` is not part of it.
     Prefix(Box<str>),
 }
 
@@ -121,10 +128,10 @@ pub struct Callout {
 /// `Gateway.spec.operators`.
 #[derive(Debug, Clone, Default)]
 pub struct Operators {
-    /// Identities, exact or with a trailing `*`.
-    pub identities: Vec<Box<str>>,
-    /// Names of access keys.
-    pub keys: Vec<Box<str>>,
+    /// Identities of workloads.
+    pub identities: Vec<Pattern>,
+    /// Access keys, by their places in [`Policy::keys`].
+    pub keys: Vec<usize>,
 }
 
 /// Design 3.1: who counts as a developer.
@@ -190,9 +197,9 @@ impl std::fmt::Debug for Credential {
     }
 }
 
-// === impl ModelPattern ===
+// === impl Pattern ===
 
-impl ModelPattern {
+impl Pattern {
     /// Reads a pattern as configured; only a trailing `*` is special.
     pub fn new(written: &str) -> Self {
         match written.strip_suffix('*') {
@@ -201,11 +208,11 @@ impl ModelPattern {
         }
     }
 
-    /// Whether `model` is one of those meant.
-    pub fn matches(&self, model: &str) -> bool {
+    /// Whether `text` is one of those meant.
+    pub fn matches(&self, text: &str) -> bool {
         match self {
-            Self::Exact(id) => **id == *model,
-            Self::Prefix(prefix) => model.starts_with(&**prefix),
+            Self::Exact(exact) => **exact == *text,
+            Self::Prefix(prefix) => text.starts_with(&**prefix),
         }
     }
 }
@@ -220,15 +227,15 @@ impl ModelList {
     }
 
     /// Whether `model` stands in the list by itself and is not denied.
-    fn names(&self, model: &str) -> bool {
+    pub fn names(&self, model: &str) -> bool {
         self.exact().any(|id| id == model)
     }
 
     /// The ids that stand in the list by themselves and are not denied.
     pub fn exact(&self) -> impl Iterator<Item = &str> {
         let exact = self.allowed.iter().flatten().filter_map(|pattern| match pattern {
-            ModelPattern::Exact(id) => Some(&**id),
-            ModelPattern::Prefix(_) => None,
+            Pattern::Exact(id) => Some(&**id),
+            Pattern::Prefix(_) => None,
         });
         exact.filter(|id| self.permits(id))
     }
@@ -237,7 +244,7 @@ impl ModelList {
     /// as many as its entries, whatever clients ask for.
     pub fn label(&self, model: &str) -> usize {
         let allowed = self.allowed.as_deref().unwrap_or_default();
-        let exact = |pattern: &ModelPattern| matches!(pattern, ModelPattern::Exact(id) if **id == *model);
+        let exact = |pattern: &Pattern| matches!(pattern, Pattern::Exact(id) if **id == *model);
         let place = allowed.iter().position(exact).or_else(|| allowed.iter().position(|pattern| pattern.matches(model)));
         place.unwrap_or(0)
     }
@@ -246,7 +253,7 @@ impl ModelList {
     pub fn labels(&self) -> Vec<String> {
         match self.allowed.as_deref() {
             None | Some([]) => vec!["*".to_owned()],
-            Some(allowed) => allowed.iter().map(ModelPattern::to_string).collect(),
+            Some(allowed) => allowed.iter().map(Pattern::to_string).collect(),
         }
     }
 }
@@ -262,79 +269,38 @@ pub struct Candidate<'a> {
     pub model: &'a str,
 }
 
-/// Why a reference or a bare model id names no candidate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unresolved {
-    /// No provider serves it.
-    NotFound,
-    /// More than one provider serves it.
-    Ambiguous,
-    /// The provider at this index exists and does not let the model through.
-    NotAllowed(usize),
-}
-
-/// References named in a message at most.
-const SUGGESTIONS: usize = 5;
-
 impl Policy {
-    /// Finds who serves `name`, a reference or a bare model id (design 3.2).
-    pub fn resolve<'a>(&self, name: &'a str) -> Result<Candidate<'a>, Unresolved> {
-        if let Some((provider, model)) = self.split_reference(name) {
-            if model.is_empty() {
-                // To vLLM, no model is its base model, whatever the lists say.
-                return Err(Unresolved::NotFound);
-            }
-            let permits = self.providers.get(provider).is_some_and(|provider| provider.models.permits(model));
-            return if permits { Ok(Candidate { provider, model }) } else { Err(Unresolved::NotAllowed(provider)) };
-        }
-        let exact = self.only(|provider| provider.models.names(name));
-        let open = |provider: &Provider| {
-            let listed = provider.models.allowed.is_some() || !name.contains('/');
-            listed && provider.models.permits(name)
-        };
-        let found = match exact {
-            Err(Unresolved::NotFound) => self.only(open),
-            found => found,
-        };
-        found.map(|provider| Candidate { provider, model: name })
-    }
-
     /// The name of the provider at this index; empty if there is none.
     pub fn provider_name(&self, provider: usize) -> &str {
         self.providers.get(provider).map_or("", |provider| &provider.name)
     }
 
-    /// The references that stand in the lists, in order.
-    pub fn references(&self) -> impl Iterator<Item = (&Provider, String)> {
-        self.providers
-            .iter()
-            .flat_map(|provider| provider.models.exact().map(move |model| (provider, format!("{}/{model}", provider.name))))
-    }
-
-    /// A few references for a message that says what else there is.
-    pub fn suggestions(&self) -> Vec<String> {
-        self.references().map(|(_, reference)| reference).take(SUGGESTIONS).collect()
-    }
-
-    /// The only provider for which `serves` holds.
-    fn only(&self, serves: impl Fn(&Provider) -> bool) -> Result<usize, Unresolved> {
-        let mut found = self.providers.iter().enumerate().filter(|(_, provider)| serves(provider)).map(|(place, _)| place);
-        match (found.next(), found.next()) {
-            (Some(place), None) => Ok(place),
-            (None, _) => Err(Unresolved::NotFound),
-            (Some(_), Some(_)) => Err(Unresolved::Ambiguous),
-        }
-    }
-
     /// Splits `<provider>/<model-id>` if a provider has that name.
-    fn split_reference<'a>(&self, name: &'a str) -> Option<(usize, &'a str)> {
-        let (provider, model) = name.split_once('/')?;
-        let place = self.providers.iter().position(|known| *known.name == *provider)?;
-        Some((place, model))
+    pub fn split_reference<'a>(&self, name: &'a str) -> Option<(usize, &'a str)> {
+        split_reference(&self.providers, name)
+    }
+
+    /// Whether nothing in the configuration speaks of who may ask.
+    pub fn is_open(&self) -> bool {
+        self.keys.is_empty() && self.agents.is_empty() && self.providers.iter().all(|provider| provider.external.is_none())
     }
 }
 
-impl std::fmt::Display for ModelPattern {
+/// Splits `<provider>/<model-id>` if one of `providers` has that name.
+pub fn split_reference<'a>(providers: &[Provider], name: &'a str) -> Option<(usize, &'a str)> {
+    let (provider, model) = name.split_once('/')?;
+    let place = providers.iter().position(|known| *known.name == *provider)?;
+    Some((place, model))
+}
+
+impl Provider {
+    /// Whether developers may use it.
+    pub fn is_external(&self) -> bool {
+        self.external.is_some_and(|external| external.enabled)
+    }
+}
+
+impl std::fmt::Display for Pattern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Exact(id) => f.write_str(id),

@@ -23,12 +23,16 @@ pub enum Case {
     InvalidApiKey,
     /// The path or the method is not governed.
     UnknownUrl,
+    /// The caller is nobody that the configuration knows, or may not see this.
+    CallerNotAllowed,
     /// The body is encoded.
     UnsupportedEncoding,
     /// The body is too large.
     RequestTooLarge,
     /// The body did not come.
     RequestTimeout,
+    /// The caller has asked too often.
+    RequestRate,
     /// The body says something that it must not, or not enough.
     InvalidBody,
     /// No such model, as far as this caller can see.
@@ -37,7 +41,9 @@ pub enum Case {
     ModelNotAllowed,
     /// The request can never fit.
     ContextLengthExceeded,
-    /// Requests in flight hold what is left of a budget.
+    /// A guard refused the prompt.
+    PromptRejected,
+    /// Requests in flight hold what is left of a budget, or a rate has to drain.
     Reserved,
     /// A budget is spent for today.
     Spent,
@@ -49,6 +55,11 @@ pub enum Case {
     UpstreamTimeout,
     /// The provider refused the gate's credential.
     UpstreamAuth,
+}
+
+/// What somebody else has said, fit for a message.
+pub fn printable(text: &str) -> String {
+    text.chars().take(256).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// A whole answer that the gate gives by itself.
@@ -72,13 +83,16 @@ impl Case {
         match self {
             Self::InvalidApiKey => (401, REQUEST, "invalid_api_key"),
             Self::UnknownUrl => (404, REQUEST, "unknown_url"),
+            Self::CallerNotAllowed => (403, REQUEST, "caller_not_allowed"),
             Self::UnsupportedEncoding => (415, REQUEST, "unsupported_encoding"),
             Self::RequestTooLarge => (413, REQUEST, "request_too_large"),
             Self::RequestTimeout => (408, REQUEST, "request_timeout"),
+            Self::RequestRate => (429, "requests", "rate_limit_exceeded"),
             Self::InvalidBody => (400, REQUEST, "invalid_body"),
             Self::ModelNotFound => (404, REQUEST, "model_not_found"),
             Self::ModelNotAllowed => (403, REQUEST, "model_not_allowed"),
             Self::ContextLengthExceeded => (400, REQUEST, "context_length_exceeded"),
+            Self::PromptRejected => (403, REQUEST, "prompt_rejected"),
             Self::Reserved => (429, "tokens", "rate_limit_exceeded"),
             Self::Spent => (429, "insufficient_quota", "insufficient_quota"),
             Self::LedgerUnavailable => (503, SERVER, "ledger_unavailable"),
@@ -116,6 +130,11 @@ impl Refusal {
     /// A budget is reserved by requests in flight.
     pub fn reserved(message: impl Into<String>) -> Self {
         Self { retry_after: Some(1), ..Self::new(Case::Reserved, message) }
+    }
+
+    /// A rate has drained far enough in `wait` nanoseconds.
+    pub fn drains(case: Case, message: impl Into<String>, wait: u64) -> Self {
+        Self { retry_after: Some(wait.div_ceil(1_000_000_000).max(1)), ..Self::new(case, message) }
     }
 
     /// A provider has refused the gate's own credential.

@@ -1,12 +1,15 @@
 //! What one instance of the filter, the VM of one worker, has to itself.
 
 use crate::ledger::{Heartbeat, Permit};
+use crate::peer::Verified;
 
 /// What one instance of the filter, the VM of one worker, has to itself.
 #[derive(Debug)]
 pub struct Worker {
     /// Its signs of life.
     pub heartbeat: Heartbeat,
+    /// Certificates that it has seen verified.
+    pub verified: Verified,
     /// What the ledger could not take when it was due.
     unsettled: Vec<(Permit, u64)>,
 }
@@ -16,7 +19,7 @@ pub struct Worker {
 impl Worker {
     /// For the instance with this random id.
     pub fn new(instance: u64) -> Self {
-        Self { heartbeat: Heartbeat::new(instance), unsettled: Vec::new() }
+        Self { heartbeat: Heartbeat::new(instance), verified: Verified::default(), unsettled: Vec::new() }
     }
 
     /// Keeps what could not be settled, to be tried again.

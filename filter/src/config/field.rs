@@ -69,6 +69,13 @@ impl Field {
         list.into_iter().enumerate().map(element).map(each).collect()
     }
 
+    /// A list that is not empty.
+    pub(super) fn some<T>(self, each: impl FnMut(Self) -> Result<T, InvalidConfig>) -> Result<Vec<T>, InvalidConfig> {
+        let empty = self.refuse("must not be empty");
+        let list = self.list(each)?;
+        if list.is_empty() { Err(empty) } else { Ok(list) }
+    }
+
     /// A string, judged by `read`.
     pub(super) fn text<T>(self, read: impl FnOnce(&str) -> Result<T, Reason>) -> Result<T, InvalidConfig> {
         match &self.node {

@@ -1,8 +1,10 @@
 //! `kind: Gateway`.
 
+use crate::access_key::AccessKeys;
 use crate::headers::is_stripped;
 use crate::policy::{Audience, Callout, Gateway, Operators, Provider, Routing};
 
+use super::agent::identity;
 use super::field::{Field, Fields};
 use super::invalid::{InvalidConfig, Reason, quoted};
 use super::manifest::Manifest;
@@ -19,19 +21,19 @@ const ROUTINGS: &[(&str, Routing)] = &[("body", Routing::Body), ("fixed", Routin
 const MOST_REQUEST_BYTES: u64 = 1024 * 1024 * 1024;
 /// The most that `maxAttempts` may be.
 const MOST_ATTEMPTS: u64 = 10;
-/// The longest header name, identity or cluster name, in bytes.
+/// The longest header name or cluster name, in bytes.
 const MAX_BYTES: usize = 256;
 
 /// Headers of the message itself: like those that never reach a provider, none can name a caller.
 const FRAMING: &[&str] =
     &["connection", "content-encoding", "content-length", "content-type", "host", "te", "transfer-encoding", "upgrade"];
 
-/// Reads the spec of the `Gateway`, which may name `providers`.
-pub(super) fn compile(manifest: Manifest, providers: &[Provider]) -> Result<Gateway, InvalidConfig> {
-    manifest.compile(FIELDS, |_, spec| gateway(spec, providers))
+/// Reads the spec of the `Gateway`, which may name `providers` and `keys`.
+pub(super) fn compile(manifest: Manifest, providers: &[Provider], keys: &AccessKeys) -> Result<Gateway, InvalidConfig> {
+    manifest.compile(FIELDS, |_, spec| gateway(spec, providers, keys))
 }
 
-fn gateway(mut spec: Fields, providers: &[Provider]) -> Result<Gateway, InvalidConfig> {
+fn gateway(mut spec: Fields, providers: &[Provider], keys: &AccessKeys) -> Result<Gateway, InvalidConfig> {
     let default = Gateway::default();
     let max_attempts = spec.optional("maxAttempts", |field| field.count(MOST_ATTEMPTS))?;
     Ok(Gateway {
@@ -42,7 +44,7 @@ fn gateway(mut spec: Fields, providers: &[Provider]) -> Result<Gateway, InvalidC
             .map_or(default.max_request_bytes, u64::from),
         max_attempts: max_attempts.and_then(|count| count.get().try_into().ok()).unwrap_or(default.max_attempts),
         identity_header: spec.optional("identityHeader", |field| field.text(identity_header))?,
-        operators: spec.optional("operators", operators)?.unwrap_or_default(),
+        operators: spec.optional("operators", |block| operators(block, keys))?.unwrap_or_default(),
         callouts: spec.optional("callouts", |field| callouts(field, providers))?.unwrap_or_default(),
     })
 }
@@ -69,21 +71,17 @@ fn identity_header(text: &str) -> Result<Box<str>, Reason> {
     Ok(name.into())
 }
 
-fn operators(block: Field) -> Result<Operators, InvalidConfig> {
+fn operators(block: Field, keys: &AccessKeys) -> Result<Operators, InvalidConfig> {
     let mut block = block.fields(OPERATOR_FIELDS)?;
     Ok(Operators {
         identities: block.optional("identities", |list| list.list(|entry| entry.text(identity)))?.unwrap_or_default(),
-        keys: block.optional("keys", |list| list.list(|entry| entry.text(access_key)))?.unwrap_or_default(),
+        keys: block.optional("keys", |list| list.list(|entry| entry.text(|name| access_key(name, keys))))?.unwrap_or_default(),
     })
 }
 
-fn identity(text: &str) -> Result<Box<str>, Reason> {
-    word::pattern(text, MAX_BYTES).map(Box::from)
-}
-
-/// No configuration of this version holds an `AccessKey`.
-fn access_key(name: &str) -> Result<Box<str>, Reason> {
-    Err(format!("no AccessKey is named {}", quoted(name)).into())
+fn access_key(name: &str, keys: &AccessKeys) -> Result<usize, Reason> {
+    let place = keys.iter().position(|key| *key.name == *name);
+    place.ok_or_else(|| format!("no AccessKey is named {}", quoted(name)).into())
 }
 
 fn callouts(map: Field, providers: &[Provider]) -> Result<Vec<Callout>, InvalidConfig> {

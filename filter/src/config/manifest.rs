@@ -18,6 +18,8 @@ pub(super) const METADATA_FIELDS: &[&str] = &["name", "namespace", "labels", "an
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     ModelProvider,
+    Agent,
+    AccessKey,
     Gateway,
 }
 
@@ -42,7 +44,7 @@ fn subject(node: &Node, place: &str) -> String {
         let Some(Node::Map(metadata)) = map.get("metadata") else {
             return None;
         };
-        let kind = text(map.get("kind")).filter(|kind| Kind::is_known(kind))?;
+        let kind = text(map.get("kind")).filter(|kind| Kind::read(kind).is_ok())?;
         let name = text(metadata.get("name")).filter(|name| label(name).is_ok())?;
         Some(format!("{kind} {name}"))
     };
@@ -72,22 +74,14 @@ fn strings(map: Field) -> Result<(), InvalidConfig> {
 // === impl Kind ===
 
 impl Kind {
-    /// Kinds of the contract that later versions serve.
-    const LATER: [&str; 2] = ["Agent", "AccessKey"];
-
     fn read(text: &str) -> Result<Self, Reason> {
         match text {
             "ModelProvider" => Ok(Self::ModelProvider),
+            "Agent" => Ok(Self::Agent),
+            "AccessKey" => Ok(Self::AccessKey),
             "Gateway" => Ok(Self::Gateway),
-            later if Self::LATER.contains(&later) => {
-                Err(format!("{later} is not served by this version yet; remove the manifest").into())
-            }
-            other => Err(format!("unknown kind {}; known are ModelProvider and Gateway", quoted(other)).into()),
+            other => Err(format!("unknown kind {}; known are ModelProvider, Agent, AccessKey and Gateway", quoted(other)).into()),
         }
-    }
-
-    fn is_known(text: &str) -> bool {
-        Self::LATER.contains(&text) || Self::read(text).is_ok()
     }
 }
 
@@ -120,6 +114,11 @@ impl Manifest {
         let Self { kind: _, name, subject, spec } = self;
         let compiled = spec.fields(known).and_then(|spec| read(name, spec));
         compiled.map_err(|error| error.within(&subject))
+    }
+
+    /// What errors call it.
+    pub(super) fn subject(&self) -> &str {
+        &self.subject
     }
 
     /// The error that `field` of this manifest is at fault.

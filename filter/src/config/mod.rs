@@ -1,9 +1,11 @@
 //! Manifests as written, and how they become a policy.
 //!
 //! A configuration is a stream of *manifests*. `document` turns its text into trees of bounded size, `manifest` reads
-//! what every manifest has, and `provider` and `gateway` read the rest, field by field, into the types of
+//! what every manifest has, and `provider`, `agent`, `access_key` and `gateway` read the rest, field by field, into the types of
 //! [`crate::policy`]. One bad value refuses the whole configuration, with one line that names the manifest and the field.
 
+mod access_key;
+mod agent;
 mod document;
 mod endpoint;
 mod field;
@@ -19,6 +21,7 @@ mod word;
 
 use std::collections::BTreeSet;
 
+use crate::access_key::AccessKeys;
 use crate::policy::{Gateway, Policy, Provider};
 
 pub use self::invalid::InvalidConfig;
@@ -29,7 +32,7 @@ use self::secret::Secrets;
 pub fn load(text: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Policy, InvalidConfig> {
     let mut names = BTreeSet::new();
     let mut secrets = Secrets::new(env);
-    let mut providers = Vec::new();
+    let (mut providers, mut agents, mut keys) = (Vec::new(), Vec::new(), Vec::new());
     let mut gateway: Option<Manifest> = None;
     for document in document::split(text)? {
         let manifest = Manifest::read(document)?;
@@ -38,14 +41,18 @@ pub fn load(text: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Policy,
         }
         match manifest.kind {
             Kind::ModelProvider => providers.push(provider::compile(manifest, &mut secrets)?),
+            Kind::Agent => agents.push(manifest),
+            Kind::AccessKey => keys.push(manifest),
             Kind::Gateway => only_one(&mut gateway, manifest)?,
         }
     }
     if providers.is_empty() {
         return Err(InvalidConfig::new("configuration", "holds no ModelProvider; write at least one"));
     }
-    let gateway = compile_gateway(gateway, &providers)?;
-    Ok(Policy { providers, gateway })
+    let agents = agent::compile(agents, &providers)?;
+    let keys = access_key::compile(keys, &providers)?;
+    let gateway = compile_gateway(gateway, &providers, &keys)?;
+    Ok(Policy { providers, agents, keys, gateway })
 }
 
 fn only_one(gateway: &mut Option<Manifest>, manifest: Manifest) -> Result<(), InvalidConfig> {
@@ -57,9 +64,9 @@ fn only_one(gateway: &mut Option<Manifest>, manifest: Manifest) -> Result<(), In
     Ok(())
 }
 
-fn compile_gateway(manifest: Option<Manifest>, providers: &[Provider]) -> Result<Gateway, InvalidConfig> {
+fn compile_gateway(manifest: Option<Manifest>, providers: &[Provider], keys: &AccessKeys) -> Result<Gateway, InvalidConfig> {
     match manifest {
-        Some(manifest) => gateway::compile(manifest, providers),
+        Some(manifest) => gateway::compile(manifest, providers, keys),
         None => Ok(Gateway::default()),
     }
 }

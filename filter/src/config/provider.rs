@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use crate::openai::MAX_MODEL_BYTES;
-use crate::policy::{Dialect, ExternalAccess, ModelList, ModelPattern, Provider};
+use crate::policy::{Dialect, ExternalAccess, ModelList, Pattern, Provider};
 
 use super::endpoint;
 use super::field::{Field, Fields};
@@ -68,10 +68,10 @@ fn no_guards(list: Field) -> Result<(), InvalidConfig> {
     if list.list(|_| Ok(()))?.is_empty() { Ok(()) } else { Err(unserved) }
 }
 
-fn patterns(list: Field) -> Result<Vec<ModelPattern>, InvalidConfig> {
+fn patterns(list: Field) -> Result<Vec<Pattern>, InvalidConfig> {
     list.list(|entry| entry.text(pattern))
 }
 
-fn pattern(text: &str) -> Result<ModelPattern, Reason> {
-    word::pattern(text, MAX_MODEL_BYTES).map(ModelPattern::new)
+fn pattern(text: &str) -> Result<Pattern, Reason> {
+    word::pattern(text, MAX_MODEL_BYTES).map(Pattern::new)
 }

@@ -1,7 +1,7 @@
 //! Tables of configurations that are taken and refused, and what every configuration has in common.
 
 use super::load;
-use crate::policy::{Audience, Callout, Dialect, ExternalAccess, ModelPattern, Policy, Routing};
+use crate::policy::{Audience, Callout, Dialect, ExternalAccess, Pattern, Policy, Routing};
 
 const OPEN: &str = include_str!("fixtures/open.yaml");
 const TOKEN_GATED: &str = include_str!("fixtures/token-gated.yaml");
@@ -60,8 +60,8 @@ fn the_manifests_of_the_mission_are_taken() {
     assert_eq!(&*provider.endpoint.authority, "vllm.vllm-system.svc.cluster.local:8000");
     assert_eq!(&*provider.endpoint.base_path, "/v1");
     assert_eq!(provider.credential, None);
-    let second = ModelPattern::Exact("mistralai/Mistral-7B-Instruct-v0.3".into());
-    assert_eq!(provider.models.allowed, Some(vec![ModelPattern::Exact(MODEL.into()), second]));
+    let second = Pattern::Exact("mistralai/Mistral-7B-Instruct-v0.3".into());
+    assert_eq!(provider.models.allowed, Some(vec![Pattern::Exact(MODEL.into()), second]));
     assert_eq!(provider.default_max_tokens.get(), 4096);
     assert_eq!(provider.external, None);
     assert_eq!(open.gateway.audience, Audience::Auto);
@@ -80,12 +80,12 @@ fn the_manifests_of_the_mission_are_taken() {
 
 #[test]
 fn a_stream_of_every_field_is_taken() {
-    let Policy { providers, gateway } = policy(ALL);
+    let Policy { providers, gateway, .. } = policy(ALL);
     assert_eq!(providers.iter().map(|p| &*p.name).collect::<Vec<_>>(), ["vllm-local", "hosted"]);
     assert_eq!(providers[0].max_tokens_per_day.unwrap().get(), 50_000_000);
     assert_eq!(providers[0].max_tokens_per_request.unwrap().get(), 32_000);
     assert_eq!(providers[0].default_max_tokens.get(), 2048);
-    assert_eq!(providers[0].models.denied, [ModelPattern::Prefix("meta-llama/Llama-2".into())]);
+    assert_eq!(providers[0].models.denied, [Pattern::Prefix("meta-llama/Llama-2".into())]);
     let external = ExternalAccess { enabled: false, max_tokens_per_day: 5_000_000.try_into().ok() };
     assert_eq!(providers[0].external, Some(external));
     assert_eq!(&*providers[1].endpoint.base_path, "/openai/v1");
@@ -95,7 +95,7 @@ fn a_stream_of_every_field_is_taken() {
     assert_eq!(gateway.routing, Routing::Body);
     assert_eq!((gateway.max_request_bytes, gateway.max_attempts), (1_048_576, 2));
     assert_eq!(gateway.identity_header.as_deref(), Some("x-agent-id"));
-    assert_eq!(gateway.operators.identities, ["spiffe://cluster.local/ns/ops/sa/*".into()]);
+    assert_eq!(gateway.operators.identities, [Pattern::new("spiffe://cluster.local/ns/ops/sa/*")]);
     assert_eq!(gateway.callouts, [Callout { provider: 1, cluster: "outbound|443||api.example.com".into() }]);
 }
 
@@ -285,16 +285,8 @@ fn manifests_are_refused() {
             "Gateway h: kind: only one Gateway is allowed, and `g` is there already".to_owned(),
         ),
         (
-            manifest(&format!("{v1}, kind: Agent, metadata: {{name: a}}")),
-            "Agent a: kind: Agent is not served by this version yet; remove the manifest".to_owned(),
-        ),
-        (
-            manifest(&format!("{v1}, kind: AccessKey, metadata: {{name: a}}")),
-            "AccessKey a: kind: AccessKey is not served by this version yet; remove the manifest".to_owned(),
-        ),
-        (
             manifest(&format!("{v1}, kind: Secret, metadata: {{name: a}}")),
-            "document 1: kind: unknown kind \"Secret\"; known are ModelProvider and Gateway".to_owned(),
+            "document 1: kind: unknown kind \"Secret\"; known are ModelProvider, Agent, AccessKey and Gateway".to_owned(),
         ),
         (
             manifest("apiVersion: v1, kind: Secret, metadata: {name: a}"),
@@ -378,7 +370,7 @@ fn text_that_is_no_configuration_is_refused() {
 #[test]
 fn aliases_are_followed_but_do_not_multiply() {
     let shared = format!("items: [&p {}]", vllm("allowedModels: &m [a], deniedModels: *m"));
-    assert_eq!(policy(&shared).providers[0].models.denied, [ModelPattern::Exact("a".into())]);
+    assert_eq!(policy(&shared).providers[0].models.denied, [Pattern::Exact("a".into())]);
 
     let laughs: String = (1..20).map(|i| format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 10].join(","))).collect();
     let long = format!("a: &a {}\nb: [{}]", "x".repeat(100_000), vec!["*a"; 10_000].join(","));

@@ -69,8 +69,8 @@ impl World {
 
     /// Used and reserved of the first provider.
     fn ledger(&self, gate: &Gate) -> (u64, u64) {
-        let record = gate.providers[0].record(&self.host()).unwrap();
-        (record.used, record.reserved())
+        let account = self.host().ledger().read(&gate.providers[0].subject).unwrap();
+        account.record(0).map(|record| (record.used, record.reserved())).unwrap()
     }
 }
 
@@ -90,9 +90,14 @@ fn chat(model: &str, members: &str) -> String {
     format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]{members}}}"#)
 }
 
+/// The peer of a connection that shows no identity.
+fn nobody() -> Option<Vec<u8>> {
+    None
+}
+
 /// Runs a request up to its admission.
 fn ask(exchange: &mut Exchange, world: &World, headers: &Headers<'_>, body: &str) -> Step {
-    match exchange.on_request_headers(headers, false, &world.host()) {
+    match exchange.on_request_headers(headers, false, &nobody, &world.host()) {
         Step::Hold => exchange.on_request_body(body.len(), true, || body.as_bytes().to_vec(), &world.host()),
         step => step,
     }
@@ -144,7 +149,7 @@ fn a_request_is_admitted_addressed_and_settled() {
     assert_eq!(set(&edits, "x-ratelimit-remaining-tokens"), Some(&*(1000 - reserved).to_string()));
     assert_eq!(set(&edits, "x-ratelimit-reset-tokens"), Some("12h0m0s"));
     let entry = exchange.on_log(|| true, &world.host()).unwrap();
-    assert_eq!((&*entry.provider, &*entry.model, entry.subject, entry.decision), ("vllm-local", "org/m", "anonymous", "allowed"));
+    assert_eq!((&*entry.provider, &*entry.model, &*entry.subject, entry.decision), ("vllm-local", "org/m", "anonymous", "allowed"));
     assert_eq!((entry.tokens, world.ledger(&gate)), (Some((9, 5)), (14, 0)));
     assert_eq!(exchange.on_log(|| true, &world.host()), None, "once");
     assert_eq!(world.ledger(&gate), (14, 0));
@@ -363,7 +368,7 @@ fn fixed_routing_sends_the_headers_ahead() {
     let (world, gate) = (World::new(), gate(&text));
     let mut exchange = Exchange::new(Rc::clone(&gate));
     let headers = post("/v1/chat/completions", &[("authorization", "Bearer sk-client")]);
-    let Step::Forward(forward) = exchange.on_request_headers(&headers, false, &world.host()) else { panic!() };
+    let Step::Forward(forward) = exchange.on_request_headers(&headers, false, &nobody, &world.host()) else { panic!() };
     assert_eq!(set(&forward.headers, "authorization"), Some("Bearer sk-provider"));
     assert!(!forward.headers.contains(&HeaderEdit::Remove("authorization".into())), "replaced, not removed afterwards");
     assert!(forward.headers.contains(&HeaderEdit::Remove("content-length".into())));
@@ -376,14 +381,14 @@ fn fixed_routing_sends_the_headers_ahead() {
     exchange.on_log(|| true, &world.host());
 
     let mut exchange = Exchange::new(Rc::clone(&gate));
-    exchange.on_request_headers(&headers, false, &world.host());
+    exchange.on_request_headers(&headers, false, &nobody, &world.host());
     assert!(
         matches!(answer(&mut exchange, &world, "401", "application/json", "{}"), ResponseStep::Reply(_)),
         "it may quote the key"
     );
 
     let mut exchange = Exchange::new(Rc::clone(&gate));
-    exchange.on_request_headers(&headers, false, &world.host());
+    exchange.on_request_headers(&headers, false, &nobody, &world.host());
     assert!(matches!(answer(&mut exchange, &world, "200", "application/json", "{}"), ResponseStep::Edit(_)));
     assert_eq!(exchange.on_request_body(1, true, || b"{".to_vec(), &world.host()), Step::Hold);
     assert_eq!(exchange.on_log(|| true, &world.host()).unwrap().decision, "unjudged");
@@ -394,7 +399,7 @@ fn a_body_that_never_comes_is_answered() {
     let (world, gate) = (World::new(), gate(ONE));
     let mut exchange = Exchange::new(gate);
     assert_eq!(exchange.on_body_timeout(), None);
-    exchange.on_request_headers(&post("/v1/chat/completions", &[]), false, &world.host());
+    exchange.on_request_headers(&post("/v1/chat/completions", &[]), false, &nobody, &world.host());
     let reply = exchange.on_body_timeout().unwrap();
     assert_eq!(refused(&Step::Reply(reply)).1, "request_timeout");
     assert_eq!(exchange.on_body_timeout(), None);
@@ -411,11 +416,11 @@ fn bodies_in_pieces_and_trailers_are_judged_when_whole() {
     let headers = post("/v1/chat/completions", &[]);
     let body = chat("org/m", "");
     let mut exchange = Exchange::new(Rc::clone(&gate));
-    exchange.on_request_headers(&headers, false, &world.host());
+    exchange.on_request_headers(&headers, false, &nobody, &world.host());
     assert_eq!(exchange.on_request_body(10, false, || panic!("not to be read yet"), &world.host()), Step::Hold);
     assert!(matches!(exchange.on_request_trailers(|| body.clone().into_bytes(), &world.host()), Step::Forward(_)));
     let mut exchange = Exchange::new(Rc::clone(&gate));
-    exchange.on_request_headers(&headers, false, &world.host());
+    exchange.on_request_headers(&headers, false, &nobody, &world.host());
     assert_eq!(exchange.on_request_body(100, false, Vec::new, &world.host()), Step::Hold);
     assert_eq!(refused(&exchange.on_request_body(101, false, Vec::new, &world.host())).1, "request_too_large");
     assert_eq!(exchange.on_request_body(102, true, Vec::new, &world.host()), Step::Hold, "it was answered");
@@ -441,7 +446,7 @@ mod any_order {
             for (call, flag, pick) in calls {
                 let host = world.host();
                 match call {
-                    0 | 1 => drop(exchange.on_request_headers(&post("/v1/chat/completions", &[]), flag, &host)),
+                    0 | 1 => drop(exchange.on_request_headers(&post("/v1/chat/completions", &[]), flag, &nobody, &host)),
                     2 | 3 => drop(exchange.on_request_body(pick, flag, || bodies[pick % 4].to_vec(), &host)),
                     4 => drop(exchange.on_request_trailers(|| bodies[pick % 4].to_vec(), &host)),
                     5 => {

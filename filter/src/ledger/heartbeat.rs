@@ -4,10 +4,11 @@
 //! [`SILENCE`] of his own monotonic clock without a change is of an instance that is dead: its reservations are given back, then
 //! the entry goes. Clocks of different threads are never compared.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Ledger, Store};
+use super::{Ledger, Store, Subject};
 
 /// How long an instance may be silent.
 pub const SILENCE: Duration = Duration::from_secs(60);
@@ -20,9 +21,9 @@ const KEY: &str = "pai/1/instances";
 pub struct Heartbeat {
     instance: u64,
     listed: bool,
-    /// Every budget of every configuration since this instance began: a budget may leave the configuration while somebody holds
-    /// a part of it, and come back.
-    budgets: BTreeSet<Box<str>>,
+    /// Every subject of every configuration since this instance began: one may leave the configuration while somebody holds a part
+    /// of its budgets, and come back.
+    subjects: BTreeMap<Rc<str>, Rc<Subject>>,
     watched: Vec<Watched>,
 }
 
@@ -44,7 +45,7 @@ struct Entry {
 impl Heartbeat {
     /// For the instance with this random id.
     pub fn new(instance: u64) -> Self {
-        Self { instance, listed: false, budgets: BTreeSet::new(), watched: Vec::new() }
+        Self { instance, listed: false, subjects: BTreeMap::new(), watched: Vec::new() }
     }
 
     /// The id.
@@ -59,13 +60,9 @@ impl Heartbeat {
         }
     }
 
-    /// Adds budgets in which the dead may hold something.
-    pub fn guard<'a>(&mut self, keys: impl Iterator<Item = &'a str>) {
-        for key in keys {
-            if !self.budgets.contains(key) {
-                self.budgets.insert(key.into());
-            }
-        }
+    /// Adds subjects in whose budgets the dead may hold something.
+    pub fn guard<'a>(&mut self, subjects: impl Iterator<Item = &'a Rc<Subject>>) {
+        self.subjects.extend(subjects.map(|subject| (Rc::clone(&subject.key), Rc::clone(subject))));
     }
 
     /// Counts up, looks at the others, and gives back the reservations of the dead. `now` is a monotonic clock of this thread.
@@ -79,7 +76,7 @@ impl Heartbeat {
             return;
         }
         let dead = |instance| silent.contains(&instance);
-        let buried = self.budgets.iter().map(|key| ledger.reap(key, &dead)).fold(true, |all, one| all & one.is_ok());
+        let buried = self.subjects.values().map(|subject| ledger.reap(subject, &dead)).fold(true, |all, one| all & one.is_ok());
         if buried {
             change(ledger.store, |table| table.retain(|entry| !dead(entry.instance)));
         }
@@ -128,13 +125,17 @@ fn decode(bytes: &[u8]) -> Vec<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Ask;
+    use crate::budget::{Ask, Choice, Limit};
     use crate::clock::Time;
-    use crate::ledger::{Budget, Memory};
+    use crate::ledger::{Claim, Memory};
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const ASK: Ask = Ask { least: 10, most: 10, prompt: 4 };
+
+    fn subject() -> Rc<Subject> {
+        Rc::new(Subject { key: "a".into(), limits: [Limit::per_day(Some(100))].into() })
+    }
 
     fn at(store: &Memory, instance: u64) -> Ledger<'_> {
         Ledger { store, instance, now: Time(1) }
@@ -142,7 +143,7 @@ mod tests {
 
     fn tick(heart: &mut Heartbeat, store: &Memory, seconds: u64) {
         let ledger = at(store, heart.instance());
-        heart.guard(["a"].into_iter());
+        heart.guard([&subject()].into_iter());
         heart.tick(&ledger, Duration::from_secs(seconds));
     }
 
@@ -150,13 +151,17 @@ mod tests {
     fn the_silent_are_given_up_after_a_minute_and_not_before() {
         let store = Memory::default();
         let (mut dead, mut alive, mut observer) = (Heartbeat::new(1), Heartbeat::new(2), Heartbeat::new(3));
-        let budgets = [Budget { key: "a".into(), cap: Some(100) }];
+        let subject = subject();
+        let claims = [Claim { subject: &subject, budgets: Choice::one(0) }];
         for heart in [&mut dead, &mut alive] {
             heart.enlist(&store);
-            let permit = at(&store, heart.instance()).reserve(&budgets, ASK).unwrap();
+            let permit = at(&store, heart.instance()).reserve(&claims, ASK).unwrap();
             std::mem::forget(permit);
         }
-        let state = || at(&store, 0).read("a").map(|record| (record.used, record.reserved())).unwrap();
+        let state = || {
+            let account = at(&store, 0).read(&subject).unwrap();
+            account.record(0).map(|record| (record.used, record.reserved())).unwrap()
+        };
         for second in 0..60 {
             tick(&mut alive, &store, 1000 + second);
             tick(&mut observer, &store, second);

@@ -1,13 +1,15 @@
-//! Where budgets are kept: records in the host's shared data, changed by compare-and-swap.
+//! Where budgets are kept: accounts in the host's shared data, changed by compare-and-swap.
 //!
-//! Workers meet only here. A record is read, changed by a pure closure and written back if nobody wrote in between; after
+//! Workers meet only here. An account is read, changed by a pure closure and written back if nobody wrote in between; after
 //! [`ATTEMPTS`] lost races the ledger gives up, which is an answer ([`Unavailable`]), not a wait.
 
 mod heartbeat;
 #[cfg(test)]
 mod memory;
 
-use crate::budget::{Ask, Hold, Record, Shortfall};
+use std::rc::Rc;
+
+use crate::budget::{Account, Ask, Choice, Held, Limit, Short, Shortfall};
 use crate::clock::Time;
 
 pub use heartbeat::Heartbeat;
@@ -36,30 +38,46 @@ pub struct Ledger<'a> {
     pub now: Time,
 }
 
-/// One budget that an ask must fit.
+/// Whose budgets an account holds: a provider's, an agent's, an access key's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Budget {
-    /// Its key in the shared data, made of names of the configuration only.
-    pub key: Box<str>,
-    /// Tokens per day; `None`: use is counted and not bounded.
-    pub cap: Option<u64>,
+pub struct Subject {
+    /// The account's key in the shared data, made of names of the configuration only.
+    pub key: Rc<str>,
+    /// What the budgets allow, in the order of the account's records.
+    pub limits: Box<[Limit]>,
+}
+
+/// Budgets of one subject that an ask must fit.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    /// The subject.
+    pub subject: &'a Rc<Subject>,
+    /// Which of its budgets.
+    pub budgets: Choice,
 }
 
 /// Proof that a request was admitted: what it holds of each budget. Settling consumes it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 #[must_use = "a permit that is not settled holds its reservations until its worker is given up for dead"]
 pub struct Permit {
-    holds: Vec<(Box<str>, Hold)>,
-    /// Tokens that every capped budget holds for the request; 0 where there is none.
-    pub granted: u64,
+    holds: Vec<(Rc<Subject>, Held)>,
+    /// Tokens that every capped budget holds for the request; `None` where no budget has a cap.
+    pub granted: Option<u64>,
 }
 
 /// Why nothing was reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The budget at this place of the list does not hold the ask.
-    #[error("budget {0}: {1}")]
-    Short(usize, Shortfall),
+    /// A budget does not hold the ask.
+    #[error("budget {budget} of claim {claim}: {shortfall}")]
+    Short {
+        /// Place of the claim in the list.
+        claim: usize,
+        /// Place of the budget in its subject's account.
+        budget: usize,
+        /// Why.
+        shortfall: Shortfall,
+    },
     /// The ledger cannot be read or written.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
@@ -74,43 +92,55 @@ pub struct Rejected {
     pub left: Option<Permit>,
 }
 
-/// The ledger could not be changed: too many races lost, or what is stored is no record.
+/// The ledger could not be changed: too many races lost, or what is stored is no account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the ledger cannot be reached")]
 pub struct Unavailable;
 
+// === impl Claim ===
+
+impl<'a> Claim<'a> {
+    /// Places and caps of those of the budgets that have one.
+    pub fn capped(&self) -> impl Iterator<Item = (usize, u64)> + use<'a> {
+        let budgets = self.budgets;
+        let limits = self.subject.limits.iter().enumerate();
+        limits.filter(move |(place, _)| budgets.has(*place)).filter_map(|(place, limit)| Some((place, limit.cap?)))
+    }
+}
+
 // === impl Ledger ===
 
 impl Ledger<'_> {
-    /// The record of a budget; a new one if the ledger has none.
-    pub fn read(&self, key: &str) -> Result<Record, Unavailable> {
-        let (mut record, _) = self.load(key)?;
-        record.roll(self.now.day());
-        Ok(record)
+    /// The account of a subject at this moment; a new one if the ledger has none.
+    pub fn read(&self, subject: &Subject) -> Result<Account, Unavailable> {
+        let (mut account, _) = self.load(subject)?;
+        account.roll(&subject.limits, self.now);
+        Ok(account)
     }
 
-    /// Makes sure that the ledger has seen `key`.
-    pub fn introduce(&self, key: &str) -> Result<(), Unavailable> {
-        if self.store.get(key).0.is_some() { Ok(()) } else { self.update(key, |_| ()) }
+    /// Makes sure that the ledger has seen a subject.
+    pub fn introduce(&self, subject: &Subject) -> Result<(), Unavailable> {
+        if self.store.get(&subject.key).0.is_some() { Ok(()) } else { self.update(subject, |_| ()) }
     }
 
-    /// Reserves `ask` in all of `budgets`, or in none.
-    pub fn reserve(&self, budgets: &[Budget], ask: Ask) -> Result<Permit, Rejected> {
-        let mut permit = Permit { holds: Vec::with_capacity(budgets.len()), granted: 0 };
+    /// Reserves `ask` in all budgets of `claims`, or in none. Where several are short, the most serious reason is told.
+    pub fn reserve(&self, claims: &[Claim<'_>], ask: Ask) -> Result<Permit, Rejected> {
+        let mut permit = Permit { holds: Vec::with_capacity(claims.len()), granted: None };
         let mut ask = ask;
-        for (place, budget) in budgets.iter().enumerate() {
-            let Some(cap) = budget.cap else {
-                permit.holds.push((budget.key.clone(), Hold::uncapped(self.now)));
-                continue;
-            };
-            match self.try_update(&budget.key, |record| record.reserve(cap, ask, self.instance, self.now)) {
-                Ok(Ok(hold)) => {
-                    ask.most = hold.tokens;
-                    permit.granted = hold.tokens;
-                    permit.holds.push((budget.key.clone(), hold));
+        for (place, claim) in claims.iter().enumerate() {
+            let limits = &claim.subject.limits;
+            let reserve = |account: &mut Account| account.reserve(limits, claim.budgets, ask, self.instance, self.now);
+            match self.try_update(claim.subject, reserve) {
+                Ok(Ok(held)) => {
+                    if let Some(tokens) = held.tokens(limits) {
+                        ask.most = tokens;
+                        permit.granted = Some(tokens);
+                    }
+                    permit.holds.push((Rc::clone(claim.subject), held));
                 }
-                Ok(Err(shortfall)) => {
-                    return Err(Rejected { refused: Refused::Short(place, shortfall), left: self.settle(permit, 0) });
+                Ok(Err(short)) => {
+                    let refused = self.most_serious(claims, place, short, ask.least);
+                    return Err(Rejected { refused, left: self.settle(permit, 0) });
                 }
                 Err(unavailable) => return Err(Rejected { refused: unavailable.into(), left: self.settle(permit, 0) }),
             }
@@ -119,56 +149,83 @@ impl Ledger<'_> {
         Ok(permit)
     }
 
+    /// Counts one request against a budget that nothing is reserved in.
+    pub fn count(&self, claim: Claim<'_>) -> Result<Result<(), Shortfall>, Unavailable> {
+        const ONE: Ask = Ask { least: 1, most: 1, prompt: 0 };
+        let limits = &claim.subject.limits;
+        self.try_update(claim.subject, |account| {
+            let held = account.reserve(limits, claim.budgets, ONE, self.instance, self.now);
+            let held = held.map_err(|(_, shortfall)| shortfall)?;
+            account.settle(limits, &held, 1, self.now);
+            Ok(())
+        })
+    }
+
     /// Replaces the reservations of `permit` by `charge`. What the ledger cannot take now is returned, to be tried again.
     pub fn settle(&self, permit: Permit, charge: u64) -> Option<Permit> {
         let Permit { mut holds, granted } = permit;
-        holds.retain(|(key, hold)| self.update(key, |record| record.settle(hold, charge, self.now)).is_err());
+        holds.retain(|(subject, held)| {
+            self.update(subject, |account| account.settle(&subject.limits, held, charge, self.now)).is_err()
+        });
         (!holds.is_empty()).then_some(Permit { holds, granted })
     }
 
-    /// Gives back the reservations in `key` of every instance for which `dead` holds.
-    pub fn reap(&self, key: &str, dead: &dyn Fn(u64) -> bool) -> Result<(), Unavailable> {
-        self.try_update(key, |record| if record.reap(dead) { Ok(()) } else { Err(()) }).map(drop)
+    /// Gives back the reservations under `key` of every instance for which `dead` holds.
+    pub fn reap(&self, subject: &Subject, dead: &dyn Fn(u64) -> bool) -> Result<(), Unavailable> {
+        self.try_update(subject, |account| if account.reap(dead) { Ok(()) } else { Err(()) }).map(drop)
     }
 
-    /// Gives back what an earlier budget holds beyond what a later one had room for.
+    /// Of the claim that was found short and those behind it, the most serious shortfall.
+    fn most_serious(&self, claims: &[Claim<'_>], first: usize, short: Short, least: u64) -> Refused {
+        let behind = claims.iter().enumerate().skip(first.saturating_add(1)).filter_map(|(place, claim)| {
+            let account = self.read(claim.subject).ok()?;
+            Some((place, account.worst(&claim.subject.limits, claim.budgets, least, self.now)?))
+        });
+        let (claim, (budget, shortfall)) =
+            behind.fold((first, short), |worst, next| if next.1.1 > worst.1.1 { next } else { worst });
+        Refused::Short { claim, budget, shortfall }
+    }
+
+    /// Gives back what earlier budgets hold beyond what a later one had room for.
     fn even_out(&self, permit: &mut Permit) {
-        for (key, hold) in &mut permit.holds {
-            if hold.tokens > permit.granted {
-                let granted = permit.granted;
+        let Permit { holds, granted: Some(granted) } = permit else { return };
+        for (subject, held) in holds {
+            if held.tokens(&subject.limits).is_some_and(|tokens| tokens > *granted) {
                 // Where this fails, the reservation stays as it is and is settled whole.
-                let _ = self.update(key, |record| record.shrink(hold, granted));
+                if self.update(subject, |account| account.shrink(&subject.limits, held, *granted)).is_ok() {
+                    held.shrink(*granted);
+                }
             }
         }
     }
 
-    fn update<T>(&self, key: &str, mut change: impl FnMut(&mut Record) -> T) -> Result<T, Unavailable> {
-        match self.try_update(key, |record| Ok::<T, std::convert::Infallible>(change(record)))? {
+    fn update<T>(&self, subject: &Subject, mut change: impl FnMut(&mut Account) -> T) -> Result<T, Unavailable> {
+        match self.try_update(subject, |account| Ok::<T, std::convert::Infallible>(change(account)))? {
             Ok(answer) => Ok(answer),
         }
     }
 
-    /// Changes a record; where `change` fails, nothing is written.
+    /// Changes an account; where `change` fails, nothing is written.
     fn try_update<T, E>(
         &self,
-        key: &str,
-        mut change: impl FnMut(&mut Record) -> Result<T, E>,
+        subject: &Subject,
+        mut change: impl FnMut(&mut Account) -> Result<T, E>,
     ) -> Result<Result<T, E>, Unavailable> {
         for _ in 0..ATTEMPTS {
-            let (mut record, version) = self.load(key)?;
-            match change(&mut record) {
+            let (mut account, version) = self.load(subject)?;
+            match change(&mut account) {
                 Err(refusal) => return Ok(Err(refusal)),
-                Ok(answer) if self.store.set(key, &record.encode(), version) => return Ok(Ok(answer)),
+                Ok(answer) if self.store.set(&subject.key, &account.encode(), version) => return Ok(Ok(answer)),
                 Ok(_) => {}
             }
         }
         Err(Unavailable)
     }
 
-    fn load(&self, key: &str) -> Result<(Record, u32), Unavailable> {
-        match self.store.get(key) {
-            (Some(bytes), version) => Ok((Record::decode(&bytes).map_err(|_| Unavailable)?, version)),
-            (None, version) => Ok((Record::new(self.now), version)),
+    fn load(&self, subject: &Subject) -> Result<(Account, u32), Unavailable> {
+        match self.store.get(&subject.key) {
+            (Some(bytes), version) => Ok((Account::decode(&bytes, subject.limits.len()).map_err(|_| Unavailable)?, version)),
+            (None, version) => Ok((Account::new(&subject.limits, self.now), version)),
         }
     }
 }
@@ -189,8 +246,22 @@ mod tests {
         refused
     }
 
-    fn budget(key: &str, cap: Option<u64>) -> Budget {
-        Budget { key: key.into(), cap }
+    fn subject(key: &str, cap: Option<u64>) -> Rc<Subject> {
+        Rc::new(Subject { key: key.into(), limits: [Limit::per_day(cap)].into() })
+    }
+
+    fn claims(subjects: &[Rc<Subject>]) -> Vec<Claim<'_>> {
+        subjects.iter().map(|subject| Claim { subject, budgets: Choice::one(0) }).collect()
+    }
+
+    /// Used and reserved of the only budget under `key`.
+    fn state(ledger: &Ledger<'_>, key: &str) -> (u64, u64) {
+        let account = ledger.read(&subject(key, None)).unwrap();
+        account.record(0).map(|record| (record.used, record.reserved())).unwrap()
+    }
+
+    fn short(claim: usize, shortfall: Shortfall) -> Refused {
+        Refused::Short { claim, budget: 0, shortfall }
     }
 
     fn ask(least: u64, most: u64) -> Ask {
@@ -220,18 +291,30 @@ mod tests {
     fn all_budgets_hold_or_none() {
         let store = Memory::default();
         let ledger = Ledger { store: &store, instance: 1, now: NOW };
-        let budgets = [budget("a", Some(100)), budget("b", None), budget("c", Some(50))];
-        let permit = ledger.reserve(&budgets, ask(10, 80)).unwrap();
-        assert_eq!(permit.granted, 50);
-        let reserved = |key| ledger.read(key).unwrap().reserved();
+        let subjects = [subject("a", Some(100)), subject("b", None), subject("c", Some(50))];
+        let claims = claims(&subjects);
+        let permit = ledger.reserve(&claims, ask(10, 80)).unwrap();
+        assert_eq!(permit.granted, Some(50));
+        let reserved = |key| state(&ledger, key).1;
         assert_eq!((reserved("a"), reserved("b"), reserved("c")), (50, 0, 50), "the larger hold is evened out");
-        assert_eq!(refused(ledger.reserve(&budgets, ask(10, 80))), Refused::Short(2, Shortfall::Reserved));
+        assert_eq!(refused(ledger.reserve(&claims, ask(10, 80))), short(2, Shortfall::Reserved));
         assert_eq!(reserved("a"), 50, "what was taken is given back");
         assert_eq!(ledger.settle(permit, 45), None);
         for key in ["a", "b", "c"] {
-            assert_eq!((ledger.read(key).unwrap().used, reserved(key)), (45, 0), "{key}");
+            assert_eq!(state(&ledger, key), (45, 0), "{key}");
         }
-        assert_eq!(refused(ledger.reserve(&budgets, ask(10, 80))), Refused::Short(2, Shortfall::Spent));
+        assert_eq!(refused(ledger.reserve(&claims, ask(10, 80))), short(2, Shortfall::Spent));
+    }
+
+    #[test]
+    fn the_most_serious_reason_is_told() {
+        let store = Memory::default();
+        let ledger = Ledger { store: &store, instance: 1, now: NOW };
+        let subjects = [subject("a", Some(100)), subject("b", Some(50))];
+        let spent = ledger.reserve(&claims(&subjects[1..]), ask(50, 50)).unwrap();
+        assert_eq!(ledger.settle(spent, 50), None);
+        let _held = ledger.reserve(&claims(&subjects[..1]), ask(95, 95)).unwrap();
+        assert_eq!(refused(ledger.reserve(&claims(&subjects), ask(10, 80))), short(1, Shortfall::Spent));
     }
 
     #[test]
@@ -239,13 +322,48 @@ mod tests {
         let memory = Memory::default();
         let store = Contended(&memory, Cell::new(3));
         let ledger = Ledger { store: &store, instance: 1, now: NOW };
-        let permit = ledger.reserve(&[budget("a", Some(100))], ask(10, 80)).unwrap();
+        let subjects = [subject("a", Some(100))];
+        let claims = claims(&subjects);
+        let permit = ledger.reserve(&claims, ask(10, 80)).unwrap();
         store.1.set(u32::MAX);
         let permit = ledger.settle(permit, 5).expect("the permit comes back");
-        assert_eq!(refused(ledger.reserve(&[budget("a", Some(100))], ask(10, 80))), Refused::Unavailable(Unavailable));
+        assert_eq!(refused(ledger.reserve(&claims, ask(10, 80))), Refused::Unavailable(Unavailable));
         store.1.set(0);
         assert_eq!(ledger.settle(permit, 5), None);
-        assert_eq!((ledger.read("a").unwrap().used, ledger.read("a").unwrap().reserved()), (5, 0));
+        assert_eq!(state(&ledger, "a"), (5, 0));
+    }
+
+    #[test]
+    fn what_is_evened_out_in_a_race_is_given_back_all_the_same() {
+        /// A store in which every write loses its first race.
+        struct Second<'a>(&'a Memory, Cell<bool>);
+        impl Store for Second<'_> {
+            fn get(&self, key: &str) -> (Option<Vec<u8>>, u32) {
+                self.0.get(key)
+            }
+            fn set(&self, key: &str, value: &[u8], version: u32) -> bool {
+                !self.1.replace(!self.1.get()) && self.0.set(key, value, version)
+            }
+        }
+        let memory = Memory::default();
+        let store = Second(&memory, Cell::new(true));
+        let ledger = Ledger { store: &store, instance: 1, now: NOW };
+        let subjects = [subject("a", Some(100)), subject("b", Some(30))];
+        let permit = ledger.reserve(&claims(&subjects), ask(10, 80)).unwrap();
+        assert_eq!((state(&ledger, "a"), state(&ledger, "b")), ((0, 30), (0, 30)));
+        assert_eq!(ledger.settle(permit, 7), None);
+        assert_eq!((state(&ledger, "a"), state(&ledger, "b")), ((7, 0), (7, 0)));
+    }
+
+    #[test]
+    fn requests_are_counted_one_by_one() {
+        let store = Memory::default();
+        let ledger = Ledger { store: &store, instance: 1, now: NOW };
+        let subject = Rc::new(Subject { key: "a".into(), limits: [Limit::per_day(None), Limit::per_minute(Some(2))].into() });
+        let count = || ledger.count(Claim { subject: &subject, budgets: Choice::one(1) }).unwrap();
+        assert_eq!((count(), count(), count()), (Ok(()), Ok(()), Err(Shortfall::Drains(30_000_000_000))));
+        let account = ledger.read(&subject).unwrap();
+        assert_eq!([0, 1].map(|place| account.record(place).unwrap().used), [0, 2]);
     }
 
     #[test]
@@ -263,13 +381,14 @@ mod tests {
         let memory = Memory::default();
         let store = Once(&memory, Cell::new(false));
         let ledger = Ledger { store: &store, instance: 1, now: NOW };
-        let rejected = ledger.reserve(&[budget("a", Some(100)), budget("b", Some(5))], ask(10, 80)).expect_err("b is too small");
-        assert_eq!(rejected.refused, Refused::Short(1, Shortfall::Spent));
+        let subjects = [subject("a", Some(100)), subject("b", Some(5))];
+        let rejected = ledger.reserve(&claims(&subjects), ask(10, 80)).expect_err("b is too small");
+        assert_eq!(rejected.refused, short(1, Shortfall::Spent));
         let left = rejected.left.expect("a still holds it");
-        assert_eq!(ledger.read("a").unwrap().reserved(), 80);
+        assert_eq!(state(&ledger, "a"), (0, 80));
         let ledger = Ledger { store: &memory, ..ledger };
         assert_eq!(ledger.settle(left, 0), None);
-        assert_eq!(ledger.read("a").unwrap().reserved(), 0);
+        assert_eq!(state(&ledger, "a"), (0, 0));
     }
 
     #[test]
@@ -277,7 +396,8 @@ mod tests {
         let store = Memory::default();
         assert!(store.set("a", b"rubbish", 0));
         let ledger = Ledger { store: &store, instance: 1, now: NOW };
-        assert_eq!(ledger.read("a"), Err(Unavailable));
-        assert_eq!(refused(ledger.reserve(&[budget("a", Some(1))], ask(1, 1))), Refused::Unavailable(Unavailable));
+        let subjects = [subject("a", Some(1))];
+        assert_eq!(ledger.read(&subjects[0]), Err(Unavailable));
+        assert_eq!(refused(ledger.reserve(&claims(&subjects), ask(1, 1))), Refused::Unavailable(Unavailable));
     }
 }
