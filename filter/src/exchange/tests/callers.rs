@@ -1,0 +1,510 @@
+//! Who is let in, what each may use, and what holds each back.
+
+use super::*;
+use crate::budget::Shortfall;
+
+const KEY: &str = "pak_alice";
+
+/// A provider with these lines in its spec, in flow style.
+fn provider(name: &str, spec: &str) -> String {
+    format!(
+        "---\n{{apiVersion: pai.io/v1, kind: ModelProvider, metadata: {{name: {name}}}, spec: {{provider: vllm, endpoint: 'http://v', {spec}}}}}\n"
+    )
+}
+
+fn manifest(kind: &str, name: &str, spec: &str) -> String {
+    format!("---\n{{apiVersion: pai.io/v1, kind: {kind}, metadata: {{name: {name}}}, spec: {{{spec}}}}}\n")
+}
+
+fn access_key(name: &str, key: &str, spec: &str) -> String {
+    use sha2::Digest as _;
+    let sha256: String = sha2::Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
+    manifest("AccessKey", name, &format!("sha256: {sha256}, {spec}"))
+}
+
+fn agent(name: &str, identity: &str, spec: &str) -> String {
+    manifest("Agent", name, &format!("identities: ['{identity}'], {spec}"))
+}
+
+fn bearer(key: &str) -> String {
+    format!("Bearer {key}")
+}
+
+/// Runs a request of a peer up to its admission.
+fn ask_as(exchange: &mut Exchange, world: &World, identity: Option<&str>, headers: &Headers<'_>, body: &str) -> Step {
+    let peer = || identity.map(|identity| identity.as_bytes().to_vec());
+    match exchange.on_request_headers(headers, false, &peer, &world.host()) {
+        Step::Hold => exchange.on_request_body(body.len(), true, || body.as_bytes().to_vec(), &world.host()),
+        step => step,
+    }
+}
+
+/// Status and code of a refusal; 200 and who was let in.
+fn outcome(gate: &Rc<Gate>, world: &World, identity: Option<&str>, headers: &Headers<'_>, body: &str) -> (u16, String) {
+    let mut exchange = Exchange::new(Rc::clone(gate));
+    let step = ask_as(&mut exchange, world, identity, headers, body);
+    let entry = exchange.on_log(|| false, &world.host()).unwrap();
+    match step {
+        Step::Reply(Reply { status: 200, .. }) | Step::Forward(_) => (200, entry.subject),
+        step => {
+            let (status, code, _) = refused(&step);
+            (status, code)
+        }
+    }
+}
+
+fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
+    reply.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
+}
+
+#[test]
+fn nobody_gets_in_through_a_gap_between_audiences() {
+    const REFUSED: (u16, &str) = (401, "invalid_api_key");
+    const STRANGER: (u16, &str) = (403, "caller_not_allowed");
+    const ANONYMOUS: (u16, &str) = (200, "anonymous");
+    const AGENT: (u16, &str) = (200, "agent/a");
+    const ALICE: (u16, &str) = (200, "key/alice");
+    let nothing = provider("p", "");
+    let block = provider("p", "externalAccess: {enabled: false}");
+    let agents = nothing.clone() + &agent("a", "td/a", "models: [p/m]");
+    let keys = provider("p", "externalAccess: {enabled: true}") + &access_key("alice", KEY, "");
+    let both = keys.clone() + &agent("a", "td/a", "models: [p/m]");
+    // For each audience and configuration: nobody in particular, the agent, another identity, a key, a wrong key.
+    for (audience, manifests, expected) in [
+        ("auto", &nothing, [ANONYMOUS, ANONYMOUS, ANONYMOUS, REFUSED, REFUSED]),
+        ("auto", &block, [REFUSED, REFUSED, REFUSED, REFUSED, REFUSED]),
+        ("auto", &agents, [REFUSED, AGENT, REFUSED, REFUSED, REFUSED]),
+        ("auto", &keys, [REFUSED, REFUSED, REFUSED, ALICE, REFUSED]),
+        ("auto", &both, [REFUSED, AGENT, REFUSED, ALICE, REFUSED]),
+        ("agents", &nothing, [ANONYMOUS, ANONYMOUS, ANONYMOUS, REFUSED, REFUSED]),
+        ("agents", &block, [ANONYMOUS, ANONYMOUS, ANONYMOUS, REFUSED, REFUSED]),
+        ("agents", &agents, [STRANGER, AGENT, STRANGER, REFUSED, REFUSED]),
+        ("agents", &keys, [ANONYMOUS, ANONYMOUS, ANONYMOUS, REFUSED, REFUSED]),
+        ("agents", &both, [STRANGER, AGENT, STRANGER, REFUSED, REFUSED]),
+        ("external", &nothing, [REFUSED, REFUSED, REFUSED, REFUSED, REFUSED]),
+        ("external", &agents, [REFUSED, REFUSED, REFUSED, REFUSED, REFUSED]),
+        ("external", &both, [REFUSED, REFUSED, REFUSED, ALICE, REFUSED]),
+    ] {
+        let (world, gate) =
+            (World::new(), gate(&format!("{manifests}{}", manifest("Gateway", "g", &format!("audience: {audience}")))));
+        let key = bearer(KEY);
+        let cases: [(Option<&str>, Vec<(&str, &str)>); 5] = [
+            (None, vec![("authorization", "Bearer sk-other")]),
+            (Some("td/a"), vec![("x-forwarded-client-cert", "URI=td/b"), ("x-agent-id", "td/b")]),
+            (Some("td/b"), vec![("x-forwarded-client-cert", "URI=td/a"), ("x-pai-agent", "td/a"), ("x-agent-id", "td/a")]),
+            (Some("td/a"), vec![("authorization", &key), ("api-key", KEY)]),
+            (Some("td/a"), vec![("x-api-key", "pak_wrong")]),
+        ];
+        for ((identity, extra), expected) in cases.iter().zip(expected) {
+            let headers = post("/v1/chat/completions", extra);
+            let outcome = outcome(&gate, &world, *identity, &headers, &chat("p/m", ""));
+            assert_eq!((outcome.0, &*outcome.1), expected, "{audience}, {identity:?}, {extra:?}:\n{manifests}");
+        }
+    }
+}
+
+#[test]
+fn keys_that_are_no_good_are_told_apart_for_their_holders() {
+    let world = World::new();
+    let gate = gate(
+        &(provider("p", "externalAccess: {enabled: true}")
+            + &access_key("old", "pak_old", "expires: '1970-01-01T12:00:00Z'")
+            + &access_key("young", "pak_young", "expires: '1970-01-01T12:00:01Z'")
+            + &access_key("off", "pak_off", "disabled: true")),
+    );
+    for (headers, expected) in [
+        (vec![("authorization", "Bearer pak_young")], None),
+        (vec![("authorization", "Bearer pak_young"), ("x-api-key", "pak_young"), ("api-key", "sk-other")], None),
+        (vec![("authorization", "Bearer pak_old")], Some("has expired (1970-01-01T12:00:00Z)")),
+        (vec![("authorization", "Bearer pak_off")], Some("is disabled")),
+        (vec![("authorization", "Bearer pak_young"), ("x-api-key", "pak_off")], Some("two different access keys")),
+        (vec![("authorization", "Bearer pak_young,Bearer pak_off")], Some("two different access keys")),
+        (vec![("authorization", "Bearer pak_")], Some("not known here")),
+        (vec![("authorization", "Basic pak_young")], Some("An access key is needed")),
+    ] {
+        let mut exchange = Exchange::new(Rc::clone(&gate));
+        let step = ask(&mut exchange, &world, &post("/v1/chat/completions", &headers), &chat("m", ""));
+        match (&step, expected) {
+            (Step::Forward(_), None) => {}
+            (Step::Reply(reply), Some(expected)) => {
+                let text = String::from_utf8_lossy(&reply.body);
+                assert!(reply.status == 401 && text.contains(expected), "{headers:?}: {text}");
+            }
+            _ => panic!("{headers:?}: {step:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_header_that_is_vouched_for_comes_before_the_certificate() {
+    let world = World::new();
+    let gate = gate(
+        &(provider("p", "")
+            + &agent("a", "id-a", "models: [p/m]")
+            + &agent("team", "td/*", "models: [p/m]")
+            + &manifest("Gateway", "g", "identityHeader: X-Agent-Id, audience: agents")),
+    );
+    for (identity, headers, expected) in [
+        (None, vec![("x-agent-id", " id-a ")], (200, "agent/a")),
+        (Some("td/x"), vec![("x-agent-id", "id-a")], (200, "agent/a")),
+        (Some("td/x"), vec![], (200, "agent/team")),
+        (Some("td/x"), vec![("x-agent-id", "")], (403, "caller_not_allowed")),
+        (Some("td/x"), vec![("x-agent-id", "nobody")], (403, "caller_not_allowed")),
+        (None, vec![("x-agent-id", "id-a"), ("x-agent-id", "id-a")], (200, "agent/a")),
+        (None, vec![("x-agent-id", "id-a"), ("x-agent-id", "td/x")], (403, "caller_not_allowed")),
+    ] {
+        let headers = post("/v1/chat/completions", &headers);
+        let outcome = outcome(&gate, &world, identity, &headers, &chat("p/m", ""));
+        assert_eq!((outcome.0, &*outcome.1), expected, "{identity:?} {headers:?}");
+    }
+    let mut exchange = Exchange::new(Rc::clone(&gate));
+    let step = ask(&mut exchange, &world, &post("/v1/chat/completions", &[("x-agent-id", "id-a")]), &chat("p/m", ""));
+    let Step::Forward(forward) = step else { panic!("{step:?}") };
+    assert!(forward.headers.contains(&HeaderEdit::Remove("x-agent-id".into())), "it is not the provider's to see");
+}
+
+#[test]
+fn operators_see_how_it_goes_and_developers_do_not() {
+    let world = World::new();
+    let manifests = provider("p", "externalAccess: {enabled: true}")
+        + &agent("a", "td/a", "models: [p/m]")
+        + &access_key("alice", KEY, "")
+        + &access_key("ops", "pak_ops", "");
+    let operators = "operators: {identities: ['td/ops/*'], keys: [ops]}";
+    let state = |extra: &[(&'static str, &'static str)]| {
+        let mut headers = vec![(":method", "GET"), (":path", "/pai/v1/model-providers")];
+        headers.extend(extra);
+        Headers(headers.into_iter().map(|(name, value): (&str, &str)| (name.as_bytes(), value.as_bytes())).collect())
+    };
+    for audience in ["auto", "agents"] {
+        let gate = gate(&format!("{manifests}{}", manifest("Gateway", "g", &format!("audience: {audience}, {operators}"))));
+        let chat_as_operator = post("/v1/chat/completions", &[]);
+        let elsewhere = if audience == "auto" { (401, "invalid_api_key") } else { (403, "caller_not_allowed") };
+        let key = if audience == "auto" { (200, "key/ops") } else { (401, "invalid_api_key") };
+        let developer = if audience == "auto" { (403, "caller_not_allowed") } else { (401, "invalid_api_key") };
+        for (identity, headers, expected) in [
+            (Some("td/a"), state(&[]), (200, "agent/a")),
+            (Some("td/ops/x"), state(&[]), (200, "operator")),
+            (Some("td/other"), state(&[]), elsewhere),
+            (Some("td/ops/x"), chat_as_operator, elsewhere),
+            (None, state(&[("x-api-key", "pak_ops")]), key),
+            (None, state(&[("x-api-key", KEY)]), developer),
+        ] {
+            let outcome = outcome(&gate, &world, identity, &headers, &chat("p/m", ""));
+            assert_eq!((outcome.0, &*outcome.1), expected, "{audience} {identity:?} {headers:?}");
+        }
+    }
+}
+
+#[test]
+fn each_sees_what_it_may_use() {
+    let world = World::new();
+    let gate = gate(
+        &(provider("local", "allowedModels: [org/a, org/b, 'fam/*'], deniedModels: [fam/bad], externalAccess: {enabled: true}")
+            + &provider("open", "externalAccess: {enabled: true}")
+            + &provider("closed", "allowedModels: [org/a]")
+            + &agent("a", "td/a", "models: [closed/org/a, open/x, local/fam/bad, local/fam/good]")
+            + &access_key("all", "pak_all", "")
+            + &access_key("some", "pak_some", "models: ['local/org/*', open/y, local/fam/good]")
+            + &access_key("none", "pak_none", "models: []")),
+    );
+    let get = |path: &str, who: &str| {
+        let headers = vec![(":method", "GET"), (":path", path), ("x-api-key", who)];
+        let headers = Headers(headers.into_iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect());
+        let mut exchange = Exchange::new(Rc::clone(&gate));
+        let Step::Reply(reply) = ask_as(&mut exchange, &world, Some("td/a"), &headers, "") else { panic!() };
+        (reply.status, serde_json::from_slice::<serde_json::Value>(&reply.body).unwrap())
+    };
+    for (who, expected) in [
+        ("", vec!["closed/org/a", "open/x", "local/fam/good"]),
+        ("pak_all", vec!["local/org/a", "local/org/b"]),
+        ("pak_some", vec!["local/org/a", "local/org/b", "open/y", "local/fam/good"]),
+        ("pak_none", vec![]),
+    ] {
+        let (_, list) = get("/v1/models", who);
+        let ids: Vec<&str> = list["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, expected, "{who}");
+    }
+    // A name, who asks, and whom it gets: a provider, or status and code.
+    for (name, who, expected) in [
+        ("org/a", "", Ok("closed/org/a")),
+        ("x", "", Ok("open/x")),
+        ("y", "", Err(404)),
+        ("local/org/a", "", Err(403)),
+        ("local/fam/bad", "", Err(403)),
+        ("fam/bad", "", Err(404)),
+        ("nowhere/x", "", Err(404)),
+        ("org/a", "pak_all", Ok("local/org/a")),
+        ("closed/org/a", "pak_all", Err(403)),
+        ("fam/good", "pak_all", Ok("local/fam/good")),
+        ("fam/bad", "pak_all", Err(404)),
+        ("slash/less", "pak_all", Err(404)),
+        ("z", "pak_all", Ok("open/z")),
+        ("open/slash/less", "pak_all", Ok("open/slash/less")),
+        ("y", "pak_some", Ok("open/y")),
+        ("z", "pak_some", Err(404)),
+        ("open/z", "pak_some", Err(403)),
+        ("fam/other", "pak_some", Err(404)),
+        ("local/org/b", "pak_none", Err(403)),
+    ] {
+        let (status, found) = get(&format!("/v1/models/{}", name.replace('/', "%2F")), who);
+        match expected {
+            Ok(reference) => assert_eq!((status, found["id"].as_str()), (200, Some(reference)), "{name} {who}"),
+            Err(_) => assert_eq!(status, 404, "{name} {who}: {found}"),
+        }
+        let headers = post("/v1/chat/completions", &[("x-api-key", who)]);
+        let (status, code) = outcome(&gate, &world, Some("td/a"), &headers, &chat(name, ""));
+        assert_eq!(status, expected.err().unwrap_or(200), "{name} {who}: {code}");
+    }
+}
+
+#[test]
+fn requests_per_minute_count_whatever_they_ask_for() {
+    let world = World::new();
+    let gate = gate(&(provider("p", "externalAccess: {enabled: true}") + &access_key("alice", KEY, "requestsPerMinute: 3")));
+    let get = |path: &'static str| {
+        let headers = Headers(vec![(b":method", b"GET"), (b":path", path.as_bytes()), (b"x-api-key", KEY.as_bytes())]);
+        let Step::Reply(reply) = ask(&mut Exchange::new(Rc::clone(&gate)), &world, &headers, "") else { panic!() };
+        reply
+    };
+    let reply = get("/v1/models");
+    assert_eq!((reply.status, header(&reply, "x-ratelimit-remaining-requests")), (200, Some("2")));
+    assert_eq!(get("/nowhere").status, 404);
+    let headers = post("/v1/chat/completions", &[("x-api-key", KEY)]);
+    let mut third = Exchange::new(Rc::clone(&gate));
+    assert!(matches!(ask(&mut third, &world, &headers, &chat("m", "")), Step::Forward(_)));
+    assert_eq!(get("/nowhere").status, 404, "what is nowhere is told first");
+    let reply = get("/v1/models");
+    assert_eq!(refused(&Step::Reply(reply.clone())), (429, "rate_limit_exceeded".to_owned(), None));
+    assert!(String::from_utf8_lossy(&reply.body).contains("\"type\":\"requests\""));
+    let told = ["retry-after", "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
+    assert_eq!(told.map(|name| header(&reply, name).unwrap()), ["20", "3", "0", "1m0s"]);
+    assert_eq!(header(&reply, "x-should-retry"), None);
+    world.now.set(Time(world.now.get().0 + 19_999_999_999));
+    assert_eq!(get("/v1/models").status, 429);
+    world.now.set(Time(world.now.get().0 + 1));
+    assert_eq!((get("/v1/models").status, get("/v1/models").status), (200, 429));
+    let ResponseStep::Edit(edits) = answer(&mut third, &world, "200", "application/json", "{}") else { panic!() };
+    assert_eq!(set(&edits, "x-ratelimit-limit-requests"), Some("3"));
+    assert_eq!(set(&edits, "x-ratelimit-limit-tokens"), None, "no budget of tokens is the key's");
+}
+
+#[test]
+fn the_budget_that_is_short_is_named() {
+    let full = "maxTokensPerDay: 100000, externalAccess: {enabled: true, maxTokensPerDay: 100000}";
+    let own = "maxTokensPerDay: 100000, tokensPerMinute: 100000";
+    // The spec of the provider and of the key; what a request for 900 tokens is told after one that took 1000, and how long to wait.
+    for (spec, key, code, named, retry) in [
+        (
+            "maxTokensPerDay: 1500, externalAccess: {enabled: true}",
+            own,
+            "insufficient_quota",
+            "daily token budget of model provider `p`",
+            "43200",
+        ),
+        (
+            "maxTokensPerDay: 100000, externalAccess: {enabled: true, maxTokensPerDay: 1500}",
+            own,
+            "insufficient_quota",
+            "daily token budget for external use of model provider `p`",
+            "43200",
+        ),
+        (full, "maxTokensPerDay: 1500", "insufficient_quota", "daily token budget of access key `alice`", "43200"),
+        (
+            full,
+            "maxTokensPerDay: 100000, tokensPerMinute: 1500",
+            "rate_limit_exceeded",
+            "tokens per minute of access key `alice`",
+            "",
+        ),
+        (
+            full,
+            "maxTokensPerDay: 1500, tokensPerMinute: 1500",
+            "insufficient_quota",
+            "daily token budget of access key `alice`",
+            "43200",
+        ),
+    ] {
+        let world = World::new();
+        let gate = gate(&(provider("p", spec) + &access_key("alice", KEY, key)));
+        let headers = post("/v1/chat/completions", &[("x-api-key", KEY)]);
+        let mut first = Exchange::new(Rc::clone(&gate));
+        let step = ask(&mut first, &world, &headers, &chat("m", ",\"max_tokens\":900"));
+        assert!(matches!(step, Step::Forward(_)), "{step:?}");
+        let step = ask(&mut Exchange::new(Rc::clone(&gate)), &world, &headers, &chat("m", ",\"max_tokens\":900"));
+        let Step::Reply(reply) = step else { panic!("{step:?}") };
+        let text = String::from_utf8_lossy(&reply.body);
+        assert!(text.contains("in flight") && text.contains("rate_limit_exceeded"), "{text}");
+        assert_eq!(header(&reply, "retry-after"), Some("1"));
+        let usage = r#"{"usage":{"prompt_tokens":100,"completion_tokens":900}}"#;
+        answer(&mut first, &world, "200", "application/json", usage);
+        first.on_log(|| true, &world.host());
+        let step = ask(&mut Exchange::new(Rc::clone(&gate)), &world, &headers, &chat("m", ",\"max_tokens\":900"));
+        let Step::Reply(reply) = step else { panic!("{step:?}") };
+        let text = String::from_utf8_lossy(&reply.body);
+        assert!(reply.status == 429 && text.contains(code) && text.contains(named), "{named}: {text}");
+        assert!(!text.contains("1000"), "what was spent is nobody else's business: {text}");
+        let wait = header(&reply, "retry-after").unwrap();
+        match retry {
+            "" => {
+                let wait: u64 = wait.parse().unwrap();
+                world.now.set(Time(world.now.get().0 + (wait - 1) * 1_000_000_000));
+                assert_eq!(outcome(&gate, &world, None, &headers, &chat("m", ",\"max_tokens\":900")).0, 429);
+                world.now.set(Time(world.now.get().0 + 1_000_000_000));
+                assert_eq!(outcome(&gate, &world, None, &headers, &chat("m", ",\"max_tokens\":900")).0, 200);
+            }
+            retry => assert_eq!(wait, retry),
+        }
+    }
+}
+
+#[test]
+fn what_can_never_fit_any_of_the_budgets_is_a_bad_request() {
+    let full = "maxTokensPerDay: 100000, externalAccess: {enabled: true, maxTokensPerDay: 100000}";
+    for (spec, key, named) in [
+        ("maxTokensPerDay: 500, externalAccess: {enabled: true}", "", "model provider `p` is 500"),
+        ("externalAccess: {enabled: true, maxTokensPerDay: 500}", "", "for external use of model provider `p` is 500"),
+        ("maxTokensPerRequest: 500, externalAccess: {enabled: true}", "", "model provider `p` takes 500 for one request"),
+        (full, "maxTokensPerDay: 500", "the daily token budget of access key `alice` is 500"),
+        (full, "tokensPerMinute: 500", "the tokens per minute of access key `alice` is 500"),
+    ] {
+        let world = World::new();
+        let gate = gate(&(provider("p", spec) + &access_key("alice", KEY, key)));
+        let headers = post("/v1/chat/completions", &[("x-api-key", KEY)]);
+        let step = ask(&mut Exchange::new(Rc::clone(&gate)), &world, &headers, &chat("m", ",\"max_tokens\":900"));
+        assert_eq!(refused(&step).1, "context_length_exceeded");
+        let Step::Reply(reply) = step else { panic!() };
+        let text = String::from_utf8_lossy(&reply.body).into_owned();
+        assert!(text.contains(named), "{named}: {text}");
+    }
+}
+
+#[test]
+fn every_answer_speaks_of_the_callers_own_budget() {
+    let shared = "maxTokensPerDay: 5000, externalAccess: {enabled: true, maxTokensPerDay: 4000}";
+    let base = provider("p", shared)
+        + &agent("capped", "td/capped", "models: [p/m], maxTokensPerDay: 3000")
+        + &agent("free", "td/free", "models: [p/m]")
+        + &access_key("day", "pak_day", "maxTokensPerDay: 2000")
+        + &access_key("both", "pak_both", "maxTokensPerDay: 9000, tokensPerMinute: 1500")
+        + &access_key("none", "pak_none", "");
+    for (identity, key, limit) in [
+        ("td/capped", "", Some("3000")),
+        ("td/free", "", Some("5000")),
+        ("", "pak_day", Some("2000")),
+        ("", "pak_both", Some("1500")),
+        ("", "pak_none", None),
+    ] {
+        let (world, gate) = (World::new(), gate(&base));
+        let headers = post("/v1/chat/completions", &[("x-api-key", key)]);
+        let mut exchange = Exchange::new(Rc::clone(&gate));
+        let step = ask_as(&mut exchange, &world, Some(identity), &headers, &chat("p/m", ",\"max_tokens\":900"));
+        assert!(matches!(step, Step::Forward(_)), "{identity}{key}: {step:?}");
+        let ResponseStep::Edit(edits) = answer(&mut exchange, &world, "200", "application/json", "{}") else { panic!() };
+        assert_eq!(set(&edits, "x-ratelimit-limit-tokens"), limit, "{identity}{key}");
+        assert_eq!(set(&edits, "x-ratelimit-remaining-tokens").is_some(), limit.is_some());
+    }
+}
+
+#[test]
+fn agents_and_keys_are_counted_by_name() {
+    let (world, gate) = (
+        World::new(),
+        gate(&(provider("p", "externalAccess: {enabled: true}") + &access_key("alice", KEY, "maxTokensPerDay: 5000"))),
+    );
+    let headers = post("/v1/chat/completions", &[("x-api-key", KEY)]);
+    let mut exchange = Exchange::new(Rc::clone(&gate));
+    ask(&mut exchange, &world, &headers, &chat("m", ",\"max_tokens\":90"));
+    answer(&mut exchange, &world, "200", "application/json", r#"{"usage":{"prompt_tokens":9,"completion_tokens":5}}"#);
+    assert_eq!(exchange.on_log(|| true, &world.host()).unwrap().subject, "key/alice");
+    outcome(&gate, &world, None, &headers, "{");
+    gate.show_budgets(&world.host());
+    let count = |name: &str| world.counts.borrow().get(&format!("pai.subject=.=key/alice;.;{name}")).copied();
+    assert_eq!(count("decision=.=allowed;.;subject_requests_total"), Some(1));
+    assert_eq!(count("decision=.=invalid_body;.;subject_requests_total"), Some(1));
+    assert_eq!((count("subject_prompt_tokens_total"), count("subject_completion_tokens_total")), (Some(9), Some(5)));
+    assert_eq!((count("subject_budget_limit_tokens"), count("subject_budget_used_tokens")), (Some(5000), Some(14)));
+}
+
+/// Random requests of two keys and an agent, in any interleaving: no budget is ever overdrawn, and at rest nothing is reserved and
+/// every budget has what was charged.
+#[test]
+fn every_invariant_holds_for_all_budgets_at_once() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |bound: u64| {
+        // xorshift64: the same numbers in every run.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % bound
+    };
+    let manifests = provider("p", "maxTokensPerDay: 6000, externalAccess: {enabled: true, maxTokensPerDay: 4000}")
+        + &agent("a", "td/a", "models: [p/m], maxTokensPerDay: 3000")
+        + &access_key("one", "pak_one", "maxTokensPerDay: 2500, tokensPerMinute: 1200, requestsPerMinute: 600")
+        + &access_key("two", "pak_two", "maxTokensPerDay: 2500");
+    let mut refusals = [0; 2];
+    for _ in 0..20 {
+        let (world, gate) = (World::new(), gate(&manifests));
+        let mut live: Vec<(Exchange, u64)> = Vec::new();
+        for _ in 0..400 {
+            world.now.set(Time(world.now.get().0 + below(2_000_000_000)));
+            let dice = below(9);
+            if dice % 3 > 0 {
+                let (identity, key) = [(Some("td/a"), ""), (None, "pak_one"), (None, "pak_two")][(dice / 3 % 3) as usize];
+                let limit = 10 + below(400);
+                let headers = post("/v1/chat/completions", &[("x-api-key", key)]);
+                let mut exchange = Exchange::new(Rc::clone(&gate));
+                match ask_as(&mut exchange, &world, identity, &headers, &chat("p/m", &format!(",\"max_tokens\":{limit}"))) {
+                    Step::Forward(_) => live.push((exchange, limit)),
+                    step => {
+                        refusals[usize::from(refused(&step).1 == "insufficient_quota")] += 1;
+                        exchange.on_log(|| false, &world.host());
+                    }
+                }
+            } else if !live.is_empty() {
+                let (mut exchange, limit) = live.swap_remove(below(live.len() as u64) as usize);
+                finish(&mut exchange, &world, limit * below(101) / 100);
+            }
+            for caller in [Caller::Agent(0), Caller::Developer(0), Caller::Developer(1)] {
+                for claim in gate.claims(caller, &gate.providers[0]) {
+                    let account = world.host().ledger().read(claim.subject).unwrap();
+                    for (place, cap) in claim.capped() {
+                        let record = account.record(place).unwrap();
+                        assert!(record.used + record.reserved() <= cap, "{caller:?} {place}: {record:?}");
+                    }
+                }
+            }
+        }
+        for (mut exchange, limit) in live {
+            finish(&mut exchange, &world, limit);
+        }
+        let account = |subject: &crate::ledger::Subject| world.host().ledger().read(subject).unwrap();
+        let own = |caller| account(gate.claims(caller, &gate.providers[0])[0].subject).record(0).cloned().unwrap();
+        let callers = [Caller::Agent(0), Caller::Developer(0), Caller::Developer(1)].map(own);
+        let provider = account(&gate.providers[0].subject);
+        let [agent, one, two] = callers.each_ref().map(|record| record.used);
+        assert_eq!(provider.record(0).unwrap().used, agent + one + two);
+        assert_eq!(provider.record(1).unwrap().used, one + two, "external tokens only");
+        assert!(callers.iter().chain([0, 1].map(|place| provider.record(place).unwrap())).all(|record| record.reserved() == 0));
+    }
+    assert!(refusals.iter().all(|count| *count > 100), "{refusals:?}: the budgets were never tight");
+}
+
+fn finish(exchange: &mut Exchange, world: &World, completion: u64) {
+    let usage = format!("{{\"usage\":{{\"prompt_tokens\":5,\"completion_tokens\":{completion}}}}}");
+    answer(exchange, world, "200", "application/json", &usage);
+    exchange.on_log(|| true, &world.host());
+}
+
+#[test]
+fn a_ledger_that_cannot_be_read_lets_nobody_past_his_rate() {
+    let (world, gate) = (
+        World::new(),
+        gate(&(provider("p", "externalAccess: {enabled: true}") + &access_key("alice", KEY, "requestsPerMinute: 3"))),
+    );
+    assert!(crate::ledger::Store::set(&world.store, "pai/1/account/key/alice", b"rubbish", 0));
+    let headers = post("/v1/chat/completions", &[("x-api-key", KEY)]);
+    assert_eq!(outcome(&gate, &world, None, &headers, &chat("m", "")), (503, "ledger_unavailable".to_owned()));
+    let order = [Shortfall::Reserved, Shortfall::Drains(5), Shortfall::Drains(6), Shortfall::Spent];
+    assert!(order.is_sorted(), "from the least serious to the most");
+}
