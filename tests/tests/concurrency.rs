@@ -69,6 +69,7 @@ struct Draw(u64);
 /// A gate with its developers, and what went through it.
 struct Scene {
     gate: Gate,
+    manifests: String,
     upstream: Upstream,
     sent: Arc<Sent>,
     seen: [Mutex<Seen>; DEVELOPERS.len()],
@@ -160,16 +161,20 @@ impl Scene {
         let counted = Arc::clone(&sent);
         let upstream = Upstream::answering(move |request| answer(request, &counted)).await;
         let spec = format!("maxTokensPerDay: {provider_cap}\nexternalAccess: {{ enabled: true, maxTokensPerDay: {external_cap} }}");
-        let mut builder = Gate::builder()
-            .manifests(gateway("operators: { keys: [operator] }"))
-            .manifests(operator().manifest(""))
-            .manifests(named_provider("vllm-local", &spec))
-            .upstream("vllm-local", &upstream);
-        for developer in DEVELOPERS {
-            builder = builder.manifests(developer.manifest());
-        }
-        let gate = builder.start().await;
-        Arc::new(Self { gate, upstream, sent, seen: Default::default(), provider_cap, external_cap, start: Instant::now() })
+        let mut manifests =
+            gateway("operators: { keys: [operator] }") + &operator().manifest("") + &named_provider("vllm-local", &spec);
+        manifests.extend(DEVELOPERS.map(|developer| developer.manifest()));
+        let gate = Gate::start(&manifests, &upstream).await;
+        Arc::new(Self {
+            gate,
+            manifests,
+            upstream,
+            sent,
+            seen: Default::default(),
+            provider_cap,
+            external_cap,
+            start: Instant::now(),
+        })
     }
 
     /// Looks at the provider's budgets until `over`; fails if either is ever exceeded. Says how often it looked.
@@ -184,6 +189,18 @@ impl Scene {
             }
             looks
         })
+    }
+
+    /// Gives the gate another configuration again and again until `over`: the same limits, and keys that nobody has. Says how often.
+    async fn reload(&self, over: &AtomicBool) -> u64 {
+        let mut reloads = 0;
+        while !over.load(Ordering::Relaxed) {
+            reloads += 1;
+            let another = Key::new(&format!("another-{reloads}")).manifest("");
+            self.gate.reconfigure(another + &self.manifests).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        reloads
     }
 
     /// Asks for one developer, one request after another, until even the least ask finds a budget spent, or the rate of the
@@ -364,4 +381,20 @@ async fn the_providers_budget_holds_when_it_is_the_smallest() {
     scene.run(3).await;
     let used = (0..DEVELOPERS.len()).map(|developer| scene.sent_to(developer)).sum::<u64>();
     assert!(used * 100 >= PROVIDER * 99, "{used} of {PROVIDER} could be spent");
+}
+
+/// A reload puts the same budgets under another policy while requests are in flight: nothing is lost, nothing counted twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn budgets_hold_over_reloads() {
+    const EXTERNAL: u64 = 12_000;
+    let scene = Scene::new(40_000, EXTERNAL).await;
+    let over = AtomicBool::new(false);
+    let run = async {
+        scene.run(3).await;
+        over.store(true, Ordering::Relaxed);
+    };
+    let ((), reloads) = tokio::join!(run, scene.reload(&over));
+    assert!(reloads > 3, "{reloads}");
+    let used = (0..DEVELOPERS.len()).map(|developer| scene.sent_to(developer)).sum::<u64>();
+    assert!(used * 100 >= EXTERNAL * 99, "{used} of {EXTERNAL} could be spent");
 }

@@ -131,6 +131,10 @@ async fn what_is_not_the_key_is_refused() {
             assert!(value.len() < 6 || !reply.text().contains(value.as_str()), "{}", reply.describe());
         }
     }
+    for name in ["authorization", "x-api-key"] {
+        let twice = gate.chat(&ask(MODEL, 8)).header(name, alice().secret()).header(name, Key::new("bob").secret()).send().await;
+        unauthorized(&twice, &["two", "different", "more than one"]);
+    }
     let two = gate.chat(&ask(MODEL, 8)).key(&alice()).header("x-api-key", Key::new("bob").secret()).send().await;
     unauthorized(&two, &["two", "different", "more than one"]);
     let one_good = gate.chat(&ask(MODEL, 8)).key(&alice()).header("api-key", "pak_unknown").send().await;
@@ -276,6 +280,66 @@ async fn a_manifest_that_makes_no_sense_is_refused() {
     unauthorized(&gate.get("/v1/models").key(&alice()).send().await, &[]);
 }
 
+#[tokio::test]
+async fn two_keys_that_are_one_are_refused() {
+    let upstream = upstream().await;
+    let gate = with_one(OPEN, &upstream).start().await;
+    let twin = Key::with_secret("twin", alice().secret());
+    let config = operated() + &named_provider("vllm-local", OPEN) + &alice().manifest("") + &twin.manifest("");
+    let log = gate.reconfigure(config).await.expect_err("whose budget would it be?");
+    assert!(log.contains("spec.sha256") && log.contains("twin") && log.contains("alice"), "{log}");
+}
+
+#[tokio::test]
+async fn a_stranger_is_refused_before_the_body_is_there() {
+    let upstream = upstream().await;
+    let gate = with_one(OPEN, &upstream).manifests(Key::new("off").manifest("disabled: true")).start().await;
+    for header in ["x-none: 1", "x-api-key: pak_unknown", &format!("x-api-key: {}", Key::new("off").secret())] {
+        let mut raw = gate.raw().await;
+        let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n";
+        raw.write(format!("{head}{header}\r\n\r\n")).await;
+        unauthorized(&raw.reply().await.unwrap(), &[]);
+    }
+}
+
+/// The first row of the table that applies answers.
+#[tokio::test]
+async fn refusals_are_told_in_their_order() {
+    let upstream = upstream().await;
+    let gate = with_one(OPEN, &upstream).manifests(alice().manifest("requestsPerMinute: 1")).start().await;
+    gate.get("/v1/models").key(&alice()).send().await.ok();
+    // All of it is wrong; from one to the next, what was told is put right.
+    let gzip = |request: Request| request.header("content-encoding", "gzip");
+    let bad = |path: &str| gate.post(path).text("{");
+    unauthorized(&gzip(bad("/nowhere")).header("x-api-key", "pak_unknown").send().await, &[]);
+    gzip(bad("/nowhere")).key(&alice()).send().await.refused(404, INVALID, "unknown_url");
+    gate.get("/pai/v1/model-providers").key(&alice()).send().await.refused(403, INVALID, "caller_not_allowed");
+    gzip(bad("/v1/chat/completions")).key(&alice()).send().await.refused(415, INVALID, "unsupported_encoding");
+    bad("/v1/chat/completions").key(&alice()).send().await.limited("requests");
+    bad("/v1/chat/completions").key(&operator()).send().await.invalid_body(None);
+}
+
+/// Every label of every statistic is one that the shipped configuration knows: an unknown one would end in the name.
+#[tokio::test]
+async fn the_shipped_configuration_knows_every_label() {
+    let upstream = upstream().await;
+    let gate = with_one(&capped(10_000, 9000), &upstream).manifests(alice().manifest("maxTokensPerDay: 8000")).start().await;
+    gate.chat(&ask(MODEL, 8)).key(&alice()).send().await.ok();
+    gate.chat(&ask("nowhere/m", 8)).key(&alice()).send().await;
+    gate.settled_shares(&operator(), "vllm-local").await;
+    until("the statistics name the key's budget", async || {
+        gate.stats("wasmcustom.pai").keys().any(|name| name.contains("key/alice") && name.contains("budget")).then_some(())
+    })
+    .await;
+    let shipped = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../envoy/envoy.yaml")).unwrap();
+    for name in gate.stats("wasmcustom.pai").keys() {
+        let labels = name.split(';').filter_map(|part| part.split_once("=.=")).map(|(label, _)| label.rsplit('.').next().unwrap());
+        for label in labels {
+            assert!(shipped.contains(&format!("tag_name: {label},")), "`{label}` of {name} is not in envoy/envoy.yaml");
+        }
+    }
+}
+
 // === providers and models ===
 
 #[tokio::test]
@@ -368,6 +432,38 @@ async fn a_keys_patterns_say_which_models() {
             let path = format!("/v1/models/{}", reference.replace('/', "%2F"));
             gate.get(&path).key(&key).send().await.refused(404, INVALID, "model_not_found");
         }
+    }
+}
+
+/// An exact entry of a key stands for a model of an open list too.
+#[tokio::test]
+async fn a_keys_exact_entries_are_listed() {
+    let upstream = upstream().await;
+    let gate = Gate::builder()
+        .manifests(operated())
+        .manifests(named_provider("one", &format!("deniedModels: [bad]\n{OPEN}")))
+        .manifests(named_provider("two", &format!("allowedModels: [a, 'b*']\n{OPEN}")))
+        .manifests(named_provider("shut", "allowedModels: [a]"))
+        .manifests(alice().manifest("models: [one/meta/x, one/bad, two/a, two/bb, two/c, shut/a, 'one/q*']"))
+        .upstream("one", &upstream)
+        .upstream("two", &upstream)
+        .start()
+        .await;
+    let listed = gate.get("/v1/models").key(&alice()).send().await.ok().json();
+    let mut ids: Vec<&str> = listed["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["one/meta/x", "two/a", "two/bb"]);
+    for (model, status) in [
+        ("one/meta/x", 200),
+        ("two/bb", 200),
+        ("one/qq", 200),
+        ("one/bad", 403),
+        ("two/c", 403),
+        ("shut/a", 403),
+        ("one/other", 403),
+    ] {
+        let reply = gate.chat(&ask(model, 8)).key(&alice()).send().await;
+        assert_eq!(reply.status, status, "{model}: {}", reply.describe());
     }
 }
 
@@ -510,9 +606,11 @@ async fn what_exceeds_a_whole_budget_can_never_fit() {
 #[tokio::test]
 async fn a_limit_that_the_request_does_not_name_shrinks_with_the_tightest_budget() {
     let without = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hi" }] });
-    for (provider, external, key) in [(900, 50_000, 60_000), (60_000, 900, 50_000), (50_000, 60_000, 900)] {
+    for (provider, external, key, minute) in
+        [(900, 50_000, 60_000, 40_000), (60_000, 900, 50_000, 40_000), (50_000, 60_000, 900, 40_000), (50_000, 60_000, 40_000, 900)]
+    {
         let upstream = Upstream::scripted().await;
-        let spec = alice().manifest(&format!("maxTokensPerDay: {key}"));
+        let spec = alice().manifest(&format!("maxTokensPerDay: {key}\ntokensPerMinute: {minute}"));
         let gate = with_one(&capped(provider, external), &upstream).manifests(spec).start().await;
         let asked = gate.chat(&without).key(&alice()).sending();
         let call = upstream.call().await;
@@ -675,4 +773,69 @@ async fn a_keys_budget_outlives_a_reload() {
     reply.spent();
     assert_eq!(reply.limits("tokens").map(|tokens| (tokens.limit, tokens.remaining)), Some((600, 100)));
     assert_eq!(gate.shares(&operator(), "vllm-local").await, before);
+}
+
+#[tokio::test]
+async fn an_external_share_without_a_cap_is_counted_and_no_more() {
+    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 295))).await;
+    let gate = with_one(&format!("{OPEN}\nmaxTokensPerDay: 5000"), &upstream)
+        .manifests(agent(&format!("models: [vllm-local/{MODEL}]")))
+        .manifests(alice().manifest(""))
+        .start()
+        .await;
+    for _ in 0..2 {
+        gate.chat(&ask(MODEL, 300)).key(&alice()).send().await.ok();
+        gate.chat(&ask(MODEL, 300)).header("x-agent-id", "researcher").send().await.ok();
+    }
+    let shares = gate.settled_shares(&operator(), "vllm-local").await;
+    assert_eq!((shares.provider.used_today, shares.external.used_today), (1200, 600));
+    assert_eq!((shares.provider.max_tokens_per_day, shares.external.max_tokens_per_day), (Some(5000), None));
+}
+
+#[tokio::test]
+async fn what_is_in_flight_while_a_key_is_withdrawn_is_settled_all_the_same() {
+    let upstream = Upstream::scripted().await;
+    let base = |caps: &str| operated() + &named_provider("vllm-local", caps);
+    let with_alice = |caps: &str, spec: &str| base(caps) + &alice().manifest(spec);
+    let gate = Gate::builder()
+        .manifests(with_alice(&format!("{OPEN}\nmaxTokensPerDay: 10000"), "maxTokensPerDay: 1000\ntokensPerMinute: 5000"))
+        .upstream("vllm-local", &upstream)
+        .start()
+        .await;
+    let (asked, call, during) = in_flight(&gate, &upstream, 300).await;
+    assert!(during.provider.reserved > 300, "{during:?}");
+    // Meanwhile the key goes, and the share gets a cap.
+    let capped = capped(10_000, 9000);
+    gate.reconfigure(base(&capped)).await.unwrap();
+    until("the key is gone", async || (gate.get("/v1/models").key(&alice()).send().await.status == 401).then_some(())).await;
+    let meanwhile = gate.shares(&operator(), "vllm-local").await;
+    assert_eq!(meanwhile.provider.reserved, during.provider.reserved, "what is in flight stays reserved");
+    call.answer(Answer::json(&says::chat(5, 195))).await;
+    asked.await.unwrap().ok();
+    let shares = gate.settled_shares(&operator(), "vllm-local").await;
+    assert_eq!((shares.provider.used_today, shares.external.used_today), (200, 200));
+    // The key comes back to what it has used.
+    gate.reconfigure(with_alice(&capped, "maxTokensPerDay: 1000")).await.unwrap();
+    until("the key is back", async || (gate.get("/v1/models").key(&alice()).send().await.status == 200).then_some(())).await;
+    let (asked, call, during) = in_flight(&gate, &upstream, 300).await;
+    assert_eq!(during.provider.reserved, during.external.reserved);
+    call.answer(Answer::json(&says::chat(5, 3))).await;
+    let tokens = asked.await.unwrap().ok().limits("tokens").unwrap();
+    assert_eq!(tokens.remaining, 1000 - 200 - during.provider.reserved);
+    gate.settled_shares(&operator(), "vllm-local").await;
+}
+
+#[tokio::test]
+async fn limits_may_be_as_large_as_numbers_get() {
+    let upstream = upstream().await;
+    // What a float still tells exactly, for numbers may have come through protobuf.
+    let largest = 1_u64 << 53;
+    let spec = format!("maxTokensPerDay: {largest}\ntokensPerMinute: {largest}\nrequestsPerMinute: 60000000");
+    let gate = with_one(&capped(largest, largest), &upstream).manifests(alice().manifest(&spec)).start().await;
+    for _ in 0..4 {
+        let reply = gate.chat(&ask(MODEL, 8)).key(&alice()).send().await;
+        assert_eq!(reply.ok().limits("tokens").unwrap().limit, largest);
+        assert_eq!(reply.limits("requests").unwrap().limit, 60_000_000);
+    }
+    gate.settled_shares(&operator(), "vllm-local").await;
 }

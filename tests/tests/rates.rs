@@ -236,6 +236,17 @@ async fn a_rate_answers_before_the_body_is_there() {
 }
 
 #[tokio::test]
+async fn an_operator_with_a_rate_is_counted_too() {
+    let upstream = upstream().await;
+    let config = gateway("operators: { keys: [alice] }")
+        + &named_provider("vllm-local", "externalAccess: { enabled: true }")
+        + &alice().manifest("requestsPerMinute: 2");
+    let gate = Gate::start(config, &upstream).await;
+    let replies = at_once((0..5).map(|_| gate.get("/pai/v1/model-providers").key(&alice()))).await;
+    assert_eq!(served(&replies, "requests"), 2);
+}
+
+#[tokio::test]
 async fn each_key_has_its_own_rate() {
     let upstream = upstream().await;
     let bob = Key::new("bob");

@@ -28,7 +28,7 @@ fn yaml() -> String {
     base() + &keys
 }
 
-/// The same as one object, as a `WasmPlugin` has it.
+/// The same as one object, as a `WasmPlugin` has it: numbers have come through protobuf.
 fn items() -> String {
     let manifest = |kind: &str, name: &str, spec: Value| json!({ "apiVersion": "pai.io/v1", "kind": kind, "metadata": { "name": name }, "spec": spec });
     let provider = json!({
@@ -41,7 +41,7 @@ fn items() -> String {
     ];
     items.extend((0..KEYS).map(developer).map(|key| {
         let spec = json!({
-            "sha256": key.sha256(), "maxTokensPerDay": 200_000, "requestsPerMinute": 60, "tokensPerMinute": 100_000,
+            "sha256": key.sha256(), "maxTokensPerDay": 200_000.0, "requestsPerMinute": 60.0, "tokensPerMinute": 100_000.0,
             "models": ["vllm-local/*"],
         });
         manifest("AccessKey", key.name(), spec)

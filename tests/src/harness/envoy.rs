@@ -20,7 +20,7 @@ pub(crate) struct Shape {
 }
 
 /// What the filter's statistics are labelled with, in their names: `provider=.=vllm-local;.;`.
-const TAGS: [&str; 3] = ["provider", "model", "decision"];
+const TAGS: [&str; 4] = ["provider", "model", "decision", "subject"];
 
 /// Where the filter finds its secrets: what `host_env_keys` names.
 pub(crate) type Environment = Vec<(String, String)>;
@@ -153,7 +153,8 @@ fn access_log(dir: &Path) -> Value {
         "log_format": { "json_format": {
             "start": "%START_TIME(%s.%6f)%",
             "method": "%REQ(:METHOD)%",
-            "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+            // As shipped: a query may carry a secret.
+            "path": "%PATH(NQ:PATH)%",
             "status": "%RESPONSE_CODE%",
             "details": "%RESPONSE_CODE_DETAILS%",
             "flags": "%RESPONSE_FLAGS%",
