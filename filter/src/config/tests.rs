@@ -220,7 +220,7 @@ fn values_of_a_model_provider_are_refused() {
         (&format!("allowedModels: [{}]", "a".repeat(257)), &long),
         ("deniedModels: ['*-8b']", "spec.deniedModels[0]: may have `*` at its end only, got \"*-8b\""),
         ("deniedModels: ['a**']", "spec.deniedModels[0]: may have `*` at its end only, got \"a**\""),
-        ("guards: [{}]", "spec.guards: guards are not served by this version; remove them"),
+        ("guards: [{}]", "spec.guards[0].name: is missing"),
         ("guards: {}", "spec.guards: must be a list, got a map"),
         ("apiKeySecretRef: sk-pasted", "spec.apiKeySecretRef: must be a map, got a string"),
         ("apiKeySecretRef: {name: a}", "spec.apiKeySecretRef.key: is missing"),
@@ -521,7 +521,7 @@ fn documented(chapter: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_reference_has_every_field_and_no_other() {
-    use super::{access_key, agent, gateway, manifest, provider, secret};
+    use super::{access_key, agent, gateway, guard, manifest, provider, secret};
     let within = |path: &str, fields: &[&str]| fields.iter().map(|field| format!("{path}{field}")).collect::<Vec<_>>();
     for (chapter, fields) in [
         ("Every manifest", [within("", manifest::FIELDS), within("metadata.", manifest::METADATA_FIELDS)].concat()),
@@ -531,6 +531,7 @@ fn the_reference_has_every_field_and_no_other() {
                 within("", provider::FIELDS),
                 within("apiKeySecretRef.", secret::FIELDS),
                 within("externalAccess.", provider::EXTERNAL_FIELDS),
+                within("guards[].", guard::FIELDS),
             ]
             .concat(),
         ),
