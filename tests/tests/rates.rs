@@ -86,6 +86,42 @@ async fn exactly_the_burst_passes_whichever_worker_is_asked() {
     gate.get("/v1/models").key(&operator()).send().await.ok();
 }
 
+/// Sends as fast as one connection can until it is refused; says how often it was served.
+async fn until_refused(gate: &Gate) -> u64 {
+    let get = format!("GET /v1/models HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", alice().secret());
+    let mut raw = gate.raw().await;
+    for passed in 0.. {
+        raw.write(&get).await;
+        let reply = raw.reply().await.unwrap();
+        if reply.status != 200 {
+            reply.limited("requests");
+            return passed;
+        }
+    }
+    unreachable!("it is refused sooner or later")
+}
+
+/// Both workers count in the same place, hundreds of times in the same moment: no count is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_is_counted_twice_or_not_at_all() {
+    const RATE: u64 = 2400;
+    let upstream = upstream().await;
+    let gate = std::sync::Arc::new(with(&format!("requestsPerMinute: {RATE}"), &upstream).start().await);
+    let start = Instant::now();
+    let clients: Vec<_> = (0..16)
+        .map(|_| {
+            let gate = std::sync::Arc::clone(&gate);
+            tokio::spawn(async move { until_refused(&gate).await })
+        })
+        .collect();
+    let mut passed = 0;
+    for client in clients {
+        passed += client.await.unwrap();
+    }
+    let most = RATE + (start.elapsed().as_secs_f64() * RATE as f64 / 60.0).floor() as u64;
+    assert!((RATE..=most).contains(&passed), "{passed} of {most}");
+}
+
 /// Sends until one passes; hands back when its answer came.
 async fn when_one_passes(gate: &Gate) -> Instant {
     loop {

@@ -1,6 +1,7 @@
 //! Ten thousand access keys in one configuration.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use e2e::harness::{Answer, Gate, Key, MODEL, Upstream, gateway, named_provider, says, until};
@@ -69,13 +70,34 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / (1 << 20) as f64
 }
 
+/// The longest that anybody waits for an answer until `over`.
+async fn longest_wait(gate: &Gate, over: &AtomicBool) -> Duration {
+    let mut longest = Duration::ZERO;
+    while !over.load(Ordering::Relaxed) {
+        let start = Instant::now();
+        gate.get("/pai/v1/model-providers").key(&developer(0)).send().await.ok();
+        longest = longest.max(start.elapsed());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    longest
+}
+
 async fn reload(gate: &Gate, what: &str, configuration: &str) {
     assert!(configuration.len() < LARGEST, "{} bytes", configuration.len());
+    let over = AtomicBool::new(false);
     let start = Instant::now();
-    gate.reconfigure(configuration).await.unwrap();
-    let taken = start.elapsed();
+    let reconfigured = async {
+        gate.reconfigure(configuration).await.unwrap();
+        let taken = start.elapsed();
+        over.store(true, Ordering::Relaxed);
+        taken
+    };
+    let (taken, wait) = tokio::join!(reconfigured, longest_wait(gate, &over));
     let size = mib(configuration.len() as u64);
-    eprintln!("{KEYS} keys, {what} of {size:.1} MiB: taken in {taken:.2?}, {:.0} MiB resident", mib(gate.resident()));
+    eprintln!(
+        "{KEYS} keys, {what} of {size:.1} MiB: taken in {taken:.2?}, nobody waited longer than {wait:.2?}, {:.0} MiB resident",
+        mib(gate.resident())
+    );
     assert!(taken < PATIENCE, "{taken:?}");
 }
 
@@ -140,4 +162,23 @@ async fn a_key_among_ten_thousand_is_found_at_once() {
     eprintln!("a thousand requests: {few:.2?} among 2 keys, {many:.2?} among {KEYS}");
     // A look at each of ten thousand keys would take several times as long.
     assert!(many < few * 3 + Duration::from_millis(500), "{few:?} among few, {many:?} among many");
+}
+
+#[tokio::test]
+async fn a_configuration_beyond_the_limit_is_refused() {
+    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await;
+    let gate = Gate::start(base() + &developer(0).manifest(""), &upstream).await;
+    let mut configuration = base();
+    for number in 0.. {
+        configuration += &developer(number).manifest("");
+        if configuration.len() > LARGEST {
+            break;
+        }
+    }
+    let log = gate.reconfigure(&configuration).await.unwrap_err();
+    let line =
+        log.lines().find(|line| line.contains("configuration refused")).unwrap_or_else(|| panic!("nothing was said:\n{log}"));
+    assert!(line.len() < 500, "{line}");
+    gate.chat(&hello()).key(&developer(0)).send().await.ok();
+    gate.get("/v1/models").key(&developer(1)).send().await.refused(401, "invalid_request_error", "invalid_api_key");
 }

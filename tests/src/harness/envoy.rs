@@ -20,7 +20,7 @@ pub(crate) struct Shape {
 }
 
 /// What the filter's statistics are labelled with, in their names: `provider=.=vllm-local;.;`.
-const TAGS: [&str; 4] = ["provider", "model", "decision", "subject"];
+const TAGS: [&str; 6] = ["provider", "model", "decision", "subject", "guard", "action"];
 
 /// Where the filter finds its secrets: what `host_env_keys` names.
 pub(crate) type Environment = Vec<(String, String)>;
@@ -163,6 +163,7 @@ fn access_log(dir: &Path) -> Value {
             "model": "%FILTER_STATE(wasm.pai.model:PLAIN)%",
             "subject": "%FILTER_STATE(wasm.pai.subject:PLAIN)%",
             "decision": "%FILTER_STATE(wasm.pai.decision:PLAIN)%",
+            "guard": "%FILTER_STATE(wasm.pai.guard:PLAIN)%",
             "prompt_tokens": "%FILTER_STATE(wasm.pai.prompt_tokens:PLAIN)%",
             "completion_tokens": "%FILTER_STATE(wasm.pai.completion_tokens:PLAIN)%",
         } },
