@@ -51,7 +51,7 @@ fn useless() -> [(Key, &'static str); 2] {
 }
 
 /// Guards that refuse, and one that only looks on.
-const GUARDS: &str = "guards: [{ name: attacks, type: promptInjection }, { name: words, type: pattern, deny: [forbidden-[a-z]+] }, { name: onlooker, type: pattern, action: audit, deny: [watched-[a-z]+] }]";
+const GUARDS: &str = "guards: [{ name: attacks, type: promptInjection }, { name: words, type: pattern, deny: ['forbidden-[a-z]+'] }, { name: onlooker, type: pattern, action: audit, deny: ['watched-[a-z]+'] }]";
 
 fn provider(more: &str) -> String {
     named_provider(

@@ -289,6 +289,11 @@ impl Gate {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
+    /// CPU time that Envoy's process has used so far.
+    pub fn cpu(&self) -> Duration {
+        crate::bench::cpu::time(self.envoy.process.id()).expect("a running process")
+    }
+
     /// What Envoy and the filter have logged so far.
     pub fn logs(&self) -> String {
         self.envoy.log()
