@@ -319,6 +319,91 @@ async fn refusals_are_told_in_their_order() {
     bad("/v1/chat/completions").key(&operator()).send().await.invalid_body(None);
 }
 
+/// A key comes first: whoever sends one is a developer or nobody, whatever else vouches for the caller.
+#[tokio::test]
+async fn a_key_counts_before_any_identity() {
+    let upstream = upstream().await;
+    let gate = with_one(&capped(10_000, 9000), &upstream)
+        .manifests(agent(&format!("models: [vllm-local/{MODEL}]")))
+        .manifests(alice().manifest(""))
+        .start()
+        .await;
+    let identified = || gate.chat(&ask(MODEL, 8)).header("x-agent-id", "researcher");
+    identified().key(&alice()).send().await.ok();
+    let line = gate.access_log(|line| line["status"] == 200).await;
+    assert_eq!(line["subject"], "key/alice", "{line}");
+    let shares = gate.settled_shares(&operator(), "vllm-local").await;
+    assert_eq!((shares.provider.used_today, shares.external.used_today), (8, 8));
+    unauthorized(&identified().header("x-api-key", "pak_unknown").send().await, &[]);
+    identified().header("x-api-key", "sk-another").send().await.ok();
+    let shares = gate.settled_shares(&operator(), "vllm-local").await;
+    assert_eq!((shares.provider.used_today, shares.external.used_today), (16, 8));
+}
+
+#[tokio::test]
+async fn statistics_and_state_tell_of_each_key() {
+    let upstream = upstream().await;
+    let gate = with_one(&capped(10_000, 9000), &upstream).manifests(alice().manifest("maxTokensPerDay: 8000")).start().await;
+    for _ in 0..2 {
+        gate.chat(&ask(MODEL, 8)).key(&alice()).send().await.ok();
+    }
+    gate.chat(&ask("nowhere/m", 8)).key(&alice()).send().await;
+    for (parts, value) in [
+        (["subject_prompt_tokens", "key/alice"].as_slice(), " 10"),
+        (&["subject_completion_tokens", "key/alice"], " 6"),
+        (&["subject_requests", "key/alice", "allowed"], " 2"),
+        (&["subject_requests", "key/alice", "model_not_found"], " 1"),
+        (&["subject_budget", "key/alice", "limit"], " 8000"),
+        (&["subject_budget", "key/alice", "used"], " 16"),
+        (&["subject_budget", "key/alice", "reserved"], " 0"),
+    ] {
+        until(&format!("{parts:?} is{value}"), async || {
+            let text = gate.prometheus();
+            let mut lines = text.lines().filter(|line| line.starts_with("pai_") && parts.iter().all(|part| line.contains(part)));
+            lines.any(|line| line.contains("subject=\"key/alice\"") && line.ends_with(value)).then_some(())
+        })
+        .await;
+    }
+    let refused = gate.access_log(|line| line["status"] == 404).await;
+    assert_eq!(
+        (refused["subject"].as_str(), refused["decision"].as_str()),
+        (Some("key/alice"), Some("model_not_found")),
+        "{refused}"
+    );
+    gate.chat(&ask(MODEL, 8)).header("x-api-key", "pak_unknown").send().await;
+    let unknown = gate.access_log(|line| line["status"] == 401).await;
+    assert!(!unknown.to_string().contains("pak_") && unknown["subject"] != "key/alice", "{unknown}");
+}
+
+/// With fixed routing the headers have gone before the body is judged: without the key.
+#[tokio::test]
+async fn keys_count_with_fixed_routing_too() {
+    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 495))).await;
+    let gate = Gate::builder()
+        .manifests(gateway("routing: fixed\noperators: { keys: [operator] }"))
+        .without_stop_iteration()
+        .manifests(operator().manifest(""))
+        .manifests(named_provider("vllm-local", &capped(10_000, 9000)))
+        .manifests(alice().manifest("maxTokensPerDay: 1000\nrequestsPerMinute: 6"))
+        .upstream("vllm-local", &upstream)
+        .start()
+        .await;
+    unauthorized(&gate.chat(&ask(MODEL, 400)).header("x-api-key", "pak_unknown").send().await, &[]);
+    for nth in 1..=2 {
+        let reply = gate.chat(&ask(MODEL, 400)).header("x-api-key", alice().secret()).send().await;
+        assert_eq!(reply.ok().limits("requests").unwrap().remaining, 6 - nth);
+        let seen = String::from_utf8_lossy(&upstream.last().head).into_owned();
+        assert!(!seen.contains("pak_") && !seen.contains("api-key"), "{seen}");
+        let shares = gate.settled_shares(&operator(), "vllm-local").await;
+        assert_eq!((shares.provider.used_today, shares.external.used_today), (500 * nth, 500 * nth));
+    }
+    for _ in 0..4 {
+        gate.chat(&ask(MODEL, 400)).key(&alice()).send().await.spent();
+    }
+    gate.chat(&ask(MODEL, 400)).key(&alice()).send().await.limited("requests");
+    assert!(upstream.requests().iter().skip(2).all(|request| request.body.is_empty()), "no body has left");
+}
+
 /// Every label of every statistic is one that the shipped configuration knows: an unknown one would end in the name.
 #[tokio::test]
 async fn the_shipped_configuration_knows_every_label() {

@@ -430,6 +430,30 @@ async fn after_retry_after_the_tokens_are_there() {
     gate.settled_shares(&operator(), "vllm-local").await;
 }
 
+/// A request that names no limit is served with what has drained, once that is worth an answer.
+#[tokio::test]
+async fn a_limit_shrinks_with_what_has_drained() {
+    const RATE: u64 = 6000;
+    let upstream = Upstream::scripted().await;
+    let gate = with(&format!("tokensPerMinute: {RATE}"), &upstream).start().await;
+    spend(&gate, &upstream, RATE).await;
+    let spent = Instant::now();
+    let without = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hi" }] });
+    let refused = gate.chat(&without).key(&alice()).send().await;
+    refused.limited("tokens");
+    assert!((1..=5).contains(&refused.retry_after()), "no more than a small answer is waited for: {}", refused.describe());
+    tokio::time::sleep(Duration::from_secs(refused.retry_after())).await;
+    let asked = gate.chat(&without).key(&alice()).sending();
+    let call = upstream.call().await;
+    let told = call.request.json();
+    let limit = [&told["max_tokens"], &told["max_completion_tokens"]].into_iter().find_map(Value::as_u64).unwrap();
+    let drained = (spent.elapsed().as_secs_f64() * 100.0) as u64 + 100;
+    assert!((256..=drained).contains(&limit), "{limit} of {drained}");
+    call.answer(Answer::json(&says::chat(5, 3))).await;
+    asked.await.unwrap().ok();
+    gate.settled_shares(&operator(), "vllm-local").await;
+}
+
 #[tokio::test]
 async fn a_debt_is_drained_like_anything_else() {
     /// A thousand tokens each second.
