@@ -840,6 +840,24 @@ async fn a_developer_sees_the_keys_own_budgets_only() {
 }
 
 #[tokio::test]
+async fn an_agent_sees_its_own_budget_or_else_the_providers() {
+    let upstream = upstream().await;
+    for (own, limit) in [("", 20_000), ("\nmaxTokensPerDay: 30000", 30_000)] {
+        let gate = with_one(&capped(20_000, 1000), &upstream)
+            .manifests(agent(&format!("models: [vllm-local/{MODEL}]{own}")))
+            .manifests(alice().manifest("maxTokensPerDay: 500"))
+            .start()
+            .await;
+        let reply = gate.chat(&ask(MODEL, 8)).header("x-agent-id", "researcher").send().await;
+        let tokens = reply.ok().limits("tokens").unwrap();
+        assert_eq!(tokens.limit, limit);
+        assert!(tokens.remaining < limit && tokens.remaining > limit - 200, "{tokens:?}");
+        assert_eq!(reply.limits("requests"), None);
+        gate.settled_shares(&operator(), "vllm-local").await;
+    }
+}
+
+#[tokio::test]
 async fn a_keys_budget_outlives_a_reload() {
     let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 495))).await;
     let gate = with_one(&capped(10_000, 9000), &upstream).manifests(alice().manifest("maxTokensPerDay: 1000")).start().await;
