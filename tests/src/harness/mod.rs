@@ -11,6 +11,7 @@
 )]
 
 mod background;
+mod certificate;
 mod client;
 mod envoy;
 mod gate;
@@ -21,6 +22,7 @@ pub mod says;
 mod upstream;
 mod wait;
 
+pub use certificate::{Authority, ClientCertificate, Peers};
 pub use client::{Reply, Request, Streaming};
 pub use gate::{Gate, GateBuilder, Provider, Refused, envoy_binary, installed_clients};
 pub use key::{Budget, Key, Shares};
