@@ -1,6 +1,7 @@
 // The official Node client against a gate: tests/tests/clients.rs starts it.
 //
-// Usage: openai_client.mjs BASE_URL everything|spent|reserved      with PAI_CLIENTS from scripts/install-clients
+// Usage: openai_client.mjs BASE_URL everything|spent|reserved|developer|limited
+// with PAI_CLIENTS from scripts/install-clients, and the key in PAI_KEY
 
 import assert from 'node:assert/strict'
 import { createRequire } from 'node:module'
@@ -9,6 +10,7 @@ const { default: OpenAI } = createRequire(`${process.env.PAI_CLIENTS}/node/`)('o
 
 const MODEL = 'meta-llama/Meta-Llama-3-70B-Instruct'
 const REFERENCE = `vllm-local/${MODEL}`
+const KEY = process.env.PAI_KEY ?? 'sk-anything'
 const messages = [{ role: 'user', content: 'Hello, world!' }]
 
 /** Asks for something that is to be refused, and gives back the exception. */
@@ -30,7 +32,7 @@ async function collect(stream) {
 }
 
 async function everything(baseURL) {
-  const client = new OpenAI({ baseURL, apiKey: 'sk-anything' })
+  const client = new OpenAI({ baseURL, apiKey: KEY })
   const chat = (fields = {}, by = client) => by.chat.completions.create({ model: MODEL, messages, max_tokens: 8, ...fields })
 
   const answer = await chat()
@@ -73,7 +75,7 @@ async function everything(baseURL) {
 }
 
 async function spent(baseURL) {
-  const client = new OpenAI({ baseURL, apiKey: 'sk-anything', maxRetries: 5 })
+  const client = new OpenAI({ baseURL, apiKey: KEY, maxRetries: 5 })
   const ask = () => client.chat.completions.create({ model: MODEL, messages, max_tokens: 8 })
   const error = await refused(OpenAI.RateLimitError, 429, 'insufficient_quota', ask)
   assert.equal(error.type, 'insufficient_quota')
@@ -81,10 +83,38 @@ async function spent(baseURL) {
 }
 
 async function reserved(baseURL) {
-  const client = new OpenAI({ baseURL, apiKey: 'sk-anything', maxRetries: 1 })
+  const client = new OpenAI({ baseURL, apiKey: KEY, maxRetries: 1 })
+  const chat = await client.chat.completions.create({ model: MODEL, messages, max_tokens: 300 })
+  assert.equal(chat.usage.total_tokens, 8)
+}
+
+async function developer(baseURL) {
+  const client = new OpenAI({ baseURL, apiKey: KEY })
+  const chat = (fields = {}, by = client) => by.chat.completions.create({ model: MODEL, messages, max_tokens: 8, ...fields })
+
+  assert.ok((await chat()).usage.total_tokens > 0)
+  assert.ok((await collect(chat({ stream: true }))).length > 0)
+  assert.deepEqual((await collect(client.models.list())).map((model) => model.id), [REFERENCE])
+  assert.equal((await client.models.retrieve(REFERENCE)).owned_by, 'vllm-local')
+  await refused(OpenAI.PermissionDeniedError, 403, 'model_not_allowed', () => chat({ model: `inside/${MODEL}` }))
+  await refused(OpenAI.PermissionDeniedError, 403, 'model_not_allowed', () => chat({ model: 'vllm-local/other' }))
+  await refused(OpenAI.NotFoundError, 404, 'model_not_found', () => chat({ model: 'nowhere/model' }))
+  await refused(OpenAI.NotFoundError, 404, 'model_not_found', () => client.models.retrieve(`inside/${MODEL}`))
+  await refused(OpenAI.BadRequestError, 400, 'context_length_exceeded', () => chat({ max_tokens: 100_000 }))
+
+  for (const [name, word] of [['UNKNOWN', ''], ['EXPIRED', 'expired'], ['DISABLED', 'disabled']]) {
+    const other = new OpenAI({ baseURL, apiKey: process.env[`PAI_KEY_${name}`] })
+    const error = await refused(OpenAI.AuthenticationError, 401, 'invalid_api_key', () => chat({}, other))
+    assert.ok(error.message.toLowerCase().includes(word), `${error}`)
+    await refused(OpenAI.AuthenticationError, 401, 'invalid_api_key', () => collect(other.models.list()))
+  }
+}
+
+async function limited(baseURL) {
+  const client = new OpenAI({ baseURL, apiKey: KEY, maxRetries: 1 })
   const chat = await client.chat.completions.create({ model: MODEL, messages, max_tokens: 300 })
   assert.equal(chat.usage.total_tokens, 8)
 }
 
 const [baseURL, scenario] = process.argv.slice(2)
-await { everything, spent, reserved }[scenario](baseURL)
+await { everything, spent, reserved, developer, limited }[scenario](baseURL)

@@ -1,8 +1,9 @@
 """The official Python client against a gate: tests/tests/clients.rs starts it.
 
-Usage: openai_client.py BASE_URL everything|spent|reserved
+Usage: openai_client.py BASE_URL everything|spent|reserved|developer|limited      with the key in PAI_KEY
 """
 
+import os
 import sys
 
 import openai
@@ -10,6 +11,7 @@ import openai
 MODEL = "meta-llama/Meta-Llama-3-70B-Instruct"
 REFERENCE = "vllm-local/" + MODEL
 HELLO = [{"role": "user", "content": "Hello, world!"}]
+KEY = os.environ.get("PAI_KEY", "sk-anything")
 
 
 def refused(error_class, status, code, ask):
@@ -25,7 +27,7 @@ def refused(error_class, status, code, ask):
 
 
 def everything(base_url):
-    client = openai.OpenAI(base_url=base_url, api_key="sk-anything")
+    client = openai.OpenAI(base_url=base_url, api_key=KEY)
 
     chat = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=8)
     assert chat.choices[0].message.role == "assistant" and chat.usage.completion_tokens > 0
@@ -72,7 +74,7 @@ def everything(base_url):
 
 
 def spent(base_url):
-    client = openai.OpenAI(base_url=base_url, api_key="sk-anything", max_retries=5)
+    client = openai.OpenAI(base_url=base_url, api_key=KEY, max_retries=5)
 
     def ask():
         client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=8)
@@ -82,10 +84,40 @@ def spent(base_url):
 
 
 def reserved(base_url):
-    client = openai.OpenAI(base_url=base_url, api_key="sk-anything", max_retries=1)
+    client = openai.OpenAI(base_url=base_url, api_key=KEY, max_retries=1)
+    chat = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=300)
+    assert chat.usage.total_tokens == 8
+
+
+def developer(base_url):
+    client = openai.OpenAI(base_url=base_url, api_key=KEY)
+
+    def ask(client=client, **fields):
+        return lambda: client.chat.completions.create(**{"model": MODEL, "messages": HELLO, "max_tokens": 8, **fields})
+
+    assert ask()().usage.total_tokens > 0
+    assert [chunk for chunk in ask(stream=True)()]
+    assert [model.id for model in client.models.list()] == [REFERENCE]
+    assert client.models.retrieve(REFERENCE).owned_by == "vllm-local"
+    refused(openai.PermissionDeniedError, 403, "model_not_allowed", ask(model="inside/" + MODEL))
+    refused(openai.PermissionDeniedError, 403, "model_not_allowed", ask(model="vllm-local/other"))
+    refused(openai.NotFoundError, 404, "model_not_found", ask(model="nowhere/model"))
+    refused(openai.NotFoundError, 404, "model_not_found", lambda: client.models.retrieve("inside/" + MODEL))
+    refused(openai.BadRequestError, 400, "context_length_exceeded", ask(max_tokens=100_000))
+
+    for name, word in [("unknown", ""), ("expired", "expired"), ("disabled", "disabled")]:
+        other = openai.OpenAI(base_url=base_url, api_key=os.environ["PAI_KEY_" + name.upper()])
+        error = refused(openai.AuthenticationError, 401, "invalid_api_key", ask(other))
+        assert word in error.message.lower(), repr(error)
+        refused(openai.AuthenticationError, 401, "invalid_api_key", lambda other=other: other.models.list())
+
+
+def limited(base_url):
+    client = openai.OpenAI(base_url=base_url, api_key=KEY, max_retries=1)
     chat = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=300)
     assert chat.usage.total_tokens == 8
 
 
 if __name__ == "__main__":
-    {"everything": everything, "spent": spent, "reserved": reserved}[sys.argv[2]](sys.argv[1])
+    scenarios = [everything, spent, reserved, developer, limited]
+    {scenario.__name__: scenario for scenario in scenarios}[sys.argv[2]](sys.argv[1])

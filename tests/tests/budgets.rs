@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use e2e::harness::{Answer, Gate, MODEL, Reply, Upstream, gateway, named_provider, provider, says, until};
+use e2e::harness::{
+    Answer, Gate, MODEL, Reply, Upstream, gateway, go_seconds, named_provider, provider, says, seconds_to_midnight, until,
+};
 use serde_json::{Value, json};
 
 fn ask(max_tokens: u64) -> Value {
@@ -16,31 +18,10 @@ fn without_limit() -> Value {
     json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hi" }] })
 }
 
-fn seconds_to_midnight() -> u64 {
-    86_400 - SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() % 86_400
-}
-
 /// A `retry-after` of whole seconds until midnight UTC.
 fn is_until_midnight(reply: &Reply) -> bool {
     let seconds: u64 = reply.header("retry-after").unwrap().parse().unwrap();
     seconds.abs_diff(seconds_to_midnight()) <= 2
-}
-
-/// Seconds in a Go duration such as `6m0s`.
-fn go_seconds(written: &str) -> f64 {
-    let (mut total, mut number) = (0.0, String::new());
-    for c in written.chars() {
-        match c {
-            'h' | 'm' | 's' => {
-                let scale = [('h', 3600.0), ('m', 60.0), ('s', 1.0)].into_iter().find(|(unit, _)| *unit == c).unwrap().1;
-                total += number.parse::<f64>().unwrap_or_else(|_| panic!("`{written}` is no Go duration")) * scale;
-                number.clear();
-            }
-            _ => number.push(c),
-        }
-    }
-    assert_eq!(number, "", "`{written}` is no Go duration");
-    total
 }
 
 #[tokio::test]

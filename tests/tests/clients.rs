@@ -4,9 +4,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use e2e::harness::{Answer, Gate, SLASHED, Upstream, gateway, installed_clients, provider, says};
+use e2e::harness::{
+    Answer, Gate, GateBuilder, Key, SLASHED, Upstream, gateway, installed_clients, named_provider, provider, says, until,
+};
 use e2e::standin::{Options, StandIn};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 /// The programs of `tests/clients`, by what runs them.
@@ -21,6 +23,11 @@ enum Client {
 impl Client {
     /// Runs a scenario against the gate; fails the test with what the client printed.
     async fn run(self, scenario: &str, gate: &Gate) {
+        self.run_with(scenario, gate, &[]).await;
+    }
+
+    /// The same with keys: what the environment variables `PAI_KEY…` are to be.
+    async fn run_with(self, scenario: &str, gate: &Gate, keys: &[(&str, &Key)]) {
         let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
         let mut command = match self {
             Self::Python => Command::new(installed_clients().join("python/bin/python")),
@@ -31,7 +38,9 @@ impl Client {
             Self::Node => "openai_client.mjs",
         }));
         let base = format!("http://{}/v1", gate.address());
-        let run = command.args([base.as_str(), scenario]).env("PAI_CLIENTS", installed_clients()).kill_on_drop(true).output();
+        let keys = keys.iter().map(|(name, key)| (*name, key.secret()));
+        let run = command.args([base.as_str(), scenario]).env("PAI_CLIENTS", installed_clients()).envs(keys).kill_on_drop(true);
+        let run = run.output();
         let output = tokio::time::timeout(Duration::from_secs(60), run).await.expect("the client ends").expect("the client starts");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{self:?}, {scenario}:\n{said}");
@@ -83,6 +92,100 @@ async fn reserved(client: Client) {
     assert_eq!(gate.used().await, 16);
 }
 
+// === developers ===
+
+fn alice() -> Key {
+    Key::new("alice")
+}
+
+/// A provider that is open to developers and one that is not, and alice's key with this spec.
+fn for_alice(spec: &str) -> GateBuilder {
+    let open =
+        format!("maxTokensPerDay: 50000\nallowedModels: [{SLASHED}]\nexternalAccess: {{ enabled: true, maxTokensPerDay: 40000 }}");
+    Gate::builder()
+        .manifests(gateway("operators: { keys: [operator] }"))
+        .manifests(Key::new("operator").manifest(""))
+        .manifests(named_provider("vllm-local", &open))
+        .manifests(named_provider("inside", &format!("allowedModels: [{SLASHED}]")))
+        .manifests(alice().manifest(spec))
+}
+
+async fn developer(client: Client) {
+    let vllm = StandIn::start(Options { tokens: 12, ..Options::default() }).await.unwrap();
+    let (expired, disabled) = (Key::new("expired"), Key::new("disabled"));
+    let gate = for_alice("maxTokensPerDay: 30000\nrequestsPerMinute: 600\ntokensPerMinute: 20000")
+        .manifests(expired.manifest("expires: 2020-01-01T00:00:00Z"))
+        .manifests(disabled.manifest("disabled: true"))
+        .address("vllm-local", vllm.addr())
+        .start()
+        .await;
+    let keys = [
+        ("PAI_KEY", &alice()),
+        ("PAI_KEY_UNKNOWN", &Key::new("unknown")),
+        ("PAI_KEY_EXPIRED", &expired),
+        ("PAI_KEY_DISABLED", &disabled),
+    ];
+    client.run_with("developer", &gate, &keys).await;
+    vllm.idle().await;
+    let total = vllm.counters().total;
+    let shares = gate.settled_shares(&Key::new("operator"), "vllm-local").await;
+    assert_eq!(shares.provider.used_today, total.prompt_tokens + total.completion_tokens);
+    assert_eq!(shares.external.used_today, shares.provider.used_today);
+}
+
+async fn spent_key(client: Client) {
+    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 995))).await;
+    let gate = for_alice("maxTokensPerDay: 1000").upstream("vllm-local", &upstream).start().await;
+    gate.chat(&json!({ "model": SLASHED, "messages": [], "max_tokens": 8 })).key(&alice()).send().await.ok();
+    gate.settled_shares(&Key::new("operator"), "vllm-local").await;
+    client.run_with("spent", &gate, &[("PAI_KEY", &alice())]).await;
+    gate.access_log(|line| line["status"] == 429).await;
+    let asked = gate.access_lines().iter().filter(|line| line["status"] == 429).count();
+    assert_eq!(asked, 1, "the client tried again");
+    assert_eq!(upstream.requests().len(), 1);
+}
+
+/// Runs a client into a refusal: one 429, then a 200 that was sent no earlier than its `retry-after` said.
+async fn waits(client: Client, gate: &Gate) {
+    let seen = gate.access_lines().len();
+    client.run_with("limited", gate, &[("PAI_KEY", &alice())]).await;
+    let chats = |line: &Value| line["subject"] == "key/alice" && line["path"] == "/v1/chat/completions";
+    let lines = until("both tries are in the access log", async || {
+        let lines: Vec<Value> = gate.access_lines().into_iter().skip(seen).filter(chats).collect();
+        (lines.len() >= 2).then_some(lines)
+    })
+    .await;
+    let statuses: Vec<u64> = lines.iter().map(|line| line["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses, [429, 200], "{lines:?}");
+    let start = |line: &Value| line["start"].as_str().unwrap().parse::<f64>().unwrap();
+    let told: f64 = lines[0]["retry_after"].as_str().unwrap().parse().unwrap();
+    let waited = start(&lines[1]) - start(&lines[0]);
+    assert!((1.0..=8.0).contains(&told), "{told}");
+    assert!(waited >= told - 0.05, "{waited} s of {told} s");
+}
+
+/// One comes back in seven seconds and a half: longer than a client takes to start.
+async fn limited_by_requests(client: Client) {
+    const RATE: usize = 8;
+    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await;
+    let gate = for_alice(&format!("requestsPerMinute: {RATE}")).upstream("vllm-local", &upstream).start().await;
+    until("the burst is over", async || (gate.get("/v1/models").key(&alice()).send().await.status == 429).then_some(())).await;
+    waits(client, &gate).await;
+}
+
+/// Two hundred tokens come back each second, of a debt of a thousand: longer than a client takes to start.
+async fn limited_by_tokens(client: Client) {
+    let upstream = Upstream::answering(|request| {
+        let completion = if request.json()["max_tokens"] == 8 { 13_195 } else { 3 };
+        Answer::json(&says::chat(5, completion))
+    })
+    .await;
+    let gate = for_alice("tokensPerMinute: 12000").upstream("vllm-local", &upstream).start().await;
+    gate.chat(&json!({ "model": SLASHED, "messages": [], "max_tokens": 8 })).key(&alice()).send().await.ok();
+    gate.settled_shares(&Key::new("operator"), "vllm-local").await;
+    waits(client, &gate).await;
+}
+
 #[tokio::test]
 async fn python_does_everything() {
     everything(Client::Python).await;
@@ -111,4 +214,44 @@ async fn python_waits_for_a_reserved_budget() {
 #[tokio::test]
 async fn node_waits_for_a_reserved_budget() {
     reserved(Client::Node).await;
+}
+
+#[tokio::test]
+async fn python_serves_developers() {
+    developer(Client::Python).await;
+}
+
+#[tokio::test]
+async fn node_serves_developers() {
+    developer(Client::Node).await;
+}
+
+#[tokio::test]
+async fn python_does_not_try_a_spent_key_again() {
+    spent_key(Client::Python).await;
+}
+
+#[tokio::test]
+async fn node_does_not_try_a_spent_key_again() {
+    spent_key(Client::Node).await;
+}
+
+#[tokio::test]
+async fn python_waits_for_a_rate_of_requests() {
+    limited_by_requests(Client::Python).await;
+}
+
+#[tokio::test]
+async fn node_waits_for_a_rate_of_requests() {
+    limited_by_requests(Client::Node).await;
+}
+
+#[tokio::test]
+async fn python_waits_for_a_rate_of_tokens() {
+    limited_by_tokens(Client::Python).await;
+}
+
+#[tokio::test]
+async fn node_waits_for_a_rate_of_tokens() {
+    limited_by_tokens(Client::Node).await;
 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 const TICK: Duration = Duration::from_millis(10);
 
 /// What all threads of the process have used so far, in nanoseconds where the kernel tells them, else in ticks.
-pub(super) fn time(pid: u32) -> Result<Duration> {
+pub(crate) fn time(pid: u32) -> Result<Duration> {
     threads(pid).or_else(|_| ticks(pid))
 }
 

@@ -5,7 +5,7 @@
 //! generator run in this process. Time is what the kernel counts for Envoy's threads, not what passes on the clock.
 
 mod client;
-mod cpu;
+pub(crate) mod cpu;
 mod envoy;
 mod load;
 mod machine;

@@ -198,14 +198,17 @@ fn access_log(dir: &Path) -> Value {
         "@type": FILE_LOG,
         "path": dir.join("access.jsonl"),
         "log_format": { "json_format": {
+            "start": "%START_TIME(%s.%6f)%",
             "case": "%REQ(X-TEST-CASE)%",
             "peer": "%DOWNSTREAM_PEER_URI_SAN%",
             "verified": "%CEL(connection.peer_certificate_valid)%",
             "method": "%REQ(:METHOD)%",
-            "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+            // As shipped: a query may carry a secret.
+            "path": "%PATH(NQ:PATH)%",
             "status": "%RESPONSE_CODE%",
             "details": "%RESPONSE_CODE_DETAILS%",
             "flags": "%RESPONSE_FLAGS%",
+            "retry_after": "%RESP(RETRY-AFTER)%",
             "provider": "%FILTER_STATE(wasm.pai.provider:PLAIN)%",
             "model": "%FILTER_STATE(wasm.pai.model:PLAIN)%",
             "subject": "%FILTER_STATE(wasm.pai.subject:PLAIN)%",

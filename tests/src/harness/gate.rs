@@ -295,6 +295,23 @@ impl Gate {
         admin_get(self.admin, "/stats/prometheus").unwrap_or_default()
     }
 
+    /// What Envoy's admin interface says under this path.
+    pub fn admin(&self, path: &str) -> String {
+        admin_get(self.admin, path).unwrap_or_else(|| panic!("Envoy's admin interface has no {path}"))
+    }
+
+    /// Bytes of memory that Envoy's process has resident, the VMs' included.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.envoy.process.id())).expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its resident size");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
+    /// CPU time that Envoy's process has used so far.
+    pub fn cpu(&self) -> Duration {
+        crate::bench::cpu::time(self.envoy.process.id()).expect("a running process")
+    }
+
     /// What Envoy and the filter have logged so far.
     pub fn logs(&self) -> String {
         self.envoy.log()

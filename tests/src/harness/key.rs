@@ -1,0 +1,137 @@
+//! Developers: their access keys, and what the ledger says of the budgets that they share.
+
+use serde::Deserialize;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::client::Request;
+use super::gate::Gate;
+use super::wait::settled;
+
+/// An access key, as the developer holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    name: String,
+    secret: String,
+}
+
+/// One budget as `GET /pai/v1/model-providers` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Budget {
+    /// The daily cap, if there is one.
+    pub max_tokens_per_day: Option<u64>,
+    /// Tokens settled today.
+    pub used_today: u64,
+    /// Tokens admitted and not settled.
+    pub reserved: u64,
+}
+
+/// The two budgets of a provider: everybody's, and the developers' share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shares {
+    /// All callers.
+    pub provider: Budget,
+    /// Developers only.
+    pub external: Budget,
+}
+
+// === impl Key ===
+
+impl Key {
+    /// The key of the `AccessKey` of this name: always the same, so that a run can be repeated.
+    pub fn new(name: &str) -> Self {
+        let secret = format!("pak_{}", sha256(&format!("a key for {name}")));
+        Self::with_secret(name, &secret)
+    }
+
+    /// A key that is to be this text.
+    pub fn with_secret(name: &str, secret: &str) -> Self {
+        Self { name: name.to_owned(), secret: secret.to_owned() }
+    }
+
+    /// `metadata.name` of its manifest.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The text that the developer sends.
+    pub fn secret(&self) -> &str {
+        &self.secret
+    }
+
+    /// `spec.sha256` of its manifest.
+    pub fn sha256(&self) -> String {
+        sha256(&self.secret)
+    }
+
+    /// Its `AccessKey` with these further lines of `spec`, one per line, not indented.
+    pub fn manifest(&self, spec: &str) -> String {
+        let lines: String = spec.lines().map(|line| format!("  {}\n", line.trim_end())).collect();
+        format!(
+            "---\napiVersion: pai.io/v1\nkind: AccessKey\nmetadata: {{ name: {} }}\nspec:\n  sha256: {}\n{lines}",
+            self.name,
+            self.sha256()
+        )
+    }
+}
+
+// === impl Request ===
+
+impl Request {
+    /// Sends this key, as OpenAI's clients do.
+    pub fn key(self, key: &Key) -> Self {
+        self.header("authorization", format!("Bearer {}", key.secret))
+    }
+}
+
+// === impl Budget ===
+
+impl Budget {
+    /// Whether more was promised than there is.
+    pub fn is_exceeded(&self) -> bool {
+        self.max_tokens_per_day.is_some_and(|cap| self.used_today + self.reserved > cap)
+    }
+}
+
+// === impl Gate ===
+
+impl Gate {
+    /// What the ledger says of a provider's budgets, asked with the key of an operator.
+    pub async fn shares(&self, operator: &Key, provider: &str) -> Shares {
+        let reply = self.get("/pai/v1/model-providers").key(operator).send().await.ok().json();
+        let items = reply["items"].as_array().expect("items");
+        let found = items.iter().find(|item| item["name"] == provider).expect("the provider is listed");
+        Shares { provider: budget(found), external: budget(&found["external"]) }
+    }
+
+    /// Waits, as long as the contract allows, until nothing is reserved in either, and says what was used.
+    pub async fn settled_shares(&self, operator: &Key, provider: &str) -> Shares {
+        settled("all reservations are settled", async || {
+            let shares = self.shares(operator, provider).await;
+            (shares.provider.reserved == 0 && shares.external.reserved == 0).then_some(shares)
+        })
+        .await
+    }
+}
+
+fn budget(value: &Value) -> Budget {
+    Budget::deserialize(value).expect("the contract's fields")
+}
+
+fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_that_of_the_whole_key() {
+        // `printf 'pak_abc' | sha256sum`
+        let key = Key::with_secret("abc", "pak_abc");
+        assert_eq!(key.sha256(), "2a268bea0f89ae574372a01584796ba6a8f8cb892555eda9a66be1d57c4c1bac");
+        assert_ne!(Key::new("a").secret(), Key::new("b").secret());
+    }
+}

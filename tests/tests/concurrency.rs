@@ -1,0 +1,400 @@
+//! Four budgets at once: the provider's, its external share, and two of the key's own, in many interleavings (design 6).
+//!
+//! Which requests are made is drawn from a seed: `PAI_SEED=…` repeats a run, as far as two workers let anything be repeated.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use e2e::harness::{Answer, Gate, Key, Limits, MODEL, Received, Reply, Upstream, gateway, named_provider, says, until};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+/// Prompt tokens of each request, as the provider counts them.
+const PROMPT: u64 = 9;
+/// What a client asks for when it has seen that larger asks are no longer served.
+const LEAST: u64 = 4;
+/// Tokens of an aborted answer: its prompt and three words.
+const ABORTED: u64 = PROMPT + 3;
+
+/// What is drawn for one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// An answer in one piece.
+    Whole,
+    /// A stream, read to its end.
+    Stream,
+    /// A stream that the client leaves after three words.
+    Aborted,
+    /// The provider fails and charges nothing.
+    Failed,
+}
+
+/// One developer of the scenario.
+#[derive(Debug, Clone, Copy)]
+struct Developer {
+    name: &'static str,
+    per_day: Option<u64>,
+    tokens_per_minute: Option<u64>,
+    requests_per_minute: Option<u64>,
+}
+
+const DEVELOPERS: [Developer; 5] = [
+    Developer { name: "free", per_day: None, tokens_per_minute: None, requests_per_minute: Some(6000) },
+    Developer { name: "wide", per_day: Some(100_000), tokens_per_minute: Some(80_000), requests_per_minute: Some(6000) },
+    Developer { name: "narrow", per_day: Some(3000), tokens_per_minute: Some(50_000), requests_per_minute: Some(6000) },
+    Developer { name: "slow", per_day: Some(60_000), tokens_per_minute: Some(2500), requests_per_minute: Some(6000) },
+    Developer { name: "seldom", per_day: Some(60_000), tokens_per_minute: Some(60_000), requests_per_minute: Some(30) },
+];
+
+/// What the provider has sent, by developer.
+#[derive(Debug, Default)]
+struct Sent([AtomicU64; DEVELOPERS.len()]);
+
+/// What the clients of one developer have seen.
+#[derive(Debug, Default)]
+struct Seen {
+    requests: u64,
+    admitted: u64,
+    spent: bool,
+    by_requests: u64,
+    by_tokens: u64,
+}
+
+/// SplitMix64.
+#[derive(Debug)]
+struct Draw(u64);
+
+/// A gate with its developers, and what went through it.
+struct Scene {
+    gate: Gate,
+    manifests: String,
+    upstream: Upstream,
+    sent: Arc<Sent>,
+    seen: [Mutex<Seen>; DEVELOPERS.len()],
+    provider_cap: u64,
+    external_cap: u64,
+    start: Instant,
+}
+
+// === impl Draw ===
+
+impl Draw {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    fn kind(&mut self) -> Kind {
+        [Kind::Whole, Kind::Whole, Kind::Stream, Kind::Stream, Kind::Aborted, Kind::Failed][self.below(6) as usize]
+    }
+}
+
+fn seed() -> u64 {
+    std::env::var("PAI_SEED").map_or(4, |seed| seed.parse().expect("a number"))
+}
+
+// === impl Developer ===
+
+impl Developer {
+    fn key(&self) -> Key {
+        Key::new(self.name)
+    }
+
+    fn manifest(&self) -> String {
+        let limits = [
+            ("maxTokensPerDay", self.per_day),
+            ("tokensPerMinute", self.tokens_per_minute),
+            ("requestsPerMinute", self.requests_per_minute),
+        ];
+        let lines: String = limits.iter().filter_map(|(name, limit)| Some(format!("{name}: {}\n", (*limit)?))).collect();
+        self.key().manifest(&lines)
+    }
+}
+
+fn operator() -> Key {
+    Key::new("operator")
+}
+
+/// What of the request tells the provider how to answer: who asks (for the counts), how, and how many words it wants.
+fn body(developer: usize, kind: Kind, words: u64) -> Value {
+    json!({
+        "model": MODEL, "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": words,
+        "stream": matches!(kind, Kind::Stream | Kind::Aborted), "user": format!("{developer} {kind:?}"),
+    })
+}
+
+/// Answers as `body` has asked, and counts it.
+fn answer(request: &Received, sent: &Sent) -> Answer {
+    const PAUSE: Duration = Duration::from_millis(3);
+    let body = request.json();
+    let (developer, kind) = body["user"].as_str().unwrap().split_once(' ').unwrap();
+    let words = body["max_tokens"].as_u64().unwrap();
+    let sequence = vec!["a"; words as usize];
+    let (tokens, answer) = match kind {
+        "Whole" => {
+            let body = says::chat(PROMPT, words).to_string();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+            (PROMPT + words, Answer::raws([head.into_bytes(), body.into_bytes()]).paced(PAUSE * 4))
+        }
+        "Stream" => {
+            let events = says::stream(&sequence, PROMPT, true);
+            (PROMPT + words, Answer::stream(events.chunks(8).map(|events| events.concat())).paced(PAUSE))
+        }
+        // Three words, and then nothing until the client has gone.
+        "Aborted" => (ABORTED, Answer::stream(&says::stream(&sequence, PROMPT, true)[..4]).paced(PAUSE).then_hang()),
+        _ => (0, Answer::error(500, &json!({ "error": { "message": "broken" } }))),
+    };
+    sent.0[developer.parse::<usize>().unwrap()].fetch_add(tokens, Ordering::Relaxed);
+    answer
+}
+
+// === impl Scene ===
+
+impl Scene {
+    async fn new(provider_cap: u64, external_cap: u64) -> Arc<Self> {
+        let sent = Arc::new(Sent::default());
+        let counted = Arc::clone(&sent);
+        let upstream = Upstream::answering(move |request| answer(request, &counted)).await;
+        let spec = format!("maxTokensPerDay: {provider_cap}\nexternalAccess: {{ enabled: true, maxTokensPerDay: {external_cap} }}");
+        let mut manifests =
+            gateway("operators: { keys: [operator] }") + &operator().manifest("") + &named_provider("vllm-local", &spec);
+        manifests.extend(DEVELOPERS.map(|developer| developer.manifest()));
+        let gate = Gate::start(&manifests, &upstream).await;
+        Arc::new(Self {
+            gate,
+            manifests,
+            upstream,
+            sent,
+            seen: Default::default(),
+            provider_cap,
+            external_cap,
+            start: Instant::now(),
+        })
+    }
+
+    /// Looks at the provider's budgets until `over`; fails if either is ever exceeded. Says how often it looked.
+    fn watch(self: &Arc<Self>, over: &Arc<AtomicBool>) -> JoinHandle<u64> {
+        let (scene, over) = (Arc::clone(self), Arc::clone(over));
+        tokio::spawn(async move {
+            let mut looks = 0;
+            while !over.load(Ordering::Relaxed) {
+                let shares = scene.gate.shares(&operator(), "vllm-local").await;
+                assert!(!shares.provider.is_exceeded() && !shares.external.is_exceeded(), "{shares:?}");
+                looks += 1;
+            }
+            looks
+        })
+    }
+
+    /// Gives the gate another configuration again and again until `over`: the same limits, and keys that nobody has. Says how often.
+    async fn reload(&self, over: &AtomicBool) -> u64 {
+        let mut reloads = 0;
+        while !over.load(Ordering::Relaxed) {
+            reloads += 1;
+            let another = Key::new(&format!("another-{reloads}")).manifest("");
+            self.gate.reconfigure(another + &self.manifests).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        reloads
+    }
+
+    /// Asks for one developer, one request after another, until even the least ask finds a budget spent, or the rate of the
+    /// key has refused it often enough.
+    fn client(self: &Arc<Self>, developer: usize, seed: u64) -> JoinHandle<()> {
+        let scene = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut draw = Draw(seed);
+            let (mut largest, mut patience) = (60, 40_u32);
+            while patience > 0 {
+                let kind = draw.kind();
+                let words = LEAST + draw.below(largest);
+                let Some(reply) = scene.ask(developer, kind, words).await else { continue };
+                if scene.judge(developer, words, &reply) {
+                    continue;
+                }
+                match reply.json()["error"]["code"].as_str() {
+                    Some("insufficient_quota") if largest == 1 => return scene.saw_spent(developer),
+                    Some("insufficient_quota") => largest = 1,
+                    _ => {
+                        patience -= 1;
+                        tokio::time::sleep(Duration::from_millis(10 + draw.below(20))).await;
+                    }
+                }
+            }
+        })
+    }
+
+    /// Sends one request; `None` where the client left in the middle.
+    async fn ask(&self, developer: usize, kind: Kind, words: u64) -> Option<Reply> {
+        let key = DEVELOPERS[developer].key();
+        self.seen[developer].lock().unwrap().requests += 1;
+        let mut answer = self.gate.chat(&body(developer, kind, words)).key(&key).stream().await;
+        if answer.status == 200 && kind == Kind::Aborted {
+            self.seen[developer].lock().unwrap().admitted += 1;
+            for _ in 0..4 {
+                answer.event().await.unwrap();
+            }
+            answer.abort().await;
+            return None;
+        }
+        Some(answer.rest().await)
+    }
+
+    /// Whether it was admitted; if not, notes by what it was refused.
+    fn judge(&self, developer: usize, words: u64, reply: &Reply) -> bool {
+        let mut seen = self.seen[developer].lock().unwrap();
+        if reply.status == 200 || reply.status == 500 {
+            seen.admitted += 1;
+            return true;
+        }
+        assert_eq!(reply.status, 429, "{words} words: {}", reply.describe());
+        match reply.json()["error"]["type"].as_str() {
+            Some("requests") => seen.by_requests += 1,
+            Some("tokens") => seen.by_tokens += 1,
+            _ => {
+                reply.spent();
+            }
+        }
+        false
+    }
+
+    fn saw_spent(&self, developer: usize) {
+        self.seen[developer].lock().unwrap().spent = true;
+    }
+
+    /// Runs `each` clients of every developer until none asks any more, and then holds what is left against what was sent.
+    async fn run(self: &Arc<Self>, each: usize) {
+        let over = Arc::new(AtomicBool::new(false));
+        let watcher = self.watch(&over);
+        let mut draw = Draw(seed());
+        let clients: Vec<_> =
+            (0..each * DEVELOPERS.len()).map(|number| self.client(number % DEVELOPERS.len(), draw.below(u64::MAX))).collect();
+        for client in clients {
+            client.await.unwrap();
+        }
+        let total: u64 = (0..DEVELOPERS.len()).map(|developer| self.sent_to(developer)).sum();
+        let shares = self.gate.settled_shares(&operator(), "vllm-local").await;
+        over.store(true, Ordering::Relaxed);
+        let looks = watcher.await.unwrap();
+        eprintln!("seed {}: {total} tokens in {:.1?}, looked {looks} times, {:?}", seed(), self.start.elapsed(), self.seen);
+        assert!(looks > 20, "{looks}");
+        assert_eq!((shares.provider.used_today, shares.external.used_today), (total, total), "{shares:?}");
+        let admitted: u64 = self.seen.iter().map(|seen| seen.lock().unwrap().admitted).sum();
+        assert_eq!(self.upstream.requests().len() as u64, admitted);
+        for developer in 0..DEVELOPERS.len() {
+            self.agrees(developer).await;
+        }
+    }
+
+    fn sent_to(&self, developer: usize) -> u64 {
+        self.sent.0[developer].load(Ordering::Relaxed)
+    }
+
+    /// What remains of a key's own budgets is what the provider has not sent to it.
+    async fn agrees(&self, developer: usize) {
+        let Developer { name, per_day, tokens_per_minute, requests_per_minute } = DEVELOPERS[developer];
+        let sent = self.sent_to(developer);
+        assert!(per_day.is_none_or(|cap| sent <= cap), "{name}: {sent} of {per_day:?}");
+        // It may have drained since the start, and no longer.
+        let drained = |rate: u64| (self.start.elapsed().as_secs_f64() * rate as f64 / 60.0).ceil() as u64;
+        if let Some(rate) = tokens_per_minute {
+            assert!(sent <= rate + drained(rate), "{name}: {sent} of {rate} per minute");
+        }
+        if let Some(rate) = requests_per_minute {
+            let seen = self.seen[developer].lock().unwrap();
+            let passed = seen.requests - seen.by_requests;
+            assert!(passed <= rate + drained(rate), "{name}: {passed} of {rate} per minute: {seen:?}");
+        }
+        let Some(Limits { limit, remaining, .. }) = self.limits(developer).await else {
+            assert_eq!(per_day.or(tokens_per_minute), None, "{name}");
+            return;
+        };
+        if Some(limit) == per_day {
+            assert_eq!(remaining, limit - sent, "{name}");
+        } else {
+            assert_eq!(Some(limit), tokens_per_minute, "{name}");
+            // A bucket drains, and what a request can reserve at most is gone from it.
+            assert!(remaining + sent >= limit && remaining <= limit, "{name}: {remaining} of {limit} with {sent} sent");
+        }
+    }
+
+    /// What answers tell of the key's own budgets, from a request that reserves nothing: one that is refused.
+    async fn limits(&self, developer: usize) -> Option<Limits> {
+        let key = DEVELOPERS[developer].key();
+        let refused = until("a request gets past the rate of requests", async || {
+            let reply = self.gate.chat(&body(developer, Kind::Whole, self.least_refused(developer))).key(&key).send().await;
+            (reply.limits("tokens").is_some() || reply.json()["error"]["type"] != "requests").then_some(reply)
+        })
+        .await;
+        refused.refused(
+            refused.status,
+            refused.json()["error"]["type"].as_str().unwrap(),
+            refused.json()["error"]["code"].as_str().unwrap(),
+        );
+        refused.limits("tokens")
+    }
+
+    /// An ask that fits into every whole budget, and into none of what is left of the smallest.
+    fn least_refused(&self, developer: usize) -> u64 {
+        let caps = [
+            Some(self.provider_cap),
+            Some(self.external_cap),
+            DEVELOPERS[developer].per_day,
+            DEVELOPERS[developer].tokens_per_minute,
+        ];
+        caps.into_iter().flatten().min().unwrap() - 200
+    }
+
+    fn saw(&self, name: &str) -> Seen {
+        let developer = DEVELOPERS.iter().position(|developer| developer.name == name).unwrap();
+        std::mem::take(&mut self.seen[developer].lock().unwrap())
+    }
+}
+
+/// The external share is what runs out: for everybody but those whose own budgets ran out before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_budgets_hold_while_all_ask_at_once() {
+    const EXTERNAL: u64 = 25_000;
+    let scene = Scene::new(40_000, EXTERNAL).await;
+    scene.run(4).await;
+    let used = (0..DEVELOPERS.len()).map(|developer| scene.sent_to(developer)).sum::<u64>();
+    assert!(used * 100 >= EXTERNAL * 99, "{used} of {EXTERNAL} could be spent");
+    let narrow = scene.sent_to(2);
+    assert!(narrow * 100 >= 3000 * 95, "{narrow} of 3000 could be spent");
+    for name in ["free", "wide", "narrow"] {
+        assert!(scene.saw(name).spent, "{name}");
+    }
+    assert!(scene.saw("slow").by_tokens > 0);
+    assert!(scene.saw("seldom").by_requests > 0);
+}
+
+/// The provider's own budget is what runs out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_providers_budget_holds_when_it_is_the_smallest() {
+    const PROVIDER: u64 = 12_000;
+    let scene = Scene::new(PROVIDER, 20_000).await;
+    scene.run(3).await;
+    let used = (0..DEVELOPERS.len()).map(|developer| scene.sent_to(developer)).sum::<u64>();
+    assert!(used * 100 >= PROVIDER * 99, "{used} of {PROVIDER} could be spent");
+}
+
+/// A reload puts the same budgets under another policy while requests are in flight: nothing is lost, nothing counted twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn budgets_hold_over_reloads() {
+    const EXTERNAL: u64 = 12_000;
+    let scene = Scene::new(40_000, EXTERNAL).await;
+    let over = AtomicBool::new(false);
+    let run = async {
+        scene.run(3).await;
+        over.store(true, Ordering::Relaxed);
+    };
+    let ((), reloads) = tokio::join!(run, scene.reload(&over));
+    assert!(reloads > 3, "{reloads}");
+    let used = (0..DEVELOPERS.len()).map(|developer| scene.sent_to(developer)).sum::<u64>();
+    assert!(used * 100 >= EXTERNAL * 99, "{used} of {EXTERNAL} could be spent");
+}
