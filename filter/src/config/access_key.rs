@@ -15,29 +15,58 @@ pub(super) const FIELDS: &[&str] =
 /// The most that `requestsPerMinute` may be: a million a second.
 const MOST_REQUESTS: u64 = 60_000_000;
 
-/// Reads all manifests of access keys, which may be good for models of `providers`.
-pub(super) fn compile(manifests: Vec<Manifest>, providers: &[Provider]) -> Result<AccessKeys, InvalidConfig> {
-    let subjects: Vec<String> = manifests.iter().map(|manifest| manifest.subject().to_owned()).collect();
-    let key = |manifest: Manifest| manifest.compile(FIELDS, |name, spec| key(name, spec, providers));
-    let keys = manifests.into_iter().map(key).collect::<Result<Vec<_>, _>>()?;
-    AccessKeys::new(keys).map_err(|Repeated { key, other }| {
-        let subject = |place: usize| subjects.get(place).map_or("", |subject| subject.as_str());
-        InvalidConfig::new("spec.sha256", format!("{} is of the same key", subject(other))).within(subject(key))
+/// An access key whose `models` were not looked up yet.
+#[derive(Debug)]
+pub(super) struct Draft {
+    key: AccessKey,
+    models: Option<Vec<Box<str>>>,
+}
+
+/// Reads a manifest. There may be many of them, so that none is kept as it was written.
+pub(super) fn read(manifest: Manifest) -> Result<Draft, InvalidConfig> {
+    manifest.compile(FIELDS, draft)
+}
+
+fn draft(name: Box<str>, mut spec: Fields) -> Result<Draft, InvalidConfig> {
+    Ok(Draft {
+        models: spec.optional("models", |list| list.list(|entry| entry.text(|text| word::reference(text).map(Box::from))))?,
+        key: AccessKey {
+            name,
+            sha256: spec.required("sha256", |field| field.text(hash))?,
+            models: None,
+            max_tokens_per_day: spec.optional("maxTokensPerDay", Field::tokens)?,
+            requests_per_minute: spec.optional("requestsPerMinute", |field| field.count(MOST_REQUESTS))?,
+            tokens_per_minute: spec.optional("tokensPerMinute", Field::tokens)?,
+            expires: spec.optional("expires", |field| field.text(moment))?,
+            disabled: spec.optional("disabled", Field::flag)?.unwrap_or(false),
+        },
     })
 }
 
-fn key(name: Box<str>, mut spec: Fields, providers: &[Provider]) -> Result<AccessKey, InvalidConfig> {
-    let models = spec.optional("models", |list| list.list(|entry| entry.text(|text| pattern(text, providers))))?;
-    Ok(AccessKey {
-        name,
-        sha256: spec.required("sha256", |field| field.text(hash))?,
-        models: models.map(Vec::into_boxed_slice),
-        max_tokens_per_day: spec.optional("maxTokensPerDay", Field::tokens)?,
-        requests_per_minute: spec.optional("requestsPerMinute", |field| field.count(MOST_REQUESTS))?,
-        tokens_per_minute: spec.optional("tokensPerMinute", Field::tokens)?,
-        expires: spec.optional("expires", |field| field.text(moment))?,
-        disabled: spec.optional("disabled", Field::flag)?.unwrap_or(false),
+/// Makes keys of what was read; they may be good for models of `providers`.
+pub(super) fn compile(drafts: Vec<Draft>, providers: &[Provider]) -> Result<AccessKeys, InvalidConfig> {
+    let keys = drafts.into_iter().map(|draft| draft.look_up(providers)).collect::<Result<Vec<_>, _>>()?;
+    let names: Vec<Box<str>> = keys.iter().map(|key| key.name.clone()).collect();
+    AccessKeys::new(keys).map_err(|Repeated { key, other }| {
+        let subject = |place: usize| subject(names.get(place).map_or("", |name| name));
+        InvalidConfig::new("spec.sha256", format!("{} is of the same key", subject(other))).within(&subject(key))
     })
+}
+
+fn subject(name: &str) -> String {
+    format!("AccessKey {name}")
+}
+
+impl Draft {
+    fn look_up(self, providers: &[Provider]) -> Result<AccessKey, InvalidConfig> {
+        let Self { mut key, models } = self;
+        let look_up = |(place, text): (usize, &Box<str>)| {
+            let field = format!("spec.models[{place}]");
+            pattern(text, providers).map_err(|reason| InvalidConfig::new(field, reason).within(&subject(&key.name)))
+        };
+        key.models = models.map(|models| models.iter().enumerate().map(look_up).collect()).transpose()?;
+        Ok(key)
+    }
 }
 
 /// A hash in hex. What does not look like one is not repeated: it may be the key itself.
@@ -62,7 +91,6 @@ fn moment(text: &str) -> Result<u64, Reason> {
 
 /// `*`, `<provider>/*`, `<provider>/<prefix>*`, or a reference.
 fn pattern(text: &str, providers: &[Provider]) -> Result<ReferencePattern, Reason> {
-    let text = word::reference(text)?;
     if text == "*" {
         return Ok(ReferencePattern { provider: None, model: Pattern::new(text) });
     }

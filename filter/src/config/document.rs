@@ -25,22 +25,75 @@ pub(super) struct Document {
     pub(super) node: Node,
 }
 
-/// All manifests of a configuration, in their order.
-pub(super) fn split(text: &[u8]) -> Result<Vec<Document>, InvalidConfig> {
-    let documents = stream(checked(text)?)?;
-    let alone = documents.len() == 1;
-    let mut manifests = Vec::new();
-    for document in documents {
-        match document.node {
-            Node::Map(ref map) if !map.contains_key("items") || map.contains_key("kind") => manifests.push(document),
-            Node::Map(_) if alone => manifests.extend(items(document)?),
-            Node::Map(_) => {
-                return Err(InvalidConfig::new(document.place, "an object with `items` must stand alone"));
-            }
-            _ => manifests.push(document),
+/// Hands every manifest of a configuration to `take`, one after the other, so that no more than one document is held as a tree.
+pub(super) fn each(text: &[u8], take: &mut dyn FnMut(Document) -> Result<(), InvalidConfig>) -> Result<(), InvalidConfig> {
+    let text = checked(text)?;
+    let mut form = Form::Empty;
+    if let Some(node) = json(text) {
+        return form.add(Document { place: "document 1".to_owned(), node }, take);
+    }
+    let allowance = Allowance::for_text_of(text.len());
+    for (index, yaml) in serde_yaml::Deserializer::from_str(text).enumerate() {
+        let place = format!("document {}", index.saturating_add(1));
+        match ReadNode(&allowance).deserialize(yaml) {
+            Ok(Node::Null) => {}
+            Ok(node) => form.add(Document { place, node }, take)?,
+            Err(error) => return Err(InvalidConfig::new(place, foreign(&error.to_string()))),
         }
     }
-    Ok(manifests)
+    match form {
+        Form::Empty => {
+            let reason = "is empty; write manifests (`apiVersion: pai.io/v1`, `kind: ModelProvider`, …) or `{\"items\": […]}`";
+            Err(InvalidConfig::new("configuration", reason))
+        }
+        Form::Stream | Form::Items(_) => Ok(()),
+    }
+}
+
+/// What was seen of a configuration so far.
+enum Form {
+    Empty,
+    /// Manifests, one a document.
+    Stream,
+    /// An object with `items`, which stands at this place.
+    Items(String),
+}
+
+// === impl Form ===
+
+impl Form {
+    fn add(
+        &mut self,
+        document: Document,
+        take: &mut dyn FnMut(Document) -> Result<(), InvalidConfig>,
+    ) -> Result<(), InvalidConfig> {
+        let has_items = matches!(&document.node, Node::Map(map) if map.get("items").is_some() && map.get("kind").is_none());
+        let alone = |place: &str| Err(InvalidConfig::new(place, "an object with `items` must stand alone"));
+        match (&self, has_items) {
+            (Self::Items(place), _) => alone(place),
+            (Self::Stream, true) => alone(&document.place),
+            (Self::Empty, true) => {
+                *self = Self::Items(document.place.clone());
+                items(document)?.into_iter().try_for_each(take)
+            }
+            (Self::Empty | Self::Stream, false) => {
+                *self = Self::Stream;
+                take(document)
+            }
+        }
+    }
+}
+
+/// One JSON document, which `serde_json` reads several times as fast. What is none is left to the YAML reader, whose errors say
+/// where.
+fn json(text: &str) -> Option<Node> {
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    let allowance = Allowance::for_text_of(text.len());
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let node = ReadNode(&allowance).deserialize(&mut reader).ok()?;
+    reader.end().ok().map(|()| node)
 }
 
 fn checked(text: &[u8]) -> Result<&str, InvalidConfig> {
@@ -73,24 +126,6 @@ fn most_open_brackets(text: &str) -> usize {
         most = most.max(open);
     }
     most
-}
-
-fn stream(text: &str) -> Result<Vec<Document>, InvalidConfig> {
-    let mut documents = Vec::new();
-    let allowance = Allowance::for_text_of(text.len());
-    for (index, yaml) in serde_yaml::Deserializer::from_str(text).enumerate() {
-        let place = format!("document {}", index.saturating_add(1));
-        match ReadNode(&allowance).deserialize(yaml) {
-            Ok(Node::Null) => {}
-            Ok(node) => documents.push(Document { place, node }),
-            Err(error) => return Err(InvalidConfig::new(place, foreign(&error.to_string()))),
-        }
-    }
-    if documents.is_empty() {
-        let reason = "is empty; write manifests (`apiVersion: pai.io/v1`, `kind: ModelProvider`, …) or `{\"items\": […]}`";
-        return Err(InvalidConfig::new("configuration", reason));
-    }
-    Ok(documents)
 }
 
 fn items(document: Document) -> Result<Vec<Document>, InvalidConfig> {

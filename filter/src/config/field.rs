@@ -2,12 +2,11 @@
 //!
 //! A [`Field`] knows where it stands, so whatever is wrong with it is reported with its path. Null is the same as absent.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
 use super::document::Document;
-use super::invalid::{InvalidConfig, Reason, quoted};
-use super::node::Node;
+use super::invalid::{InvalidConfig, Reason, may_be_key, quoted};
+use super::node::{Map, Node};
 
 /// Integers above this are not exact in JSON readers that use floats.
 const MAX_EXACT: u64 = 1 << 53;
@@ -23,7 +22,7 @@ pub(super) struct Field {
 #[derive(Debug)]
 pub(super) struct Fields {
     path: String,
-    map: BTreeMap<String, Node>,
+    map: Map,
 }
 
 // === impl Field ===
@@ -39,13 +38,11 @@ impl Field {
         let Node::Map(map) = self.node else {
             return Err(self.refuse(format!("must be a map, got {}", self.node.shape())));
         };
-        match map.keys().find(|key| !known.contains(&key.as_str())) {
-            Some(unknown) => {
-                let reason = format!("unknown field; known here: {}", known.join(", "));
-                Err(InvalidConfig::new(join(&self.path, unknown), reason))
-            }
-            None => Ok(Fields { path: self.path, map }),
+        if let Some(unknown) = map.names().find(|name| !known.contains(name)) {
+            let reason = format!("unknown field; known here: {}", known.join(", "));
+            return Err(InvalidConfig::new(join(&self.path, unknown), reason));
         }
+        Ok(Fields { path: self.path, map })
     }
 
     /// The entries of a map whose keys are the operator's to choose.
@@ -57,7 +54,7 @@ impl Field {
             let path = join(&self.path, &key);
             (key, Self { path, node })
         };
-        Ok(map.into_iter().map(entry).collect())
+        Ok(map.into_fields().map(entry).collect())
     }
 
     /// A list, each element read by `each`.
@@ -170,7 +167,7 @@ impl Fields {
 fn join(path: &str, key: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     match path {
-        _ if key.is_empty() || key.len() > 63 || !key.bytes().all(plain) => {
+        _ if key.is_empty() || key.len() > 63 || !key.bytes().all(plain) || may_be_key(key) => {
             format!("{path}[{}]", quoted(key))
         }
         "" => key.to_owned(),

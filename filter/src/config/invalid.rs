@@ -21,8 +21,20 @@ pub(super) struct Reason(String);
 /// The longest message of the YAML reader that an error repeats, in characters.
 const LONGEST_MESSAGE: usize = 200;
 
-/// `text` in quotes, cut to a readable length, all but visible ASCII escaped.
+/// What every access key begins with; see [`crate::access_key::PREFIX`].
+const KEY_PREFIX: &str = "pak_";
+
+/// Whether `text` may hold an access key.
+pub(super) fn may_be_key(text: &str) -> bool {
+    text.contains(KEY_PREFIX)
+}
+
+/// `text` in quotes, cut to a readable length, all but visible ASCII escaped. What may be an access key in the wrong place is not
+/// shown.
 pub(super) fn quoted(text: &str) -> String {
+    if may_be_key(text) {
+        return format!("\"{KEY_PREFIX}…\"");
+    }
     let start: String = text.chars().take(LONGEST_ECHO).flat_map(char::escape_default).collect();
     let more = if text.chars().nth(LONGEST_ECHO).is_some() { "…" } else { "" };
     format!("\"{start}{more}\"")
@@ -30,6 +42,9 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// A message of the YAML reader. It begins with a path of the operator's own keys, so a long one loses its start.
 pub(super) fn foreign(message: &str) -> String {
+    if may_be_key(message) {
+        return "cannot be read, and may hold an access key in the wrong place".to_owned();
+    }
     let surplus = message.chars().count().saturating_sub(LONGEST_MESSAGE);
     let mut shown = String::from(if surplus == 0 { "" } else { "…" });
     for c in message.chars().skip(surplus) {

@@ -29,31 +29,57 @@ pub use self::invalid::InvalidConfig;
 use self::manifest::{Kind, Manifest};
 use self::secret::Secrets;
 
+/// What was read of a configuration so far.
+struct Draft<'a> {
+    names: BTreeSet<(Kind, Box<str>)>,
+    secrets: Secrets<'a>,
+    providers: Vec<Provider>,
+    agents: Vec<Manifest>,
+    keys: Vec<access_key::Draft>,
+    gateway: Option<Manifest>,
+}
+
 /// Compiles a plugin configuration. `env` looks up an environment variable of the VM.
 pub fn load(text: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Policy, InvalidConfig> {
-    let mut names = BTreeSet::new();
-    let mut secrets = Secrets::new(env);
-    let (mut providers, mut agents, mut keys) = (Vec::new(), Vec::new(), Vec::new());
-    let mut gateway: Option<Manifest> = None;
-    for document in document::split(text)? {
-        let manifest = Manifest::read(document)?;
-        if !names.insert((manifest.kind, manifest.name.clone())) {
+    let mut draft = Draft {
+        names: BTreeSet::new(),
+        secrets: Secrets::new(env),
+        providers: Vec::new(),
+        agents: Vec::new(),
+        keys: Vec::new(),
+        gateway: None,
+    };
+    document::each(text, &mut |document| draft.add(Manifest::read(document)?))?;
+    draft.compile()
+}
+
+// === impl Draft ===
+
+impl Draft<'_> {
+    fn add(&mut self, manifest: Manifest) -> Result<(), InvalidConfig> {
+        if !self.names.insert((manifest.kind, manifest.name.clone())) {
             return Err(manifest.refuse("metadata.name", "is used twice; names are unique per kind"));
         }
         match manifest.kind {
-            Kind::ModelProvider => providers.push(provider::compile(manifest, &mut secrets)?),
-            Kind::Agent => agents.push(manifest),
-            Kind::AccessKey => keys.push(manifest),
-            Kind::Gateway => only_one(&mut gateway, manifest)?,
+            Kind::ModelProvider => self.providers.push(provider::compile(manifest, &mut self.secrets)?),
+            Kind::Agent => self.agents.push(manifest),
+            Kind::AccessKey => self.keys.push(access_key::read(manifest)?),
+            Kind::Gateway => only_one(&mut self.gateway, manifest)?,
         }
+        Ok(())
     }
-    if providers.is_empty() {
-        return Err(InvalidConfig::new("configuration", "holds no ModelProvider; write at least one"));
+
+    /// Puts together what refers to each other.
+    fn compile(self) -> Result<Policy, InvalidConfig> {
+        let Self { names: _, secrets: _, providers, agents, keys, gateway } = self;
+        if providers.is_empty() {
+            return Err(InvalidConfig::new("configuration", "holds no ModelProvider; write at least one"));
+        }
+        let agents = agent::compile(agents, &providers)?;
+        let keys = access_key::compile(keys, &providers)?;
+        let gateway = compile_gateway(gateway, &providers, &keys)?;
+        Ok(Policy { providers, agents, keys, gateway })
     }
-    let agents = agent::compile(agents, &providers)?;
-    let keys = access_key::compile(keys, &providers)?;
-    let gateway = compile_gateway(gateway, &providers, &keys)?;
-    Ok(Policy { providers, agents, keys, gateway })
 }
 
 fn only_one(gateway: &mut Option<Manifest>, manifest: Manifest) -> Result<(), InvalidConfig> {

@@ -4,8 +4,6 @@
 //! within a map and tags are refused, so a tree has one meaning only.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
@@ -21,8 +19,15 @@ pub(super) enum Node {
     Float(f64),
     Text(String),
     List(Vec<Node>),
-    Map(BTreeMap<String, Node>),
+    Map(Map),
 }
+
+/// The fields of a map, sorted by their names.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Map(Vec<(String, Node)>);
+
+/// Fields of one map at most.
+const MAX_FIELDS: usize = 4096;
 
 /// How many nodes and bytes of text a document may still take.
 pub(super) struct Allowance(Cell<usize>);
@@ -61,6 +66,34 @@ impl Node {
             Self::List(_) => "a list",
             Self::Map(_) => "a map",
         }
+    }
+}
+
+// === impl Map ===
+
+impl Map {
+    /// The value of a field.
+    pub(super) fn get(&self, name: &str) -> Option<&Node> {
+        self.0.get(self.find(name).ok()?).map(|(_, node)| node)
+    }
+
+    /// Takes a field out.
+    pub(super) fn remove(&mut self, name: &str) -> Option<Node> {
+        self.find(name).ok().map(|place| self.0.remove(place).1)
+    }
+
+    /// The names of the fields.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The fields.
+    pub(super) fn into_fields(self) -> impl Iterator<Item = (String, Node)> {
+        self.0.into_iter()
+    }
+
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| known.as_str().cmp(name))
     }
 }
 
@@ -144,15 +177,17 @@ impl<'de> Visitor<'de> for ReadNode<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
-        let mut map = BTreeMap::new();
-        while let Some(key) = entries.next_key_seed(ReadKey(self.0))? {
-            match map.entry(key) {
-                Entry::Vacant(entry) => _ = entry.insert(entries.next_value_seed(self)?),
-                Entry::Occupied(entry) => {
-                    return Err(A::Error::custom(format!("field {} is given twice", quoted(entry.key()))));
-                }
+        let mut map = Map::default();
+        while let Some(name) = entries.next_key_seed(ReadKey(self.0))? {
+            let Err(place) = map.find(&name) else {
+                return Err(A::Error::custom(format!("field {} is given twice", quoted(&name))));
+            };
+            if map.0.len() == MAX_FIELDS {
+                return Err(A::Error::custom(format!("a map has at most {MAX_FIELDS} fields")));
             }
+            map.0.insert(place, (name, entries.next_value_seed(self)?));
         }
+        map.0.shrink_to_fit();
         Ok(Node::Map(map))
     }
 

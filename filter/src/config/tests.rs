@@ -335,6 +335,12 @@ fn values_of_an_access_key_are_refused() {
                 .to_owned(),
         ),
     ];
+    for spec in ["models: [pak_slip]", "expires: pak_slip", "disabled: pak_slip", "requestsPerMinute: 'x pak_slip'", "pak_slip: 1"]
+    {
+        let refused = refusal(&(vllm("") + &with(spec)));
+        assert!(!refused.contains("slip"), "{refused}");
+    }
+    assert!(!refusal("a: pak_slip: b").contains("slip"));
     for (manifest, expected) in cases {
         let refused = refusal(&(vllm("") + &manifest));
         assert_eq!(refused, format!("AccessKey k: {expected}"), "{manifest}");
