@@ -39,8 +39,10 @@ pub enum Barrier {
     Lists,
     /// The provider is not open to developers.
     Closed,
-    /// The list of the caller's agent or key.
-    Own,
+    /// The list of the caller's own Agent.
+    Agent,
+    /// The list of the caller's access key.
+    Key,
 }
 
 /// References named in a message at most.
@@ -83,6 +85,11 @@ impl<'a> Access<'a> {
         found.map(|provider| Candidate { provider, model: name })
     }
 
+    /// The name of the provider at this index; empty if there is none.
+    pub fn provider_name(&self, provider: usize) -> &'a str {
+        self.policy.provider_name(provider)
+    }
+
     /// The references that stand in lists and that this caller may use, in order.
     pub fn references(&self) -> impl Iterator<Item = (&'a Provider, String)> + use<'a> {
         let this = *self;
@@ -115,18 +122,15 @@ impl<'a> Access<'a> {
     /// What keeps this caller from a model, if anything does.
     fn barrier(&self, place: usize, model: &str) -> Option<Barrier> {
         let Some(provider) = self.policy.providers.get(place) else { return Some(Barrier::Closed) };
-        let own = match self.who {
-            Who::Anonymous => true,
-            Who::Agent(agent) => agent.lists(place, model),
-            Who::Developer(_) if !provider.is_external() => return Some(Barrier::Closed),
-            Who::Developer(key) => key.lists(place, model),
-            Who::Operator => false,
+        let barrier = match self.who {
+            Who::Agent(agent) if !agent.lists(place, model) => Barrier::Agent,
+            Who::Developer(_) if !provider.is_external() => Barrier::Closed,
+            Who::Developer(key) if !key.lists(place, model) => Barrier::Key,
+            Who::Operator => Barrier::Closed,
+            Who::Anonymous | Who::Agent(_) | Who::Developer(_) if provider.models.permits(model) => return None,
+            Who::Anonymous | Who::Agent(_) | Who::Developer(_) => Barrier::Lists,
         };
-        match (own, provider.models.permits(model)) {
-            (false, _) => Some(Barrier::Own),
-            (true, false) => Some(Barrier::Lists),
-            (true, true) => None,
-        }
+        Some(barrier)
     }
 
     /// Whether `model` stands by itself in a list that counts for this caller.

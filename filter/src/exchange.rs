@@ -12,22 +12,19 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use crate::access::{Access, Barrier, Unresolved};
-use crate::admission::{Bounds, COMPLETIONS_DEFAULT, Demand, Plan, TooLarge};
-use crate::admitted::{Admitted, Grant, REFUSAL_LIMIT};
-use crate::budget::{Ask, Shortfall};
+use crate::access::Access;
+use crate::admitted::{Admitted, REFUSAL_LIMIT};
 use crate::caller::{Caller, Credentials, Identified};
 use crate::clock::Time;
-use crate::gate::{Gate, ProviderState, Uncounted};
-use crate::guard::{self, Hit, Reason};
+use crate::gate::Gate;
 use crate::headers::{HeaderEdit, Headers, media_type, vllm_takes_for_json};
 use crate::host::{BodyStep, Entry, Forward, Host, ResponseStep, Step};
-use crate::ledger::{Claim, Permit, Refused};
 use crate::models;
-use crate::openai::{AskUsage, Edit, LimitField, Operation, Request};
-use crate::policy::{Candidate, Dialect, Provider, Routing};
+use crate::openai::{Operation, Request};
+use crate::policy::{Candidate, Provider, Routing};
 use crate::refusal::{Case, Refusal, Reply};
 use crate::route::Route;
+use crate::trial::Trial;
 
 /// One request and its answer.
 #[derive(Debug)]
@@ -61,6 +58,7 @@ enum Phase {
 /// What the headers said.
 #[derive(Debug)]
 struct Reading {
+    caller: Caller,
     operation: Operation,
     started: Time,
     json: bool,
@@ -264,7 +262,7 @@ impl Exchange {
         let operation = match route {
             Route::Model(operation) => operation,
             other => {
-                counted.map_err(|uncounted| self.uncounted(uncounted))?;
+                counted?;
                 return answer(&other, &gate, caller, host).map(Opening::Answer);
             }
         };
@@ -275,13 +273,14 @@ impl Exchange {
         if headers.content_length().is_some_and(|length| length > policy.gateway.max_request_bytes) {
             return Err(self.too_large());
         }
-        counted.map_err(|uncounted| self.uncounted(uncounted))?;
+        counted?;
         let content_type = headers.get("content-type").unwrap_or_default();
         let mut edits = self.strip(headers);
         if !vllm_takes_for_json(content_type) {
             edits.push(HeaderEdit::Set("content-type", "application/json".into()));
         }
         Ok(Opening::Read(Reading {
+            caller,
             operation,
             started: host.now(),
             json: media_type(content_type) == b"application/json",
@@ -312,15 +311,16 @@ impl Exchange {
             Ok(request) => request,
             Err(refusal) => return self.refuse(&refusal, None),
         };
-        let Some(caller) = self.caller else { return Step::Continue };
-        let candidate = match Access::new(&self.gate.policy, caller).resolve(&request.model) {
+        let caller = reading.caller;
+        let access = Access::new(&self.gate.policy, caller);
+        let candidate = match access.resolve(&request.model) {
             Ok(candidate) => candidate,
             Err(unresolved) => {
-                let refusal = self.unresolved(caller, &request.model, unresolved);
+                let refusal = models::unresolved(&access, &request.model, unresolved);
                 return self.refuse(&refusal, None);
             }
         };
-        match self.admit(caller, candidate, &request, reading, body, host) {
+        match self.admit(candidate, &request, reading, body, host) {
             Ok((admitted, forward)) => {
                 self.phase = Phase::Admitted(Box::new(admitted));
                 Step::Forward(forward)
@@ -338,7 +338,6 @@ impl Exchange {
     /// Reserves what the request may cost and makes it ready for its provider.
     fn admit(
         &mut self,
-        caller: Caller,
         candidate: Candidate<'_>,
         request: &Request,
         reading: Reading,
@@ -346,136 +345,23 @@ impl Exchange {
         host: &Host<'_>,
     ) -> Result<(Admitted, Forward), Refusal> {
         let gate = Rc::clone(&self.gate);
-        let (Some(provider), Some((state, model))) = (gate.policy.providers.get(candidate.provider), gate.model(candidate)) else {
-            return Err(models::not_found(&Access::new(&gate.policy, caller), &request.model));
-        };
-        let claims = gate.claims(caller, state);
-        let prompt = model.lessons.borrow_mut().estimate(host.store, host.now(), &request.prompt);
-        let demand = Demand {
-            prompt,
-            limit: limit(request, reading.operation, provider.dialect),
-            min_tokens: request.min_tokens,
-            choices: request.choices,
-            sequences: request.sequences,
-        };
-        let bounds = bounds(provider, state, &claims, candidate.model, host);
-        let plan = Plan::new(demand, &bounds).map_err(|size| self.never_fits(caller, candidate, &claims, &size))?;
-        self.guard(provider, state, body, reading.operation, host)?;
-        // Without a plan nothing bounds the request, and no budget has a cap to hold anything of.
-        let ask = plan.map_or(Ask { least: 1, most: prompt.high, prompt: prompt.high }, |plan| plan.ask);
-        let permit = self.reserve(caller, candidate, &claims, ask, host)?;
-        model.series.reserved_tokens.add(host.meter, permit.granted.unwrap_or(0));
-        let granted = permit.granted.unwrap_or(ask.most);
-        let edit = Edit {
-            model: Some(candidate.model),
-            limit: plan.and_then(|plan| plan.limit(granted)),
-            limit_field: limit_field(provider.dialect, reading.operation),
-            usage: ask_usage(request, reading.operation, provider.dialect),
-        };
-        let grant = Grant {
-            permit,
-            prompt_estimate: ask.prompt.min(granted),
-            // With fixed routing the host may not be able to hold an answer's headers.
-            unsure_limit: bounds.is_unsure() && edit.limit.is_some() && gate.policy.gateway.routing == Routing::Body,
-        };
-        let admitted = Admitted::new(Rc::clone(&gate), caller, candidate, request, grant, reading.started);
+        let Reading { caller, operation, started, .. } = reading;
+        let trial = Trial::new(&gate, caller, candidate, request, operation);
+        let trial = trial.ok_or_else(|| models::not_found(&Access::new(&gate.policy, caller), &request.model))?;
+        let (grant, edit) = trial.run(body, &mut self.found_by, host)?;
+        let admitted = Admitted::new(Rc::clone(&gate), caller, candidate, request, grant, started);
         let splice = edit.apply(request, body);
         let headers = match gate.policy.gateway.routing {
-            Routing::Body => dress(reading, provider, splice.as_ref().map(|splice| splice.resized(body.len()))),
+            Routing::Body => dress(reading, trial.provider(), splice.as_ref().map(|splice| splice.resized(body.len()))),
             // They have gone ahead.
             Routing::Fixed => Vec::new(),
         };
         Ok((admitted, Forward { headers, body: splice }))
     }
 
-    /// Has the provider's guards judge the body.
-    fn guard(
-        &mut self,
-        provider: &Provider,
-        state: &ProviderState,
-        body: &[u8],
-        operation: Operation,
-        host: &Host<'_>,
-    ) -> Result<(), Refusal> {
-        let judgement = guard::judge(&provider.guards, body, operation);
-        let name = |hit: &Hit| provider.guards.get(hit.guard).map_or("", |guard| &*guard.name);
-        let hits: Vec<&Hit> = judgement.audits.iter().chain(&judgement.rejection).collect();
-        hits.iter().for_each(|hit| state.count_hit(hit.guard, host));
-        self.found_by = hits.iter().map(|hit| name(hit)).collect::<Vec<_>>().join(",");
-        let Some(hit) = judgement.rejection else { return Ok(()) };
-        let what = match hit.reason {
-            Reason::Unreadable => "that it cannot read (an image, audio, a file or token ids)",
-            Reason::Injection(_) | Reason::Pattern | Reason::Malformed => "that is not allowed there",
-        };
-        let why = format!("Guard `{}` of model provider `{}` has found something in the prompt {what}.", name(&hit), provider.name);
-        Err(Refusal::new(Case::PromptRejected, why))
-    }
-
-    fn reserve(
-        &self,
-        caller: Caller,
-        candidate: Candidate<'_>,
-        claims: &[Claim<'_>],
-        ask: Ask,
-        host: &Host<'_>,
-    ) -> Result<Permit, Refusal> {
-        host.reserve(claims, ask).map_err(|refused| {
-            let Refused::Short { claim, budget, shortfall } = refused else { return models::unavailable() };
-            let name = claims.get(claim).map(|claim| self.gate.budget_name(caller, candidate, claim.subject, budget));
-            let name = name.unwrap_or_default();
-            let now = host.now();
-            match shortfall {
-                Shortfall::Spent => {
-                    let reset = crate::clock::go_duration(now.seconds_to_midnight());
-                    let why = format!("This request does not fit {name}. It resets at 00:00 UTC, in {reset}.");
-                    Refusal::spent(why, now)
-                }
-                Shortfall::Reserved => {
-                    Refusal::reserved(format!("Requests in flight hold what is left of {name}. Try again in a moment."))
-                }
-                Shortfall::Drains(wait) => {
-                    let seconds = wait.div_ceil(1_000_000_000).max(1);
-                    let why = format!("This request does not yet fit {name}. Try again in {seconds} s.");
-                    Refusal::drains(Case::Reserved, why, wait)
-                }
-            }
-        })
-    }
-
     /// The budgets that the caller sees where no provider is involved.
     fn own_budget_headers(&self, host: &Host<'_>) -> Vec<(&'static str, String)> {
         self.caller.map_or_else(Vec::new, |caller| self.gate.budget_headers(caller, None, host))
-    }
-
-    fn uncounted(&self, uncounted: Uncounted) -> Refusal {
-        let Uncounted::TooMany(wait) = uncounted else { return models::unavailable() };
-        let key = self.caller.and_then(|caller| match caller {
-            Caller::Developer(place) => self.gate.policy.keys.get(place),
-            Caller::Anonymous | Caller::Agent(_) | Caller::Operator => None,
-        });
-        let (name, cap) = key.map_or(("", 0), |key| (&*key.name, key.requests_per_minute.map_or(0, Into::into)));
-        let seconds = wait.div_ceil(1_000_000_000).max(1);
-        let why = format!("Access key `{name}` may send {cap} requests per minute. Try again in {seconds} s.");
-        Refusal::drains(Case::RequestRate, why, wait)
-    }
-
-    /// The request is larger than what one request, or all of a budget, may take.
-    fn never_fits(&self, caller: Caller, candidate: Candidate<'_>, claims: &[Claim<'_>], size: &TooLarge) -> Refusal {
-        let TooLarge { needed, ceiling } = size;
-        let whole = |claim: &Claim<'_>| {
-            let place = claim.capped().find(|(_, cap)| cap == ceiling)?.0;
-            Some(self.gate.budget_name(caller, candidate, claim.subject, place))
-        };
-        let provider = self.gate.policy.providers.get(candidate.provider);
-        let by_request = provider.filter(|provider| provider.max_tokens_per_request.is_some_and(|most| most.get() == *ceiling));
-        let most = match by_request {
-            Some(provider) => format!("model provider `{}` takes {ceiling} for one request", provider.name),
-            None => format!("{} is {ceiling} in all", claims.iter().find_map(whole).unwrap_or_default()),
-        };
-        let why = format!(
-            "This request needs at least {needed} tokens; {most}. Shorten the prompt or lower the limit of completion tokens."
-        );
-        Refusal::new(Case::ContextLengthExceeded, why)
     }
 
     fn refuse(&mut self, refusal: &Refusal, candidate: Option<(usize, String)>) -> Step {
@@ -486,33 +372,6 @@ impl Exchange {
     fn too_large(&self) -> Refusal {
         let limit = self.gate.policy.gateway.max_request_bytes;
         Refusal::new(Case::RequestTooLarge, format!("The request's body is larger than {limit} bytes."))
-    }
-
-    fn unresolved(&self, caller: Caller, name: &str, unresolved: Unresolved) -> Refusal {
-        let policy = &self.gate.policy;
-        let access = Access::new(policy, caller);
-        match unresolved {
-            Unresolved::NotFound => models::not_found(&access, name),
-            Unresolved::Ambiguous => {
-                let hint = access.suggestions().join(", ");
-                let why =
-                    format!("More than one provider serves `{name}`. Name one as `<provider>/<model-id>`, for example: {hint}.");
-                Refusal::new(Case::ModelNotFound, why).about(Some("model"))
-            }
-            Unresolved::NotAllowed(provider, barrier) => {
-                let provider = policy.provider_name(provider);
-                let why = match (barrier, caller) {
-                    (Barrier::Lists, _) => format!("is not allowed on provider `{provider}`"),
-                    (Barrier::Closed, _) => {
-                        format!("cannot be used with an access key: provider `{provider}` has no `externalAccess`")
-                    }
-                    (Barrier::Own, Caller::Developer(_)) => "is not in `spec.models` of this access key".to_owned(),
-                    (Barrier::Own, _) => "is not in `spec.models` of this agent".to_owned(),
-                };
-                let why = format!("The model `{name}` {why}. Ask the operator, or use another model.");
-                Refusal::new(Case::ModelNotAllowed, why).about(Some("model"))
-            }
-        }
     }
 
     fn count(&self, subject: String, decision: &'static str, candidate: Option<(usize, String)>, host: &Host<'_>) -> Entry {
@@ -579,50 +438,6 @@ fn address(edits: &mut Vec<HeaderEdit>, provider: &Provider, operation: Operatio
         // Setting replaces what is there.
         edits.retain(|edit| *edit != HeaderEdit::Remove(Cow::Borrowed("authorization")));
         edits.push(HeaderEdit::Set("authorization", credential.expose().to_owned().into()));
-    }
-}
-
-/// The limit that the server will go by, if one is known.
-fn limit(request: &Request, operation: Operation, dialect: Dialect) -> Option<u64> {
-    match operation {
-        Operation::TextCompletion => Some(request.limit.unwrap_or(COMPLETIONS_DEFAULT)),
-        Operation::Chat | Operation::Embeddings if dialect == Dialect::Vllm => request.limit,
-        Operation::Chat | Operation::Embeddings => request.largest_limit,
-    }
-}
-
-fn bounds(provider: &Provider, state: &ProviderState, claims: &[Claim<'_>], model: &str, host: &Host<'_>) -> Bounds {
-    let (window, window_floor) = if provider.dialect == Dialect::Vllm {
-        let mut windows = state.windows.borrow_mut();
-        let known = windows.get(host.store, host.now());
-        (known.length(model), known.floor(model))
-    } else {
-        (None, 0)
-    };
-    let per_request = provider.max_tokens_per_request.map(u64::from);
-    Bounds {
-        dialect: provider.dialect,
-        ceiling: per_request.into_iter().chain(claims.iter().flat_map(Claim::capped).map(|(_, cap)| cap)).min(),
-        request_cap: per_request.is_some(),
-        default_max_tokens: provider.default_max_tokens.into(),
-        window,
-        window_floor,
-    }
-}
-
-fn limit_field(dialect: Dialect, operation: Operation) -> LimitField {
-    match (dialect, operation) {
-        (Dialect::OpenAi, Operation::Chat) => LimitField::MaxCompletionTokens,
-        _ => LimitField::MaxTokens,
-    }
-}
-
-/// What usage to ask for beyond what the client asked for.
-fn ask_usage(request: &Request, operation: Operation, dialect: Dialect) -> Option<AskUsage> {
-    match dialect {
-        _ if !request.stream || operation == Operation::Embeddings => None,
-        Dialect::Vllm => Some(AskUsage::Continuous),
-        Dialect::OpenAi | Dialect::Anthropic => Some(AskUsage::Final),
     }
 }
 

@@ -13,7 +13,9 @@ use crate::host::Host;
 use crate::knowledge::{KnownWindows, Lessons};
 use crate::ledger::{Claim, Subject};
 use crate::metrics::{self, BudgetSeries, ModelSeries, Series, SubjectSeries};
+use crate::models;
 use crate::policy::{Candidate, Policy, Provider};
+use crate::refusal::{Case, Refusal};
 
 /// Places of budgets in the accounts of their subjects.
 pub mod place {
@@ -129,28 +131,33 @@ impl Gate {
     pub fn budget_name(&self, caller: Caller, candidate: Candidate<'_>, subject: &Subject, place: usize) -> String {
         let provider = self.policy.provider_name(candidate.provider);
         let of_provider = self.providers.get(candidate.provider).is_some_and(|state| state.subject.key == subject.key);
-        let whose = match caller {
+        match (of_provider, place) {
+            (true, place::DAY) => format!("the daily token budget of model provider `{provider}`"),
+            (true, _) => format!("the daily token budget for external use of model provider `{provider}`"),
+            (false, place::DAY) => format!("the daily token budget of {}", self.who(caller)),
+            (false, _) => format!("the tokens per minute of {}", self.who(caller)),
+        }
+    }
+
+    /// What messages call a caller.
+    fn who(&self, caller: Caller) -> String {
+        let named = match caller {
             Caller::Developer(at) => self.policy.keys.get(at).map(|key| format!("access key `{}`", key.name)),
             Caller::Agent(at) => self.policy.agents.get(at).map(|agent| format!("agent `{}`", agent.name)),
             Caller::Anonymous | Caller::Operator => None,
         };
-        match (of_provider, place) {
-            (true, place::DAY) => format!("the daily token budget of model provider `{provider}`"),
-            (true, _) => format!("the daily token budget for external use of model provider `{provider}`"),
-            (false, place::DAY) => format!("the daily token budget of {}", whose.unwrap_or_default()),
-            (false, _) => format!("the tokens per minute of {}", whose.unwrap_or_default()),
-        }
+        named.unwrap_or_default()
     }
 
     /// Counts a request of this caller against its requests per minute.
-    pub fn count_request(&self, caller: Caller, host: &Host<'_>) -> Result<(), Uncounted> {
+    pub fn count_request(&self, caller: Caller, host: &Host<'_>) -> Result<(), Refusal> {
         let Some(state) = self.caller(caller).filter(|state| state.has_cap(place::REQUESTS)) else { return Ok(()) };
         let claim = Claim { subject: &state.subject, budgets: Choice::one(place::REQUESTS) };
         match host.ledger().count(claim) {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(Shortfall::Drains(wait))) => Err(Uncounted::TooMany(wait)),
-            Ok(Err(Shortfall::Reserved | Shortfall::Spent)) => Err(Uncounted::TooMany(0)),
-            Err(_) => Err(Uncounted::Unavailable),
+            Ok(Err(Shortfall::Drains(wait))) => Err(too_many(&self.who(caller), claim, wait)),
+            Ok(Err(Shortfall::Reserved | Shortfall::Spent)) => Err(too_many(&self.who(caller), claim, 0)),
+            Err(_) => Err(models::unavailable()),
         }
     }
 
@@ -242,13 +249,11 @@ impl Gate {
     }
 }
 
-/// Why a request was not counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Uncounted {
-    /// There were too many; the next one fits in so many nanoseconds.
-    TooMany(u64),
-    /// The ledger cannot be reached.
-    Unavailable,
+fn too_many(who: &str, claim: Claim<'_>, wait: u64) -> Refusal {
+    let most = claim.capped().next().map_or(0, |(_, cap)| cap);
+    let seconds = wait.div_ceil(1_000_000_000).max(1);
+    let why = format!("The requests per minute of {who} are {most}. Try again in {seconds} s.");
+    Refusal::drains(Case::RequestRate, why, wait)
 }
 
 // === impl ProviderState ===

@@ -33,5 +33,6 @@ pub mod policy;
 pub mod refusal;
 pub mod route;
 pub mod sse;
+pub mod trial;
 pub mod window;
 pub mod worker;

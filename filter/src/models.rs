@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::access::Access;
+use crate::access::{Access, Barrier, Unresolved};
 use crate::clock::{self, Time};
 use crate::gate::{Gate, place};
 use crate::host::Host;
@@ -109,6 +109,31 @@ pub fn not_found(access: &Access<'_>, name: &str) -> Refusal {
         format!("You may use, for example: {}.", suggestions.join(", "))
     };
     Refusal::new(Case::ModelNotFound, format!("The model `{}` does not exist. {hint}", printable(name))).about(Some("model"))
+}
+
+/// Why a name names no candidate, for its sender.
+pub fn unresolved(access: &Access<'_>, name: &str, unresolved: Unresolved) -> Refusal {
+    match unresolved {
+        Unresolved::NotFound => not_found(access, name),
+        Unresolved::Ambiguous => {
+            let hint = access.suggestions().join(", ");
+            let why = format!("More than one provider serves `{name}`. Name one as `<provider>/<model-id>`, for example: {hint}.");
+            Refusal::new(Case::ModelNotFound, why).about(Some("model"))
+        }
+        Unresolved::NotAllowed(provider, barrier) => {
+            let provider = access.provider_name(provider);
+            let why = match barrier {
+                Barrier::Lists => format!("is not allowed on provider `{provider}`"),
+                Barrier::Closed => {
+                    format!("cannot be used with an access key: provider `{provider}` has no `externalAccess`")
+                }
+                Barrier::Key => "is not in `spec.models` of this access key".to_owned(),
+                Barrier::Agent => "is not in `spec.models` of this agent".to_owned(),
+            };
+            let why = format!("The model `{name}` {why}. Ask the operator, or use another model.");
+            Refusal::new(Case::ModelNotAllowed, why).about(Some("model"))
+        }
+    }
 }
 
 /// The ledger cannot be reached.

@@ -1,0 +1,187 @@
+//! One candidate on trial for one request: the sizes, the guards and the budgets, in this order (design 4, rows 10 to 14).
+
+use crate::admission::{Bounds, COMPLETIONS_DEFAULT, Demand, Plan, TooLarge};
+use crate::admitted::Grant;
+use crate::budget::{Ask, Shortfall};
+use crate::caller::Caller;
+use crate::clock::go_duration;
+use crate::gate::{Gate, ModelState, ProviderState};
+use crate::guard::{self, Hit, Reason};
+use crate::host::Host;
+use crate::ledger::{Claim, Permit, Refused};
+use crate::models;
+use crate::openai::{AskUsage, Edit, LimitField, Operation, Request};
+use crate::policy::{Candidate, Dialect, Provider, Routing};
+use crate::refusal::{Case, Refusal};
+
+/// A candidate, and the request that it may serve.
+pub struct Trial<'a> {
+    gate: &'a Gate,
+    caller: Caller,
+    candidate: Candidate<'a>,
+    provider: &'a Provider,
+    state: &'a ProviderState,
+    model: &'a ModelState,
+    request: &'a Request,
+    operation: Operation,
+    /// The budgets that it must fit.
+    claims: Vec<Claim<'a>>,
+}
+
+// === impl Trial ===
+
+impl<'a> Trial<'a> {
+    /// `None` where the candidate is none of this gate's.
+    pub fn new(
+        gate: &'a Gate,
+        caller: Caller,
+        candidate: Candidate<'a>,
+        request: &'a Request,
+        operation: Operation,
+    ) -> Option<Self> {
+        let provider = gate.policy.providers.get(candidate.provider)?;
+        let (state, model) = gate.model(candidate)?;
+        let claims = gate.claims(caller, state);
+        Some(Self { gate, caller, candidate, provider, state, model, request, operation, claims })
+    }
+
+    /// The provider.
+    pub fn provider(&self) -> &'a Provider {
+        self.provider
+    }
+
+    /// Tries the request: what it was granted and how it is to be changed. The names of the guards that find something in `body`
+    /// go into `found_by`, whatever comes of it.
+    pub fn run(&self, body: &[u8], found_by: &mut String, host: &Host<'_>) -> Result<(Grant, Edit<'a>), Refusal> {
+        let prompt = self.model.lessons.borrow_mut().estimate(host.store, host.now(), &self.request.prompt);
+        let demand = Demand {
+            prompt,
+            limit: self.limit(),
+            min_tokens: self.request.min_tokens,
+            choices: self.request.choices,
+            sequences: self.request.sequences,
+        };
+        let bounds = self.bounds(host);
+        let plan = Plan::new(demand, &bounds).map_err(|size| self.never_fits(&size))?;
+        self.guard(body, found_by, host)?;
+        // Without a plan nothing bounds the request, and no budget has a cap to hold anything of.
+        let ask = plan.map_or(Ask { least: 1, most: prompt.high, prompt: prompt.high }, |plan| plan.ask);
+        let permit = self.reserve(ask, host)?;
+        self.model.series.reserved_tokens.add(host.meter, permit.granted.unwrap_or(0));
+        let granted = permit.granted.unwrap_or(ask.most);
+        let limit = plan.and_then(|plan| plan.limit(granted));
+        let grant = Grant {
+            permit,
+            prompt_estimate: ask.prompt.min(granted),
+            // With fixed routing the host may not be able to hold an answer's headers.
+            unsure_limit: bounds.is_unsure() && limit.is_some() && self.gate.policy.gateway.routing == Routing::Body,
+        };
+        let edit = Edit { model: Some(self.candidate.model), limit, limit_field: self.limit_field(), usage: self.ask_usage() };
+        Ok((grant, edit))
+    }
+
+    /// The limit that the server will go by, if one is known.
+    fn limit(&self) -> Option<u64> {
+        match self.operation {
+            Operation::TextCompletion => Some(self.request.limit.unwrap_or(COMPLETIONS_DEFAULT)),
+            Operation::Chat | Operation::Embeddings if self.provider.dialect == Dialect::Vllm => self.request.limit,
+            Operation::Chat | Operation::Embeddings => self.request.largest_limit,
+        }
+    }
+
+    fn bounds(&self, host: &Host<'_>) -> Bounds {
+        let (window, window_floor) = if self.provider.dialect == Dialect::Vllm {
+            let mut windows = self.state.windows.borrow_mut();
+            let known = windows.get(host.store, host.now());
+            (known.length(self.candidate.model), known.floor(self.candidate.model))
+        } else {
+            (None, 0)
+        };
+        let per_request = self.provider.max_tokens_per_request.map(u64::from);
+        let whole_budgets = self.claims.iter().flat_map(Claim::capped).map(|(_, cap)| cap);
+        Bounds {
+            dialect: self.provider.dialect,
+            ceiling: per_request.into_iter().chain(whole_budgets).min(),
+            request_cap: per_request.is_some(),
+            default_max_tokens: self.provider.default_max_tokens.into(),
+            window,
+            window_floor,
+        }
+    }
+
+    /// The request is larger than what one request, or all of a budget, may take.
+    fn never_fits(&self, TooLarge { needed, ceiling }: &TooLarge) -> Refusal {
+        let whole = |claim: &Claim<'_>| {
+            let place = claim.capped().find(|(_, cap)| cap == ceiling)?.0;
+            Some(self.gate.budget_name(self.caller, self.candidate, claim.subject, place))
+        };
+        let by_request = self.provider.max_tokens_per_request.is_some_and(|most| most.get() == *ceiling);
+        let most = match by_request {
+            true => format!("model provider `{}` takes {ceiling} for one request", self.provider.name),
+            false => format!("{} is {ceiling} in all", self.claims.iter().find_map(whole).unwrap_or_default()),
+        };
+        let why = format!(
+            "This request needs at least {needed} tokens; {most}. Shorten the prompt or lower the limit of completion tokens."
+        );
+        Refusal::new(Case::ContextLengthExceeded, why)
+    }
+
+    /// Has the provider's guards judge the body.
+    fn guard(&self, body: &[u8], found_by: &mut String, host: &Host<'_>) -> Result<(), Refusal> {
+        let judgement = guard::judge(&self.provider.guards, body, self.operation);
+        let name = |hit: &Hit| self.provider.guards.get(hit.guard).map_or("", |guard| &*guard.name);
+        let hits: Vec<&Hit> = judgement.audits.iter().chain(&judgement.rejection).collect();
+        hits.iter().for_each(|hit| self.state.count_hit(hit.guard, host));
+        *found_by = hits.iter().map(|hit| name(hit)).collect::<Vec<_>>().join(",");
+        let Some(hit) = judgement.rejection else { return Ok(()) };
+        let what = match hit.reason {
+            Reason::Unreadable => "that it cannot read (an image, audio, a file or token ids)",
+            Reason::Injection(_) | Reason::Pattern | Reason::Malformed => "that is not allowed there",
+        };
+        let provider = &self.provider.name;
+        let why = format!("Guard `{}` of model provider `{provider}` has found something in the prompt {what}.", name(&hit));
+        Err(Refusal::new(Case::PromptRejected, why))
+    }
+
+    fn reserve(&self, ask: Ask, host: &Host<'_>) -> Result<Permit, Refusal> {
+        host.reserve(&self.claims, ask).map_err(|refused| {
+            let Refused::Short { claim, budget, shortfall } = refused else { return models::unavailable() };
+            let claim = self.claims.get(claim);
+            let name = claim.map(|claim| self.gate.budget_name(self.caller, self.candidate, claim.subject, budget));
+            short(&name.unwrap_or_default(), shortfall, host)
+        })
+    }
+
+    fn limit_field(&self) -> LimitField {
+        match (self.provider.dialect, self.operation) {
+            (Dialect::OpenAi, Operation::Chat) => LimitField::MaxCompletionTokens,
+            _ => LimitField::MaxTokens,
+        }
+    }
+
+    /// What usage to ask for beyond what the client asked for.
+    fn ask_usage(&self) -> Option<AskUsage> {
+        match self.provider.dialect {
+            _ if !self.request.stream || self.operation == Operation::Embeddings => None,
+            Dialect::Vllm => Some(AskUsage::Continuous),
+            Dialect::OpenAi | Dialect::Anthropic => Some(AskUsage::Final),
+        }
+    }
+}
+
+/// A budget of this name does not hold the request.
+fn short(name: &str, shortfall: Shortfall, host: &Host<'_>) -> Refusal {
+    let now = host.now();
+    match shortfall {
+        Shortfall::Spent => {
+            let reset = go_duration(now.seconds_to_midnight());
+            Refusal::spent(format!("This request does not fit {name}. It resets at 00:00 UTC, in {reset}."), now)
+        }
+        Shortfall::Reserved => Refusal::reserved(format!("Requests in flight hold what is left of {name}. Try again in a moment.")),
+        Shortfall::Drains(wait) => {
+            let seconds = wait.div_ceil(1_000_000_000).max(1);
+            let why = format!("This request does not yet fit {name}. Try again in {seconds} s.");
+            Refusal::drains(Case::Reserved, why, wait)
+        }
+    }
+}
