@@ -197,6 +197,7 @@ impl Admitted {
             subject,
             decision,
             tokens: Some((usage.prompt, usage.completion)),
+            guard: String::new(),
         };
         host.settle(self.permit, usage.total());
         entry

@@ -19,6 +19,7 @@ use crate::budget::{Ask, Shortfall};
 use crate::caller::{Caller, Credentials, Identified};
 use crate::clock::Time;
 use crate::gate::{Gate, ProviderState, Uncounted};
+use crate::guard::{self, Hit, Reason};
 use crate::headers::{HeaderEdit, Headers, media_type, vllm_takes_for_json};
 use crate::host::{BodyStep, Entry, Forward, Host, ResponseStep, Step};
 use crate::ledger::{Claim, Permit, Refused};
@@ -35,6 +36,8 @@ pub struct Exchange {
     phase: Phase,
     /// Who asks, once that is known.
     caller: Option<Caller>,
+    /// Names of the guards that have found something.
+    found_by: String,
 }
 
 #[derive(Debug)]
@@ -72,7 +75,7 @@ struct Reading {
 impl Exchange {
     /// A new request.
     pub fn new(gate: Rc<Gate>) -> Self {
-        Self { gate, phase: Phase::Open, caller: None }
+        Self { gate, phase: Phase::Open, caller: None, found_by: String::new() }
     }
 
     /// Whether the body is awaited.
@@ -208,7 +211,7 @@ impl Exchange {
     /// All is over. `connected` tells whether the request ever reached a provider.
     pub fn on_log(&mut self, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Option<Entry> {
         let subject = self.caller.map_or_else(|| "none".to_owned(), |caller| caller.subject(&self.gate.policy));
-        let entry = match std::mem::replace(&mut self.phase, Phase::Closed) {
+        let mut entry = match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Closed => return None,
             Phase::Admitted(admitted) => admitted.close(subject, connected, host),
             Phase::Answered { decision, candidate } => self.count(subject, decision, candidate, host),
@@ -220,6 +223,7 @@ impl Exchange {
             series.prompt_tokens.add(host.meter, prompt);
             series.completion_tokens.add(host.meter, completion);
         }
+        entry.guard = std::mem::take(&mut self.found_by);
         Some(entry)
     }
 
@@ -328,7 +332,7 @@ impl Exchange {
 
     /// Reserves what the request may cost and makes it ready for its provider.
     fn admit(
-        &self,
+        &mut self,
         caller: Caller,
         candidate: Candidate<'_>,
         request: &Request,
@@ -336,7 +340,7 @@ impl Exchange {
         body: &[u8],
         host: &Host<'_>,
     ) -> Result<(Admitted, Forward), Refusal> {
-        let gate = &self.gate;
+        let gate = Rc::clone(&self.gate);
         let (Some(provider), Some((state, model))) = (gate.policy.providers.get(candidate.provider), gate.model(candidate)) else {
             return Err(models::not_found(&Access::new(&gate.policy, caller), &request.model));
         };
@@ -351,6 +355,7 @@ impl Exchange {
         };
         let bounds = bounds(provider, state, &claims, candidate.model, host);
         let plan = Plan::new(demand, &bounds).map_err(|size| self.never_fits(caller, candidate, &claims, &size))?;
+        self.guard(provider, state, body, reading.operation, host)?;
         // Without a plan nothing bounds the request, and no budget has a cap to hold anything of.
         let ask = plan.map_or(Ask { least: 1, most: prompt.high, prompt: prompt.high }, |plan| plan.ask);
         let permit = self.reserve(caller, candidate, &claims, ask, host)?;
@@ -368,7 +373,7 @@ impl Exchange {
             // With fixed routing the host may not be able to hold an answer's headers.
             unsure_limit: bounds.is_unsure() && edit.limit.is_some() && gate.policy.gateway.routing == Routing::Body,
         };
-        let admitted = Admitted::new(Rc::clone(gate), caller, candidate, request, grant, reading.started);
+        let admitted = Admitted::new(Rc::clone(&gate), caller, candidate, request, grant, reading.started);
         let splice = edit.apply(request, body);
         let headers = match gate.policy.gateway.routing {
             Routing::Body => dress(reading, provider, splice.as_ref().map(|splice| splice.resized(body.len()))),
@@ -376,6 +381,29 @@ impl Exchange {
             Routing::Fixed => Vec::new(),
         };
         Ok((admitted, Forward { headers, body: splice }))
+    }
+
+    /// Has the provider's guards judge the body.
+    fn guard(
+        &mut self,
+        provider: &Provider,
+        state: &ProviderState,
+        body: &[u8],
+        operation: Operation,
+        host: &Host<'_>,
+    ) -> Result<(), Refusal> {
+        let judgement = guard::judge(&provider.guards, body, operation);
+        let name = |hit: &Hit| provider.guards.get(hit.guard).map_or("", |guard| &*guard.name);
+        let hits: Vec<&Hit> = judgement.audits.iter().chain(&judgement.rejection).collect();
+        hits.iter().for_each(|hit| state.count_hit(hit.guard, host));
+        self.found_by = hits.iter().map(|hit| name(hit)).collect::<Vec<_>>().join(",");
+        let Some(hit) = judgement.rejection else { return Ok(()) };
+        let what = match hit.reason {
+            Reason::Unreadable => "that it cannot read (an image, audio, a file or token ids)",
+            Reason::Injection(_) | Reason::Pattern | Reason::Malformed => "that is not allowed there",
+        };
+        let why = format!("Guard `{}` of model provider `{}` has found something in the prompt {what}.", name(&hit), provider.name);
+        Err(Refusal::new(Case::PromptRejected, why))
     }
 
     fn reserve(

@@ -12,7 +12,7 @@ use crate::clock::go_duration;
 use crate::host::Host;
 use crate::knowledge::{KnownWindows, Lessons};
 use crate::ledger::{Claim, Subject};
-use crate::metrics::{self, BudgetSeries, ModelSeries, SubjectSeries};
+use crate::metrics::{self, BudgetSeries, ModelSeries, Series, SubjectSeries};
 use crate::policy::{Candidate, Policy, Provider};
 
 /// Places of budgets in the accounts of their subjects.
@@ -56,6 +56,8 @@ pub struct ProviderState {
     /// One for each label of its list of models.
     pub models: Vec<ModelState>,
     series: [BudgetSeries; 2],
+    /// Hits of its guards, in their order.
+    hits: Vec<Series>,
 }
 
 /// What goes with one model, or with all that one pattern lets through.
@@ -264,6 +266,14 @@ impl ProviderState {
             windows: RefCell::new(KnownWindows::new(&provider.name)),
             models: provider.models.labels().into_iter().map(model).collect(),
             series: BudgetSeries::of_provider(&provider.name),
+            hits: provider.guards.iter().map(|guard| metrics::guard_hits(&provider.name, guard)).collect(),
+        }
+    }
+
+    /// Counts what the guard at this place has found.
+    pub fn count_hit(&self, guard: usize, host: &Host<'_>) {
+        if let Some(series) = self.hits.get(guard) {
+            series.add(host.meter, 1);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The boundary: what the core asks of its host, and what it tells it to do.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use crate::budget::Ask;
 use crate::clock::{Clock, Time};
@@ -83,6 +84,8 @@ pub struct Entry {
     pub subject: String,
     /// `allowed`, or the code of the refusal.
     pub decision: &'static str,
+    /// The guards that have found something, with commas between them; empty for none.
+    pub guard: String,
     /// Tokens charged, `None` where no provider was asked.
     pub tokens: Option<(u64, u64)>,
 }
@@ -104,7 +107,8 @@ impl<'a> Host<'a> {
 
     /// The ledger as this instance sees it now.
     pub fn ledger(&self) -> Ledger<'_> {
-        Ledger { store: self.store, instance: self.worker.borrow().heartbeat.instance(), now: self.now() }
+        let worker = self.worker.borrow();
+        Ledger { store: self.store, recent: Rc::clone(&worker.recent), instance: worker.heartbeat.instance(), now: self.now() }
     }
 
     /// Reserves `ask` in all budgets of `claims`, or in none.

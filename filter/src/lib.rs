@@ -16,6 +16,7 @@ pub mod config;
 pub mod estimate;
 pub mod exchange;
 pub mod gate;
+pub mod guard;
 pub mod headers;
 pub mod host;
 pub mod json;

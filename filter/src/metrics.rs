@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::fmt::Write;
 
 use crate::budget::Record;
+use crate::guard::{Action, Guard};
 
 /// The host's metrics.
 pub trait Meter {
@@ -190,6 +191,19 @@ impl BudgetSeries {
             self.limit.record(meter, cap);
         }
     }
+}
+
+/// What a guard has found.
+pub fn guard_hits(provider: &str, guard: &Guard) -> Series {
+    let action = match guard.action {
+        Action::Reject => "reject",
+        Action::Audit => "audit",
+    };
+    let mut labels = String::new();
+    label(&mut labels, "provider", provider);
+    label(&mut labels, "guard", &guard.name);
+    label(&mut labels, "action", action);
+    Series::new(Kind::Counter, &labels, "guard_hits_total")
 }
 
 /// Counts something that went wrong inside the filter.

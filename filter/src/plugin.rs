@@ -184,9 +184,11 @@ fn announce(text: &[u8], policy: &Policy) {
     if once("pai/1/configuration", &hasher.finish().to_le_bytes()) {
         let providers: Vec<&str> = policy.providers.iter().map(|provider| &*provider.name).collect();
         info!(
-            "configuration in force: {} model provider(s): {}; audience {:?}, routing {:?}",
+            "configuration in force: {} model provider(s): {}; {} agent(s), {} access key(s); audience {:?}, routing {:?}",
             providers.len(),
             providers.join(", "),
+            policy.agents.iter().count(),
+            policy.keys.iter().count(),
             policy.gateway.audience,
             policy.gateway.routing
         );
@@ -376,6 +378,7 @@ fn show(entry: &Entry) {
         ("pai.model", &entry.model),
         ("pai.subject", &entry.subject),
         ("pai.decision", entry.decision),
+        ("pai.guard", &entry.guard),
         ("pai.prompt_tokens", &prompt),
         ("pai.completion_tokens", &completion),
     ] {

@@ -7,6 +7,7 @@ use std::num::NonZeroU64;
 
 use crate::access_key::AccessKeys;
 use crate::agent::Agents;
+use crate::guard::Guard;
 
 /// Everything one configuration decides.
 #[derive(Debug, Default)]
@@ -42,6 +43,8 @@ pub struct Provider {
     pub default_max_tokens: NonZeroU64,
     /// The developers' share; `Some` when the block is there, enabled or not.
     pub external: Option<ExternalAccess>,
+    /// What it does not want to be asked, in the order of the configuration.
+    pub guards: Vec<Guard>,
 }
 
 /// The flavour of the OpenAI API that a provider speaks.

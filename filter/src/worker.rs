@@ -1,6 +1,8 @@
 //! What one instance of the filter, the VM of one worker, has to itself.
 
-use crate::ledger::{Heartbeat, Permit};
+use std::rc::Rc;
+
+use crate::ledger::{Heartbeat, Permit, Recent};
 use crate::peer::Verified;
 
 /// What one instance of the filter, the VM of one worker, has to itself.
@@ -10,6 +12,8 @@ pub struct Worker {
     pub heartbeat: Heartbeat,
     /// Certificates that it has seen verified.
     pub verified: Verified,
+    /// What it has read of the ledger last.
+    pub recent: Rc<Recent>,
     /// What the ledger could not take when it was due.
     unsettled: Vec<(Permit, u64)>,
 }
@@ -19,7 +23,7 @@ pub struct Worker {
 impl Worker {
     /// For the instance with this random id.
     pub fn new(instance: u64) -> Self {
-        Self { heartbeat: Heartbeat::new(instance), verified: Verified::default(), unsettled: Vec::new() }
+        Self { heartbeat: Heartbeat::new(instance), verified: Verified::default(), recent: Rc::default(), unsettled: Vec::new() }
     }
 
     /// Keeps what could not be settled, to be tried again.

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use e2e::harness::{Answer, Gate, MODEL, Upstream, says, until};
+use e2e::harness::{Answer, Authority, Gate, MODEL, Peers, Request, Upstream, says, until};
 use serde_json::json;
 
 /// A filter that lets everything pass; requests name their provider themselves.
@@ -105,4 +105,50 @@ async fn a_configuration_is_judged() {
     gate.reconfigure("c").await.unwrap();
     let refused = Gate::builder().module("/nonexistent.wasm").upstream("vllm-local", &upstream).start_refused().await;
     assert!(refused.log.contains("nonexistent"), "{}", refused.log);
+}
+
+/// What the filter relies on: of a certificate that nobody verified Envoy tells the names all the same, and of a resumed
+/// session it says that nothing was verified.
+#[tokio::test]
+async fn envoy_tells_which_certificates_it_verified() {
+    let upstream = Upstream::answering(|_| Answer::json(&json!({ "ok": true }))).await;
+    let (ours, foreign) = (Authority::new("ours"), Authority::new("foreign"));
+    let named = ours.client(&["spiffe://a/b", "spiffe://a/c"]).resuming();
+    let forged = foreign.client(&["spiffe://a/b"]);
+    for peers in [Peers::Required, Peers::Optional, Peers::AcceptUntrusted] {
+        let builder = Gate::builder().module(noop()).manifests("a").mtls(peers, &ours);
+        let gate = builder.upstream("vllm-local", &upstream).start().await;
+        let ask = || gate.get("/").header("x-pai-provider", "vllm-local");
+        assert_eq!(seen(&gate, ask().identity(&ours.client(&["spiffe://a/b"]))).await, Some(told("spiffe://a/b", true)));
+        assert_eq!(seen(&gate, ask().identity(&ours.client(&["spiffe://a/b"])).http2()).await, Some(told("spiffe://a/b", true)));
+        assert_eq!(seen(&gate, ask().identity(&ours.client_host("b.a"))).await, Some(told("null", true)));
+        let nobody = (peers != Peers::Required).then(|| told("null", false));
+        assert_eq!(seen(&gate, ask()).await, nobody, "{peers:?}");
+        let untrusted = (peers == Peers::AcceptUntrusted).then(|| told("spiffe://a/b", false));
+        assert_eq!(seen(&gate, ask().identity(&forged)).await, untrusted, "{peers:?}");
+    }
+    let gate = Gate::builder().module(noop()).manifests("a").mtls(Peers::Required, &ours);
+    let gate = gate.upstream("vllm-local", &upstream).start().await;
+    let again = until("a session is resumed", async || {
+        let answer =
+            gate.get("/").header("x-pai-provider", "vllm-local").header("x-test-case", "again").identity(&named).stream().await;
+        let resumed = answer.resumed;
+        answer.rest().await.ok();
+        resumed.then_some(())
+    });
+    again.await;
+    let line = gate.access_log(|line| line["case"] == "again" && line["verified"] == "false").await;
+    assert_eq!(line["peer"], "spiffe://a/b,spiffe://a/c", "{line}");
+}
+
+fn told(peer: &str, verified: bool) -> (String, String) {
+    (peer.to_owned(), verified.to_string())
+}
+
+/// What the access log says of the request's peer; `None` if there was no answer.
+async fn seen(gate: &Gate, request: Request) -> Option<(String, String)> {
+    let lines = gate.access_lines().len();
+    request.try_stream().await.ok()?.rest().await.ok();
+    let line = until("the request is in the access log", async || gate.access_lines().into_iter().nth(lines)).await;
+    Some((line["peer"].as_str().unwrap_or("null").to_owned(), line["verified"].as_str().unwrap_or("null").to_owned()))
 }

@@ -1,4 +1,4 @@
-//! What the README and the shipped configuration say, run as written.
+//! What the README, the documentation of callers and the shipped configuration say, run as written.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::io::{BufRead, BufReader};
@@ -15,11 +15,15 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// The blocks of code in the README that are in `language`.
-fn blocks(language: &str) -> Vec<String> {
-    let readme = read("README.md");
-    let blocks = readme.split("\n```").skip(1).step_by(2);
+/// The blocks of code in a document that are in `language`.
+fn blocks_of(document: &str, language: &str) -> Vec<String> {
+    let text = read(document);
+    let blocks = text.split("\n```").skip(1).step_by(2);
     blocks.filter_map(|block| block.strip_prefix(&format!("{language}\n"))).map(str::to_owned).collect()
+}
+
+fn blocks(language: &str) -> Vec<String> {
+    blocks_of("README.md", language)
 }
 
 fn shell(command: &str) -> Output {
@@ -121,6 +125,55 @@ async fn the_readmes_commands_work_as_written() {
     drop(running);
     let free = || async move { std::net::TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(()) };
     until("the port is free", free).await;
+}
+
+#[test]
+fn the_documented_manifests_are_accepted() {
+    let example = blocks_of("docs/configuration.md", "yaml").swap_remove(0);
+    pai_filter::config::load(example.as_bytes(), &|_| Some("key".to_owned())).unwrap();
+    let blocks = blocks_of("docs/callers.md", "yaml");
+    let (provider, more) = (&blocks[0], blocks.iter().skip(1));
+    let manifests: Vec<&String> = more.filter(|block| block.starts_with("apiVersion")).collect();
+    assert_eq!(manifests.len(), 2, "an agent, a gateway");
+    for manifest in manifests {
+        pai_filter::config::load(format!("{provider}\n---\n{manifest}").as_bytes(), &|_| None).unwrap();
+    }
+    let operators = blocks.iter().find(|block| block.contains("operators:")).unwrap();
+    let gateway = format!("{provider}\n---\napiVersion: pai.io/v1\nkind: Gateway\nmetadata: {{ name: default }}\n{operators}");
+    pai_filter::config::load(gateway.as_bytes(), &|_| None).unwrap();
+}
+
+#[tokio::test]
+async fn a_developer_gets_in_as_documented() {
+    let [make_key] = &blocks_of("docs/callers.md", "sh")[..] else { panic!("one way to make a key") };
+    let made = String::from_utf8(shell(&format!("{make_key}\necho $key")).stdout).unwrap();
+    let [hash, key] = made.lines().collect::<Vec<_>>()[..] else { panic!("{made}") };
+    let key_of_document = "pak_example-key-for-the-documentation";
+    let hashed = String::from_utf8(shell(&format!("printf %s {key_of_document} | sha256sum")).stdout).unwrap();
+    let configuration = &blocks_of("docs/callers.md", "yaml")[0];
+    assert!(configuration.contains(hashed.split(' ').next().unwrap()), "the hash is of the key that is named");
+    let manifests = configuration.replace(hashed.split(' ').next().unwrap(), hash.split(' ').next().unwrap());
+    let file = std::env::temp_dir().join(format!("pai-callers-{}.yaml", std::process::id()));
+    std::fs::write(&file, manifests).unwrap();
+    let running = Running::start(&["--config", file.to_str().unwrap()]);
+    std::fs::remove_file(file).unwrap();
+    let [client] = &blocks_of("docs/callers.md", "python")[..] else { panic!("one client") };
+    let [snippet] = &blocks("python")[..] else { panic!("one snippet") };
+    let with_key = |key: &str| {
+        let client = client.trim().replace(key_of_document, key);
+        let program = snippet.lines().map(|line| match line.starts_with("client = ") {
+            true => running.here(&client) + "\n",
+            false => running.here(line) + "\n",
+        });
+        let python = installed_clients().join("python/bin/python");
+        Command::new(python).arg("-c").arg(program.collect::<String>()).output().unwrap()
+    };
+    let output = with_key(key);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains(" tokens"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let output = with_key("pak_another");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("AuthenticationError") && said.contains("401"), "{said}");
 }
 
 #[test]

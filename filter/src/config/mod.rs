@@ -10,6 +10,7 @@ mod document;
 mod endpoint;
 mod field;
 mod gateway;
+mod guard;
 mod invalid;
 mod manifest;
 mod node;

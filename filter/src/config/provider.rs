@@ -7,6 +7,7 @@ use crate::policy::{Dialect, ExternalAccess, ModelList, Pattern, Provider};
 
 use super::endpoint;
 use super::field::{Field, Fields};
+use super::guard;
 use super::invalid::{InvalidConfig, Reason};
 use super::manifest::Manifest;
 use super::secret::Secrets;
@@ -37,7 +38,6 @@ pub(super) fn compile(manifest: Manifest, secrets: &mut Secrets<'_>) -> Result<P
 }
 
 fn provider(name: Box<str>, mut spec: Fields, secrets: &mut Secrets<'_>) -> Result<Provider, InvalidConfig> {
-    spec.optional("guards", no_guards)?;
     Ok(Provider {
         name,
         dialect: spec.required("provider", |provider| provider.one_of(DIALECTS))?,
@@ -51,6 +51,7 @@ fn provider(name: Box<str>, mut spec: Fields, secrets: &mut Secrets<'_>) -> Resu
         max_tokens_per_request: spec.optional("maxTokensPerRequest", Field::tokens)?,
         default_max_tokens: spec.optional("defaultMaxTokens", Field::tokens)?.unwrap_or(DEFAULT_MAX_TOKENS),
         external: spec.optional("externalAccess", external)?,
+        guards: spec.optional("guards", guard::compile)?.unwrap_or_default(),
     })
 }
 
@@ -60,12 +61,6 @@ fn external(block: Field) -> Result<ExternalAccess, InvalidConfig> {
         enabled: block.optional("enabled", Field::flag)?.unwrap_or(false),
         max_tokens_per_day: block.optional("maxTokensPerDay", Field::tokens)?,
     })
-}
-
-/// A guard that is not served must not look as if it were.
-fn no_guards(list: Field) -> Result<(), InvalidConfig> {
-    let unserved = list.refuse("guards are not served by this version; remove them");
-    if list.list(|_| Ok(()))?.is_empty() { Ok(()) } else { Err(unserved) }
 }
 
 fn patterns(list: Field) -> Result<Vec<Pattern>, InvalidConfig> {

@@ -1,6 +1,9 @@
 //! Tables of configurations that are taken and refused, and what every configuration has in common.
 
+use std::collections::BTreeSet;
+
 use super::load;
+use crate::access_key::ReferencePattern;
 use crate::policy::{Audience, Callout, Dialect, ExternalAccess, Pattern, Policy, Routing};
 
 const OPEN: &str = include_str!("fixtures/open.yaml");
@@ -217,7 +220,7 @@ fn values_of_a_model_provider_are_refused() {
         (&format!("allowedModels: [{}]", "a".repeat(257)), &long),
         ("deniedModels: ['*-8b']", "spec.deniedModels[0]: may have `*` at its end only, got \"*-8b\""),
         ("deniedModels: ['a**']", "spec.deniedModels[0]: may have `*` at its end only, got \"a**\""),
-        ("guards: [{}]", "spec.guards: guards are not served by this version; remove them"),
+        ("guards: [{}]", "spec.guards[0].name: is missing"),
         ("guards: {}", "spec.guards: must be a list, got a map"),
         ("apiKeySecretRef: sk-pasted", "spec.apiKeySecretRef: must be a map, got a string"),
         ("apiKeySecretRef: {name: a}", "spec.apiKeySecretRef.key: is missing"),
@@ -237,6 +240,109 @@ fn values_of_a_model_provider_are_refused() {
     let refused = refusal(&provider("provider: tgi, endpoint: 'http://vllm'"));
     assert_eq!(refused, "ModelProvider p: spec.provider: must be one of vllm, openai, anthropic, got \"tgi\"");
     assert_eq!(refusal(&provider("provider: vllm")), "ModelProvider p: spec.endpoint: is missing");
+}
+
+#[test]
+fn agents_and_access_keys_are_taken() {
+    let Policy { agents, keys, gateway, .. } = policy(ALL);
+    let agent = agents.get(0).unwrap();
+    assert_eq!(&*agent.name, "researcher");
+    assert_eq!(
+        agent.identities,
+        ["spiffe://cluster.local/ns/agents/sa/researcher", "spiffe://cluster.local/ns/lab/*"].map(Pattern::new)
+    );
+    let models: Vec<(usize, &str)> = agent.models.iter().map(|reference| (reference.provider, &*reference.model)).collect();
+    assert_eq!(models, [(0, MODEL), (1, "gpt-5-mini")]);
+    assert_eq!(agent.max_tokens_per_day.unwrap().get(), 2_000_000);
+
+    let key = keys.get(0).unwrap();
+    assert_eq!((&*key.name, key.sha256[..2].to_owned()), ("alice-laptop", vec![0xb5, 0xcd]));
+    let any = |provider, model| ReferencePattern { provider, model: Pattern::new(model) };
+    let models = [any(Some(0), "*"), any(Some(0), "mistralai/*"), any(Some(1), "gpt-5-mini")];
+    assert_eq!(key.models.as_deref(), Some(models.as_slice()));
+    let limits = [key.max_tokens_per_day, key.tokens_per_minute, key.requests_per_minute].map(|limit| limit.unwrap().get());
+    assert_eq!(limits, [200_000, 100_000, 60]);
+    assert_eq!((key.expires, key.disabled), (Some(1_798_761_600), false));
+    let ci = keys.get(1).unwrap();
+    assert_eq!((ci.models.as_deref(), ci.expires, ci.disabled), (Some([any(None, "*")].as_slice()), None, true));
+    assert_eq!(gateway.operators.keys, [1]);
+}
+
+#[test]
+fn values_of_an_agent_are_refused() {
+    let agent = |name: &str, spec: &str| {
+        format!("---\n{{apiVersion: pai.io/v1, kind: Agent, metadata: {{name: {name}}}, spec: {{{spec}}}}}\n")
+    };
+    let reference = "must be `<provider>/<model-id>` of a ModelProvider of this configuration, got";
+    let cases = [
+        ("models: [p/m]", "spec.identities: is missing".to_owned()),
+        ("identities: [a]", "spec.models: is missing".to_owned()),
+        ("identities: [], models: [p/m]", "spec.identities: must not be empty".to_owned()),
+        ("identities: [a], models: []", "spec.models: must not be empty".to_owned()),
+        ("identities: a, models: [p/m]", "spec.identities: must be a list, got a string".to_owned()),
+        ("identities: ['*/a'], models: [p/m]", "spec.identities[0]: may have `*` at its end only, got \"*/a\"".to_owned()),
+        (
+            "identities: ['a b'], models: [p/m]",
+            "spec.identities[0]: must be 1 to 2048 visible ASCII characters, got \"a b\"".to_owned(),
+        ),
+        ("identities: [a], models: [q/m]", format!("spec.models[0]: {reference} \"q/m\"")),
+        ("identities: [a], models: [p/m, m]", format!("spec.models[1]: {reference} \"m\"")),
+        ("identities: [a], models: [p/]", format!("spec.models[0]: {reference} \"p/\"")),
+        ("identities: [a], models: ['p/*']", "spec.models[0]: must be an exact reference, without `*`, got \"p/*\"".to_owned()),
+        ("identities: [a], models: [p/m], maxTokensPerDay: 0", "spec.maxTokensPerDay: must be at least 1, got 0".to_owned()),
+        (
+            "identities: [a], models: [p/m], fallback: []",
+            "spec.fallback: unknown field; known here: identities, models, maxTokensPerDay".to_owned(),
+        ),
+    ];
+    for (spec, expected) in cases {
+        assert_eq!(refusal(&(vllm("") + &agent("a", spec))), format!("Agent a: {expected}"), "{spec}");
+    }
+    let two = vllm("") + &agent("a", "identities: [x, y], models: [p/m]") + &agent("b", "identities: [z, y], models: [p/m]");
+    assert_eq!(refusal(&two), "Agent b: spec.identities[1]: Agent a has this identity, too");
+}
+
+#[test]
+fn values_of_an_access_key_are_refused() {
+    let digest = "b5cd".repeat(16);
+    let key = |name: &str, spec: &str| {
+        format!("---\n{{apiVersion: pai.io/v1, kind: AccessKey, metadata: {{name: {name}}}, spec: {{{spec}}}}}\n")
+    };
+    let with = |spec: &str| key("k", &format!("sha256: {digest}, {spec}"));
+    let hash = "spec.sha256: must be the SHA-256 of the whole key: 64 hexadecimal digits";
+    let pattern = "must be `*`, or begin with the name of a ModelProvider of this configuration and a slash, got";
+    let moment = "spec.expires: must be a moment such as 2027-01-01T00:00:00Z, got";
+    let cases = [
+        (key("k", ""), "spec.sha256: is missing".to_owned()),
+        (key("k", "sha256: pak_pasted"), hash.to_owned()),
+        (key("k", &format!("sha256: {}x", &digest[..63])), hash.to_owned()),
+        (key("k", &format!("sha256: '+{}'", &digest[..63])), hash.to_owned()),
+        (key("k", "sha256: [1]"), "spec.sha256: must be a string, got a list".to_owned()),
+        (with("models: [q/m]"), format!("spec.models[0]: {pattern} \"q/m\"")),
+        (with("models: [m]"), format!("spec.models[0]: {pattern} \"m\"")),
+        (with("models: ['p*']"), format!("spec.models[0]: {pattern} \"p*\"")),
+        (with("models: ['*/m']"), "spec.models[0]: may have `*` at its end only, got \"*/m\"".to_owned()),
+        (with("requestsPerMinute: 0"), "spec.requestsPerMinute: must be at least 1, got 0".to_owned()),
+        (with("requestsPerMinute: 60000001"), "spec.requestsPerMinute: must be at most 60000000, got 60000001".to_owned()),
+        (with("tokensPerMinute: many"), "spec.tokensPerMinute: must be a whole number, got \"many\"".to_owned()),
+        (with("maxTokensPerDay: -1"), "spec.maxTokensPerDay: must be at least 1, got -1".to_owned()),
+        (with("expires: 2027-01-01"), format!("{moment} \"2027-01-01\"")),
+        (with("expires: 1"), "spec.expires: must be a string, got 1; put it in quotes".to_owned()),
+        (with("disabled: 'yes'"), "spec.disabled: must be true or false, got \"yes\"".to_owned()),
+        (
+            with("key: pak_pasted"),
+            "spec.key: unknown field; known here: sha256, models, maxTokensPerDay, requestsPerMinute, tokensPerMinute, expires, disabled"
+                .to_owned(),
+        ),
+    ];
+    for (manifest, expected) in cases {
+        let refused = refusal(&(vllm("") + &manifest));
+        assert_eq!(refused, format!("AccessKey k: {expected}"), "{manifest}");
+        assert!(!refused.contains("pak_"), "what may be a key is not repeated");
+    }
+    assert!(load((vllm("") + &key("k", &format!("sha256: {}", digest.to_uppercase()))).as_bytes(), &env).is_ok());
+    let two = vllm("") + &with("") + &key("other", &format!("sha256: {digest}"));
+    assert_eq!(refusal(&two), "AccessKey other: spec.sha256: AccessKey k is of the same key");
 }
 
 #[test]
@@ -404,22 +510,36 @@ fn neither_errors_nor_debug_output_show_secrets() {
     }
 }
 
+/// The fields that the tables of one chapter of the reference have in their first column.
+fn documented(chapter: &str) -> BTreeSet<String> {
+    let start = REFERENCE.find(&format!("\n## {chapter}\n")).unwrap_or_else(|| panic!("no chapter {chapter}")) + 1;
+    let text = &REFERENCE[start..];
+    let text = text.find("\n## ").map_or(text, |end| &text[..end]);
+    let first_column = |line: &str| Some(line.strip_prefix("| `")?.split_once("` |")?.0.to_owned());
+    text.lines().filter_map(first_column).collect()
+}
+
 #[test]
-fn the_reference_documents_every_field() {
-    use super::{document, gateway, manifest, provider, secret};
-    let fields = [
-        document::FIELDS,
-        manifest::FIELDS,
-        manifest::METADATA_FIELDS,
-        provider::FIELDS,
-        provider::EXTERNAL_FIELDS,
-        secret::FIELDS,
-        gateway::FIELDS,
-        gateway::OPERATOR_FIELDS,
-    ];
-    for field in fields.concat() {
-        let documented = REFERENCE.contains(&format!("`{field}`")) || REFERENCE.contains(&format!(".{field}`"));
-        assert!(documented, "docs/configuration.md does not name `{field}`");
+fn the_reference_has_every_field_and_no_other() {
+    use super::{access_key, agent, gateway, guard, manifest, provider, secret};
+    let within = |path: &str, fields: &[&str]| fields.iter().map(|field| format!("{path}{field}")).collect::<Vec<_>>();
+    for (chapter, fields) in [
+        ("Every manifest", [within("", manifest::FIELDS), within("metadata.", manifest::METADATA_FIELDS)].concat()),
+        (
+            "ModelProvider",
+            [
+                within("", provider::FIELDS),
+                within("apiKeySecretRef.", secret::FIELDS),
+                within("externalAccess.", provider::EXTERNAL_FIELDS),
+                within("guards[].", guard::FIELDS),
+            ]
+            .concat(),
+        ),
+        ("Agent", within("", agent::FIELDS)),
+        ("AccessKey", within("", access_key::FIELDS)),
+        ("Gateway", [within("", gateway::FIELDS), within("operators.", gateway::OPERATOR_FIELDS)].concat()),
+    ] {
+        assert_eq!(documented(chapter), BTreeSet::from_iter(fields), "docs/configuration.md, {chapter}");
     }
 }
 

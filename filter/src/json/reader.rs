@@ -363,6 +363,11 @@ impl<'a> Text<'a> {
         if self.overhead == 0 { self.raw == word.as_bytes() } else { self.decode() == word }
     }
 
+    /// As it stands in the document, without the quotes.
+    pub fn raw(&self) -> &'a [u8] {
+        self.raw
+    }
+
     /// Its length in bytes once decoded.
     pub fn len(&self) -> usize {
         self.raw.len() - self.overhead

@@ -138,7 +138,7 @@ mod tests {
     }
 
     fn at(store: &Memory, instance: u64) -> Ledger<'_> {
-        Ledger { store, instance, now: Time(1) }
+        Ledger { store, recent: Rc::default(), instance, now: Time(1) }
     }
 
     fn tick(heart: &mut Heartbeat, store: &Memory, seconds: u64) {

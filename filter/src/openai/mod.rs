@@ -6,6 +6,7 @@ mod prefix;
 mod probe;
 mod prompt;
 mod request;
+pub mod texts;
 mod usage;
 
 pub use answer::{Answer, Hide};

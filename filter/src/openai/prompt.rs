@@ -20,7 +20,7 @@ pub struct PromptSize {
 }
 
 /// The keys of a content part that hold something other than text (`research`: vLLM's `MM_PARSER_MAP`, OpenAI's `file`).
-const MEDIA: [&str; 11] = [
+pub(super) const MEDIA: [&str; 11] = [
     "image_url",
     "input_image",
     "image_embeds",

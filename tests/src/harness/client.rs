@@ -16,11 +16,14 @@ use hyper::body::{Frame, Incoming};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_rustls::rustls::HandshakeKind;
 
 use super::background::runtime;
+use super::certificate::{ClientCertificate, ClientTls};
 
 /// How long an answer, or its next part, may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -33,6 +36,7 @@ pub(crate) type Recent = Arc<Mutex<VecDeque<String>>>;
 #[derive(Debug)]
 pub struct Request {
     address: SocketAddr,
+    tls: Option<ClientTls>,
     recent: Recent,
     method: String,
     path: String,
@@ -66,6 +70,8 @@ pub struct Streaming {
     pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
+    /// Whether its connection resumed a TLS session.
+    pub resumed: bool,
     body: Incoming,
     held: BytesMut,
     trailers: Option<HeaderMap>,
@@ -84,9 +90,10 @@ struct Pieces {
 // === impl Request ===
 
 impl Request {
-    pub(crate) fn new(address: SocketAddr, recent: Recent, method: &str, path: &str) -> Self {
+    pub(crate) fn new(address: SocketAddr, tls: Option<ClientTls>, recent: Recent, method: &str, path: &str) -> Self {
         Self {
             address,
+            tls,
             recent,
             method: method.to_owned(),
             path: path.to_owned(),
@@ -138,7 +145,13 @@ impl Request {
         self
     }
 
-    /// Speaks HTTP/2 (h2c with prior knowledge).
+    /// Shows this certificate to a gate that speaks TLS.
+    pub fn identity(mut self, certificate: &ClientCertificate) -> Self {
+        self.tls.as_mut().expect("a gate that speaks TLS").identify(certificate);
+        self
+    }
+
+    /// Speaks HTTP/2 (with prior knowledge where the gate does not speak TLS).
     pub fn http2(mut self) -> Self {
         self.http2 = true;
         self
@@ -187,6 +200,22 @@ impl Request {
     async fn exchange(self) -> Result<Streaming, hyper::Error> {
         let socket = TcpStream::connect(self.address).await.expect("the gate listens");
         socket.set_nodelay(true).expect("a socket");
+        match self.tls.clone() {
+            None => self.over(socket, false).await,
+            Some(tls) => {
+                let protocol: &[u8] = if self.http2 { b"h2" } else { b"http/1.1" };
+                // A gate that refuses our certificate says so only when we read.
+                let stream = tls.connect(socket, protocol).await.expect("the gate's side of the handshake");
+                let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+                self.over(stream, resumed).await
+            }
+        }
+    }
+
+    async fn over<S>(self, socket: S, resumed: bool) -> Result<Streaming, hyper::Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let io = TokioIo::new(socket);
         let (answer, connection) = if self.http2 {
             let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
@@ -201,6 +230,7 @@ impl Request {
         Ok(Streaming {
             status: head.status.as_u16(),
             headers: head.headers,
+            resumed,
             body,
             held: BytesMut::new(),
             trailers: None,

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::certificate::{ListenerTls, Peers};
+
 /// What a bootstrap is made of.
 #[derive(Debug, Clone)]
 pub(crate) struct Shape {
@@ -17,10 +19,12 @@ pub(crate) struct Shape {
     pub(crate) stop_iteration: bool,
     pub(crate) providers: Vec<(String, SocketAddr)>,
     pub(crate) unrouted: Vec<String>,
+    pub(crate) tls: Option<ListenerTls>,
+    pub(crate) connection_state: Vec<(String, String)>,
 }
 
 /// What the filter's statistics are labelled with, in their names: `provider=.=vllm-local;.;`.
-const TAGS: [&str; 3] = ["provider", "model", "decision"];
+const TAGS: [&str; 6] = ["provider", "model", "decision", "subject", "guard", "action"];
 
 /// Where the filter finds its secrets: what `host_env_keys` names.
 pub(crate) type Environment = Vec<(String, String)>;
@@ -28,6 +32,8 @@ pub(crate) type Environment = Vec<(String, String)>;
 const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+const TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
+const CONNECTION_STATE: &str = "type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config";
 const FILE_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
 
 /// The bootstrap. The filter's own resource is [`filter`], in `dir/filter.json`.
@@ -78,36 +84,77 @@ pub(crate) fn filter(shape: &Shape, version: u32, module: &Path, environment: &E
 }
 
 fn listener(shape: &Shape, dir: &Path) -> Value {
+    let mut chain = json!({ "filters": [connection_state(shape), http(shape, dir)] });
+    if let Some(tls) = &shape.tls {
+        chain["transport_socket"] = json!({ "name": "tls", "typed_config": downstream_tls(tls) });
+    }
     json!({
         "name": "gate",
         "address": socket("127.0.0.1", 0),
         "per_connection_buffer_limit_bytes": shape.buffer_limit,
-        "filter_chains": [{ "filters": [{
-            "name": "http",
-            "typed_config": {
-                "@type": HCM,
-                "stat_prefix": "gate",
-                "codec_type": "AUTO",
-                "http2_protocol_options": { "initial_stream_window_size": shape.buffer_limit.max(65535) },
-                "access_log": [{ "name": "file", "typed_config": access_log(dir) }],
-                "route_config": { "name": "providers", "virtual_hosts": [{
-                    "name": "all", "domains": ["*"], "routes": routes(shape),
-                }] },
-                "http_filters": [
-                    {
-                        "name": "pai_filter",
-                        "config_discovery": {
-                            "config_source": {
-                                "path_config_source": { "path": dir.join("filter.json") },
-                                "resource_api_version": "V3",
-                            },
-                            "type_urls": [WASM],
-                        },
-                    },
-                    { "name": "router", "typed_config": { "@type": ROUTER } },
-                ],
+        "filter_chains": [chain],
+    })
+}
+
+fn connection_state(shape: &Shape) -> Value {
+    let values = shape.connection_state.iter().map(|(name, value)| {
+        json!({
+            "object_key": name,
+            "factory_key": "envoy.string",
+            "format_string": { "text_format_source": { "inline_string": value } },
+        })
+    });
+    json!({
+        "name": "connection_state",
+        "typed_config": { "@type": CONNECTION_STATE, "on_new_connection": values.collect::<Vec<_>>() },
+    })
+}
+
+fn downstream_tls(tls: &ListenerTls) -> Value {
+    let untrusted = tls.peers == Peers::AcceptUntrusted;
+    json!({
+        "@type": TLS,
+        "require_client_certificate": tls.peers == Peers::Required,
+        "common_tls_context": {
+            "alpn_protocols": ["h2", "http/1.1"],
+            "tls_certificates": [{
+                "certificate_chain": { "inline_string": tls.certificate },
+                "private_key": { "inline_string": tls.key },
+            }],
+            "validation_context": {
+                "trusted_ca": { "inline_string": tls.authority },
+                "trust_chain_verification": if untrusted { "ACCEPT_UNTRUSTED" } else { "VERIFY_TRUST_CHAIN" },
             },
-        }] }],
+        },
+    })
+}
+
+fn http(shape: &Shape, dir: &Path) -> Value {
+    json!({
+        "name": "http",
+        "typed_config": {
+            "@type": HCM,
+            "stat_prefix": "gate",
+            "codec_type": "AUTO",
+            "http2_protocol_options": { "initial_stream_window_size": shape.buffer_limit.max(65535) },
+            "access_log": [{ "name": "file", "typed_config": access_log(dir) }],
+            "route_config": { "name": "providers", "virtual_hosts": [{
+                "name": "all", "domains": ["*"], "routes": routes(shape),
+            }] },
+            "http_filters": [
+                {
+                    "name": "pai_filter",
+                    "config_discovery": {
+                        "config_source": {
+                            "path_config_source": { "path": dir.join("filter.json") },
+                            "resource_api_version": "V3",
+                        },
+                        "type_urls": [WASM],
+                    },
+                },
+                { "name": "router", "typed_config": { "@type": ROUTER } },
+            ],
+        },
     })
 }
 
@@ -151,6 +198,9 @@ fn access_log(dir: &Path) -> Value {
         "@type": FILE_LOG,
         "path": dir.join("access.jsonl"),
         "log_format": { "json_format": {
+            "case": "%REQ(X-TEST-CASE)%",
+            "peer": "%DOWNSTREAM_PEER_URI_SAN%",
+            "verified": "%CEL(connection.peer_certificate_valid)%",
             "method": "%REQ(:METHOD)%",
             "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
             "status": "%RESPONSE_CODE%",
@@ -160,6 +210,7 @@ fn access_log(dir: &Path) -> Value {
             "model": "%FILTER_STATE(wasm.pai.model:PLAIN)%",
             "subject": "%FILTER_STATE(wasm.pai.subject:PLAIN)%",
             "decision": "%FILTER_STATE(wasm.pai.decision:PLAIN)%",
+            "guard": "%FILTER_STATE(wasm.pai.guard:PLAIN)%",
             "prompt_tokens": "%FILTER_STATE(wasm.pai.prompt_tokens:PLAIN)%",
             "completion_tokens": "%FILTER_STATE(wasm.pai.completion_tokens:PLAIN)%",
         } },

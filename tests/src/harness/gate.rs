@@ -14,14 +14,17 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::certificate::{Authority, ListenerTls, Peers};
 use super::client::{Recent, Request};
 use super::envoy::{self, Environment, Shape};
 use super::raw::Raw;
 use super::upstream::Upstream;
-use super::wait::{settled, until};
+use super::wait::{settled, until, within};
 
 /// What room beyond the largest body Envoy's buffers keep.
 const SPARE: u32 = 64 * 1024;
+/// How long Envoy may take to compile the module for all its workers, on a machine that does other things too.
+const START: Duration = Duration::from_secs(30);
 /// What Envoy logs when a VM traps, and the module's panic hook before it.
 const TRACES: [&str; 3] = ["Uncaught RuntimeError", "panicked at", " failed: Uncaught"];
 /// The filter's default `maxRequestBytes`.
@@ -96,6 +99,8 @@ impl GateBuilder {
                 stop_iteration: true,
                 providers: Vec::new(),
                 unrouted: Vec::new(),
+                tls: None,
+                connection_state: Vec::new(),
             },
         }
     }
@@ -153,6 +158,18 @@ impl GateBuilder {
         self
     }
 
+    /// The listener speaks TLS, with a certificate of this authority, and asks its peers for theirs.
+    pub fn mtls(mut self, peers: Peers, authority: &Authority) -> Self {
+        self.shape.tls = Some(authority.listener(peers));
+        self
+    }
+
+    /// Filter state that another part of the proxy gives each connection, as a waypoint does.
+    pub fn connection_state(mut self, name: &str, value: &str) -> Self {
+        self.shape.connection_state.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Another module than the filter.
     pub fn module(mut self, path: impl Into<PathBuf>) -> Self {
         self.module = Some(path.into());
@@ -184,7 +201,7 @@ impl GateBuilder {
         self.write_filter(&directory, 1, &self.manifests);
         let mut envoy = Envoy::spawn(directory, &self.environment);
         let admin = envoy.admin_address().await;
-        let address = until("Envoy listens", async || listener_address(admin)).await;
+        let address = within(START, "Envoy listens", async || listener_address(admin)).await;
         Gate { address, admin, recent: Arc::default(), builder: self, version: AtomicU32::new(1), envoy }
     }
 
@@ -217,7 +234,8 @@ impl Gate {
 
     /// A request to be described and sent.
     pub fn request(&self, method: &str, path: &str) -> Request {
-        Request::new(self.address, Arc::clone(&self.recent), method, path)
+        let tls = self.builder.shape.tls.as_ref().map(ListenerTls::client);
+        Request::new(self.address, tls, Arc::clone(&self.recent), method, path)
     }
 
     /// A `GET` to be sent.

@@ -11,6 +11,7 @@
 )]
 
 mod background;
+mod certificate;
 mod client;
 mod envoy;
 mod gate;
@@ -19,6 +20,7 @@ pub mod says;
 mod upstream;
 mod wait;
 
+pub use certificate::{Authority, ClientCertificate, Peers};
 pub use client::{Reply, Request, Streaming};
 pub use gate::{Gate, GateBuilder, Provider, Refused, envoy_binary, installed_clients};
 pub use raw::Raw;

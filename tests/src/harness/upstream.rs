@@ -46,6 +46,8 @@ pub struct Received {
     pub headers: Vec<(String, Vec<u8>)>,
     /// The body, without its framing.
     pub body: Vec<u8>,
+    /// What came behind the body, as bytes.
+    pub trailers: Vec<u8>,
 }
 
 /// One request that the test answers itself.
@@ -429,14 +431,22 @@ fn parse(bytes: &[u8]) -> Option<(Received, usize)> {
     let headers: Vec<(String, Vec<u8>)> = lines.filter_map(header_line).collect();
     let value = |wanted: &str| headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_slice());
     let rest = &bytes[head_length..];
-    let (body, length) = if value("transfer-encoding").is_some() {
-        rest.ends_with(b"\r\n\r\n").then(|| dechunk(rest))??
+    let (body, trailers, length) = if value("transfer-encoding").is_some() {
+        let (body, length) = rest.ends_with(b"\r\n\r\n").then(|| dechunk(rest))??;
+        (body, trailers(&rest[..length]), length)
     } else {
         let length = value("content-length").map_or("0", |value| std::str::from_utf8(value).unwrap_or("0"));
         let length = length.parse().ok()?;
-        (rest.get(..length)?.to_vec(), length)
+        (rest.get(..length)?.to_vec(), Vec::new(), length)
     };
-    Some((Received { method, path, head: head.to_vec(), headers, body }, head_length + length))
+    Some((Received { method, path, head: head.to_vec(), headers, body, trailers }, head_length + length))
+}
+
+/// What stands between the last chunk and the blank line.
+fn trailers(chunked: &[u8]) -> Vec<u8> {
+    let at = chunked.windows(5).rposition(|window| window == b"\r\n0\r\n").map(|at| at + 5);
+    let lines = at.map_or(chunked, |at| &chunked[at..]);
+    lines.strip_suffix(b"\r\n").unwrap_or(lines).to_vec()
 }
 
 fn header_line(line: &[u8]) -> Option<(String, Vec<u8>)> {

@@ -88,7 +88,8 @@ fn nobody_gets_in_through_a_gap_between_audiences() {
         let (world, gate) =
             (World::new(), gate(&format!("{manifests}{}", manifest("Gateway", "g", &format!("audience: {audience}")))));
         let key = bearer(KEY);
-        let cases: [(Option<&str>, Vec<(&str, &str)>); 5] = [
+        type Case<'a> = (Option<&'a str>, Vec<(&'a str, &'a str)>);
+        let cases: [Case<'_>; 5] = [
             (None, vec![("authorization", "Bearer sk-other")]),
             (Some("td/a"), vec![("x-forwarded-client-cert", "URI=td/b"), ("x-agent-id", "td/b")]),
             (Some("td/b"), vec![("x-forwarded-client-cert", "URI=td/a"), ("x-pai-agent", "td/a"), ("x-agent-id", "td/a")]),

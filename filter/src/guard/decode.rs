@@ -1,0 +1,202 @@
+//! Views of a text: itself, and what is encoded in it, one level deep.
+
+use std::borrow::Cow;
+
+/// The fewest characters of Base64 that are tried.
+const LEAST_BASE64: usize = 24;
+/// The fewest digits of hexadecimal that are tried.
+const LEAST_HEX: usize = 24;
+
+/// Shows `see` every view of `text` until it returns false: with character references and escapes decoded, backwards and
+/// rotated by 13 where it looks so, and what Base64 and hexadecimal runs in it say.
+pub fn views(text: &str, see: &mut dyn FnMut(Cow<'_, str>) -> bool) {
+    let plain = references(text);
+    let turned = backwards(&plain);
+    let rotated = rotated(&plain);
+    if !see(plain) || turned.is_some_and(|view| !see(view.into())) || rotated.is_some_and(|view| !see(view.into())) {
+        return;
+    }
+    let mut rest = text;
+    while let Some((run, tail)) = next_run(rest) {
+        if let Some(decoded) = hex(run).or_else(|| base64(run))
+            && !see(decoded.into())
+        {
+            return;
+        }
+        rest = tail;
+    }
+    if let Some(decoded) = spaced_hex(text) {
+        see(decoded.into());
+    }
+}
+
+/// Decodes HTML's character references, and escapes of the kinds `\u0041` and `\x41`.
+pub fn references(text: &str) -> Cow<'_, str> {
+    if !text.bytes().any(|b| b == b'&' || b == b'\\' || b == b'%') {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['&', '\\', '%']) {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        match reference(from) {
+            Some((c, length)) => {
+                out.extend(c);
+                rest = from.get(length..).unwrap_or_default();
+            }
+            None => {
+                out.push_str(from.get(..1).unwrap_or_default());
+                rest = from.get(1..).unwrap_or_default();
+            }
+        }
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// The character that a reference at the start of `text` stands for, if it stands for one, and its length.
+fn reference(text: &str) -> Option<(Option<char>, usize)> {
+    let number = |digits: &str, radix| u32::from_str_radix(digits, radix).ok().map(char::from_u32);
+    if let Some(rest) = text.strip_prefix("&#") {
+        let (radix, skip) = if rest.starts_with(['x', 'X']) { (16, 1) } else { (10, 0) };
+        let rest = rest.get(skip..)?;
+        let length = rest.bytes().take(8).take_while(u8::is_ascii_hexdigit).count();
+        let digits = rest.get(..length).filter(|digits| !digits.is_empty())?;
+        let semicolon = usize::from(rest.as_bytes().get(length) == Some(&b';'));
+        return number(digits, radix).map(|c| (c, 2 + skip + length + semicolon));
+    }
+    if text.starts_with('&') {
+        let (name, _) = text.get(1..text.len().min(16)).or_else(|| text.get(1..))?.split_once(';')?;
+        let c = NAMED.iter().find(|(known, _)| *known == name)?.1;
+        return Some((Some(c), name.len() + 2));
+    }
+    if text.starts_with('%') {
+        let c = number(text.get(1..3).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?, 16)?.filter(char::is_ascii)?;
+        return Some((Some(c), 3));
+    }
+    let (skip, digits) = match text.as_bytes().get(1)? {
+        b'x' => (2, 2),
+        b'u' => (2, 4),
+        _ => return None,
+    };
+    number(text.get(skip..skip + digits)?, 16).map(|c| (c, skip + digits))
+}
+
+/// Named references that hide words, or markup.
+const NAMED: [(&str, char); 14] = [
+    ("lt", '<'),
+    ("gt", '>'),
+    ("amp", '&'),
+    ("quot", '"'),
+    ("apos", '\''),
+    ("nbsp", ' '),
+    ("shy", '\u{ad}'),
+    ("zwsp", '\u{200b}'),
+    ("zwnj", '\u{200c}'),
+    ("zwj", '\u{200d}'),
+    ("ensp", ' '),
+    ("emsp", ' '),
+    ("Tab", '\t'),
+    ("NewLine", '\n'),
+];
+
+/// The next run of the letters of Base64, and what follows it.
+fn next_run(text: &str) -> Option<(&str, &str)> {
+    let letter = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_');
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        let length = bytes.get(at..)?.iter().take_while(|b| letter(b)).count();
+        if length >= LEAST_BASE64.min(LEAST_HEX) {
+            return Some((text.get(at..at + length)?, text.get(at + length..)?));
+        }
+        at += length + 1;
+    }
+    None
+}
+
+fn base64(run: &str) -> Option<String> {
+    let value = |b: u8| match b {
+        b'A'..=b'Z' => Some(b - b'A'),
+        b'a'..=b'z' => Some(b - b'a' + 26),
+        b'0'..=b'9' => Some(b - b'0' + 52),
+        b'+' | b'-' => Some(62),
+        b'/' | b'_' => Some(63),
+        _ => None,
+    };
+    if run.len() < LEAST_BASE64 {
+        return None;
+    }
+    let mut out = Vec::with_capacity(run.len() / 4 * 3 + 2);
+    let (mut bits, mut count) = (0_u32, 0);
+    for b in run.bytes() {
+        bits = bits << 6 | u32::from(value(b)?);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count & 0xff) as u8);
+        }
+    }
+    readable(out)
+}
+
+fn hex(run: &str) -> Option<String> {
+    let digits = run.strip_prefix("0x").unwrap_or(run);
+    if digits.len() < LEAST_HEX || digits.len() % 2 == 1 {
+        return None;
+    }
+    let nibbles: Option<Vec<u32>> = digits.chars().map(|c| c.to_digit(16)).collect();
+    readable(nibbles?.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | *digit as u8)).collect())
+}
+
+/// `69 67 6e …`: pairs of hexadecimal digits with something between them.
+fn spaced_hex(text: &str) -> Option<String> {
+    let mut longest: Vec<u8> = Vec::new();
+    let mut current: Vec<u8> = Vec::new();
+    for word in text.split([' ', ',', ':', '\n', '-']) {
+        let word = word.strip_prefix("0x").or_else(|| word.strip_prefix("\\x")).unwrap_or(word);
+        match u8::from_str_radix(word, 16) {
+            Ok(byte) if word.len() == 2 => current.push(byte),
+            _ if word.is_empty() => {}
+            _ => {
+                if current.len() > longest.len() {
+                    longest = std::mem::take(&mut current);
+                }
+                current.clear();
+            }
+        }
+    }
+    let longest = if current.len() > longest.len() { current } else { longest };
+    if longest.len() * 2 < LEAST_HEX { None } else { readable(longest) }
+}
+
+/// `bytes` as text, if they look like it.
+fn readable(bytes: Vec<u8>) -> Option<String> {
+    let text = String::from_utf8(bytes).ok()?;
+    let odd = text.chars().filter(|c| c.is_control() && !c.is_whitespace()).count();
+    (odd == 0 && text.contains(|c: char| c.is_alphabetic())).then_some(text)
+}
+
+/// Words that are read from the right.
+const BACKWARDS: [&str; 6] = ["snoitcurtsni", "tpmorp", "erongi", "selur", "dragersid", "metsys"];
+/// Words rotated by 13.
+const ROTATED: [&str; 6] = ["vafgehpg", "cebzcg", "vtaber", "ehyrf", "qvfertneq", "flfgrz"];
+
+fn backwards(text: &str) -> Option<String> {
+    contains_any(text, &BACKWARDS).then(|| text.chars().rev().collect())
+}
+
+fn rotated(text: &str) -> Option<String> {
+    let turn = |c: char| match c {
+        'a'..='m' | 'A'..='M' => char::from(c as u8 + 13),
+        'n'..='z' | 'N'..='Z' => char::from(c as u8 - 13),
+        c => c,
+    };
+    contains_any(text, &ROTATED).then(|| text.chars().map(turn).collect())
+}
+
+fn contains_any(text: &str, words: &[&str]) -> bool {
+    let lower = text.to_ascii_lowercase();
+    words.iter().any(|word| memchr::memmem::find(lower.as_bytes(), word.as_bytes()).is_some())
+}

@@ -1,0 +1,219 @@
+//! Folding: what a reader takes two characters for is made one character.
+//!
+//! Case, width, accents, styles and enclosures of Latin letters go; what is not seen (zero-width, direction, variation) goes
+//! too; tags, which no human sees and every tokenizer does, become the letters that they stand for. Letters of other scripts
+//! stay, in lower case: whether they are meant as Latin ones is for the word they stand in to tell ([`to_latin`]).
+
+/// The letters without their marks, U+00C0 to U+024F; `.` where there is none.
+const LATIN: &[u8; 400] = b"\
+aaaaaaaceeeeiiiidnooooo.ouuuuytsaaaaaaaceeeeiiiidnooooo.ouuuuyty\
+aaaaaaccccccccddddeeeeeeeeeegggggggghhhhiiiiiiiiiiiijjkkklllllll\
+lllnnnnnnnnnoooooooorrrrrrssssssssttttttuuuuuuuuuuuuwwyyyzzzzzzs\
+bbbb..occdddddeeeffgyhiikkl.mnnooooopprssssttttuuuvyyzzzzzz...sp\
+....dddlllnnnaaiioouuuuuuuuuueaaaa..ggggkkoooo..jdddgg..nnaa..oo\
+aaaaeeeeiiiioooorrrruuuusstt..hhndoozzaaeeooooooooyylnt...acclts\
+z..b.veejj.qrryy";
+
+/// The letters without their marks, U+1E00 to U+1EFF.
+const LATIN_ADDITIONAL: &[u8; 256] = b"\
+aabbbbbbccddddddddddeeeeeeeeeeffgghhhhhhhhhhiiiikkkkkkllllllllmm\
+mmmmnnnnnnnnoooooooopppprrrrrrrrssssssssssttttttttuuuuuuuuuuvvvv\
+wwwwwwwwwwxxxxyyzzzzzzhtwyas....aaaaaaaaaaaaaaaaaaaaaaaaeeeeeeee\
+eeeeeeeeiiiioooooooooooooooooooooooouuuuuuuuuuuuuuyyyyyyyy....yy";
+
+/// Single characters that stand for a Latin letter: small capitals, phonetic letters, superscripts, letterlike symbols.
+const STYLED: &str = "ᴀaʙbᴄcᴅdᴇeꜰfɢgʜhɪiᴊjᴋkʟlᴍmɴnᴏoᴘpꞯqʀrꜱsᴛtᴜuᴠvᴡwʏyᴢz\
+ɑaɐaɓbƈcɖdɗdɘeəeɛeɡgɠgɦhɨiɩiɫlɭlɱmɲnɳnɵoɔcɽrɾrɹrʂsʇtʈtʉuʋvʍwʎyʐzʒzɯmɥhǝe\
+ᵃaᵇbᶜcᵈdᵉeᶠfᵍgʰhⁱiʲjᵏkˡlᵐmⁿnᵒoᵖpʳrˢsᵗtᵘuᵛvʷwˣxʸyᶻzᴬaᴮbᴰdᴱeᴳgᴴhᴵiᴶjᴷkᴸlᴹmᴺnᴼoᴾpᴿrᵀtᵁuⱽvᵂw\
+ₐaₑeₕhᵢiⱼjₖkₗlₘmₙnₒoₚpᵣrₛsₜtᵤuᵥvₓx\
+ℂcℊgℋhℌhℍhℎhℐiℑiℒlℓlℕnℙpℚqℛrℜrℝrℤzℨzℬbℭcℯeℰeℱfℳmℴoℹiⅅdⅆdⅇeⅈiⅉj\u{212a}k\u{212b}aªaºo\
+⁰0¹1²2³3⁴4⁵5⁶6⁷7⁸8⁹9₀0₁1₂2₃3₄4₅5₆6₇7₈8₉9\
+‐-‑-‒-–-—-―-−-‘'’'‛'′'ʼ'´'“\"”\"„\"‟\"«\"»\"‹\"›\"「\"」\"『\"』\"《\"》\"。.、,，,！!？?：:；;（(）)【[】]［[］]〈<〉>⟨<⟩>‖|∣|ǀ|⟦[⟧]⁄/∕/….";
+
+/// Letters of other scripts that are written with and without a mark, or in several forms.
+const LOOSE: &str = "йиѝиёеѐеїіғгқкңнүуұуҳхάαέεήηίιόουυύυώωϊιϋυΐιΰυςσأاإاآاٱاىيئيؤوةهیيکكھه";
+
+/// Letters of other scripts that look like a Latin one.
+const CONFUSABLE: &str = "аaвbсcԁdеeѐeёeғfԍgһhнhіiїiјjкkӏlмmпnոnоoөoрpԛqгrѕsтtυuսuцuѵvνvԝwшwѡwхxуyүyӯyзzԑeєeьbбbдdлlиnйnяrчyэeщwфoүy\
+αaβbγyδdεeζzηnθoιiκkλlμuπnρpσoςcτtφoχxωwοoϲcϳjձdցgհhյjքpօoեeսuաwꭰdꭱrꓮaꓐbꓚcꓓdꓰeꓝfꓖgꓧhꓲiꓙjꓗkꓡlꓟmꓠnꓳoꓑpꓣrꓢsꓔtꓴuꓦvꓪwꓫxꓬyꓜz\
+аaἀaάaέeήnίiόoύuώw";
+
+/// Latin letters that look like a Cyrillic one.
+const CYRILLIC: &str = "aаbвcсeеhнiіkкmмnпoоpрrгtтuиxхyуjј3з6б0о";
+
+/// Folds `text` onto the end of `out`.
+pub fn fold(text: &str, out: &mut String) {
+    for c in text.chars() {
+        fold_char(c, out);
+    }
+}
+
+/// A word as Latin, if all its letters can be taken for Latin ones.
+pub fn to_latin(word: &str) -> Option<String> {
+    word.chars().map(|c| if c.is_ascii() { Some(c) } else { stands_for(CONFUSABLE, c) }).collect()
+}
+
+/// A word as Cyrillic, its Latin letters replaced by those that look the same.
+pub fn to_cyrillic(word: &str) -> String {
+    word.chars().map(|c| if c.is_ascii() { stands_for(CYRILLIC, c).unwrap_or(c) } else { c }).collect()
+}
+
+/// The base letter of an accented Latin one.
+pub fn base(c: char) -> Option<u8> {
+    let code = u32::from(c);
+    let found = match code {
+        0xc0..=0x24f => LATIN.get(code.wrapping_sub(0xc0) as usize),
+        0x1e00..=0x1eff => LATIN_ADDITIONAL.get(code.wrapping_sub(0x1e00) as usize),
+        _ => None,
+    };
+    found.copied().filter(u8::is_ascii_lowercase)
+}
+
+fn fold_char(c: char, out: &mut String) {
+    if c.is_ascii() {
+        return out.push(c.to_ascii_lowercase());
+    }
+    match u32::from(c) {
+        0xa0 | 0x1680 | 0x2000..=0x200a | 0x202f | 0x205f | 0x3000 => out.push(' '),
+        0x85 | 0x2028 | 0x2029 => out.push('\n'),
+        code if is_unseen(code) => {}
+        // Tags: ASCII that is not shown.
+        code @ 0xe0020..=0xe007e => push(out, code - 0xe0000),
+        // Full width, and the styled alphabets, which come in runs of 26.
+        code @ 0xff01..=0xff5e => push(out, code - 0xff01 + 0x21),
+        code @ 0x1d400..=0x1d6a3 => letter(out, (code - 0x1d400) % 26),
+        code @ 0x1d7ce..=0x1d7ff => push(out, (code - 0x1d7ce) % 10 + 0x30),
+        0x1d6a4 => out.push('i'),
+        0x1d6a5 => out.push('j'),
+        code @ 0x1d6a8..=0x1d7cb => greek(out, (code - 0x1d6a8) % 58),
+        code @ 0x249c..=0x24b5 => letter(out, code - 0x249c),
+        code @ 0x24b6..=0x24e9 => letter(out, (code - 0x24b6) % 26),
+        code @ 0x1f110..=0x1f129 => letter(out, code - 0x1f110),
+        code @ 0x1f130..=0x1f149 => letter(out, code - 0x1f130),
+        code @ 0x1f150..=0x1f169 => letter(out, code - 0x1f150),
+        code @ 0x1f170..=0x1f189 => letter(out, code - 0x1f170),
+        code @ 0x1f1e6..=0x1f1ff => letter(out, code - 0x1f1e6),
+        code @ 0x2460..=0x2468 => push(out, code - 0x2460 + 0x31),
+        0xc6 | 0xe6 => out.push_str("ae"),
+        0x93c => {}
+        0x152 | 0x153 => out.push_str("oe"),
+        0xdf | 0x1e9e => out.push_str("ss"),
+        _ => match base(c).map(char::from).or_else(|| stands_for(STYLED, c)) {
+            Some(base) => out.push(base),
+            None => out.extend(c.to_lowercase().filter(|&c| !is_unseen(u32::from(c))).map(|c| stands_for(LOOSE, c).unwrap_or(c))),
+        },
+    }
+}
+
+/// Characters that are not seen, or are seen as a mark on another only.
+fn is_unseen(code: u32) -> bool {
+    matches!(code,
+        0xad | 0x34f | 0x300..=0x36f | 0x483..=0x489 | 0x591..=0x5c7 | 0x610..=0x61a | 0x61c | 0x640 | 0x64b..=0x65f | 0x670
+        | 0x6d6..=0x6dc | 0x115f | 0x1160 | 0x17b4 | 0x17b5 | 0x180b..=0x180f | 0x1ab0..=0x1aff | 0x1dc0..=0x1dff
+        | 0x200b..=0x200f | 0x202a..=0x202e | 0x2060..=0x206f | 0x20d0..=0x20ff | 0x2800 | 0x3164 | 0xfe00..=0xfe0f
+        | 0xfe20..=0xfe2f | 0xfeff | 0xffa0 | 0xfff0..=0xfffb | 0x1bca0..=0x1bca3 | 0x1d173..=0x1d17a | 0xe0000..=0xe001f
+        | 0xe007f..=0xe0fff)
+}
+
+fn stands_for(table: &str, c: char) -> Option<char> {
+    let mut pairs = table.chars();
+    while let (Some(from), Some(to)) = (pairs.next(), pairs.next()) {
+        if from == c {
+            return Some(to);
+        }
+    }
+    None
+}
+
+fn letter(out: &mut String, index: u32) {
+    push(out, index + u32::from(b'a'));
+}
+
+/// The mathematical Greek alphabets: 25 capitals, nabla, 25 small letters, and variants.
+fn greek(out: &mut String, index: u32) {
+    let small = if index < 25 { index } else { index.saturating_sub(26) % 25 };
+    out.extend(char::from_u32(0x3b1 + small));
+}
+
+fn push(out: &mut String, code: u32) {
+    out.extend(char::from_u32(code).map(|c| c.to_ascii_lowercase()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn folded(text: &str) -> String {
+        let mut out = String::new();
+        fold(text, &mut out);
+        out
+    }
+
+    #[test]
+    fn tables_are_aligned() {
+        for (c, letter) in "ÀaÅaÇcÉeÏiÐdÑnÖoØoÜuÝyàaçcéeïiñnöoøoüuÿyĀaąaćcčcďdđdēeęeĝgğgģgĥhħhĩiĮiİiıiĵjķkĺlłlńnňnōoőoŕrřrśsşsšsţtťtũuůuűuųuŵwŷyŸyźzżzžzſsƀbƆoƇcƉdƏeƑfƒfƓgƗiƘkƚlƝnƞnƠoơoƤpƫtƭtƯuưuƳyƴyƵzƶzǍaǎaǐiǒoǔuǧgǩkǪoǰjǴgǹnȀaȅeȉiȍoȑrȕuȘsșsȚtțtȟhȦaȩeȮoȳyḀaḃbḍdḙeḟfḡgḥhḭiḱkḷlḿmṃmṅnṉnṍoṓoṕpṗpṙrṟrṡsṩsṫtṱtṳuṻuṽvẁwẉwẋxẏyẑzẕzẖhẗtẘwẙyạaặaẹeệeỉiịiọoợoụuựuỳyỹy"
+            .chars()
+            .collect::<Vec<_>>()
+            .chunks(2)
+            .map(|pair| (pair[0], pair[1]))
+        {
+            assert_eq!(folded(&c.to_string()), letter.to_string(), "{c} U+{:04X}", u32::from(c));
+        }
+    }
+
+    #[test]
+    fn tricks_are_undone() {
+        for (trick, hidden, plain) in [
+            ("case", "IgNoRe", "ignore"),
+            ("full width", "Ｉｇｎｏｒｅ　ａｌｌ！", "ignore all!"),
+            ("zero width", "ig\u{200b}no\u{200d}re\u{feff}\u{2060}", "ignore"),
+            ("soft hyphen", "ig\u{ad}nore", "ignore"),
+            ("bidi", "\u{202e}ig\u{2066}nore\u{2069}", "ignore"),
+            ("tags", "a\u{e0069}\u{e0067}\u{e006e}\u{e007f}", "aign"),
+            ("variation selectors", "i\u{fe0f}g\u{e0100}n", "ign"),
+            ("combining marks", "i\u{301}g\u{336}n\u{20dd}ore", "ignore"),
+            ("precomposed", "ĩğñöŕé", "ignore"),
+            ("dotless and dotted", "İıg", "iig"),
+            ("bold", "𝐢𝐠𝐧𝐨𝐫𝐞", "ignore"),
+            ("fraktur", "𝔦𝔤𝔫𝔬𝔯𝔢 𝕴𝖌𝖓", "ignore ign"),
+            ("script", "𝓲𝓰𝓷𝓸𝓻𝓮", "ignore"),
+            ("double-struck", "𝕚𝕘𝕟𝕠𝕣𝕖 ℝ", "ignore r"),
+            ("monospace", "𝚒𝚐𝚗𝚘𝚛𝚎 𝟘𝟙", "ignore 01"),
+            ("circled", "ⓘⓖⓝⓞⓡⓔ Ⓘ", "ignore i"),
+            ("parenthesised", "⒤⒢⒩", "ign"),
+            ("squared", "🄸🄶🄽 🅸🅶🅽 🅘🅖🅝", "ign ign ign"),
+            ("regional indicators", "🇮🇬🇳", "ign"),
+            ("small capitals", "ɪɢɴᴏʀᴇ", "ignore"),
+            ("superscript", "ⁱᵍⁿᵒʳᵉ", "ignore"),
+            ("ligatures", "æœß", "aeoess"),
+            ("spaces", "a\u{a0}b\u{2003}c\u{3000}d", "a b c d"),
+            ("quotes and dashes", "“a”—’", "\"a\"-'"),
+            ("Cyrillic case and marks", "ИГНОРИРУЙ Ё", "игнорируи е"),
+            ("Greek case and marks", "ΑΓΝΌΗΣΕ", "αγνοησε"),
+            ("Arabic marks", "تَجَاهَلـــ", "تجاهل"),
+        ] {
+            assert_eq!(folded(hidden), plain, "{trick}");
+        }
+    }
+
+    #[test]
+    fn pairs_are_pairs() {
+        for table in [STYLED, CONFUSABLE] {
+            let chars: Vec<char> = table.chars().collect();
+            assert!(chars.chunks(2).all(|pair| !pair[0].is_ascii() && pair[1].is_ascii()), "{table}");
+        }
+        assert!(CYRILLIC.chars().step_by(2).all(|c| c.is_ascii()));
+        assert!(LOOSE.chars().all(|c| !c.is_ascii()) && LOOSE.chars().count() % 2 == 0);
+    }
+
+    #[test]
+    fn mixed_words_are_read_both_ways() {
+        assert_eq!(to_latin("іgnоrе").as_deref(), Some("ignore"));
+        assert_eq!(to_latin("οrіginαl").as_deref(), Some("original"));
+        assert_eq!(to_latin("忽略a"), None);
+        assert_eq!(to_cyrillic("вce"), "все");
+        assert_eq!(to_cyrillic("игнopиpyи"), "игнорируи");
+    }
+}

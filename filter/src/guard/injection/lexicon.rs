@@ -1,0 +1,139 @@
+//! The vocabulary as it is looked up: by the first three bytes of a word.
+
+use std::sync::OnceLock;
+
+use super::words::{Classes, VOCABULARY};
+use crate::guard::fold::fold;
+
+/// Buckets of entries: a power of two.
+const BUCKETS: usize = 4096;
+/// The longest phrase, in words.
+const LONGEST_PHRASE: usize = 6;
+
+/// Words and phrases, and what they mean.
+pub struct Lexicon {
+    /// Where each bucket begins in `entries`; one more than there are buckets.
+    starts: Vec<u32>,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    stem: Box<str>,
+    /// Whether more may follow the stem.
+    open: bool,
+    /// The words that must follow, for a phrase.
+    rest: Box<[Box<str>]>,
+    classes: Classes,
+}
+
+// === impl Lexicon ===
+
+impl Lexicon {
+    /// The one lexicon, made when it is first asked for.
+    pub fn get() -> &'static Self {
+        static LEXICON: OnceLock<Lexicon> = OnceLock::new();
+        LEXICON.get_or_init(Self::new)
+    }
+
+    fn new() -> Self {
+        let mut buckets: Vec<Vec<Entry>> = Vec::new();
+        buckets.resize_with(BUCKETS, Vec::new);
+        for (classes, words) in VOCABULARY {
+            for word in words.split_ascii_whitespace() {
+                let entry = Entry::new(word, *classes);
+                let Some(bucket) = buckets.get_mut(bucket(entry.stem.as_bytes())) else { continue };
+                match bucket.iter_mut().find(|known| known.same(&entry)) {
+                    Some(known) => known.classes |= entry.classes,
+                    None => bucket.push(entry),
+                }
+            }
+        }
+        let mut starts = vec![0];
+        let mut entries = Vec::new();
+        for bucket in buckets {
+            entries.extend(bucket);
+            starts.push(u32::try_from(entries.len()).unwrap_or(u32::MAX));
+        }
+        Self { starts, entries }
+    }
+
+    /// What `word` means before `next`, the words that follow it.
+    pub fn meaning<'w>(&self, word: &str, next: impl Fn(usize) -> Option<&'w str>) -> Classes {
+        let mut classes = 0;
+        for entry in self.bucket(word.as_bytes()) {
+            let fits = if entry.open { word.starts_with(&*entry.stem) } else { *entry.stem == *word };
+            if fits && entry.rest.iter().enumerate().all(|(n, rest)| next(n).is_some_and(|word| fits_rest(rest, word))) {
+                classes |= entry.classes;
+            }
+        }
+        classes
+    }
+
+    /// The longest single word that `text` begins with: its length and what it means.
+    pub fn longest(&self, text: &str) -> Option<(usize, Classes)> {
+        let mut found: Option<(usize, Classes)> = None;
+        for length in 1..=3 {
+            let Some(start) = text.as_bytes().get(..length) else { break };
+            for entry in self.bucket(start) {
+                let fits = entry.rest.is_empty() && (length == 3 || entry.stem.len() == length) && text.starts_with(&*entry.stem);
+                match &mut found {
+                    _ if !fits => {}
+                    Some((longest, classes)) if *longest == entry.stem.len() => *classes |= entry.classes,
+                    Some((longest, _)) if *longest > entry.stem.len() => {}
+                    found => *found = Some((entry.stem.len(), entry.classes)),
+                }
+            }
+        }
+        found
+    }
+
+    /// Every stem with its classes.
+    #[cfg(test)]
+    pub fn stems(&self) -> impl Iterator<Item = (String, Classes)> + '_ {
+        self.entries.iter().map(|entry| {
+            let words: Vec<&str> = std::iter::once(&*entry.stem).chain(entry.rest.iter().map(|word| &**word)).collect();
+            (words.join(" "), entry.classes)
+        })
+    }
+
+    fn bucket(&self, start: &[u8]) -> &[Entry] {
+        let bucket = bucket(start);
+        let at = |index: usize| self.starts.get(index).map_or(0, |&start| start as usize);
+        self.entries.get(at(bucket)..at(bucket + 1)).unwrap_or_default()
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn new(word: &str, classes: Classes) -> Self {
+        let mut folded = String::new();
+        fold(word, &mut folded);
+        let mut words = folded.split('_').filter(|word| !word.is_empty()).take(LONGEST_PHRASE);
+        let first = words.next().unwrap_or_default();
+        let rest: Box<[Box<str>]> = words.map(Box::from).collect();
+        // Buckets are chosen by three bytes, so that a shorter stem cannot be open.
+        let (stem, open) = match first.strip_suffix('*') {
+            Some(stem) => (stem, stem.len() >= 3),
+            None => (first, false),
+        };
+        Self { stem: stem.into(), open, rest, classes }
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        self.stem == other.stem && self.open == other.open && self.rest == other.rest
+    }
+}
+
+fn fits_rest(rest: &str, word: &str) -> bool {
+    match rest.strip_suffix('*') {
+        Some(stem) => word.starts_with(stem),
+        None => rest == word,
+    }
+}
+
+fn bucket(word: &[u8]) -> usize {
+    let byte = |at: usize| u32::from(word.get(at).copied().unwrap_or_default());
+    let key = byte(0) | byte(1) << 8 | byte(2) << 16;
+    (key.wrapping_mul(0x9e37_79b1) >> 20) as usize % BUCKETS
+}

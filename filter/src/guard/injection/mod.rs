@@ -1,0 +1,155 @@
+//! The guard against prompt injection: a versioned set of rules over the meanings of words.
+//!
+//! A text is folded ([`crate::guard::fold`]), its words become meanings ([`tokens`]), and a rule ([`rules`]) matches where
+//! some meanings stand close together. Texts are looked at in several views: as they are, and with what is encoded in them.
+
+mod lexicon;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod words;
+
+use crate::guard::{decode, fold};
+
+pub use rules::VERSION;
+use rules::{MENTION, Near, RULES, Rule};
+use tokens::{CLOSES, OPENS};
+use words::{ABOUT, ASKS, Classes, FOLLOW, IGNORE, NOT, REVEAL, SEND, STOP, TOPIC};
+
+/// How readily a text is taken for an attack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sensitivity {
+    /// Only what hardly anybody writes without meaning it.
+    Low,
+    /// What is most likely an attack.
+    Medium,
+    /// What may be one; texts about attacks too.
+    High,
+}
+
+/// What was found in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finding {
+    /// The least sensitive setting that takes it for an attack.
+    pub level: Sensitivity,
+    /// The kind of attack.
+    pub family: &'static str,
+}
+
+/// Bytes of folded text that are read at once.
+const CHUNK: usize = 32 * 1024;
+/// Bytes of it that are read again with what follows.
+const OVERLAP: usize = 2 * 1024;
+
+/// The strongest finding in `text` that `most` does not pass over.
+pub fn judge(text: &str, most: Sensitivity) -> Option<Finding> {
+    let mut strongest = None;
+    let mut folded = String::new();
+    decode::views(text, &mut |view| {
+        folded.clear();
+        fold::fold(&view, &mut folded);
+        strongest = stronger(strongest, read(&folded, most));
+        !matches!(strongest, Some(Finding { level: Sensitivity::Low, .. }))
+    });
+    strongest
+}
+
+fn read(folded: &str, most: Sensitivity) -> Option<Finding> {
+    let mut strongest = None;
+    let mut tokens = Vec::new();
+    let mut start = 0;
+    while start < folded.len() {
+        let end = boundary(folded, start + CHUNK);
+        tokens.clear();
+        tokens::read(folded.get(start..end).unwrap_or_default(), &mut tokens);
+        negate(&mut tokens);
+        strongest = stronger(strongest, find(&tokens, most));
+        if end == folded.len() || matches!(strongest, Some(Finding { level: Sensitivity::Low, .. })) {
+            break;
+        }
+        start = boundary(folded, end - OVERLAP);
+    }
+    strongest
+}
+
+/// The first place at or after `at` where a character begins.
+fn boundary(text: &str, at: usize) -> usize {
+    (at..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len())
+}
+
+fn stronger(one: Option<Finding>, other: Option<Finding>) -> Option<Finding> {
+    match (one, other) {
+        (Some(one), Some(other)) if other.level < one.level => Some(other),
+        (None, other) => other,
+        (one, _) => one,
+    }
+}
+
+/// "Do not ignore" asks for the contrary, and "do not follow" is to ignore.
+fn negate(tokens: &mut [Classes]) {
+    for at in 0..tokens.len() {
+        let Some(&token) = tokens.get(at) else { break };
+        if token & (NOT | STOP) == 0 {
+            continue;
+        }
+        for next in tokens.iter_mut().skip(at + 1).take(2) {
+            if *next & FOLLOW != 0 {
+                *next = *next & !FOLLOW | IGNORE;
+            } else if token & NOT != 0 {
+                *next &= !(IGNORE | REVEAL | SEND);
+            }
+        }
+    }
+}
+
+fn find(tokens: &[Classes], most: Sensitivity) -> Option<Finding> {
+    let keys = RULES.iter().fold(0, |keys, rule| keys | rule.key);
+    let mut strongest: Option<Finding> = None;
+    for (at, &token) in tokens.iter().enumerate().filter(|(_, token)| *token & keys != 0) {
+        for rule in RULES.iter().filter(|rule| rule.key & token != 0 && rule.level <= most) {
+            if !rule.matches(tokens, at) {
+                continue;
+            }
+            let level = if is_mentioned(tokens, at) { Sensitivity::High } else { rule.level };
+            if level <= most {
+                strongest = stronger(strongest, Some(Finding { level, family: rule.family }));
+            }
+        }
+        if matches!(strongest, Some(Finding { level: Sensitivity::Low, .. })) {
+            break;
+        }
+    }
+    strongest
+}
+
+/// Whether the words around `at` speak about an attack: they quote it and say so, or name the topic and ask.
+fn is_mentioned(tokens: &[Classes], at: usize) -> bool {
+    let around = around(tokens, at, MENTION, MENTION).iter().fold(0, |all, token| all | token);
+    let before = tokens.get(at.saturating_sub(14)..=at).unwrap_or_default().iter().any(|token| token & OPENS != 0);
+    let after = tokens.iter().skip(at).take(14).any(|token| token & CLOSES != 0);
+    let quoted = before && after;
+    quoted && around & (ABOUT | TOPIC) != 0 || around & TOPIC != 0 || around & ABOUT != 0 && around & ASKS != 0 && quoted
+}
+
+/// The tokens from `before` words before `at` to `after` words after.
+fn around(tokens: &[Classes], at: usize, before: usize, after: usize) -> &[Classes] {
+    let end = at.saturating_add(after).saturating_add(1).min(tokens.len());
+    tokens.get(at.saturating_sub(before)..end).unwrap_or_default()
+}
+
+// === impl Rule ===
+
+impl Rule {
+    fn matches(&self, tokens: &[Classes], at: usize) -> bool {
+        self.needs.iter().all(|near| near.holds(tokens, at)) && !self.unless.iter().any(|near| near.holds(tokens, at))
+    }
+}
+
+// === impl Near ===
+
+impl Near {
+    fn holds(&self, tokens: &[Classes], at: usize) -> bool {
+        around(tokens, at, self.1, self.2).iter().any(|token| token & self.0 != 0)
+    }
+}

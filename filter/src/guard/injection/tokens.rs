@@ -1,0 +1,294 @@
+//! A folded text as a row of meanings: one token for each word, and for a few things that are no words.
+
+use super::lexicon::Lexicon;
+use super::words::Classes;
+use crate::guard::fold::{to_cyrillic, to_latin};
+
+/// A quotation mark stands before the word.
+pub const OPENS: Classes = 1 << 48;
+/// A quotation mark stands after the word.
+pub const CLOSES: Classes = 1 << 49;
+/// A sentence begins with the word.
+pub const BREAK: Classes = 1 << 50;
+/// A line begins with the word.
+pub const LINE: Classes = 1 << 51;
+/// A bracket stands before the word: `[`, `<`, `{` or one with a slash.
+pub const BRACKET: Classes = 1 << 52;
+/// A colon stands after the word.
+pub const COLON: Classes = 1 << 53;
+/// A row of `#`, `=`, `-` or `*` stands before the word.
+pub const HEAD: Classes = 1 << 54;
+/// An address: `https://…` or `name@host`.
+pub const ADDRESS: Classes = 1 << 55;
+/// `![`, or an `img` tag.
+pub const IMAGE: Classes = 1 << 56;
+/// A mark of a chat template: `<|…`, `[INST]`, `<<SYS>>`.
+pub const TEMPLATE: Classes = 1 << 57;
+/// The word was hidden: spelled out, in leet, or with letters of another script.
+pub const HIDDEN: Classes = 1 << 58;
+
+/// Letters that stand alone and are taken for one word together, at least.
+const SPELLED: usize = 4;
+/// A word without an entry that is longer is searched for words within.
+const LONG_WORD: usize = 13;
+/// The longest word that is looked at as one, in bytes.
+const LONGEST_WORD: usize = 4096;
+
+/// A word of a folded text.
+#[derive(Debug, Clone, Copy)]
+struct Word<'t> {
+    text: &'t str,
+    /// Bytes between this word and the one before.
+    gap: &'t str,
+    marks: Classes,
+}
+
+/// The meanings of `text`, which is folded, appended to `tokens`.
+pub fn read(text: &str, tokens: &mut Vec<Classes>) {
+    let words = words(text);
+    let lexicon = Lexicon::get();
+    let mut at = 0;
+    while let Some(word) = words.get(at) {
+        let spelled = spelled(words.get(at..).unwrap_or_default());
+        if spelled >= SPELLED {
+            spell(lexicon, words.get(at..at + spelled).unwrap_or_default(), tokens);
+            at += spelled;
+            continue;
+        }
+        let next = |n: usize| words.get(at + 1 + n).map(|word| word.text);
+        mean(lexicon, word, next, tokens);
+        at += 1;
+    }
+}
+
+fn mean<'t>(lexicon: &Lexicon, word: &Word<'t>, next: impl Fn(usize) -> Option<&'t str>, tokens: &mut Vec<Classes>) {
+    let classes = lexicon.meaning(word.text, next);
+    if classes != 0 || word.text.is_empty() {
+        return tokens.push(classes | word.marks);
+    }
+    let ascii = word.text.is_ascii();
+    if let Some(classes) = if ascii { plain(lexicon, word.text) } else { disguised(lexicon, word.text) } {
+        return tokens.push(classes | HIDDEN | word.marks);
+    }
+    if word.text.len() > LONG_WORD && ascii || word.text.chars().any(is_unspaced) {
+        let first = tokens.len();
+        segment(lexicon, word.text, tokens);
+        if let Some(token) = tokens.get_mut(first) {
+            *token |= word.marks & !CLOSES & !COLON;
+        }
+        if let Some(token) = tokens.get_mut(first..).and_then(<[Classes]>::last_mut) {
+            *token |= word.marks & (CLOSES | COLON);
+            return;
+        }
+    }
+    tokens.push(word.marks);
+}
+
+/// What an ASCII word means with its digits and signs read as letters.
+fn plain(lexicon: &Lexicon, word: &str) -> Option<Classes> {
+    if word.len() > 32 || word.bytes().all(|b| b.is_ascii_alphabetic()) || !word.bytes().any(|b| b.is_ascii_alphabetic()) {
+        return None;
+    }
+    ['i', 'l'].into_iter().map(|one| lexicon.meaning(&letters(word, one), |_| None)).find(|&classes| classes != 0)
+}
+
+/// What a word means whose letters are of several scripts.
+fn disguised(lexicon: &Lexicon, word: &str) -> Option<Classes> {
+    let latin = to_latin(word).map_or(0, |word| lexicon.meaning(&word, |_| None) | plain(lexicon, &word).unwrap_or(0));
+    if latin != 0 {
+        return Some(latin);
+    }
+    let mixed = word.bytes().any(|b| b.is_ascii_alphanumeric());
+    let cyrillic = if mixed { lexicon.meaning(&to_cyrillic(word), |_| None) } else { 0 };
+    (cyrillic != 0).then_some(cyrillic)
+}
+
+fn letters(word: &str, one: char) -> String {
+    let letter = |c| match c {
+        '0' => 'o',
+        '1' | '!' | '|' => one,
+        '2' => 'z',
+        '3' => 'e',
+        '4' | '@' => 'a',
+        '5' | '$' => 's',
+        '6' | '9' => 'g',
+        '7' => 't',
+        '8' => 'b',
+        c => c,
+    };
+    word.chars().map(letter).collect()
+}
+
+/// How many words from here on are single letters, close together.
+fn spelled(words: &[Word<'_>]) -> usize {
+    let single = |word: &&Word<'_>| word.text.len() <= 4 && word.text.chars().take(2).count() == 1;
+    let close = |(n, word): &(usize, &Word<'_>)| single(word) && (*n == 0 || word.gap.len() <= 6);
+    let count = words.iter().enumerate().take_while(close).count();
+    // Spelled out in a script that has no spaces anyway, or numbers.
+    let letters = words.iter().take(count).filter(|word| word.text.bytes().all(|b| b.is_ascii_alphabetic())).count();
+    if letters * 2 >= count { count } else { 0 }
+}
+
+/// Puts letters together: a wider gap than the narrowest ends a word.
+fn spell(lexicon: &Lexicon, words: &[Word<'_>], tokens: &mut Vec<Classes>) {
+    let gap = words.iter().skip(1).map(|word| word.gap.len()).min().unwrap_or_default();
+    let mut joined = String::new();
+    let common = words.get(1).map(|word| word.gap);
+    for (n, word) in words.iter().enumerate() {
+        let other = word.gap.len() > gap
+            || word.gap.len() == gap && Some(word.gap) != common && !word.gap.trim().eq(common.unwrap_or_default().trim());
+        if n > 0 && other {
+            spelled_word(lexicon, &joined, tokens);
+            joined.clear();
+        }
+        joined.push_str(word.text);
+        if joined.len() > LONGEST_WORD {
+            spelled_word(lexicon, &joined, tokens);
+            joined.clear();
+        }
+    }
+    spelled_word(lexicon, &joined, tokens);
+}
+
+fn spelled_word(lexicon: &Lexicon, word: &str, tokens: &mut Vec<Classes>) {
+    let classes = lexicon.meaning(word, |_| None);
+    let classes = if classes == 0 { plain(lexicon, word).unwrap_or(0) } else { classes };
+    if classes != 0 || word.len() < 8 {
+        return tokens.push(classes | HIDDEN);
+    }
+    segment(lexicon, word, tokens);
+}
+
+/// The words within a run of letters, longest first. What is none is passed over; in scripts without spaces it counts.
+fn segment(lexicon: &Lexicon, run: &str, tokens: &mut Vec<Classes>) {
+    let mut rest = run;
+    while let Some(c) = rest.chars().next() {
+        let unspaced = is_unspaced(c);
+        let length = match lexicon.longest(rest) {
+            Some((length, classes)) if unspaced || length >= 3 => {
+                tokens.push(classes);
+                length
+            }
+            _ => {
+                if unspaced {
+                    tokens.push(0);
+                }
+                c.len_utf8()
+            }
+        };
+        rest = rest.get(length..).unwrap_or_default();
+    }
+}
+
+/// Whether `c` belongs to a script that is written without spaces, or with particles joined to words.
+fn is_unspaced(c: char) -> bool {
+    matches!(u32::from(c), 0xe00..=0xeff | 0x1000..=0x109f | 0x1780..=0x17ff | 0x2e80..=0xd7ff | 0xf900..=0xfaff | 0x20000..=0x3ffff)
+}
+
+/// Whether `c` is part of a word wherever it stands.
+fn is_letter(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_alphanumeric();
+    }
+    !matches!(u32::from(c), 0x80..=0xbf | 0xd7 | 0xf7 | 0x589 | 0x60c | 0x61b | 0x61f | 0x66a..=0x66d | 0x6d4 | 0x964 | 0x965 | 0x2000..=0x2bff
+        | 0x3000..=0x3004 | 0x3008..=0x3020 | 0x3030 | 0x30fb | 0xe000..=0xf8ff | 0xfe10..=0xfe6f | 0xff00..=0xff0f | 0xff5f..=0xff65 | 0xfffc..=0xffff
+        | 0x1f000..=0x1faff)
+}
+
+/// Cuts a folded text into words.
+fn words(text: &str) -> Vec<Word<'_>> {
+    let mut words: Vec<Word<'_>> = Vec::new();
+    let (mut rest, mut gap_start, mut marks) = (text, 0, LINE | BREAK);
+    while let Some(c) = rest.chars().next() {
+        let at = text.len() - rest.len();
+        let gap = text.get(gap_start..at).unwrap_or_default();
+        if is_letter(c) || starts_leet(c, rest) {
+            let length = word_length(rest);
+            let word = rest.get(..length).unwrap_or_default();
+            rest = rest.get(length..).unwrap_or_default();
+            let address = is_address(word, rest);
+            words.push(Word { text: word, gap, marks: marks | address });
+            marks = 0;
+            if address != 0 {
+                rest = rest.trim_start_matches(|c: char| {
+                    !c.is_whitespace() && !matches!(c, ')' | '"' | '>' | '<' | '?' | '=') && c.is_ascii()
+                });
+            }
+            gap_start = text.len() - rest.len();
+            continue;
+        }
+        let (mark, length) = sign(c, rest, gap, &mut words);
+        marks |= mark;
+        rest = rest.get(length.max(c.len_utf8())..).unwrap_or_default();
+    }
+    words
+}
+
+/// Reads something between words: what it says about the next word, and its length.
+fn sign<'t>(c: char, rest: &'t str, gap: &'t str, words: &mut Vec<Word<'t>>) -> (Classes, usize) {
+    match c {
+        '<' if rest.starts_with("<|")
+            || rest.starts_with("<<sys")
+            || rest.starts_with("<</sys")
+            || rest.starts_with("<start_of_turn")
+            || rest.starts_with("<end_of_turn") =>
+        {
+            words.push(Word { text: "", gap, marks: TEMPLATE });
+            (BRACKET, 2)
+        }
+        '[' if rest.starts_with("[inst]") || rest.starts_with("[/inst]") => {
+            words.push(Word { text: "", gap, marks: TEMPLATE });
+            (0, 6)
+        }
+        '!' if rest.starts_with("![") => {
+            words.push(Word { text: "", gap, marks: IMAGE });
+            (0, 2)
+        }
+        '<' if rest.starts_with("<img") => {
+            words.push(Word { text: "", gap, marks: IMAGE });
+            (0, 4)
+        }
+        '"' | '`' | '\'' => {
+            // Whether it opens or closes is for the words around it to tell.
+            if let Some(word) = words.last_mut() {
+                word.marks |= CLOSES;
+            }
+            (OPENS, 1)
+        }
+        '.' | '!' | '?' | ';' => (BREAK, 1),
+        '\n' => (LINE | BREAK, 1),
+        ':' => {
+            if let Some(word) = words.last_mut() {
+                word.marks |= COLON;
+            }
+            (0, 1)
+        }
+        '[' | '<' | '{' | '/' => (BRACKET, 1),
+        '#' | '=' | '-' | '*' if rest.get(..2).is_some_and(|two| two.bytes().all(|b| char::from(b) == c)) => (HEAD, 2),
+        _ => (0, 1),
+    }
+}
+
+fn word_length(rest: &str) -> usize {
+    let mut length = 0;
+    for c in rest.chars() {
+        let tail = rest.get(length + c.len_utf8()..).unwrap_or_default();
+        let inner = matches!(c, '@' | '$' | '!' | '\'') && tail.chars().next().is_some_and(is_letter);
+        if !is_letter(c) && !inner && !(length == 0) || length > LONGEST_WORD {
+            break;
+        }
+        length += c.len_utf8();
+    }
+    length
+}
+
+/// `!gnore`, `$ystem`, `@ll`
+fn starts_leet(c: char, rest: &str) -> bool {
+    matches!(c, '$' | '!' | '@') && rest.as_bytes().get(1).is_some_and(u8::is_ascii_alphabetic)
+}
+
+fn is_address(word: &str, rest: &str) -> Classes {
+    let url = (word == "http" || word == "https") && rest.starts_with("://");
+    let mail = rest.starts_with('.') && word.bytes().skip(1).any(|b| b == b'@');
+    if url || mail { ADDRESS } else { 0 }
+}

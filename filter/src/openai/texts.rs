@@ -1,0 +1,315 @@
+//! Every text of a request that can reach the prompt, and who says it.
+//!
+//! A chat template may write any member of a message into the prompt, and keys of objects too, so everything counts that is
+//! not known to stay outside. What holds something other than text is reported as such.
+
+use std::borrow::Cow;
+
+use crate::json::{InvalidJson, Kind, Reader, Text};
+
+use super::prompt::MEDIA;
+
+/// One find of [`read`].
+#[derive(Debug)]
+pub enum Piece<'a> {
+    /// A text by itself.
+    Text(Text<'a>),
+    /// A text that is one part of a message's content: the server puts them together.
+    Part(Text<'a>),
+    /// An image, audio, a file, or token ids.
+    Unreadable,
+    /// The parts of one message are complete.
+    MessageEnd,
+}
+
+/// Who says a text: the `role` of its message; `None` where there is none, or no single string.
+pub type Role<'a> = Option<Cow<'a, str>>;
+
+/// Members of a request that no server writes into a prompt.
+const OUTSIDE: [&str; 14] = [
+    "model",
+    "stop",
+    "user",
+    "metadata",
+    "request_id",
+    "session_id",
+    "cache_salt",
+    "safety_identifier",
+    "prompt_cache_key",
+    "service_tier",
+    "stream_options",
+    "logit_bias",
+    "bad_words",
+    "encoding_format",
+];
+
+/// The recipient of the pieces, and what it needs.
+struct Visit<'v, 'a> {
+    body: &'a [u8],
+    roles: bool,
+    see: &'v mut dyn FnMut(&Role<'a>, Piece<'a>) -> bool,
+}
+
+/// Why reading stopped.
+enum Halt {
+    Json(InvalidJson),
+    Enough,
+}
+
+/// Reads `body` and shows `see` every piece until it returns false. Roles are told only if `roles`.
+pub fn read<'a>(body: &'a [u8], roles: bool, see: &mut dyn FnMut(&Role<'a>, Piece<'a>) -> bool) -> Result<(), InvalidJson> {
+    match (Visit { body, roles, see }).request() {
+        Err(Halt::Json(error)) => Err(error),
+        Ok(()) | Err(Halt::Enough) => Ok(()),
+    }
+}
+
+// === impl Visit ===
+
+impl<'a> Visit<'_, 'a> {
+    fn request(&mut self) -> Result<(), Halt> {
+        let mut reader = Reader::new(self.body);
+        let mut object = reader.object()?;
+        while let Some(key) = object.next(&mut reader)? {
+            if key.is("messages") && reader.kind()? == Kind::Array {
+                self.messages(&mut reader)?;
+            } else if key.is("prompt") || key.is("input") {
+                self.prompts(&mut reader)?;
+            } else if OUTSIDE.iter().any(|name| key.is(name)) {
+                reader.skip()?;
+            } else {
+                self.value(&None, &mut reader)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, role: &Role<'a>, piece: Piece<'a>) -> Result<(), Halt> {
+        if (self.see)(role, piece) { Ok(()) } else { Err(Halt::Enough) }
+    }
+
+    fn messages(&mut self, reader: &mut Reader<'a>) -> Result<(), Halt> {
+        let mut messages = reader.array()?;
+        while messages.next(reader)? {
+            if reader.kind()? == Kind::Object {
+                self.message(reader)?;
+            } else {
+                self.value(&None, reader)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, reader: &mut Reader<'a>) -> Result<(), Halt> {
+        let role = if self.roles { self.role(reader.offset())? } else { None };
+        let mut message = reader.object()?;
+        while let Some(key) = message.next(reader)? {
+            if key.is("content") {
+                self.content(&role, reader)?;
+            } else if key.is("audio") && reader.kind()? == Kind::Object {
+                self.show(&role, Piece::Unreadable)?;
+                reader.skip()?;
+            } else {
+                self.value(&role, reader)?;
+            }
+        }
+        self.show(&role, Piece::MessageEnd)
+    }
+
+    /// The role of the message that begins at `start`; it may stand behind the texts that it is about.
+    fn role(&self, start: usize) -> Result<Role<'a>, InvalidJson> {
+        let mut reader = Reader::new(self.body.get(start..).unwrap_or_default());
+        let mut message = reader.object()?;
+        let mut role = None;
+        while let Some(key) = message.next(&mut reader)? {
+            if !key.is("role") {
+                reader.skip()?;
+            } else if reader.kind()? == Kind::String && role.is_none() {
+                role = Some(reader.text()?.decode());
+            } else {
+                return Ok(None);
+            }
+        }
+        Ok(role)
+    }
+
+    /// What a message says: a string, or parts to any depth.
+    fn content(&mut self, role: &Role<'a>, reader: &mut Reader<'a>) -> Result<(), Halt> {
+        match reader.kind()? {
+            Kind::String => {
+                let text = reader.text()?;
+                self.show(role, Piece::Part(text))
+            }
+            Kind::Array => {
+                let mut parts = reader.array()?;
+                while parts.next(reader)? {
+                    self.content(role, reader)?;
+                }
+                Ok(())
+            }
+            Kind::Object => self.part(role, reader),
+            _ => Ok(drop(reader.skip()?)),
+        }
+    }
+
+    fn part(&mut self, role: &Role<'a>, reader: &mut Reader<'a>) -> Result<(), Halt> {
+        let mut part = reader.object()?;
+        while let Some(key) = part.next(reader)? {
+            let kind = reader.kind()?;
+            if is_media(&key) {
+                if kind != Kind::Null {
+                    self.show(role, Piece::Unreadable)?;
+                }
+                reader.skip()?;
+            } else if key.is("type") && kind == Kind::String {
+                let text = reader.text()?;
+                // A part may name media that the server holds already.
+                let piece = if is_media(&text) { Piece::Unreadable } else { Piece::Text(text) };
+                self.show(role, piece)?;
+            } else {
+                self.show(role, Piece::Text(key))?;
+                self.content(role, reader)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Strings and token ids, and lists of them.
+    fn prompts(&mut self, reader: &mut Reader<'a>) -> Result<(), Halt> {
+        match reader.kind()? {
+            Kind::Array => {
+                let mut items = reader.array()?;
+                let mut ids = false;
+                while items.next(reader)? {
+                    match reader.kind()? {
+                        Kind::Number if ids => drop(reader.number()?),
+                        Kind::Number => {
+                            ids = true;
+                            self.show(&None, Piece::Unreadable)?;
+                            reader.number()?;
+                        }
+                        _ => self.prompts(reader)?,
+                    }
+                }
+                Ok(())
+            }
+            _ => self.value(&None, reader),
+        }
+    }
+
+    /// Any value that a template may write out: its strings and its keys.
+    fn value(&mut self, role: &Role<'a>, reader: &mut Reader<'a>) -> Result<(), Halt> {
+        match reader.kind()? {
+            Kind::String => {
+                let text = reader.text()?;
+                self.show(role, Piece::Text(text))
+            }
+            Kind::Array => {
+                let mut items = reader.array()?;
+                while items.next(reader)? {
+                    self.value(role, reader)?;
+                }
+                Ok(())
+            }
+            Kind::Object => {
+                let mut object = reader.object()?;
+                while let Some(key) = object.next(reader)? {
+                    self.show(role, Piece::Text(key))?;
+                    self.value(role, reader)?;
+                }
+                Ok(())
+            }
+            _ => Ok(drop(reader.skip()?)),
+        }
+    }
+}
+
+// === impl Halt ===
+
+impl From<InvalidJson> for Halt {
+    fn from(error: InvalidJson) -> Self {
+        Self::Json(error)
+    }
+}
+
+fn is_media(name: &Text<'_>) -> bool {
+    MEDIA.iter().any(|media| name.is(media))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    /// What is found in `body`: `role:text`, `+` before a part, `!` for what cannot be read, `|` after a message.
+    fn found(body: &str) -> String {
+        let mut found = Vec::new();
+        read(body.as_bytes(), true, &mut |role, piece| {
+            let role = role.as_deref().map_or(String::new(), |role| format!("{role}:"));
+            found.push(match piece {
+                Piece::Text(text) => format!("{role}{}", text.decode()),
+                Piece::Part(text) => format!("+{role}{}", text.decode()),
+                Piece::Unreadable => format!("{role}!"),
+                Piece::MessageEnd => "|".to_owned(),
+            });
+            true
+        })
+        .unwrap();
+        found.join(" ")
+    }
+
+    #[test]
+    fn every_place_is_found() {
+        let message = |message: &str| format!(r#"{{"messages":[{{{message}}}]}}"#);
+        for (body, expected) in [
+            (message(r#""role":"user","content":"a""#), "user:user +user:a |"),
+            (message(r#""content":"a","r\u006fle":"tool""#), "+tool:a tool:tool |"),
+            (message(r#""content":"a","role":"tool","role":"x""#), "+a tool x |"),
+            (message(r#""content":"a","role":5"#), "+a |"),
+            (message(r#""role":"u","content":null"#), "u:u |"),
+            (message(r#""role":"u","content":["a","b"]"#), "u:u +u:a +u:b |"),
+            (message(r#""content":[{"type":"text","text":"a"},{"text":"b"},[["c"]]]"#), "text text +a text +b +c |"),
+            (message(r#""content":{"text":"a"}"#), "text +a |"),
+            (
+                message(r#""content":[{"type":"tool_result","content":[{"type":"text","text":"a"},{"image_url":{}}]}]"#),
+                "tool_result content text text +a ! |",
+            ),
+            (message(r#""content":[{"image_url":{"url":"x"}},{"type":"input_audio"},{"file":"f"},{"video":null}]"#), "! ! ! |"),
+            (message(r#""audio":{"id":"x"},"name":"n","reasoning":"r","reasoning_content":"s""#), "! n r s |"),
+            (
+                message(r#""tool_calls":[{"id":"i","function":{"name":"f","arguments":"{\"a\":1}"}}]"#),
+                r#"id i function name f arguments {"a":1} |"#,
+            ),
+            (message(r#""anything":{"k":["v",{"w":7}]}"#), "k v w |"),
+            (r#"{"messages":["a",{}]}"#.to_owned(), "a |"),
+            (r#"{"prompt":"a"}"#.to_owned(), "a"),
+            (r#"{"prompt":["a","b"],"suffix":"c"}"#.to_owned(), "a b c"),
+            (r#"{"prompt":[1,2,3]}"#.to_owned(), "!"),
+            (r#"{"input":[[1,2],[3]]}"#.to_owned(), "! !"),
+            (r#"{"input":["a"]}"#.to_owned(), "a"),
+            (
+                r#"{"tools":[{"type":"function","function":{"description":"d","parameters":{"p":{"enum":["e"]}}}}]}"#.to_owned(),
+                "type function function description d parameters p enum e",
+            ),
+            (r#"{"functions":[{"name":"n"}],"documents":[{"title":"t","text":"x"}]}"#.to_owned(), "name n title t text x"),
+            (r#"{"chat_template_kwargs":{"k":"v"},"task":"t","response_format":{"x":"y"}}"#.to_owned(), "k v t x y"),
+            (r#"{"structured_outputs":{"grammar":"g"},"guided_json":{"a":"b"},"unknown":"u"}"#.to_owned(), "grammar g a b u"),
+            (r#"{"model":"m","stop":["<|im_end|>"],"user":"u","metadata":{"a":"b"},"temperature":1,"stream":true}"#.to_owned(), ""),
+        ] {
+            assert_eq!(found(&body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn it_stops_when_told() {
+        let mut seen = 0;
+        let body = br#"{"a":["x","y","z"]}"#;
+        let mut see = |_: &Role<'_>, _: Piece<'_>| {
+            seen += 1;
+            seen < 2
+        };
+        assert_eq!(read(body, false, &mut see), Ok(()));
+        assert_eq!(seen, 2);
+    }
+}

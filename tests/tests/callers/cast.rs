@@ -1,0 +1,89 @@
+//! Who plays: the manifests of agents and keys, what they ask, and who answers.
+
+use std::fmt::Display;
+
+use e2e::harness::{Answer, Gate, MODEL, Request, Upstream, says};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// The identity of the Agent `researcher`.
+pub const RESEARCHER: &str = "spiffe://cluster.local/ns/agents/sa/researcher";
+/// One that only the prefix of the Agent `team` names.
+pub const WRITER: &str = "spiffe://cluster.local/ns/team/sa/writer";
+/// One that no manifest names.
+pub const STRANGER: &str = "spiffe://cluster.local/ns/elsewhere/sa/stranger";
+/// One that operates the gateway.
+pub const OPERATOR: &str = "spiffe://cluster.local/ns/platform/sa/operator";
+
+/// The developers' keys, and one that nobody ever made.
+pub const ALICE: &str = "pak_alice-7d0f6c1b2a9e4358";
+pub const BOB: &str = "pak_bob-1c5f9a3e7b2d4860";
+pub const DISABLED: &str = "pak_disabled-5b8e1d4c7f2a9036";
+pub const EXPIRED: &str = "pak_expired-9a6d3c0f7e1b2854";
+pub const WRONG: &str = "pak_wrong-2f7c4e9b1d8a0635";
+
+/// What must never be seen again once it was sent.
+pub const SECRETS: [&str; 5] = [ALICE, BOB, DISABLED, EXPIRED, WRONG];
+
+/// A manifest of this kind and name with these lines of `spec`.
+fn manifest(kind: &str, name: &str, lines: impl IntoIterator<Item = String>) -> String {
+    let spec: String = lines.into_iter().map(|line| format!("  {line}\n")).collect();
+    format!("---\napiVersion: pai.io/v1\nkind: {kind}\nmetadata: {{ name: {name} }}\nspec:\n{spec}")
+}
+
+fn list<T: Display>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(|item| format!("'{item}'")).collect();
+    format!("[{}]", items.join(", "))
+}
+
+/// An `Agent` with these identities and models.
+pub fn agent(name: &str, identities: &[&str], models: &[&str]) -> String {
+    manifest("Agent", name, [format!("identities: {}", list(identities)), format!("models: {}", list(models))])
+}
+
+/// An `Agent` with a budget of its own.
+pub fn agent_with_budget(name: &str, identities: &[&str], models: &[&str], tokens: u64) -> String {
+    agent(name, identities, models) + &format!("  maxTokensPerDay: {tokens}\n")
+}
+
+/// The `AccessKey` of this secret with these further lines of `spec`.
+pub fn access_key(name: &str, secret: &str, lines: &[&str]) -> String {
+    let hash: String = Sha256::digest(secret).iter().map(|byte| format!("{byte:02x}")).collect();
+    let lines = lines.iter().map(|line| (*line).to_owned());
+    manifest("AccessKey", name, std::iter::once(format!("sha256: {hash}")).chain(lines))
+}
+
+/// The agents `researcher`, named exactly, and `team`, named by a prefix.
+pub fn agents() -> String {
+    let models = [reference()];
+    let models: Vec<&str> = models.iter().map(String::as_str).collect();
+    agent("researcher", &[RESEARCHER], &models) + &agent("team", &["spiffe://cluster.local/ns/team/*"], &models)
+}
+
+/// The keys `alice` and `bob`, one that is disabled and one that has expired.
+pub fn keys() -> String {
+    access_key("alice", ALICE, &[])
+        + &access_key("bob", BOB, &["expires: 2999-01-01T00:00:00Z", "disabled: false"])
+        + &access_key("disabled", DISABLED, &["disabled: true"])
+        + &access_key("expired", EXPIRED, &["expires: 2026-01-01T00:00:00Z"])
+}
+
+/// The model that everybody asks for, as a reference.
+pub fn reference() -> String {
+    format!("vllm-local/{MODEL}")
+}
+
+/// A chat with this model.
+pub fn hello(model: &str) -> Value {
+    json!({ "model": model, "messages": [{ "role": "user", "content": "Hello" }], "max_tokens": 8 })
+}
+
+/// A chat that anybody may ask for who may ask at all.
+pub fn ask(gate: &Gate) -> Request {
+    gate.chat(&hello(&reference()))
+}
+
+/// A server that says 5 prompt and 3 completion tokens.
+pub async fn upstream() -> Upstream {
+    Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await
+}

@@ -1,0 +1,149 @@
+//! `identityHeader`: a header that the operator vouches for, because a proxy in front of the gate sets it.
+
+use e2e::harness::{Authority, Gate, Peers, Request, gateway, provider};
+
+use crate::cast::{RESEARCHER, STRANGER, WRITER, WRONG, agents, ask, hello, upstream};
+use crate::outcome::Outcome::{self, Agent, Anonymous, Known, NoKey, NotNamed};
+use crate::outcome::{case, check};
+
+const NOT_ALLOWED: Outcome = Known("agent/researcher", 403, "model_not_allowed");
+const HEADER: &str = "x-agent-id";
+
+fn manifests(audience: &str) -> String {
+    provider("") + &agents() + &gateway(&format!("audience: {audience}\nidentityHeader: {HEADER}"))
+}
+
+fn says(request: Request, identities: &[&str]) -> Request {
+    identities.iter().fold(request, |request, identity| request.header(HEADER, identity))
+}
+
+#[tokio::test]
+async fn the_header_makes_the_identity() {
+    let upstream = upstream().await;
+    for (audience, refused) in [("auto", NoKey), ("agents", NotNamed)] {
+        let gate = Gate::start(manifests(audience), &upstream).await;
+        let cases = [
+            ("exact", says(ask(&gate), &[RESEARCHER]), Agent("researcher")),
+            ("over HTTP/2", says(ask(&gate), &[RESEARCHER]).http2(), Agent("researcher")),
+            ("a prefix", says(ask(&gate), &[WRITER]), Agent("team")),
+            ("a stranger", says(ask(&gate), &[STRANGER]), refused),
+            ("none", ask(&gate), refused),
+            ("empty", says(ask(&gate), &[""]), refused),
+            ("twice", says(ask(&gate), &[RESEARCHER, WRITER]), refused),
+            ("twice, over HTTP/2", says(ask(&gate), &[RESEARCHER, WRITER]).http2(), refused),
+            ("the named one first", says(ask(&gate), &[RESEARCHER, STRANGER]), refused),
+            ("the named one last", says(ask(&gate), &[STRANGER, RESEARCHER]), refused),
+            ("once empty", says(ask(&gate), &["", RESEARCHER]), refused),
+            ("then empty", says(ask(&gate), &[RESEARCHER, ""]), refused),
+            ("two in one", says(ask(&gate), &[&format!("{RESEARCHER}, {WRITER}")]), refused),
+            ("another header", ask(&gate).header("x-agent-name", RESEARCHER), refused),
+            ("a certificate's header", ask(&gate).header("x-forwarded-client-cert", format!("URI={RESEARCHER}")), refused),
+            ("with a wrong key", says(ask(&gate), &[RESEARCHER]).header("x-api-key", WRONG), NoKey),
+        ];
+        check(&gate, cases.map(|(name, request, outcome)| case(name, request, outcome))).await;
+    }
+}
+
+/// A prefix must not let one value carry two identities: proxies may join two lines of a header into one.
+#[tokio::test]
+async fn a_prefix_does_not_swallow_a_second_identity() {
+    let upstream = upstream().await;
+    let gate = Gate::start(manifests("agents"), &upstream).await;
+    let cases = [
+        ("twice", says(ask(&gate), &[WRITER, RESEARCHER])),
+        ("twice, over HTTP/2", says(ask(&gate), &[WRITER, STRANGER]).http2()),
+        ("joined", says(ask(&gate), &[&format!("{WRITER}, {STRANGER}")])),
+        ("joined without a space", says(ask(&gate), &[&format!("{WRITER},{RESEARCHER}")])),
+    ];
+    check(&gate, cases.map(|(name, request)| case(name, request, NotNamed))).await;
+}
+
+#[tokio::test]
+async fn the_header_counts_before_the_certificate() {
+    let upstream = upstream().await;
+    let mesh = Authority::new("mesh");
+    let gate =
+        Gate::builder().manifests(manifests("agents")).mtls(Peers::Optional, &mesh).upstream("vllm-local", &upstream).start().await;
+    let (researcher, stranger) = (mesh.client(&[RESEARCHER]), mesh.client(&[STRANGER]));
+    let cases = [
+        ("both", says(ask(&gate), &[WRITER]).identity(&researcher), Agent("team")),
+        ("only the header is named", says(ask(&gate), &[WRITER]).identity(&stranger), Agent("team")),
+        ("only the certificate is named", says(ask(&gate), &[STRANGER]).identity(&researcher), NotNamed),
+        ("the certificate alone", ask(&gate).identity(&researcher), Agent("researcher")),
+        ("the header alone", says(ask(&gate), &[RESEARCHER]), Agent("researcher")),
+        ("two headers", says(ask(&gate), &[WRITER, STRANGER]).identity(&researcher), NotNamed),
+    ];
+    check(&gate, cases.map(|(name, request, outcome)| case(name, request, outcome))).await;
+}
+
+#[tokio::test]
+async fn the_header_never_reaches_the_provider() {
+    let upstream = upstream().await;
+    let gate = Gate::start(manifests("auto"), &upstream).await;
+    for request in [ask(&gate), ask(&gate).http2(), ask(&gate).http2().trailer(HEADER, STRANGER).trailer("x-harmless", "1")] {
+        says(request, &[RESEARCHER]).send().await.ok();
+        let seen = upstream.last();
+        assert!(!String::from_utf8_lossy(&seen.trailers).contains(HEADER), "{}", String::from_utf8_lossy(&seen.trailers));
+        assert!(!format!("{:?}", seen.headers).contains(HEADER), "{:?}", seen.headers);
+        assert!(!String::from_utf8_lossy(&seen.head).contains("spiffe:"), "{}", String::from_utf8_lossy(&seen.head));
+    }
+    assert_eq!(upstream.requests().len(), 3);
+}
+
+/// Where the headers go on before the body is judged, the same holds.
+#[tokio::test]
+async fn with_fixed_routing_too() {
+    let upstream = upstream().await;
+    let settings = gateway(&format!("routing: fixed\naudience: agents\nidentityHeader: {HEADER}"));
+    let gate = Gate::builder()
+        .manifests(provider("") + &agents() + &settings)
+        .without_stop_iteration()
+        .upstream("vllm-local", &upstream)
+        .start()
+        .await;
+    let cases = [
+        ("named", says(ask(&gate), &[RESEARCHER]), Agent("researcher")),
+        ("named, over HTTP/2", says(ask(&gate), &[WRITER]).http2(), Agent("team")),
+        ("a stranger", says(ask(&gate), &[STRANGER]), NotNamed),
+        ("nobody", ask(&gate), NotNamed),
+        ("a key", ask(&gate).header("x-api-key", WRONG), NoKey),
+        ("a key on an unknown path", gate.get("/nope").header("x-api-key", WRONG), NoKey),
+        ("a model of nobody's", says(gate.chat(&hello("vllm-local/other")), &[RESEARCHER]), NOT_ALLOWED),
+    ];
+    check(&gate, cases.map(|(name, request, outcome)| case(name, request, outcome))).await;
+    let seen = upstream.requests();
+    assert!(seen.iter().all(|request| request.header(HEADER).is_none()), "{seen:?}");
+}
+
+/// Where nobody is named, an identity changes nothing; the header is still not the provider's to see.
+#[tokio::test]
+async fn without_agents_the_header_is_only_removed() {
+    let upstream = upstream().await;
+    let gate = Gate::start(provider("") + &gateway(&format!("identityHeader: {HEADER}")), &upstream).await;
+    let cases = [("none", ask(&gate)), ("one", says(ask(&gate), &[RESEARCHER])), ("two", says(ask(&gate), &[RESEARCHER, WRITER]))];
+    check(&gate, cases.map(|(name, request)| case(name, request, Anonymous))).await;
+    assert!(upstream.requests().iter().all(|request| request.header(HEADER).is_none()));
+}
+
+#[tokio::test]
+async fn a_header_is_named_in_any_case() {
+    let upstream = upstream().await;
+    let manifests = manifests("agents").replace(HEADER, "X-Agent-ID");
+    let gate = Gate::start(manifests, &upstream).await;
+    check(&gate, [case("named", says(ask(&gate), &[RESEARCHER]), Agent("researcher"))]).await;
+    assert_eq!(upstream.last().header(HEADER), None);
+}
+
+/// What is no visible ASCII names nobody, and cannot break the refusal that quotes it.
+#[tokio::test]
+async fn odd_values_are_refused_in_good_order() {
+    let upstream = upstream().await;
+    let gate = Gate::start(manifests("agents"), &upstream).await;
+    let long = "a".repeat(20_000);
+    for value in [b"\"}],\\".as_slice(), b"\xff\xfe", "ü".as_bytes(), b"a\tb", long.as_bytes()] {
+        let reply = ask(&gate).header(HEADER, value).send().await;
+        reply.refused(403, "invalid_request_error", "caller_not_allowed");
+        assert!(reply.body.len() < 2000, "{} bytes for {} bytes of identity", reply.body.len(), value.len());
+    }
+    check(&gate, [case("named", says(ask(&gate), &[RESEARCHER]), Agent("researcher"))]).await;
+}

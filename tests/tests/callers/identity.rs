@@ -1,0 +1,193 @@
+//! Identities: the first URI of a verified certificate, or what a waypoint says; never what anyone merely sends.
+
+use std::time::{Duration, SystemTime};
+
+use e2e::harness::{Authority, ClientCertificate, Gate, GateBuilder, Peers, Request, Upstream, gateway, provider, until};
+
+use crate::cast::{RESEARCHER, STRANGER, WRITER, agent, agents, ask, reference, upstream};
+use crate::outcome::Outcome::{Agent, NoKey, NotNamed};
+use crate::outcome::{case, check};
+
+fn builder(upstream: &Upstream) -> GateBuilder {
+    Gate::builder().manifests(provider("") + &agents()).upstream("vllm-local", upstream)
+}
+
+#[tokio::test]
+async fn the_first_uri_of_a_certificate_counts() {
+    let upstream = upstream().await;
+    let mesh = Authority::new("mesh");
+    let gate = builder(&upstream).mtls(Peers::Required, &mesh).start().await;
+    let ask = |certificate: &ClientCertificate| ask(&gate).identity(certificate);
+    let cases = [
+        case("one URI", ask(&mesh.client(&[RESEARCHER])), Agent("researcher")),
+        case("over HTTP/2", ask(&mesh.client(&[RESEARCHER])).http2(), Agent("researcher")),
+        case("a prefix", ask(&mesh.client(&[WRITER])), Agent("team")),
+        case("the named one first", ask(&mesh.client(&[RESEARCHER, STRANGER])), Agent("researcher")),
+        case("the named one second", ask(&mesh.client(&[STRANGER, RESEARCHER])), NoKey),
+        case("another scheme first", ask(&mesh.client(&["https://example.org/", RESEARCHER])), NoKey),
+        case("two that are named", ask(&mesh.client(&[WRITER, RESEARCHER])), Agent("team")),
+        case("a host", ask(&mesh.client_host("researcher.agents.svc")), NoKey),
+        case("no name at all", ask(&mesh.client(&[])), NoKey),
+        case("longer than an exact one", ask(&mesh.client(&[&format!("{RESEARCHER}2")])), NoKey),
+        case("shorter than an exact one", ask(&mesh.client(&[RESEARCHER.trim_end_matches('r')])), NoKey),
+        case("other case", ask(&mesh.client(&[&RESEARCHER.replace("sa/r", "sa/R")])), NoKey),
+        case("a prefix itself", ask(&mesh.client(&["spiffe://cluster.local/ns/team/"])), Agent("team")),
+        case("less than a prefix", ask(&mesh.client(&["spiffe://cluster.local/ns/team"])), NoKey),
+        case("a pattern for a name", ask(&mesh.client(&["spiffe://cluster.local/ns/*"])), NoKey),
+    ];
+    check(&gate, cases).await;
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_is_no_identity() {
+    let upstream = upstream().await;
+    let (mesh, foreign) = (Authority::new("mesh"), Authority::new("foreign"));
+    let forged = foreign.client(&[RESEARCHER]);
+    let gate = builder(&upstream).mtls(Peers::Optional, &mesh).start().await;
+    assert!(ask(&gate).identity(&forged).try_stream().await.is_err());
+    check(&gate, [case("ours", ask(&gate).identity(&mesh.client(&[RESEARCHER])), Agent("researcher"))]).await;
+
+    let gate = builder(&upstream).manifests(gateway("audience: agents")).mtls(Peers::AcceptUntrusted, &mesh).start().await;
+    let cases = [
+        case("forged", ask(&gate).identity(&forged), NotNamed),
+        case("forged over HTTP/2", ask(&gate).identity(&forged).http2(), NotNamed),
+        case("none", ask(&gate), NotNamed),
+        case("ours", ask(&gate).identity(&mesh.client(&[RESEARCHER])), Agent("researcher")),
+        case("forged after ours", ask(&gate).identity(&forged), NotNamed),
+    ];
+    check(&gate, cases).await;
+}
+
+/// A certificate that was good once is no identity when it has expired, on a listener that takes it all the same.
+#[tokio::test]
+async fn an_expired_certificate_is_no_identity() {
+    let upstream = upstream().await;
+    let mesh = Authority::new("mesh");
+    let gate = builder(&upstream).mtls(Peers::AcceptUntrusted, &mesh).start().await;
+    let expired = mesh.client_until(&[RESEARCHER], SystemTime::now() - Duration::from_secs(60));
+    check(&gate, [case("expired before", ask(&gate).identity(&expired), NoKey)]).await;
+
+    let expiring = mesh.client_until(&[RESEARCHER], SystemTime::now() + Duration::from_secs(3));
+    check(&gate, [case("not yet expired", ask(&gate).identity(&expiring), Agent("researcher"))]).await;
+    until("the certificate has expired", async || (ask(&gate).identity(&expiring).send().await.status == 401).then_some(())).await;
+}
+
+/// Envoy says of a resumed session only that a certificate was presented, not that it was verified.
+#[tokio::test]
+async fn a_resumed_session_has_the_identity_of_its_first_handshake() {
+    let upstream = upstream().await;
+    let (mesh, foreign) = (Authority::new("mesh"), Authority::new("foreign"));
+    for peers in [Peers::Required, Peers::AcceptUntrusted] {
+        let gate = builder(&upstream).mtls(peers, &mesh).start().await;
+        check_resumed(&gate, &mesh.client(&[RESEARCHER]), 200).await;
+        if peers == Peers::AcceptUntrusted {
+            check_resumed(&gate, &foreign.client(&[RESEARCHER]), 401).await;
+        }
+    }
+}
+
+/// One handshake, then sessions that go back to it.
+async fn check_resumed(gate: &Gate, certificate: &ClientCertificate, status: u16) {
+    let certificate = certificate.clone().resuming();
+    let mut resumed = 0;
+    for number in 0..8 {
+        let answer = ask(gate).identity(&certificate).stream().await;
+        resumed += u32::from(answer.resumed);
+        let reply = answer.rest().await;
+        assert_eq!(reply.status, status, "request {number}, {resumed} sessions resumed: {}", reply.describe());
+    }
+    assert!(resumed >= 4, "{resumed} sessions were resumed");
+}
+
+/// What clients send to be taken for somebody.
+const CLAIMS: [(&str, &str); 14] = [
+    ("x-forwarded-client-cert", "URI=spiffe://cluster.local/ns/agents/sa/researcher"),
+    ("x-forwarded-client-cert", "By=spiffe://a;Hash=00;Subject=\"\";URI=spiffe://cluster.local/ns/agents/sa/researcher"),
+    ("x-agent-id", RESEARCHER),
+    ("x-pai-identity", RESEARCHER),
+    ("x-pai-agent", "researcher"),
+    ("x-pai-subject", "agent/researcher"),
+    ("x-pai-provider", "vllm-local"),
+    ("x-envoy-peer-metadata-id", RESEARCHER),
+    ("x-envoy-peer-metadata", "ChoKCnByaW5jaXBhbBIMGgpyZXNlYXJjaGVy"),
+    ("x-istio-attributes", RESEARCHER),
+    ("io.istio.peer_principal", RESEARCHER),
+    ("baggage", "k8s.namespace.name=agents,service.name=researcher"),
+    ("from", RESEARCHER),
+    ("identity", RESEARCHER),
+];
+
+fn claiming(request: Request, claim: (&str, &str)) -> Request {
+    request.header(claim.0, claim.1)
+}
+
+#[tokio::test]
+async fn what_a_client_sends_is_no_identity() {
+    let upstream = upstream().await;
+    let mesh = Authority::new("mesh");
+    for (audience, refused) in [("auto", NoKey), ("agents", NotNamed)] {
+        let gate =
+            builder(&upstream).manifests(gateway(&format!("audience: {audience}"))).mtls(Peers::Optional, &mesh).start().await;
+        let (stranger, writer) = (mesh.client(&[STRANGER]), mesh.client(&[WRITER]));
+        let cases = CLAIMS.into_iter().flat_map(|claim| {
+            [
+                case(format!("nobody, {claim:?}"), claiming(ask(&gate), claim), refused),
+                case(format!("nobody over HTTP/2, {claim:?}"), claiming(ask(&gate).http2(), claim), refused),
+                case(format!("a stranger, {claim:?}"), claiming(ask(&gate).identity(&stranger), claim), refused),
+                case(format!("another agent, {claim:?}"), claiming(ask(&gate).identity(&writer), claim), Agent("team")),
+            ]
+        });
+        check(&gate, cases).await;
+    }
+}
+
+#[tokio::test]
+async fn a_waypoint_tells_its_peers_principal() {
+    let upstream = upstream().await;
+    for (principal, outcome) in [(RESEARCHER, Agent("researcher")), (STRANGER, NoKey)] {
+        let gate = builder(&upstream).connection_state("io.istio.peer_principal", principal).start().await;
+        check(&gate, [case(principal, ask(&gate), outcome), case("over HTTP/2", ask(&gate).http2(), outcome)]).await;
+    }
+    // What peers say of themselves, and who the proxy itself is.
+    let others =
+        ["io.istio.local_principal", "downstream_peer", "wasm.downstream_peer", "upstream_peer", "wasm.io.istio.peer_principal"];
+    let gate = others.iter().fold(builder(&upstream), |builder, state| builder.connection_state(state, RESEARCHER)).start().await;
+    check(&gate, [case("other state", ask(&gate), NoKey)]).await;
+}
+
+#[tokio::test]
+async fn the_most_specific_identity_wins_in_any_order() {
+    let upstream = upstream().await;
+    let models = reference();
+    let agents = [
+        ("anyone", "*"),
+        ("trust-domain", "spiffe://cluster.local/*"),
+        ("namespace", "spiffe://cluster.local/ns/agents/*"),
+        ("family", "spiffe://cluster.local/ns/agents/sa/res*"),
+        ("exact", RESEARCHER),
+        // A pattern that is longer than an exact name by its star only.
+        ("starred", "spiffe://cluster.local/ns/agents/sa/researcher*"),
+    ];
+    let manifests = agents.map(|(name, identity)| agent(name, &[identity], &[&models]));
+    let reversed: String = manifests.iter().rev().map(String::as_str).collect();
+    for agents in [manifests.concat(), reversed] {
+        let manifests = provider("") + &agents + &gateway("identityHeader: x-agent-id");
+        let gate = Gate::start(manifests, &upstream).await;
+        let cases = [
+            (RESEARCHER, "exact"),
+            ("spiffe://cluster.local/ns/agents/sa/researcher-2", "starred"),
+            ("spiffe://cluster.local/ns/agents/sa/researche", "family"),
+            ("spiffe://cluster.local/ns/agents/sa/writer", "namespace"),
+            ("spiffe://cluster.local/ns/agents", "trust-domain"),
+            ("spiffe://elsewhere/ns/agents/sa/researcher", "anyone"),
+            ("*", "anyone"),
+        ];
+        check(&gate, cases.map(|(identity, name)| case(identity, ask(&gate).header("x-agent-id", identity), Agent(name)))).await;
+        // `*` names everyone who has an identity, not everyone.
+        check_nobody(&gate).await;
+    }
+}
+
+async fn check_nobody(gate: &Gate) {
+    ask(gate).send().await.refused(401, "invalid_request_error", "invalid_api_key");
+}

@@ -1,0 +1,15 @@
+//! Who may call what: audiences, identities, access keys, agents and operators, in a real Envoy with two workers
+//! (design 3.1, 3.2 and the first rows of 4).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod agents;
+mod audience;
+mod cast;
+mod counting;
+mod header;
+mod identity;
+mod listing;
+mod operators;
+mod order;
+mod outcome;
+mod reload;

@@ -1,0 +1,164 @@
+//! Operators: who may read `/pai/v1/…` besides agents, and nothing more.
+
+use e2e::harness::{Authority, ClientCertificate, Gate, Peers, Request, Upstream, gateway, provider};
+
+use crate::cast::{
+    ALICE, BOB, DISABLED, OPERATOR, RESEARCHER, STRANGER, WRITER, WRONG, agent, agents, ask, keys, reference, upstream,
+};
+use crate::outcome::Outcome::{self, Agent, Anonymous, Key, Known, NoKey, NotNamed, Operator};
+use crate::outcome::{case, check};
+
+const PROVIDERS: &str = "/pai/v1/model-providers";
+const OPERATORS: &str = "operators: { identities: [spiffe://cluster.local/ns/platform/sa/operator, spiffe://cluster.local/ns/sre/*], keys: [alice, disabled] }";
+const ON_CALL: &str = "spiffe://cluster.local/ns/sre/sa/on-call";
+
+struct Callers {
+    operator: ClientCertificate,
+    on_call: ClientCertificate,
+    researcher: ClientCertificate,
+    stranger: ClientCertificate,
+}
+
+impl Callers {
+    fn new(mesh: &Authority) -> Self {
+        let [operator, on_call, researcher, stranger] = [OPERATOR, ON_CALL, RESEARCHER, STRANGER].map(|uri| mesh.client(&[uri]));
+        Self { operator, on_call, researcher, stranger }
+    }
+}
+
+async fn gate(mesh: &Authority, upstream: &Upstream, manifests: &str, audience: &str) -> Gate {
+    Gate::builder()
+        .manifests(manifests)
+        .manifests(gateway(&format!("audience: {audience}\n{OPERATORS}")))
+        .mtls(Peers::Optional, mesh)
+        .upstream("vllm-local", upstream)
+        .start()
+        .await
+}
+
+fn open() -> String {
+    provider("externalAccess: { enabled: true }")
+}
+
+fn key(request: Request, key: &str) -> Request {
+    request.header("authorization", format!("Bearer {key}"))
+}
+
+#[tokio::test]
+async fn operators_and_agents_read_the_providers_and_developers_do_not() {
+    let upstream = upstream().await;
+    let mesh = Authority::new("mesh");
+    let callers = Callers::new(&mesh);
+    let gate = gate(&mesh, &upstream, &(open() + &agents() + &keys()), "auto").await;
+    let get = || gate.get(PROVIDERS);
+    let cases = [
+        case("an operator", get().identity(&callers.operator), Operator),
+        case("an operator over HTTP/2", get().identity(&callers.operator).http2(), Operator),
+        case("an operator by prefix", get().identity(&callers.on_call), Operator),
+        case("an operator's key", key(get(), ALICE), Key("alice")),
+        case("an operator's key elsewhere", get().header("x-api-key", ALICE), Key("alice")),
+        case("an agent", get().identity(&callers.researcher), Agent("researcher")),
+        case("a developer", key(get(), BOB), Known("key/bob", 403, "caller_not_allowed")),
+        case("a disabled operator's key", key(get(), DISABLED), NoKey),
+        case("a wrong key", key(get(), WRONG), NoKey),
+        case("an operator with a wrong key", key(get(), WRONG).identity(&callers.operator), NoKey),
+        case("an agent with a wrong key", key(get(), WRONG).identity(&callers.researcher), NoKey),
+        case("a stranger", get().identity(&callers.stranger), NoKey),
+        case("nobody", get(), NoKey),
+        case("a claim", get().header("x-forwarded-client-cert", format!("URI={OPERATOR}")), NoKey),
+    ];
+    check(&gate, cases).await;
+}
+
+/// For all else an operator whom no Agent names is nobody.
+#[tokio::test]
+async fn an_operator_is_no_agent() {
+    let upstream = upstream().await;
+    let mesh = Authority::new("mesh");
+    let callers = Callers::new(&mesh);
+    for (audience, manifests, nobody) in [
+        ("auto", open() + &agents() + &keys(), NoKey),
+        ("auto", open() + &keys(), NoKey),
+        ("agents", open() + &agents() + &keys(), NotNamed),
+    ] {
+        let gate = gate(&mesh, &upstream, &manifests, audience).await;
+        let operator = |request: Request| request.identity(&callers.operator);
+        let cases = [
+            case("reads", operator(gate.get(PROVIDERS)), Operator),
+            case("chats", operator(ask(&gate)), nobody),
+            case("chats over HTTP/2", operator(ask(&gate)).http2(), nobody),
+            case("lists", operator(gate.get("/v1/models")), nobody),
+            case("looks up", operator(gate.get("/v1/models/vllm-local%2Fx")), nobody),
+            case("strays", operator(gate.get("/pai/v1/other")), nobody_on_an_unknown_path(nobody)),
+            case("climbs", operator(gate.get("/pai/v1/../../v1/models")), nobody_on_an_unknown_path(nobody)),
+            case("posts", operator(gate.post("/v1/completions").text("{}")), nobody),
+        ];
+        check(&gate, cases).await;
+    }
+    assert!(upstream.requests().is_empty());
+}
+
+/// Of the two refusals, the missing key comes before the path, and the missing Agent after it.
+fn nobody_on_an_unknown_path(nobody: Outcome) -> Outcome {
+    if nobody == NoKey { NoKey } else { Known("none", 404, "unknown_url") }
+}
+
+#[tokio::test]
+async fn an_operator_who_is_an_agent_is_both() {
+    let upstream = upstream().await;
+    let mesh = Authority::new("mesh");
+    let callers = Callers::new(&mesh);
+    let manifests = open() + &keys() + &agent("platform", &[OPERATOR], &[&reference()]);
+    let gate = gate(&mesh, &upstream, &manifests, "auto").await;
+    let cases = [
+        case("reads", gate.get(PROVIDERS).identity(&callers.operator), Agent("platform")),
+        case("chats", ask(&gate).identity(&callers.operator), Agent("platform")),
+        case("an operator's key chats", key(ask(&gate), ALICE), Key("alice")),
+    ];
+    check(&gate, cases).await;
+}
+
+/// Where agents are anonymous, they read what agents read.
+#[tokio::test]
+async fn anonymous_agents_read_the_providers() {
+    let upstream = upstream().await;
+    let mesh = Authority::new("mesh");
+    let callers = Callers::new(&mesh);
+    let only_identities = gateway("audience: agents\noperators: { identities: [spiffe://cluster.local/ns/platform/sa/operator] }");
+    let gate = Gate::builder()
+        .manifests(provider("") + &only_identities)
+        .mtls(Peers::Optional, &mesh)
+        .upstream("vllm-local", &upstream)
+        .start()
+        .await;
+    let cases = [
+        case("nobody", gate.get(PROVIDERS), Anonymous),
+        case("a stranger", gate.get(PROVIDERS).identity(&callers.stranger), Anonymous),
+        case("an operator", gate.get(PROVIDERS).identity(&callers.operator), Anonymous),
+        case("an operator chats", ask(&gate).identity(&callers.operator), Anonymous),
+    ];
+    check(&gate, cases).await;
+}
+
+#[tokio::test]
+async fn where_all_are_developers_only_operators_keys_read() {
+    let upstream = upstream().await;
+    let mesh = Authority::new("mesh");
+    let writer = mesh.client(&[WRITER]);
+    let gate = gate(&mesh, &upstream, &(open() + &agents() + &keys()), "external").await;
+    let cases = [
+        case("an operator's key", key(gate.get(PROVIDERS), ALICE), Key("alice")),
+        case("a developer", key(gate.get(PROVIDERS), BOB), Known("key/bob", 403, "caller_not_allowed")),
+        case("an agent's certificate", gate.get(PROVIDERS).identity(&writer), NoKey),
+        case("nobody", gate.get(PROVIDERS), NoKey),
+    ];
+    check(&gate, cases).await;
+}
+
+#[tokio::test]
+async fn an_operators_key_must_exist() {
+    let upstream = upstream().await;
+    let gate = Gate::start(open() + &keys(), &upstream).await;
+    let log = gate.reconfigure(open() + &keys() + &gateway("operators: { keys: [carol] }")).await.unwrap_err();
+    assert!(log.contains("Gateway default: spec.operators.keys") && log.contains("carol"), "{log}");
+}

@@ -1,0 +1,171 @@
+//! The first three rows of the table of refusals, their order, and that they come before any body is read.
+
+use std::time::Duration;
+
+use e2e::harness::{Authority, ClientCertificate, Gate, GateBuilder, Peers, Reply, Request, Upstream, gateway, provider};
+
+use crate::cast::{ALICE, OPERATOR, RESEARCHER, STRANGER, WRONG, agents, ask, hello, keys, reference, upstream};
+use crate::outcome::Outcome::{Agent, Key, NoKey, NotNamed, Refused};
+use crate::outcome::{case, check};
+
+const CHAT: &str = "/v1/chat/completions";
+const PROVIDERS: &str = "/pai/v1/model-providers";
+const UNKNOWN_URL: crate::outcome::Outcome = Refused(404, "unknown_url");
+const UNSUPPORTED: crate::outcome::Outcome = Refused(415, "unsupported_encoding");
+const TOO_LARGE: crate::outcome::Outcome = Refused(413, "request_too_large");
+
+fn open() -> String {
+    provider("externalAccess: { enabled: true }")
+}
+
+fn developers(upstream: &Upstream) -> GateBuilder {
+    Gate::builder()
+        .manifests(open() + &keys() + &gateway("audience: external\nmaxRequestBytes: 1000"))
+        .upstream("vllm-local", upstream)
+}
+
+fn agents_only(upstream: &Upstream) -> GateBuilder {
+    Gate::builder()
+        .manifests(open() + &agents() + &keys() + &gateway("audience: agents\nmaxRequestBytes: 1000"))
+        .upstream("vllm-local", upstream)
+}
+
+/// Everything that a later row of the table would refuse.
+fn faulty(gate: &Gate) -> [(&'static str, Request); 6] {
+    [
+        ("compressed", gate.chat(&hello(&reference())).header("content-encoding", "gzip")),
+        ("large", gate.post(CHAT).text("x".repeat(2000))),
+        ("no JSON", gate.post(CHAT).text("{")),
+        ("no media type", gate.post(CHAT).body("{}")),
+        ("no such model", gate.chat(&hello("nowhere/x"))),
+        ("no body", gate.post(CHAT)),
+    ]
+}
+
+#[tokio::test]
+async fn a_missing_key_is_the_first_thing_that_is_said() {
+    let upstream = upstream().await;
+    let gate = developers(&upstream).start().await;
+    let mut cases = vec![
+        case("served", ask(&gate).header("x-api-key", ALICE), Key("alice")),
+        case("unknown path", gate.get("/nope"), NoKey),
+        case("root", gate.get("/"), NoKey),
+        case("wrong method", gate.get(CHAT), NoKey),
+        case("models", gate.get("/v1/models"), NoKey),
+        case("providers", gate.get(PROVIDERS), NoKey),
+        case("wrong key on an unknown path", gate.get("/nope").header("x-api-key", WRONG), NoKey),
+        case("over HTTP/2", ask(&gate).http2(), NoKey),
+    ];
+    cases.extend(faulty(&gate).map(|(name, request)| case(name, request, NoKey)));
+    check(&gate, cases).await;
+    assert_eq!(upstream.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn with_a_key_the_path_comes_next_then_the_right_to_it() {
+    let upstream = upstream().await;
+    let gate = developers(&upstream).start().await;
+    let key = |request: Request| request.header("x-api-key", ALICE);
+    let forbidden = Refused(403, "caller_not_allowed");
+    let large = "x".repeat(2000);
+    let cases = [
+        ("unknown path", gate.get("/nope"), UNKNOWN_URL),
+        ("wrong method", gate.get(CHAT), UNKNOWN_URL),
+        ("wrong method for providers", gate.post(PROVIDERS), UNKNOWN_URL),
+        ("unknown path below", gate.get("/pai/v1/model-providers/x"), UNKNOWN_URL),
+        ("unknown path, compressed", gate.post("/nope").header("content-encoding", "gzip"), UNKNOWN_URL),
+        ("unknown path, large", gate.post("/nope").text(&large), UNKNOWN_URL),
+        ("providers", gate.get(PROVIDERS), forbidden),
+        ("providers with a query", gate.get("/pai/v1/model-providers?a=b"), forbidden),
+        ("providers, escaped", gate.get("/pai/v1/%6dodel-providers"), forbidden),
+        ("providers, compressed", gate.get(PROVIDERS).header("content-encoding", "gzip"), forbidden),
+        ("providers, large", gate.request("GET", PROVIDERS).text(&large), forbidden),
+        ("compressed", gate.post(CHAT).text(&large).header("content-encoding", "gzip"), UNSUPPORTED),
+        ("large", gate.post(CHAT).text(&large), TOO_LARGE),
+        ("no JSON", gate.post(CHAT).text("{"), Refused(400, "invalid_body")),
+    ];
+    check(&gate, cases.map(|(name, request, outcome)| case(name, key(request), outcome))).await;
+}
+
+#[tokio::test]
+async fn who_is_not_named_hears_it_after_the_path_and_before_all_else() {
+    let upstream = upstream().await;
+    let authority = Authority::new("mesh");
+    let gate = agents_only(&upstream).mtls(Peers::Optional, &authority).start().await;
+    let [stranger, researcher] = [STRANGER, RESEARCHER].map(|uri| authority.client(&[uri]));
+    let as_stranger = |request: Request| request.identity(&stranger);
+    let mut cases = vec![
+        case("named", ask(&gate).identity(&researcher), Agent("researcher")),
+        case("named, unknown path", gate.get("/nope").identity(&researcher), UNKNOWN_URL),
+        case("named, compressed", as_named(&gate, &researcher), UNSUPPORTED),
+        case("unknown path", as_stranger(gate.get("/nope")), UNKNOWN_URL),
+        case("wrong method", as_stranger(gate.get(CHAT)), UNKNOWN_URL),
+        case("unknown path, nobody", gate.get("/nope"), UNKNOWN_URL),
+        case("a key on an unknown path", as_stranger(gate.get("/nope")).header("x-api-key", ALICE), NoKey),
+        case("a key of a named one", ask(&gate).identity(&researcher).header("x-api-key", ALICE), NoKey),
+        case("models", as_stranger(gate.get("/v1/models")), NotNamed),
+        case("one model", as_stranger(gate.get("/v1/models/vllm-local%2Fx")), NotNamed),
+        case("providers", as_stranger(gate.get(PROVIDERS)), NotNamed),
+        case("nobody", ask(&gate), NotNamed),
+        case("over HTTP/2", as_stranger(ask(&gate)).http2(), NotNamed),
+    ];
+    cases.extend(faulty(&gate).map(|(name, request)| case(name, as_stranger(request), NotNamed)));
+    check(&gate, cases).await;
+    assert_eq!(upstream.requests().len(), 1);
+}
+
+fn as_named(gate: &Gate, researcher: &ClientCertificate) -> Request {
+    ask(gate).header("content-encoding", "gzip").identity(researcher)
+}
+
+#[tokio::test]
+async fn strangers_are_refused_before_their_body_comes() {
+    let upstream = upstream().await;
+    for (builder, status, code) in
+        [(developers(&upstream), 401, "invalid_api_key"), (agents_only(&upstream), 403, "caller_not_allowed")]
+    {
+        let gate = builder.start().await;
+        let mut raw = gate.raw().await;
+        raw.write(format!("POST {CHAT} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n"))
+            .await;
+        let reply = raw.reply_within(Duration::from_secs(5)).await.expect("an answer");
+        reply.refused(status, "invalid_request_error", code);
+    }
+    assert!(upstream.requests().is_empty());
+}
+
+/// What a refusal says about the caller is what the operator has to write down.
+fn says(reply: &Reply, words: &[&str]) {
+    let message = reply.message();
+    for word in words {
+        assert!(message.contains(word), "`{word}` is not in: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_to_add() {
+    let upstream = upstream().await;
+    let authority = Authority::new("mesh");
+    let stranger = authority.client(&[STRANGER]);
+
+    let gate = agents_only(&upstream).mtls(Peers::Optional, &authority).start().await;
+    says(&ask(&gate).identity(&stranger).send().await, &[STRANGER, "Agent"]);
+    says(&ask(&gate).send().await, &["Agent"]);
+    let other = authority.client(&[OPERATOR]);
+    let reply = ask(&gate).identity(&other).send().await;
+    says(&reply, &[OPERATOR]);
+    assert!(!reply.message().contains(STRANGER) && !reply.message().contains(RESEARCHER), "{}", reply.message());
+    // Where every caller is an agent, a key helps nobody.
+    says(&ask(&gate).header("x-api-key", ALICE).send().await, &["key"]);
+
+    let gate = Gate::builder()
+        .manifests(open() + &agents() + &keys())
+        .mtls(Peers::Optional, &authority)
+        .upstream("vllm-local", &upstream)
+        .start()
+        .await;
+    let message = ask(&gate).identity(&stranger).send().await.message();
+    assert!(message.contains(STRANGER) || message.contains("identities"), "{message}");
+    says(&ask(&gate).send().await, &["key"]);
+    says(&ask(&gate).header("x-api-key", WRONG).send().await, &["key"]);
+}
