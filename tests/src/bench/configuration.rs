@@ -121,6 +121,7 @@ mod tests {
     fn the_filter_takes_them_and_knows_the_callers() {
         for (configuration, keys, agents) in [
             (Configuration::Open, 0, 0),
+            (Configuration::Guarded, 0, 0),
             (Configuration::Agents, 0, AGENTS),
             (Configuration::Keys(0), 0, 0),
             (Configuration::Keys(20), 20, AGENTS),

@@ -117,7 +117,7 @@ impl Args {
 
 impl Choice {
     /// What is measured where nothing else is asked for.
-    const DEFAULT: [Self; 5] = [Self::None, Self::Empty, Self::Filter, Self::Developer, Self::Agent];
+    const DEFAULT: [Self; 6] = [Self::None, Self::Empty, Self::Filter, Self::Developer, Self::Agent, Self::Guards];
     /// Access keys among which the developer's is one.
     const KEYS: usize = 100;
 
