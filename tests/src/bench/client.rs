@@ -123,6 +123,15 @@ impl Client {
     }
 }
 
+// === impl Answer ===
+
+impl Answer {
+    /// Whether a line of the head begins so.
+    pub(super) fn has_header(&self, start: &str) -> bool {
+        self.head.split(|byte| *byte == b'\n').any(|line| line.starts_with(start.as_bytes()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

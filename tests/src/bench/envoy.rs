@@ -1,4 +1,4 @@
-//! An Envoy with one worker and one filter, or none.
+//! An Envoy with one filter, or none.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,16 +12,30 @@ use serde_json::{Value, json};
 use super::Filter;
 use super::client::Client;
 use super::cpu;
-use super::workload::MODEL;
+use super::memory;
 
 const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 const TEXT: &str = "type.googleapis.com/google.protobuf.StringValue";
 
+/// The filter's.
+const NAME: &str = "filter";
+
 /// As `envoy/envoy.yaml` has it.
 const BUFFER: u32 = 16 * 1024 * 1024 + 64 * 1024;
 const START: Duration = Duration::from_secs(30);
+
+/// What an Envoy is to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setup<'a> {
+    pub(super) binary: &'a Path,
+    pub(super) filter: &'a Filter,
+    pub(super) upstream: SocketAddr,
+    pub(super) workers: usize,
+    /// Whether [`Envoy::configure`] can be used.
+    pub(super) reloads: bool,
+}
 
 /// A running Envoy; ends when dropped.
 #[derive(Debug)]
@@ -33,22 +47,27 @@ pub(super) struct Envoy {
 // === impl Envoy ===
 
 impl Envoy {
-    /// Starts one in a directory of its own.
-    pub(super) fn start(binary: &Path, filter: &Filter, upstream: SocketAddr, directory: PathBuf) -> Result<Self> {
+    /// Starts one in the directory for temporary files, under this name.
+    pub(super) fn start(setup: &Setup<'_>, name: &str) -> Result<Self> {
+        let directory = std::env::temp_dir().join(format!("pai-bench-{}-{name}", std::process::id()));
         fs::create_dir_all(&directory)?;
-        fs::write(directory.join("envoy.json"), bootstrap(filter, upstream)?.to_string())?;
+        fs::write(directory.join("envoy.json"), bootstrap(setup, &directory)?.to_string())?;
+        if let (true, Some(wasm)) = (setup.reloads, wasm(setup.filter)?) {
+            publish(&directory, 1, &wasm)?;
+        }
         let log = fs::File::create(directory.join("envoy.log"))?;
-        let process = Command::new(binary)
+        let process = Command::new(setup.binary)
             .arg("--config-path")
             .arg(directory.join("envoy.json"))
             .arg("--admin-address-path")
             .arg(directory.join("admin"))
-            .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"])
+            .args(["--concurrency", &setup.workers.to_string()])
+            .args(["--disable-hot-restart", "--log-level", "warning"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
+            .with_context(|| format!("cannot start {}", setup.binary.display()))?;
         Ok(Self { process, directory })
     }
 
@@ -71,6 +90,16 @@ impl Envoy {
     /// CPU time of all its threads so far.
     pub(super) fn cpu(&self) -> Result<Duration> {
         cpu::time(self.process.id())
+    }
+
+    /// What of it is in memory, in bytes.
+    pub(super) fn resident(&self) -> Result<u64> {
+        memory::resident(self.process.id())
+    }
+
+    /// Gives the filter, which is the gateway's, other manifests: the `version`th.
+    pub(super) fn configure(&self, version: u32, module: &Path, manifests: &str) -> Result<()> {
+        publish(&self.directory, version, &plugin(module, manifests)?)
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -102,75 +131,97 @@ impl Drop for Envoy {
 }
 
 /// Alike for all but the filter.
-fn bootstrap(filter: &Filter, upstream: SocketAddr) -> Result<Value> {
-    let mut filters = Vec::from_iter(wasm(filter)?);
+fn bootstrap(setup: &Setup<'_>, directory: &Path) -> Result<Value> {
+    let mut filters = Vec::from_iter(if setup.reloads { Some(discovered(directory)) } else { inline(setup.filter)? });
     filters.push(json!({ "name": "router", "typed_config": { "@type": ROUTER, "suppress_envoy_headers": true } }));
+    let mut listener = json!({
+        "name": "bench",
+        "address": socket(SocketAddr::from(([127, 0, 0, 1], 0))),
+        "per_connection_buffer_limit_bytes": BUFFER,
+        "filter_chains": [{ "filters": [{ "name": "http", "typed_config": {
+            "@type": HCM,
+            "stat_prefix": "bench",
+            "route_config": { "name": "bench", "virtual_hosts": [{
+                "name": "all",
+                "domains": ["*"],
+                "routes": [{
+                    "match": { "prefix": "/", "headers": [{ "name": "x-pai-provider", "string_match": { "exact": "vllm-local" } }] },
+                    "request_headers_to_remove": ["x-pai-provider"],
+                    "route": { "cluster": "vllm-local", "timeout": "0s" },
+                }],
+            }] },
+            "http_filters": filters,
+        } }] }],
+    });
+    if let (true, Some(listener)) = (setup.workers > 1, listener.as_object_mut()) {
+        // Else it is left to chance how many connections a worker gets.
+        listener.insert("connection_balance_config".into(), json!({ "exact_balance": {} }));
+    }
     Ok(json!({
         "node": { "id": "bench", "cluster": "bench" },
         "admin": { "address": socket(SocketAddr::from(([127, 0, 0, 1], 0))) },
         "static_resources": {
-            "listeners": [{
-                "name": "bench",
-                "address": socket(SocketAddr::from(([127, 0, 0, 1], 0))),
-                "per_connection_buffer_limit_bytes": BUFFER,
-                "filter_chains": [{ "filters": [{ "name": "http", "typed_config": {
-                    "@type": HCM,
-                    "stat_prefix": "bench",
-                    "route_config": { "name": "bench", "virtual_hosts": [{
-                        "name": "all",
-                        "domains": ["*"],
-                        "routes": [{
-                            "match": { "prefix": "/", "headers": [{ "name": "x-pai-provider", "string_match": { "exact": "vllm-local" } }] },
-                            "request_headers_to_remove": ["x-pai-provider"],
-                            "route": { "cluster": "vllm-local", "timeout": "0s" },
-                        }],
-                    }] },
-                    "http_filters": filters,
-                } }] }],
-            }],
+            "listeners": [listener],
             "clusters": [{
                 "name": "vllm-local",
                 "type": "STATIC",
                 "load_assignment": { "cluster_name": "vllm-local", "endpoints": [{ "lb_endpoints": [{
-                    "endpoint": { "address": socket(upstream) },
+                    "endpoint": { "address": socket(setup.upstream) },
                 }] }] },
             }],
         },
     }))
 }
 
+fn inline(filter: &Filter) -> Result<Option<Value>> {
+    Ok(wasm(filter)?.map(|wasm| json!({ "name": NAME, "typed_config": wasm })))
+}
+
+/// The filter as [`publish`] describes it.
+fn discovered(directory: &Path) -> Value {
+    json!({ "name": NAME, "config_discovery": {
+        "config_source": { "path_config_source": { "path": directory.join("filter.json") }, "resource_api_version": "V3" },
+        "type_urls": [WASM],
+    } })
+}
+
+fn publish(directory: &Path, version: u32, wasm: &Value) -> Result<()> {
+    let resource = json!({
+        "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+        "name": NAME,
+        "typed_config": wasm,
+    });
+    let draft = directory.join("filter.draft");
+    fs::write(&draft, json!({ "version_info": version.to_string(), "resources": [resource] }).to_string())?;
+    Ok(fs::rename(draft, directory.join("filter.json"))?)
+}
+
 fn wasm(filter: &Filter) -> Result<Option<Value>> {
-    let Some(module) = filter.module() else { return Ok(None) };
+    Ok(match filter {
+        Filter::None => None,
+        Filter::Empty(module) => Some(plugin(module, "")?),
+        Filter::Gateway(module, configuration) => Some(plugin(module, &configuration.manifests())?),
+    })
+}
+
+fn plugin(module: &Path, manifests: &str) -> Result<Value> {
     let module = module.canonicalize().with_context(|| format!("no module at {}", module.display()))?;
-    let configuration = if matches!(filter, Filter::Gateway(_)) { manifests() } else { String::new() };
-    Ok(Some(json!({ "name": "filter", "typed_config": { "@type": WASM, "config": {
+    Ok(json!({ "@type": WASM, "config": {
         "name": "gate",
         "root_id": "gate",
         "failure_policy": "FAIL_RELOAD",
         "allow_on_headers_stop_iteration": true,
         "vm_config": { "vm_id": "pai", "runtime": "envoy.wasm.runtime.v8", "code": { "local": { "filename": module } } },
-        "configuration": { "@type": TEXT, "value": configuration },
-    } } })))
+        "configuration": { "@type": TEXT, "value": manifests },
+    } }))
 }
 
-/// Budgets that hold every request, and still have to be asked.
-fn manifests() -> String {
-    format!(
-        "apiVersion: pai.io/v1\n\
-         kind: ModelProvider\n\
-         metadata: {{ name: vllm-local }}\n\
-         spec:\n\
-         \x20 provider: vllm\n\
-         \x20 endpoint: http://127.0.0.1:8000/v1\n\
-         \x20 allowedModels: [{MODEL}]\n\
-         \x20 maxTokensPerDay: 1000000000000000\n\
-         \x20 maxTokensPerRequest: 131072\n\
-         ---\n\
-         apiVersion: pai.io/v1\n\
-         kind: Gateway\n\
-         metadata: {{ name: default }}\n\
-         spec: {{ routing: body }}\n"
-    )
+/// What an Envoy calls itself.
+pub(super) fn version(binary: &Path) -> Result<String> {
+    let output = Command::new(binary).arg("--version").output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text.split_once("version:").map_or(&*text, |(_, version)| version);
+    Ok(version.trim().to_owned())
 }
 
 fn socket(address: SocketAddr) -> Value {

@@ -3,16 +3,26 @@
 //! Every column of the table is an Envoy of its own, with one worker, which lives through all rounds; one at a time is under
 //! load, in turns, so that whatever else the machine does falls on all of them alike. The stand-in vLLM and the load
 //! generator run in this process. Time is what the kernel counts for Envoy's threads, not what passes on the clock.
+//!
+//! Beside the table there are two measurements of their own: [`flood`], of wrong keys, and [`reload`], of many keys.
 
 mod client;
+mod configuration;
 pub(crate) mod cpu;
 mod envoy;
+pub mod flood;
 mod load;
 mod machine;
+mod memory;
+pub mod reload;
 mod report;
 mod rounds;
+mod steady;
+mod table;
+mod upstream;
 mod workload;
 
+pub use configuration::Configuration;
 pub use report::Report;
 pub use rounds::run;
 pub use workload::Workload;
@@ -44,6 +54,8 @@ pub struct Column {
     pub name: String,
     /// What it runs.
     pub filter: Filter,
+    /// Names of the columns that it is compared with.
+    pub against: &'static [&'static str],
 }
 
 /// What stands in the filter chain before the router.
@@ -53,8 +65,8 @@ pub enum Filter {
     None,
     /// A wasm module that does nothing.
     Empty(PathBuf),
-    /// A build of the gateway's filter.
-    Gateway(PathBuf),
+    /// A build of the gateway's filter, and what it is told.
+    Gateway(PathBuf, Configuration),
 }
 
 // === impl Filter ===
@@ -64,7 +76,15 @@ impl Filter {
     pub fn module(&self) -> Option<&PathBuf> {
         match self {
             Self::None => None,
-            Self::Empty(module) | Self::Gateway(module) => Some(module),
+            Self::Empty(module) | Self::Gateway(module, _) => Some(module),
+        }
+    }
+
+    /// The headers that a request needs.
+    fn credentials(&self) -> String {
+        match self {
+            Self::None | Self::Empty(_) => Configuration::Open.credentials(),
+            Self::Gateway(_, configuration) => configuration.credentials(),
         }
     }
 }

@@ -1,13 +1,14 @@
 //! The table, and the same as JSON.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::Column;
 use super::load::Served;
 use super::machine::Machine;
-use super::{Column, Filter};
-use std::time::Duration;
+use super::table::{Spread, write_aligned};
 
 /// All that was measured.
 #[derive(Debug)]
@@ -48,14 +49,6 @@ pub(super) struct Round {
     chunks: f64,
 }
 
-/// A number that was measured more than once.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
 // === impl Report ===
 
 impl Report {
@@ -69,10 +62,14 @@ impl Report {
             self.envoy,
             self.machine.line()
         );
-        let mut lines = vec![self.header()];
-        lines.extend(self.rows.iter().map(|row| self.line(row)));
-        write_aligned(&mut text, &lines);
-        let _ = writeln!(text, "\nRatios compare what ran in the same round: their median (min–max).");
+        let names = self.columns.iter().map(|column| column.name.clone());
+        let times = |row: &Row| row.cells.iter().map(|cell| cell.spread(|round| round.micros).show(1)).collect();
+        self.write_rows(&mut text, names.collect(), times);
+        text.push_str("\nRatios compare what ran in the same round: their median (min–max).\n\n");
+        let pairs = self.pairs();
+        let ratios = |row: &Row| pairs.iter().map(|(_, over, under)| row.show_ratio(*over, *under)).collect();
+        self.write_rows(&mut text, pairs.iter().map(|(title, ..)| title.clone()).collect(), ratios);
+        text.push('\n');
         for row in &self.rows {
             let Some(events) = row.events else { continue };
             let each = |cell: &Cell| format!("{} {:.1}", cell.column, events as f64 / cell.spread(|round| round.chunks).median);
@@ -86,7 +83,7 @@ impl Report {
     pub fn json(&self) -> Value {
         let rows = self.rows.iter().map(|row| {
             let cells = row.cells.iter().map(Cell::json);
-            let ratios = self.ratios().into_iter().filter_map(|(title, over, under)| Some((title, row.ratio(over, under)?.json())));
+            let ratios = self.pairs().into_iter().filter_map(|(title, over, under)| Some((title, row.ratio(over, under)?.json())));
             json!({
                 "workload": row.workload,
                 "requests_per_round": row.requests,
@@ -110,49 +107,21 @@ impl Report {
         })
     }
 
-    fn header(&self) -> Vec<String> {
-        let names = self.columns.iter().map(|column| column.name.clone());
-        let ratios = self.ratios().into_iter().map(|(title, ..)| title);
-        std::iter::once(String::new()).chain(names).chain(ratios).collect()
+    /// Which columns are compared: titles, and places of the two.
+    fn pairs(&self) -> Vec<(String, usize, usize)> {
+        let place = |name: &str| self.columns.iter().position(|column| column.name == name);
+        let pairs = self.columns.iter().enumerate().flat_map(|(over, column)| {
+            let pair = move |name: &&str| Some((format!("{} / {name}", column.name), over, place(name)?));
+            column.against.iter().filter_map(pair)
+        });
+        pairs.collect()
     }
 
-    fn line(&self, row: &Row) -> Vec<String> {
-        let cells = row.cells.iter().map(|cell| cell.spread(|round| round.micros).show(1));
-        let ratios = self.ratios().into_iter();
-        let ratios = ratios.map(|(_, over, under)| row.ratio(over, under).map_or_else(String::new, |ratio| ratio.show(2)));
-        std::iter::once(row.workload.to_owned()).chain(cells).chain(ratios).collect()
-    }
-
-    /// Which columns are compared: every build of the filter with what is no filter of ours, and the first with the others.
-    fn ratios(&self) -> Vec<(String, usize, usize)> {
-        let is_ours = |column: &Column| matches!(column.filter, Filter::Gateway(_));
-        let mut ratios = Vec::new();
-        for (over, column) in self.columns.iter().enumerate().filter(|(_, column)| is_ours(column)) {
-            for (under, base) in self.columns.iter().enumerate() {
-                if !is_ours(base) || under > over {
-                    ratios.push((format!("{} / {}", column.name, base.name), over, under));
-                }
-            }
-        }
-        ratios.sort_by_key(|(_, over, under)| (*over, std::cmp::Reverse(*under)));
-        ratios
-    }
-}
-
-/// Writes lines in columns; the first is flush left.
-fn write_aligned(text: &mut String, lines: &[Vec<String>]) {
-    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| lines.iter().filter_map(|line| Some(line.get(column)?.chars().count())).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    for line in lines {
-        let mut cells = line.iter().zip(&widths);
-        if let Some((first, width)) = cells.next() {
-            let _ = write!(text, "{first:<width$}");
-        }
-        for (cell, width) in cells {
-            let _ = write!(text, "  {cell:>width$}");
-        }
-        text.push('\n');
+    fn write_rows(&self, text: &mut String, titles: Vec<String>, cells: impl Fn(&Row) -> Vec<String>) {
+        let line = |first: &str, rest: Vec<String>| std::iter::once(first.to_owned()).chain(rest).collect();
+        let mut lines = vec![line("", titles)];
+        lines.extend(self.rows.iter().map(|row| line(row.workload, cells(row))));
+        write_aligned(text, &lines);
     }
 }
 
@@ -163,6 +132,10 @@ impl Row {
         let (over, under) = (self.cells.get(over)?, self.cells.get(under)?);
         let ratios = over.rounds.iter().zip(&under.rounds).map(|(over, under)| over.micros / under.micros);
         Some(Spread::of(ratios.collect()))
+    }
+
+    fn show_ratio(&self, over: usize, under: usize) -> String {
+        self.ratio(over, under).map_or_else(String::new, |ratio| ratio.show(2))
     }
 }
 
@@ -193,39 +166,6 @@ impl Round {
             micros: used.as_secs_f64() * 1e6 / requests,
             rate: requests / served.took.as_secs_f64(),
             chunks: served.chunks as f64 / requests,
-        }
-    }
-}
-
-// === impl Spread ===
-
-impl Spread {
-    fn of(mut numbers: Vec<f64>) -> Self {
-        numbers.sort_by(f64::total_cmp);
-        let at = |place: usize| numbers.get(place).copied().unwrap_or(f64::NAN);
-        let last = numbers.len().saturating_sub(1);
-        Self { median: f64::midpoint(at(last / 2), at(last.div_ceil(2))), min: at(0), max: at(last) }
-    }
-
-    fn show(&self, digits: usize) -> String {
-        format!("{:.digits$} ({:.digits$}–{:.digits$})", self.median, self.min, self.max)
-    }
-
-    fn json(&self) -> Value {
-        json!({ "median": self.median, "min": self.min, "max": self.max })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn medians() {
-        for (numbers, median, min, max) in
-            [(vec![3.0, 1.0, 2.0], 2.0, 1.0, 3.0), (vec![4.0, 1.0, 2.0, 3.0], 2.5, 1.0, 4.0), (vec![7.0], 7.0, 7.0, 7.0)]
-        {
-            assert_eq!(Spread::of(numbers), Spread { median, min, max });
         }
     }
 }

@@ -79,8 +79,9 @@ impl Workload {
         matches!(self, Self::Sse | Self::Paced | Self::Burst)
     }
 
-    /// The whole request, as an official client sends it. The header that routes it where no filter does goes with it.
-    pub(super) fn request(self) -> Vec<u8> {
+    /// The whole request, as an official client sends it; `credentials`: lines that show who asks. The header that routes it where
+    /// no filter does goes with it.
+    pub(super) fn request(self, credentials: &str) -> Vec<u8> {
         let body = self.body();
         let pace = match self {
             Self::Paced => "x-standin-fault: interval=2ms\r\n",
@@ -92,8 +93,7 @@ impl Workload {
              host: gateway.test:8080\r\n\
              accept: application/json\r\n\
              accept-encoding: gzip, deflate\r\n\
-             authorization: Bearer none\r\n\
-             content-type: application/json\r\n\
+             {credentials}content-type: application/json\r\n\
              user-agent: OpenAI/Python 2.8.0\r\n\
              x-stainless-async: false\r\n\
              x-stainless-lang: python\r\n\

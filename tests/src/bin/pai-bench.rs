@@ -1,14 +1,19 @@
 //! `pai-bench`: what the filter costs in a real Envoy. `scripts/bench` builds what it needs and runs it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::Parser;
-use e2e::bench::{self, Column, Filter, Plan, Workload};
+use clap::{Parser, ValueEnum};
+use e2e::bench::{self, Column, Configuration, Filter, Plan, Workload, flood, reload};
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Measures Envoy's CPU time per request: without a filter, with an empty one, with the gateway's
+/// Measures what the gateway's filter costs in a real Envoy
+///
+/// Without --flood or --reload: Envoy's CPU time per request, a column for each configuration and a row for each workload.
+/// Compare ratios; absolute numbers are of this machine at this moment.
 #[derive(Parser)]
 #[command(version, args_override_self = true)]
 struct Args {
@@ -21,15 +26,24 @@ struct Args {
     /// The gateway's filter
     #[arg(long, value_name = "FILE")]
     wasm: PathBuf,
-    /// Another build of it, to compare with
-    #[arg(long, value_name = "FILE")]
+    /// Another build of it as one more column, to compare with
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["flood", "reload"])]
     vs: Option<PathBuf>,
     /// Write the results here, too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Only these workloads, separated by commas
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with_all = ["flood", "reload"])]
     only: Vec<Workload>,
+    /// Only these columns, separated by commas
+    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with_all = ["flood", "reload"])]
+    columns: Vec<Choice>,
+    /// Instead: what a flood of wrong access keys does to good requests at a fixed rate, with 100 and with 10,000 keys configured
+    #[arg(long, conflicts_with = "reload")]
+    flood: bool,
+    /// Instead: how long a changed configuration takes to come into force, and its memory, with 0, 1,000 and 10,000 access keys
+    #[arg(long)]
+    reload: bool,
     /// Rounds that count
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
@@ -38,24 +52,86 @@ struct Args {
     quick: bool,
 }
 
+/// A column of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Choice {
+    /// No filter
+    None,
+    /// An empty filter: what the platform costs
+    Empty,
+    /// One provider with a daily budget, open to everybody
+    Filter,
+    /// An access key, one of 100: budgets of provider, external use and key, tokens and requests per minute
+    Developer,
+    /// One of three agents, known by a header, with a daily budget
+    Agent,
+    /// As `filter`, with a guard against prompt injection
+    Guards,
+}
+
+/// What was found, for people and for programs.
+struct Findings {
+    table: String,
+    json: Value,
+}
+
 // === impl Args ===
 
 impl Args {
-    fn plan(self) -> Plan {
-        let column = |name: &str, filter| Column { name: name.to_owned(), filter };
-        let mut columns = vec![
-            column("no filter", Filter::None),
-            column("empty", Filter::Empty(self.empty)),
-            column("filter", Filter::Gateway(self.wasm)),
-        ];
-        columns.extend(self.vs.map(|module| column("other", Filter::Gateway(module))));
+    async fn measure(self) -> anyhow::Result<Findings> {
+        let progress = |line: &str| eprintln!("{line}");
+        let rounds = if self.quick { 1 } else { self.rounds.into() };
+        let (envoy, module) = (self.envoy.clone(), self.wasm.clone());
+        if self.flood {
+            let time = Duration::from_millis(if self.quick { 300 } else { 4000 });
+            let report = flood::run(flood::Plan { envoy, module, rounds, time }, progress).await?;
+            return Ok(Findings { table: report.table(), json: report.json() });
+        }
+        if self.reload {
+            let report = reload::run(reload::Plan { envoy, module, rounds }, progress).await?;
+            return Ok(Findings { table: report.table(), json: report.json() });
+        }
+        let report = bench::run(self.plan(rounds), progress).await?;
+        Ok(Findings { table: report.table(), json: report.json() })
+    }
+
+    fn plan(self, rounds: usize) -> Plan {
+        let choices = if self.columns.is_empty() { Choice::DEFAULT.to_vec() } else { self.columns };
+        let mut columns: Vec<Column> = choices.iter().map(|choice| choice.column(&self.empty, &self.wasm)).collect();
+        columns.extend(self.vs.map(|module| Column {
+            name: "other".to_owned(),
+            filter: Filter::Gateway(module, Configuration::Open),
+            against: &["empty", "no filter"],
+        }));
         Plan {
             envoy: self.envoy,
             columns,
             workloads: if self.only.is_empty() { Workload::DEFAULT.to_vec() } else { self.only },
-            rounds: if self.quick { 1 } else { self.rounds.into() },
+            rounds,
             haste: if self.quick { 10 } else { 1 },
         }
+    }
+}
+
+// === impl Choice ===
+
+impl Choice {
+    /// What is measured where nothing else is asked for.
+    const DEFAULT: [Self; 6] = [Self::None, Self::Empty, Self::Filter, Self::Developer, Self::Agent, Self::Guards];
+    /// Access keys among which the developer's is one.
+    const KEYS: usize = 100;
+
+    fn column(self, empty: &Path, module: &Path) -> Column {
+        let gateway = |configuration| Filter::Gateway(module.to_owned(), configuration);
+        let (name, filter, against): (_, _, &[_]) = match self {
+            Self::None => ("no filter", Filter::None, &[]),
+            Self::Empty => ("empty", Filter::Empty(empty.to_owned()), &[]),
+            Self::Filter => ("filter", gateway(Configuration::Open), &["other", "empty", "no filter"]),
+            Self::Developer => ("developer", gateway(Configuration::Keys(Self::KEYS)), &["empty"]),
+            Self::Agent => ("agent", gateway(Configuration::Agents), &["empty"]),
+            Self::Guards => ("guards", gateway(Configuration::Guarded), &["filter", "empty"]),
+        };
+        Column { name: name.to_owned(), filter, against }
     }
 }
 
@@ -64,15 +140,15 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let json = args.json.clone();
     let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let report = tokio::select! {
-        report = bench::run(args.plan(), |line| eprintln!("{line}")) => report?,
+    let findings = tokio::select! {
+        findings = args.measure() => findings?,
         // Returning ends the Envoys.
         _ = interrupted.recv() => bail!("interrupted"),
         _ = terminated.recv() => bail!("terminated"),
     };
-    print!("{}", report.table());
+    print!("{}", findings.table);
     if let Some(path) = json {
-        let text = format!("{:#}\n", report.json());
+        let text = format!("{:#}\n", findings.json);
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())

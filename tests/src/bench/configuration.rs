@@ -1,0 +1,137 @@
+//! What the filter is told, and what a request must carry to be served under it.
+//!
+//! Caps are so large that they hold every request, and still have to be asked.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest as _, Sha256};
+
+use super::workload::{MODEL, REFERENCE};
+
+/// A configuration of the filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Configuration {
+    /// One provider, open to everybody.
+    Open,
+    /// The same, with a guard against prompt injection.
+    Guarded,
+    /// Three agents, known by a header so that no TLS enters the figures, each with a daily budget.
+    Agents,
+    /// So many access keys with a daily budget and both rates, three agents, and a budget for external use; of no keys: [`Self::Open`].
+    Keys(usize),
+}
+
+const TOKENS_PER_DAY: u64 = 1_000_000_000_000_000;
+const TOKENS_PER_MINUTE: u64 = 1_000_000_000_000;
+const REQUESTS_PER_MINUTE: u64 = 60_000_000;
+
+const AGENTS: usize = 3;
+const AGENT_HEADER: &str = "x-agent-id";
+
+// === impl Configuration ===
+
+impl Configuration {
+    /// The manifests.
+    pub(super) fn manifests(self) -> String {
+        self.revision("")
+    }
+
+    /// The manifests with one model more, by which `GET /v1/models` tells them from others.
+    pub(super) fn revision(self, model: &str) -> String {
+        let mut manifests = match self {
+            Self::Open | Self::Keys(0) => provider(model, "") + &gateway("routing: body"),
+            Self::Guarded => {
+                provider(model, "  guards: [{ name: injection, type: promptInjection }]\n") + &gateway("routing: body")
+            }
+            Self::Agents => provider(model, "") + &agents() + &gateway(&format!("identityHeader: {AGENT_HEADER}")),
+            Self::Keys(_) => {
+                let external = format!("  externalAccess: {{ enabled: true, maxTokensPerDay: {TOKENS_PER_DAY} }}\n");
+                provider(model, &external) + &agents() + &gateway("routing: body")
+            }
+        };
+        if let Self::Keys(keys) = self {
+            (0..keys).for_each(|number| access_key(&mut manifests, number));
+        }
+        manifests
+    }
+
+    /// The headers that show who asks, as lines. All requests have the first, of which only an access key means anything.
+    pub(super) fn credentials(self) -> String {
+        match self {
+            Self::Open | Self::Guarded | Self::Keys(0) => "authorization: Bearer none\r\n".to_owned(),
+            Self::Agents => format!("authorization: Bearer none\r\n{AGENT_HEADER}: {}\r\n", identity(0)),
+            Self::Keys(keys) => format!("authorization: Bearer {}\r\n", key(keys / 2)),
+        }
+    }
+}
+
+fn provider(model: &str, more: &str) -> String {
+    let comma = if model.is_empty() { "" } else { ", " };
+    format!(
+        "apiVersion: pai.io/v1\n\
+         kind: ModelProvider\n\
+         metadata: {{ name: vllm-local }}\n\
+         spec:\n\
+         \x20 provider: vllm\n\
+         \x20 endpoint: http://127.0.0.1:8000/v1\n\
+         \x20 allowedModels: [{MODEL}{comma}{model}]\n\
+         \x20 maxTokensPerDay: {TOKENS_PER_DAY}\n\
+         \x20 maxTokensPerRequest: 131072\n\
+         {more}"
+    )
+}
+
+fn gateway(spec: &str) -> String {
+    manifest("Gateway", "default", spec)
+}
+
+fn agents() -> String {
+    let spec = |number| format!("identities: [{}], models: [{REFERENCE}], maxTokensPerDay: {TOKENS_PER_DAY}", identity(number));
+    (0..AGENTS).map(|number| manifest("Agent", &format!("agent-{number}"), &spec(number))).collect()
+}
+
+fn access_key(manifests: &mut String, number: usize) {
+    let hash = Sha256::digest(key(number));
+    let spec = format!(
+        "sha256: \"{hash:x}\", models: [\"vllm-local/*\"], maxTokensPerDay: {TOKENS_PER_DAY}, \
+         requestsPerMinute: {REQUESTS_PER_MINUTE}, tokensPerMinute: {TOKENS_PER_MINUTE}"
+    );
+    let _ = write!(manifests, "{}", manifest("AccessKey", &format!("key-{number}"), &spec));
+}
+
+/// A manifest that follows others.
+fn manifest(kind: &str, name: &str, spec: &str) -> String {
+    format!("---\napiVersion: pai.io/v1\nkind: {kind}\nmetadata: {{ name: {name} }}\nspec: {{ {spec} }}\n")
+}
+
+fn identity(agent: usize) -> String {
+    format!("spiffe://bench.test/ns/agents/sa/agent-{agent}")
+}
+
+/// An access key, as long as a real one.
+fn key(number: usize) -> String {
+    format!("pak_{number:043}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filter_takes_them_and_knows_the_callers() {
+        for (configuration, keys, agents) in [
+            (Configuration::Open, 0, 0),
+            (Configuration::Guarded, 0, 0),
+            (Configuration::Agents, 0, AGENTS),
+            (Configuration::Keys(0), 0, 0),
+            (Configuration::Keys(20), 20, AGENTS),
+        ] {
+            for model in ["", "other"] {
+                let policy = pai_filter::config::load(configuration.revision(model).as_bytes(), &|_| None);
+                let policy = policy.unwrap_or_else(|invalid| panic!("{configuration:?}: {invalid}"));
+                let listed = (0..=keys).filter(|place| policy.keys.get(*place).is_some()).count();
+                assert_eq!((listed, policy.agents.is_empty()), (keys, agents == 0), "{configuration:?}");
+            }
+        }
+    }
+}

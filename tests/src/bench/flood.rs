@@ -1,0 +1,430 @@
+//! What a flood of wrong access keys does to the others: good requests at a fixed rate, without it and with it.
+//!
+//! One Envoy with two workers for each number of keys configured, and one without a filter, where the same requests find no route: what
+//! any flood does to that machine. The flood comes on keep-alive connections, every request with another key, and is made at little
+//! cost, as it shares the machine with Envoy. (Many requests in one write would cost less, but Envoy ends HTTP/1 connections that send
+//! more than it has answered.)
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::envoy::{self, Envoy, Setup};
+use super::machine::Machine;
+use super::steady::Steady;
+use super::table::{Spread, write_aligned};
+use super::upstream;
+use super::workload::{Expected, Workload};
+use super::{Configuration, Filter};
+
+/// Numbers of keys that are configured.
+const KEYS: [usize; 2] = [100, 10_000];
+/// How the answer to a wrong key begins and ends, and that of an Envoy without a filter.
+const UNAUTHORIZED: Refused = Refused { start: b"HTTP/1.1 401 ", end: b"\"code\":\"invalid_api_key\"}}" };
+const NOT_FOUND: Refused = Refused { start: b"HTTP/1.1 404 ", end: b"\r\n\r\n" };
+const WORKERS: usize = 2;
+
+/// Good requests in a second, and the connections that they take turns on.
+const GOOD: u32 = 300;
+const GOOD_CONNECTIONS: usize = 16;
+
+/// Wrong keys in a second, and the torrents that they come in.
+const WRONG: u32 = 10_000;
+const TORRENTS: u32 = 16;
+/// Connections of a torrent.
+const BREADTH: u32 = 4;
+/// How far a torrent may fall behind. What it has missed beyond that is not made up for.
+const BEHIND: Duration = Duration::from_millis(100);
+
+/// Time for an Envoy to come to rest.
+const REST: Duration = Duration::from_millis(100);
+
+/// What is to be measured.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Envoy's binary.
+    pub envoy: PathBuf,
+    /// The filter.
+    pub module: PathBuf,
+    /// Rounds that count.
+    pub rounds: usize,
+    /// How long good requests are sent in a round, without the flood and again with it.
+    pub time: Duration,
+}
+
+/// All that was measured.
+#[derive(Debug)]
+pub struct Report {
+    machine: Machine,
+    envoy: String,
+    time: Duration,
+    rows: Vec<Row>,
+}
+
+/// One configuration.
+#[derive(Debug)]
+struct Row {
+    name: String,
+    rounds: Vec<Round>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    quiet: Span,
+    flooded: Span,
+}
+
+/// Good requests for a while.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    /// What half of the answers, and 99 of 100, did not exceed, in milliseconds.
+    p50: f64,
+    p99: f64,
+    /// Good requests, and refused ones.
+    good: u64,
+    refused: u64,
+    /// How long it took, and what Envoy used, in seconds.
+    took: f64,
+    cpu: f64,
+}
+
+/// One Envoy under measurement.
+struct Subject {
+    envoy: Envoy,
+    address: SocketAddr,
+    steady: Steady,
+    request: Arc<[u8]>,
+    expected: Expected,
+    refused: Refused,
+}
+
+/// How an answer that refuses begins and ends.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    start: &'static [u8],
+    end: &'static [u8],
+}
+
+/// A flood that is under way.
+struct Flood {
+    gauge: Arc<Gauge>,
+    ended: oneshot::Receiver<Result<()>>,
+}
+
+/// What a flood and its observer share.
+#[derive(Debug, Default)]
+struct Gauge {
+    refused: AtomicU64,
+    stopped: AtomicBool,
+}
+
+/// Connections that ask together, then wait for all their answers.
+struct Torrent {
+    sockets: Vec<TcpStream>,
+    refused: Refused,
+    /// The number of the next key.
+    next: u64,
+    /// Room for an answer.
+    answer: Vec<u8>,
+}
+
+/// Measures, telling `progress` how far it is.
+pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
+    let machine = Machine::here();
+    let standin = upstream::start().await?;
+    let with_keys = |keys| (format!("{keys} keys"), Filter::Gateway(plan.module.clone(), Configuration::Keys(keys)));
+    let mut rows = Vec::new();
+    for (name, filter) in std::iter::once(("no filter".to_owned(), Filter::None)).chain(KEYS.map(with_keys)) {
+        progress(&format!("{name}: Envoy starts"));
+        let setup = Setup { binary: &plan.envoy, filter: &filter, upstream: standin.addr(), workers: WORKERS, reloads: false };
+        let mut subject = Subject::start(&setup, &format!("flood-{}", rows.len())).await?;
+        let mut rounds = Vec::with_capacity(plan.rounds);
+        for number in 1..=plan.rounds {
+            progress(&format!("{name}: round {number} of {}", plan.rounds));
+            rounds.push(subject.round(plan.time).await.with_context(|| subject.envoy.log())?);
+        }
+        rows.push(Row { name, rounds });
+    }
+    Ok(Report { machine, envoy: envoy::version(&plan.envoy)?, time: plan.time, rows })
+}
+
+// === impl Subject ===
+
+impl Subject {
+    async fn start(setup: &Setup<'_>, name: &str) -> Result<Self> {
+        let mut envoy = Envoy::start(setup, name)?;
+        let address = envoy.address().await?;
+        let mut steady = Steady::connect(address, GOOD_CONNECTIONS).await?;
+        let request: Arc<[u8]> = Workload::Chat.request(&setup.filter.credentials()).into();
+        let answer = steady.ask(&request).await.with_context(|| envoy.log())?;
+        let expected = Workload::Chat.examine(answer)?;
+        let refused = if setup.filter == &Filter::None { NOT_FOUND } else { UNAUTHORIZED };
+        let mut subject = Self { envoy, address, steady, request, expected, refused };
+        subject.span(REST).await?;
+        Ok(subject)
+    }
+
+    async fn round(&mut self, time: Duration) -> Result<Round> {
+        sleep(REST).await;
+        let quiet = self.span(time).await?;
+        let flood = Flood::start(self.address, self.refused).await?;
+        sleep(REST).await;
+        let before = flood.refused();
+        let mut flooded = self.span(time).await?;
+        flooded.refused = flood.refused() - before;
+        flood.stop().await?;
+        Ok(Round { quiet, flooded })
+    }
+
+    async fn span(&mut self, time: Duration) -> Result<Span> {
+        let (start, before) = (Instant::now(), self.envoy.cpu()?);
+        let latencies = self.steady.run(&self.request, GOOD, time, self.expected).await?;
+        let (took, cpu) = (start.elapsed().as_secs_f64(), self.envoy.cpu()?.saturating_sub(before).as_secs_f64());
+        let (p50, p99) = (latencies.percentile(50), latencies.percentile(99));
+        Ok(Span { p50, p99, good: latencies.count() as u64, refused: 0, took, cpu })
+    }
+}
+
+// === impl Flood ===
+
+impl Flood {
+    /// Starts one in a thread of its own, and returns when it has begun.
+    async fn start(address: SocketAddr, refused: Refused) -> Result<Self> {
+        let gauge = Arc::new(Gauge::default());
+        let ((end, ended), (begun, begins)) = (oneshot::channel(), oneshot::channel());
+        let shared = Arc::clone(&gauge);
+        std::thread::Builder::new().name("flood".to_owned()).spawn(move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+            let _ = end.send(runtime.block_on(pour(address, refused, begun, &shared)));
+        })?;
+        if begins.await.is_err() {
+            ended.await??;
+            bail!("the flood ended before it began");
+        }
+        Ok(Self { gauge, ended })
+    }
+
+    fn refused(&self) -> u64 {
+        self.gauge.refused.load(Relaxed)
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.gauge.stopped.store(true, Relaxed);
+        self.ended.await?
+    }
+}
+
+async fn pour(address: SocketAddr, refused: Refused, begun: oneshot::Sender<()>, gauge: &Arc<Gauge>) -> Result<()> {
+    let mut torrents = Vec::new();
+    for number in 0..TORRENTS {
+        torrents.push(Torrent::connect(address, refused, u64::from(number) << 32).await?);
+    }
+    let _ = begun.send(());
+    let between = Duration::from_secs(1) * BREADTH / WRONG;
+    let start = Instant::now();
+    let mut flows = JoinSet::new();
+    for (torrent, turn) in torrents.into_iter().zip(0..) {
+        flows.spawn(torrent.flow(start + between * turn, between * TORRENTS, Arc::clone(gauge)));
+    }
+    while let Some(ended) = flows.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+// === impl Torrent ===
+
+impl Torrent {
+    /// Asks once, to see how long a refusal is: all are alike.
+    async fn connect(address: SocketAddr, refused: Refused, first: u64) -> Result<Self> {
+        let mut sockets = Vec::new();
+        for _ in 0..BREADTH {
+            let socket = TcpStream::connect(address).await?;
+            socket.set_nodelay(true)?;
+            sockets.push(socket);
+        }
+        let socket = sockets.first_mut().context("no connection")?;
+        socket.write_all(wrong(first).as_bytes()).await?;
+        let mut answer = Vec::new();
+        while !refused.is(&answer) {
+            let read = socket.read_buf(&mut answer).await?;
+            ensure!(read > 0 && answer.starts_with(refused.start), "not refused: {}", String::from_utf8_lossy(&answer));
+        }
+        Ok(Self { sockets, refused, next: first + 1, answer })
+    }
+
+    /// Asks every so often, until it is told to stop.
+    async fn flow(mut self, first: Instant, every: Duration, gauge: Arc<Gauge>) -> Result<()> {
+        let mut due = first;
+        while !gauge.stopped.load(Relaxed) {
+            sleep_until(due).await;
+            self.ask().await?;
+            gauge.refused.fetch_add(u64::from(BREADTH), Relaxed);
+            due = (due + every).max(Instant::now() - BEHIND);
+        }
+        Ok(())
+    }
+
+    async fn ask(&mut self) -> Result<()> {
+        for (socket, number) in self.sockets.iter_mut().zip(self.next..) {
+            socket.write_all(wrong(number).as_bytes()).await?;
+        }
+        self.next += u64::from(BREADTH);
+        for socket in &mut self.sockets {
+            socket.read_exact(&mut self.answer).await?;
+            ensure!(self.refused.is(&self.answer), "not refused: {}", String::from_utf8_lossy(&self.answer));
+        }
+        Ok(())
+    }
+}
+
+// === impl Refused ===
+
+impl Refused {
+    fn is(self, answer: &[u8]) -> bool {
+        answer.starts_with(self.start) && answer.ends_with(self.end)
+    }
+}
+
+/// A request with a key that nobody has.
+fn wrong(number: u64) -> String {
+    format!("GET /v1/models HTTP/1.1\r\nhost: gateway.test:8080\r\nauthorization: Bearer pak_wrong{number:038}\r\n\r\n")
+}
+
+// === impl Report ===
+
+impl Report {
+    /// The table, for people.
+    pub fn table(&self) -> String {
+        let rounds = self.rows.first().map_or(0, |row| row.rounds.len());
+        let mut text = format!(
+            "{GOOD} chats a second with a valid key, {WORKERS} workers; without, and with {WRONG} wrong keys a second\n\
+             Medians (min–max) of {rounds} rounds of {:?} each; Envoy {}; {}\n\n",
+            self.time,
+            self.envoy,
+            self.machine.line()
+        );
+        let titles = ["", "", "p50 ms", "p99 ms", "Envoy, cores", "wrong keys/s", "µs per wrong key"];
+        let mut lines = vec![titles.map(str::to_owned).to_vec()];
+        lines.extend(self.rows.iter().flat_map(Row::lines));
+        write_aligned(&mut text, &lines);
+        let _ = writeln!(
+            text,
+            "\nµs: CPU time that Envoy used beyond that of the quiet half of the round. Without a filter, those requests find no route."
+        );
+        text
+    }
+
+    /// Everything, for programs.
+    pub fn json(&self) -> Value {
+        json!({
+            "machine": self.machine,
+            "envoy": self.envoy,
+            "workers": WORKERS,
+            "good_per_second": GOOD,
+            "wrong_per_second_wanted": WRONG,
+            "seconds": self.time.as_secs_f64(),
+            "rows": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+// === impl Row ===
+
+impl Row {
+    fn lines(&self) -> [Vec<String>; 2] {
+        let show = |digits, what: fn(&Round) -> f64| self.spread(what).show(digits);
+        let quiet = [
+            self.name.clone(),
+            "quiet".to_owned(),
+            show(2, |round| round.quiet.p50),
+            show(2, |round| round.quiet.p99),
+            show(3, |round| round.quiet.cores()),
+        ];
+        let flooded = [
+            String::new(),
+            "flooded".to_owned(),
+            show(2, |round| round.flooded.p50),
+            show(2, |round| round.flooded.p99),
+            show(3, |round| round.flooded.cores()),
+            show(0, |round| round.flooded.refused_rate()),
+            show(1, Round::micros),
+        ];
+        [quiet.to_vec(), flooded.to_vec()]
+    }
+
+    fn json(&self) -> Value {
+        let show = |what: fn(&Round) -> f64| self.spread(what).json();
+        json!({
+            "name": self.name,
+            "rounds": self.rounds.len(),
+            "quiet": {
+                "p50_ms": show(|round| round.quiet.p50),
+                "p99_ms": show(|round| round.quiet.p99),
+                "envoy_cores": show(|round| round.quiet.cores()),
+            },
+            "flooded": {
+                "p50_ms": show(|round| round.flooded.p50),
+                "p99_ms": show(|round| round.flooded.p99),
+                "envoy_cores": show(|round| round.flooded.cores()),
+                "wrong_keys_per_second": show(|round| round.flooded.refused_rate()),
+                "micros_per_wrong_key": show(Round::micros),
+            },
+        })
+    }
+
+    fn spread(&self, what: fn(&Round) -> f64) -> Spread {
+        Spread::of(self.rounds.iter().map(what).collect())
+    }
+}
+
+// === impl Round ===
+
+impl Round {
+    /// Microseconds of CPU time for each refused request: the good ones cost what they cost without the flood.
+    fn micros(&self) -> f64 {
+        let good = self.quiet.cpu / self.quiet.good as f64 * self.flooded.good as f64;
+        (self.flooded.cpu - good) * 1e6 / self.flooded.refused as f64
+    }
+}
+
+// === impl Span ===
+
+impl Span {
+    fn cores(&self) -> f64 {
+        self.cpu / self.took
+    }
+
+    fn refused_rate(&self) -> f64 {
+        self.refused as f64 / self.took
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_refusal_costs_is_what_the_flood_adds() {
+        let quiet = Span { p50: 1.0, p99: 2.0, good: 100, refused: 0, took: 1.0, cpu: 0.01 };
+        let round = Round { quiet, flooded: Span { good: 200, refused: 1000, cpu: 0.05, ..quiet } };
+        assert!((round.micros() - 30.0).abs() < 1e-9, "{}", round.micros());
+    }
+
+    #[test]
+    fn wrong_keys_are_all_different_and_of_one_length() {
+        let (one, other) = (wrong(7), wrong(u64::from(u32::MAX) << 32));
+        assert!(one != other && one.len() == other.len());
+    }
+}

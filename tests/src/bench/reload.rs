@@ -1,0 +1,225 @@
+//! What many access keys cost: the time in which a changed configuration comes into force, and memory.
+//!
+//! One Envoy with two workers for each number of keys, whose filter is a resource of its own (ECDS by file). The file is replaced, and
+//! one connection to each worker asks for the list of models until it has that of the new configuration. A worker answers nobody
+//! while it takes in a configuration, so that the longest wait of those requests is what that takes, and a bound of what it does to
+//! others.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::client::Client;
+use super::envoy::{self, Envoy, Setup};
+use super::machine::Machine;
+use super::table::{Spread, write_aligned};
+use super::upstream;
+use super::{Configuration, Filter};
+
+/// Numbers of keys that are configured.
+const KEYS: [usize; 3] = [0, 1_000, 10_000];
+const WORKERS: usize = 2;
+
+/// How long a connection waits between two requests.
+const PAUSE: Duration = Duration::from_millis(1);
+/// How long a configuration may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Time for an Envoy to come to rest.
+const REST: Duration = Duration::from_millis(500);
+
+/// What is to be measured.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Envoy's binary.
+    pub envoy: PathBuf,
+    /// The filter.
+    pub module: PathBuf,
+    /// How often the configuration is replaced.
+    pub rounds: usize,
+}
+
+/// All that was measured.
+#[derive(Debug)]
+pub struct Report {
+    machine: Machine,
+    envoy: String,
+    rows: Vec<Row>,
+}
+
+/// One number of keys.
+#[derive(Debug)]
+struct Row {
+    keys: usize,
+    /// Bytes of the configuration.
+    size: usize,
+    /// Bytes in memory: at first, and after the last of the changes.
+    before: u64,
+    after: u64,
+    changes: Vec<Change>,
+}
+
+/// One change of the configuration.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    /// From the writing of the file until the last worker had taken it in, in milliseconds.
+    took: f64,
+    /// The longest wait of a request meanwhile, in milliseconds.
+    stall: f64,
+}
+
+/// One Envoy under measurement, and a connection to each of its workers.
+struct Subject<'a> {
+    plan: &'a Plan,
+    configuration: Configuration,
+    envoy: Envoy,
+    clients: Vec<Client>,
+    request: String,
+}
+
+/// Measures, telling `progress` how far it is.
+pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
+    let machine = Machine::here();
+    let standin = upstream::start().await?;
+    let mut rows = Vec::with_capacity(KEYS.len());
+    for keys in KEYS {
+        progress(&format!("{keys} keys: Envoy starts"));
+        let configuration = Configuration::Keys(keys);
+        let filter = Filter::Gateway(plan.module.clone(), configuration);
+        let setup = Setup { binary: &plan.envoy, filter: &filter, upstream: standin.addr(), workers: WORKERS, reloads: true };
+        let mut subject = Subject::start(&plan, configuration, &setup, &format!("reload-{keys}")).await?;
+        rows.push(subject.row(keys, &mut progress).await.with_context(|| subject.envoy.log())?);
+    }
+    Ok(Report { machine, envoy: envoy::version(&plan.envoy)?, rows })
+}
+
+// === impl Subject ===
+
+impl<'a> Subject<'a> {
+    async fn start(plan: &'a Plan, configuration: Configuration, setup: &Setup<'_>, name: &str) -> Result<Self> {
+        let mut envoy = Envoy::start(setup, name)?;
+        let address = envoy.address().await?;
+        let mut clients = Vec::with_capacity(WORKERS);
+        for _ in 0..WORKERS {
+            clients.push(Client::connect(address).await?);
+        }
+        let credentials = configuration.credentials();
+        let request = format!("GET /v1/models HTTP/1.1\r\nhost: gateway.test:8080\r\n{credentials}\r\n");
+        Ok(Self { plan, configuration, envoy, clients, request })
+    }
+
+    async fn row(&mut self, keys: usize, progress: &mut impl FnMut(&str)) -> Result<Row> {
+        for client in &mut self.clients {
+            client.ask(self.request.as_bytes()).await?;
+        }
+        sleep(REST).await;
+        let before = self.envoy.resident()?;
+        let mut changes = Vec::with_capacity(self.plan.rounds);
+        for (number, version) in (1..=self.plan.rounds).zip(2..) {
+            progress(&format!("{keys} keys: change {number} of {}", self.plan.rounds));
+            changes.push(self.change(version).await?);
+            sleep(REST).await;
+        }
+        let size = self.configuration.manifests().len();
+        Ok(Row { keys, size, before, after: self.envoy.resident()?, changes })
+    }
+
+    async fn change(&mut self, version: u32) -> Result<Change> {
+        let model = format!("revision-{version}");
+        let manifests = self.configuration.revision(&model);
+        let start = Instant::now();
+        self.envoy.configure(version, &self.plan.module, &manifests)?;
+        let mut waits = JoinSet::new();
+        for client in self.clients.drain(..) {
+            waits.spawn(wait_for(client, self.request.clone(), model.clone(), start));
+        }
+        let mut change = Change { took: 0.0, stall: 0.0 };
+        while let Some(ended) = waits.join_next().await {
+            let (client, took, stall) = ended??;
+            self.clients.push(client);
+            change = Change { took: change.took.max(milliseconds(took)), stall: change.stall.max(milliseconds(stall)) };
+        }
+        Ok(change)
+    }
+}
+
+/// Asks until the list has `model`: how long that took from `start`, and the longest wait for an answer.
+async fn wait_for(mut client: Client, request: String, model: String, start: Instant) -> Result<(Client, Duration, Duration)> {
+    let (listed, mut longest) = (format!("/{model}\""), Duration::ZERO);
+    loop {
+        let asked = Instant::now();
+        let answer = client.ask(request.as_bytes()).await?;
+        longest = longest.max(asked.elapsed());
+        if String::from_utf8_lossy(&answer.body).contains(&listed) {
+            return Ok((client, start.elapsed(), longest));
+        }
+        ensure!(start.elapsed() < LIMIT, "the configuration is not in force after {LIMIT:?}");
+        sleep(PAUSE).await;
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+// === impl Report ===
+
+impl Report {
+    /// The table, for people.
+    pub fn table(&self) -> String {
+        let rounds = self.rows.first().map_or(0, |row| row.changes.len());
+        let mut text = format!(
+            "A changed configuration, {WORKERS} workers: median (min–max) of {rounds} changes\nEnvoy {}; {}\n\n",
+            self.envoy,
+            self.machine.line()
+        );
+        let titles = ["keys", "KB", "in force after ms", "a worker stands still ms", "Envoy's memory MB", "after the changes MB"];
+        let mut lines = vec![titles.map(str::to_owned).to_vec()];
+        lines.extend(self.rows.iter().map(Row::line));
+        write_aligned(&mut text, &lines);
+        text
+    }
+
+    /// Everything, for programs.
+    pub fn json(&self) -> Value {
+        json!({
+            "machine": self.machine,
+            "envoy": self.envoy,
+            "workers": WORKERS,
+            "rows": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+// === impl Row ===
+
+impl Row {
+    fn line(&self) -> Vec<String> {
+        let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+        vec![
+            self.keys.to_string(),
+            (self.size / 1000).to_string(),
+            self.spread(|change| change.took).show(0),
+            self.spread(|change| change.stall).show(0),
+            megabytes(self.before),
+            megabytes(self.after),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "keys": self.keys,
+            "configuration_bytes": self.size,
+            "in_force_ms": self.spread(|change| change.took).json(),
+            "stall_ms": self.spread(|change| change.stall).json(),
+            "resident_bytes": { "before": self.before, "after": self.after },
+        })
+    }
+
+    fn spread(&self, what: fn(&Change) -> f64) -> Spread {
+        Spread::of(self.changes.iter().map(what).collect())
+    }
+}

@@ -1,0 +1,119 @@
+//! Requests at a fixed rate, whether or not those before them have been answered.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::client::{Answer, Client};
+use super::workload::Expected;
+
+/// The connections that the requests take turns on.
+pub(super) struct Steady {
+    clients: Vec<Client>,
+}
+
+/// How long the answers took, the shortest first.
+#[derive(Debug)]
+pub(super) struct Latencies(Vec<Duration>);
+
+/// When the requests of one connection are due.
+#[derive(Debug, Clone, Copy)]
+struct Timetable {
+    first: Instant,
+    every: Duration,
+    end: Instant,
+}
+
+// === impl Steady ===
+
+impl Steady {
+    pub(super) async fn connect(address: SocketAddr, connections: usize) -> Result<Self> {
+        let mut clients = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            clients.push(Client::connect(address).await?);
+        }
+        Ok(Self { clients })
+    }
+
+    /// Asks once.
+    pub(super) async fn ask(&mut self, request: &[u8]) -> Result<&Answer> {
+        self.clients.first_mut().context("no connection")?.ask(request).await
+    }
+
+    /// Asks for so long, `rate` times a second. One answer that is not as expected fails all.
+    pub(super) async fn run(&mut self, request: &Arc<[u8]>, rate: u32, time: Duration, expected: Expected) -> Result<Latencies> {
+        let start = Instant::now();
+        let between = Duration::from_secs(1) / rate;
+        let every = between * u32::try_from(self.clients.len())?;
+        let mut tasks = JoinSet::new();
+        for (mut client, turn) in self.clients.drain(..).zip(0..) {
+            let request = Arc::clone(request);
+            let timetable = Timetable { first: start + between * turn, every, end: start + time };
+            tasks.spawn(async move {
+                let took = timetable.follow(&mut client, &request, expected).await?;
+                anyhow::Ok((client, took))
+            });
+        }
+        let mut latencies = Vec::new();
+        while let Some(ended) = tasks.join_next().await {
+            let (client, took) = ended??;
+            self.clients.push(client);
+            latencies.extend(took);
+        }
+        latencies.sort_unstable();
+        Ok(Latencies(latencies))
+    }
+}
+
+// === impl Timetable ===
+
+impl Timetable {
+    /// A request that could not be sent when it was due, because the one before it was not yet answered, has waited since then; one
+    /// that was only woken up late has not.
+    async fn follow(self, client: &mut Client, request: &[u8], expected: Expected) -> Result<Vec<Duration>> {
+        let mut latencies = Vec::new();
+        let mut due = self.first;
+        while due < self.end {
+            let late = due < Instant::now();
+            sleep_until(due).await;
+            let start = if late { due } else { Instant::now() };
+            expected.check(client.ask(request).await?)?;
+            latencies.push(start.elapsed());
+            due += self.every;
+        }
+        Ok(latencies)
+    }
+}
+
+// === impl Latencies ===
+
+impl Latencies {
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What so many of a hundred answers did not exceed, in milliseconds.
+    pub(super) fn percentile(&self, percent: usize) -> f64 {
+        let place = (self.0.len() * percent).div_ceil(100).saturating_sub(1);
+        self.0.get(place).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e3)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles() {
+        let latencies = Latencies((1..=200).map(Duration::from_millis).collect());
+        for (percent, milliseconds) in [(50, 100.0), (99, 198.0), (100, 200.0), (0, 1.0)] {
+            assert_eq!(latencies.percentile(percent), milliseconds, "{percent}");
+        }
+        assert!(Latencies(Vec::new()).percentile(50).is_nan());
+    }
+}

@@ -1,0 +1,28 @@
+//! The stand-in vLLM behind every Envoy.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::workload::{MODEL, REFERENCE, TOKENS};
+use crate::standin::{Options, StandIn};
+
+/// The stand-in in a runtime of its own, which ends with the process.
+pub(super) async fn start() -> Result<StandIn> {
+    let options = Options {
+        models: vec![MODEL.to_owned(), REFERENCE.to_owned()],
+        max_model_len: 131_072,
+        tokens: TOKENS as u64,
+        keep_alive: Duration::from_secs(24 * 3600), // an Envoy at rest keeps its connections
+        ..Options::default()
+    };
+    let (started, standin) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("stand-in".to_owned()).spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async {
+            let _ = started.send(StandIn::start(options).await);
+            std::future::pending::<()>().await;
+        });
+    })?;
+    Ok(standin.await??)
+}
