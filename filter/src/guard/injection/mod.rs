@@ -5,6 +5,7 @@
 
 mod lexicon;
 mod rules;
+mod scan;
 mod tokens;
 mod words;
 #[cfg(test)]
@@ -13,8 +14,10 @@ mod tests;
 use crate::guard::{decode, fold};
 
 pub use rules::VERSION;
+pub use scan::Form;
 use rules::{MENTION, Near, RULES, Rule};
-use tokens::{CLOSES, OPENS};
+use scan::Scan;
+use tokens::{ANCHOR, CLOSES, HIDDEN, OPENS};
 use words::{ABOUT, ASKS, Classes, FOLLOW, IGNORE, NOT, REVEAL, SEND, STOP, TOPIC};
 
 /// How readily a text is taken for an attack.
@@ -41,6 +44,11 @@ pub struct Finding {
 const CHUNK: usize = 32 * 1024;
 /// Bytes of it that are read again with what follows.
 const OVERLAP: usize = 2 * 1024;
+
+/// Whether `bytes` may hold a finding. It is quick, and says no for nearly all texts.
+pub fn suspects(bytes: &[u8], form: Form) -> bool {
+    Scan::get().suspects(bytes, form)
+}
 
 /// The strongest finding in `text` that `most` does not pass over.
 pub fn judge(text: &str, most: Sensitivity) -> Option<Finding> {
@@ -108,7 +116,7 @@ fn find(tokens: &[Classes], most: Sensitivity) -> Option<Finding> {
     let mut strongest: Option<Finding> = None;
     for (at, &token) in tokens.iter().enumerate().filter(|(_, token)| *token & keys != 0) {
         for rule in RULES.iter().filter(|rule| rule.key & token != 0 && rule.level <= most) {
-            if !rule.matches(tokens, at) {
+            if !rule.matches(tokens, at) || !is_anchored(tokens, at) {
                 continue;
             }
             let level = if is_mentioned(tokens, at) { Sensitivity::High } else { rule.level };
@@ -121,6 +129,11 @@ fn find(tokens: &[Classes], most: Sensitivity) -> Option<Finding> {
         }
     }
     strongest
+}
+
+/// Whether something around `at` is what [`Scan`] looks for.
+fn is_anchored(tokens: &[Classes], at: usize) -> bool {
+    around(tokens, at, MENTION, MENTION).iter().any(|token| token & (ANCHOR | HIDDEN) != 0)
 }
 
 /// Whether the words around `at` speak about an attack: they quote it and say so, or name the topic and ask.

@@ -52,9 +52,9 @@ pub const RULES: &[Rule] = &[
     rule("suppression", Medium, BEGIN, &[Near(ANSWER, 4, 6), Near(YES, 2, 8)]),
     rule("delimiter", Medium, TEMPLATE, &[Near(SYSTEM | AI | USER, 0, 2)]),
     rule("delimiter", Medium, SYSTEM, &[Near(IGNORE | LIMITS | NEW | REVEAL | RULE, 16, 16), Near(BRACKET | HEAD, 1, 0)]),
-    rule("exfiltration", Medium, ADDRESS, &[Near(SEND, 16, 10), Near(LOOT, 16, 16), Near(IMAGE | SILENT | ALL | SYSTEM, 20, 20)]),
-    rule("exfiltration", Medium, SILENT, &[Near(SEND, 25, 25), Near(LOOT, 25, 25)]),
-    rule("indirect", Medium, AI, &[Near(COLON | BRACKET, 0, 3), Near(IGNORE | SEND, 2, 20), Near(USER | INSTR | LOOT, 20, 20)]),
+    rule("exfiltration", Medium, ADDRESS, &[Near(SEND, 16, 10), Near(LOOT | GOODS, 16, 16), Near(IMAGE | SILENT | ALL | SYSTEM, 20, 20)]),
+    rule("exfiltration", Medium, SILENT, &[Near(SEND, 25, 25), Near(LOOT | GOODS, 25, 25)]),
+    rule("indirect", Medium, AI, &[Near(COLON | BRACKET, 0, 3), Near(IGNORE | SEND, 2, 20), Near(USER | INSTR | LOOT | GOODS, 20, 20)]),
     rule("authority", Medium, CLAIM, &[Near(YOUR, 20, 20), Near(INSTR | RULE | LIMITS | MODE, 25, 25), Near(REVEAL | IGNORE | WITHOUT, 25, 25)]),
     rule("splitting", Medium, PIECES, &[Near(EXECUTE, 20, 20), Near(IGNORE | REVEAL | INSTR | RULE | SYSTEM, 30, 30)]),
 ];

@@ -27,6 +27,9 @@ pub const TEMPLATE: Classes = 1 << 57;
 /// The word was hidden: spelled out, in leet, or with letters of another script.
 pub const HIDDEN: Classes = 1 << 58;
 
+/// The word is an anchor: see [`super::scan`]. What was hidden is one too.
+pub const ANCHOR: Classes = 1 << 59;
+
 /// Letters that stand alone and are taken for one word together, at least.
 const SPELLED: usize = 4;
 /// A word without an entry that is longer is searched for words within.
@@ -68,7 +71,8 @@ fn mean<'t>(lexicon: &Lexicon, word: &Word<'t>, next: impl Fn(usize) -> Option<&
     }
     let ascii = word.text.is_ascii();
     if let Some(classes) = if ascii { plain(lexicon, word.text) } else { disguised(lexicon, word.text) } {
-        return tokens.push(classes | HIDDEN | word.marks);
+        let hidden = if !ascii || has_inner_digit(word.text) { HIDDEN } else { 0 };
+        return tokens.push(classes | hidden | word.marks);
     }
     if word.text.len() > LONG_WORD && ascii || word.text.chars().any(is_unspaced) {
         let first = tokens.len();
@@ -90,6 +94,12 @@ fn plain(lexicon: &Lexicon, word: &str) -> Option<Classes> {
         return None;
     }
     ['i', 'l'].into_iter().map(|one| lexicon.meaning(&letters(word, one), |_| None)).find(|&classes| classes != 0)
+}
+
+/// Whether a digit stands between two letters.
+fn has_inner_digit(word: &str) -> bool {
+    let inner = |three: &[u8]| matches!(three, [a, b, c] if a.is_ascii_alphabetic() && b.is_ascii_digit() && c.is_ascii_alphabetic());
+    word.as_bytes().windows(3).any(inner)
 }
 
 /// What a word means whose letters are of several scripts.

@@ -54,7 +54,7 @@ vocabulary! {
         تعليمات* التعليمات* توجيه* التوجيه* أوامر* الأوامر* निर्देश* प्रॉम्प्ट* आदेश* οδηγ* εντολ* příkaz* pokyn* instruktion*";
     /// What binds a model, and other things too.
     RULE: "rule rules ruleset restriction* filter filters polic* guardrail* safeguard* constraint* limitation* limits censorship programming protections moderation training \
-        protocol* boundaries ethics conditioning guidance orders restraint* safety shackles \
+        protocol* boundaries ethics guidance orders restraint* safety shackles \
         regel regeln regels einschränkung* beschränkung* filtern schutzmaßnahm* sicherheitsregel* \
         règle* restriction* filtre* limite* contrainte* sécurité reglas normas restriccion* filtro* límites seguridad \
         regras restriç* restric* segurança regole restrizion* filtri limiti sicurezza zasad* regu* ogranicze* filtr* beperking* \
@@ -167,10 +167,12 @@ vocabulary! {
         envie* insir* anexe* adicion* encaminh* invia* inserisci* aggiung* allega* wyślij* prześlij* dołącz* wstaw* stuur* gönder* ekle* ilet* отправ* перешл* вставь* добавь* пришли* \
         发送 发到 傳送 发给 插入 上传 转发 附加 嵌入 送信 送って 転送 埋め込 付け 添付 보내 전송 삽입 첨부 업로드 أرسل* ارسل* أضف* أدرج* भेज* जोड़*";
     /// What is worth sending away.
-    LOOT: "conversation* history chat transcript* secret* key keys password* passwd credential* token tokens env api_key* context private personal cookie* id_rsa ssh records instructions prompt data contents notes inbox messages notes \
+    LOOT: "conversation* history transcript* secret* password* passwd credential* id_rsa api_key* cookie* \
         gespräch* chatverlauf verlauf passw* schlüssel* zugangsdaten historique conversation clé* mot_de_passe conversación conversacion historial clave* contraseña* \
         histórico conversa* senha* chave* conversazion* cronologia chiav* segret* rozmow* histori* hasł* klucz* gesprek* konuşma* geçmiş* sohbet* şifre* parola* anahtar* \
         переписк* истори* разговор* парол* ключ* диалог* секрет* токен* 对话 历史 聊天 密码 密钥 对话历史 会話 履歴 パスワード 鍵 秘密 대화 기록 비밀번호 키 المحادثة محادثة كلمة_المرور المفتاح बातचीत इतिहास पासवर्ड चाबी";
+    /// What is worth it sometimes.
+    GOODS: "chat key keys token tokens env context private personal ssh records instructions prompt data contents notes inbox messages everything details";
     /// Unnoticed.
     SILENT: "silently secretly quietly discreetly covertly without_telling without_asking without_mention* without_inform* without_notif* do_not_tell dont_tell do_not_mention dont_mention never_mention do_not_inform dont_inform not_to_mention not_to_tell without_the_user nobody_notices \
         wont_know wont_notice no_one_notices do_not_ask dont_ask do_not_reveal dont_reveal without_permission heimlich unbemerkt nichts_davon ohne_es_zu_sagen sag_dem_nutzer_nichts nicht_erwähn* erwähne_nicht discrètement secrètement sans_en_informer sans_le_dire ne_le_dis_pas ne_dis_rien ne_mentionne \
@@ -201,3 +203,6 @@ vocabulary! {
     /// An end that a prompt did not come to.
     END: "end ende fin fim fine koniec son конец 结束 終わり 끝 closed over";
 }
+
+/// The classes of which at least one word, and a rare one, is in every finding.
+pub const ANCHORS: Classes = IGNORE | INSTR | RULE | PERSONA | LIMITS | REFUSE | SPECIAL | CLAIM | FORBIDDEN | SYSTEM | SILENT | LOOT;
