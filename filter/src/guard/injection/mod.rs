@@ -155,14 +155,20 @@ fn around(tokens: &[Classes], at: usize, before: usize, after: usize) -> &[Class
 
 impl Rule {
     fn matches(&self, tokens: &[Classes], at: usize) -> bool {
-        self.needs.iter().all(|near| near.holds(tokens, at)) && !self.unless.iter().any(|near| near.holds(tokens, at))
+        let holds = |near: &Near| near.holds(tokens, at, self.key);
+        self.needs.iter().all(holds) && !self.unless.iter().any(holds)
     }
 }
 
 // === impl Near ===
 
 impl Near {
-    fn holds(&self, tokens: &[Classes], at: usize) -> bool {
-        around(tokens, at, self.1, self.2).iter().any(|token| token & self.0 != 0)
+    /// What makes a word the key does not count once more.
+    fn holds(&self, tokens: &[Classes], at: usize, key: Classes) -> bool {
+        let Self(classes, before, after) = *self;
+        let own = tokens.get(at).copied().unwrap_or_default();
+        own & classes & !key != 0
+            || around(tokens, at, before, 0).split_last().is_some_and(|(_, rest)| rest.iter().any(|token| token & classes != 0))
+            || around(tokens, at, 0, after).iter().skip(1).any(|token| token & classes != 0)
     }
 }

@@ -18,27 +18,30 @@ macro_rules! vocabulary {
 
 vocabulary! {
     /// To set aside what was said.
-    IGNORE: "ignor* zignor* disregard* disobey* forget forgets overrid* overrul* bypass* circumvent* discard* dismiss violat* void voided revoke* \
-        suspended supersede* nullif* unlearn abandon cancelled canceled obsolete erase wipe overwrite deprecated lifted set_aside put_aside \
-        throw_away throw_out scrap_* pay_no_attention no_longer_apply no_longer_bound not_bound_by do_away_with break_free free_from \
-        free_of clear_your delete_your reset_your drop_your turn_off switch_off disable* unbound deactivate* remove_all get_rid \
-        do_not_apply dont_apply does_not_apply not_apply_to neglect skip_all skip_your \
-        ignorier* vergiss vergesst vergessen missacht* überschreib* umgeh* verwirf aufgehoben außer_kraft lass_alle leg_alle ungültig \
-        oubli* contourn* annul* désactiv* passe_outre fais_abstraction ne_tiens_pas_compte ne_tenez_pas_compte \
-        olvid* descart* omit* desobedec* anula* salta* haz_caso_omiso sáltate deja_de_lado desactiv* \
-        esqueç* esquec* desconsider* cancel* desativ* deixe_de_lado \
-        dimentic* scord* trascur* annull* disattiv* \
+    IGNORE: "ignore ignora ignorer ignorez ignorieren ignoriere ignorier ignori ignorar ignoren ignorad zignor* disregard disobey forget override overrule bypass circumvent* discard dismiss violate \
+        nullify unlearn abandon erase wipe overwrite set_aside put_aside \
+        throw_away throw_out scrap_* pay_no_attention no_longer_bound not_bound_by do_away_with break_free free_from \
+        free_of clear_your delete_your reset_your drop_your turn_off switch_off disable unbound deactivate remove_all get_rid \
+        neglect skip_all skip_your \
+        vergiss vergesst vergessen missacht* überschreib* umgeh* verwirf außer_kraft lass_alle leg_alle \
+        oublie oubliez oublier contourn* annul* désactiv* passe_outre fais_abstraction ne_tiens_pas_compte ne_tenez_pas_compte \
+        olvida olvide olviden olvidad olvidar descarta omite desobedec* anula salta haz_caso_omiso sáltate deja_de_lado desactiv* \
+        esqueça esqueçam esquece esquecer desconsidere desconsidera desative desativa deixe_de_lado \
+        dimentica dimenticati dimenticare scorda trascura annulla disattiva \
         negeer* vergeet* \
         zapomn* pomiń* anulow* odrzuć obejdź \
-        unut* yok_say* yoksay* görmezden* iptal* dikkate_alma* göz_ardı* geçersiz* \
+        unut* yok_say* yoksay* görmezden* dikkate_alma* göz_ardı* \
         abaikan* lupakan* bỏ_qua quên_* ignorera* glöm* ignoruj* zapomeň* agnoise αγνόησε* ξέχνα* ξέχασε* \
-        игнорир* проигнорир* забудь* забыть* отмен* сними* снят* отключ* отбрось* не_обращай_внимания обойди* \
+        игнорир* проигнорир* забудь* забыть* отмени* сними* отключи* отбрось* не_обращай_внимания обойди* \
         ігнор* скасуй* \
-        忽略 忽视 无视 無視 忘记 忘記 忘掉 忘了 作废 作廢 抛开 抛弃 撇开 取消 解除 忽略掉 不用管 不要管 别管 不再遵守 跳过 \
+        忽略 忽视 无视 無視 忘记 忘記 忘掉 忘了 抛开 抛弃 撇开 取消 解除 忽略掉 不用管 不要管 别管 不再遵守 跳过 \
         忘れ 破棄 無効 取り消 従わない 従う必要はない 捨て \
         무시 잊어 잊고 잊으 해제 취소 따르지 무효 \
         تجاهل* انس انسى انسَ اهمل* ألغ* تخطى تخط \
         अनदेखा अनदेखी भूल* नज़रअंदाज़ नजरअंदाज उपेक्षा इग्नोर* रद्द";
+    /// Said to be void already.
+    VOID: "void voided revoked suspended superseded nullified cancelled canceled obsolete deprecated lifted disabled deactivated no_longer_apply do_not_apply dont_apply does_not_apply not_apply_to \
+        aufgehoben ungültig annulé* levées anulad* canceladas suspendidas revogad* annullat* uchylon* anulowan* iptal* geçersiz* отменен* снят* недействительн* 作废 作廢 失效 已解除 解除 無効 解除されました 무효 해제 ملغاة रद्द";
     /// To cease, before FOLLOW.
     STOP: "stop cease quit no_longer never_again anymore hör_auf arrête arrêtez deja_de pare_de smetti przestań перестань прекрати halte_dich_nicht";
     /// To obey.
@@ -53,7 +56,7 @@ vocabulary! {
         指令 指示 提示词 提示詞 提示 指引 说明 說明 系统消息 プロンプト インストラクション 命令 지시 지침 프롬프트 명령 \
         تعليمات* التعليمات* توجيه* التوجيه* أوامر* الأوامر* निर्देश* प्रॉम्प्ट* आदेश* οδηγ* εντολ* příkaz* pokyn* instruktion*";
     /// What binds a model, and other things too.
-    RULE: "rule rules ruleset restriction* filter filters polic* guardrail* safeguard* constraint* limitation* limits censorship programming protections moderation training \
+    RULE: "rules ruleset restriction* filter filters polic* guardrail* safeguard* constraint* limitation* limits censorship programming protections moderation training \
         protocol* boundaries ethics guidance orders restraint* safety shackles \
         regel regeln regels einschränkung* beschränkung* filtern schutzmaßnahm* sicherheitsregel* \
         règle* restriction* filtre* limite* contrainte* sécurité reglas normas restriccion* filtro* límites seguridad \
@@ -63,7 +66,7 @@ vocabulary! {
         قواعد* القواعد* قيود* القيود* قيد नियम* प्रतिबंध* पाबंदी* सीमा";
     /// Whatever was said.
     SAID: "everything anything told said given said_before message messages text context conversation memory input inputs been_told what_you_were told_you alles gesagt bisherig* tout dit \
-        todo dicho tudo dito tutto detto wszystko всё все сказан* 所说 内容 一切 言われた 말한 söylenen* yukarıdaki* söyledikleri* anterior* question request task aufgabe demande anfrage 依頼 请求 요청";
+        todo dicho tudo dito tutto detto wszystko всё все сказан* 所说 内容 一切 言われた 말한 söylenen* söyledikleri* question request task aufgabe demande anfrage 依頼 请求 요청";
     /// What came before.
     PRIOR: "previous* prior earlier above preceding before initial* original* former* foregoing existing past old so_far until_now till_now up_to_now first until_this_point current \
         predefined pre_defined preset default far \
@@ -89,7 +92,7 @@ vocabulary! {
         sistem hệ_thống системн* система* скрыт* секретн* тайн* разработчик* внутренн* системний* системні \
         系统 系統 隐藏 隱藏 秘密 内部 机密 开发者 システム 隠された 秘密 内部 開発者 시스템 숨겨진 비밀 개발자 내부 النظام نظام السرية سري المخفية الخفية सिस्टम गुप्त छिपे छुपे";
     /// To bring out.
-    REVEAL: "reveal* show* print* output* repeat* display* tell* disclos* leak* expos* dump* echo* recit* paste* share* list* summar* translat* give* write* cop* provid* return* type* spell* encod* \
+    REVEAL: "reveal* show print prints output repeat* display* tell* disclos* leak* expos* dump* echo* recit* paste* share* list* summar* translat* give* write* cop* provid* return* type* spell* encod* \
         convert* describ* quote* read* divulg* share* what whats which know extract* reproduc* paraphras* transcrib* put post rephrase format* restate reword send \
         zeig* gib nenn* ausgeb* verrat* wiederhol* sag* schreib* druck* fass* übersetz* was lies liste* \
         montre* affiche* révèl* répèt* donne* écri* imprime* dis dévoil* recopi* résum* tradui* quel* quoi communiqu* \
@@ -111,11 +114,21 @@ vocabulary! {
         parola_per_parola słowo_w_słowo dosłown* woord_voor_woord letterlijk kelimesi_kelimesine aynen olduğu_gibi tam дословно слово_в_слово полностью целиком \
         逐字 原文 一字不漏 完整 原样 一字一句 そのまま 一字一句 全文 그대로 전문 전체 حرفيا حرفياً كاملة शब्दशः हूबहू पूरा";
     /// Characters without rules, and what such play is called.
-    PERSONA: "jailbreak* jailbroken unrestricted uncensored unfiltered unaligned unchained unshackled amoral unethical godmode do_anything_now \
-        devmode unleashed devmode no_limits anything_goes omnipotent unbound lawless \
+    PERSONA: "jailbroken unrestricted uncensored unfiltered unaligned unchained unshackled amoral unethical godmode do_anything_now \
+        devmode unleashed devmode no_limits no_rules anything_goes omnipotent unbound lawless \
         uneingeschränkt* unzensiert* ungefiltert* débridé* sans_filtre sans_limite* non_censuré* sin_filtro* sin_censura sin_restricciones sin_límites sem_filtro* sem_censura sem_restrições \
         senza_filtri senza_censura senza_limiti bez_filtr* bez_ogranicz* nieograniczon* sınırsız* sansürsüz* filtresiz* kısıtlamasız без_ограничений без_цензуры без_фильтров \
         无限制 不受限制 不受任何限制 没有限制 无审查 越狱 無制限 脱獄 無修正 제한_없는 탈옥 무제한 무검열 بلا_قيود بدون_قيود बिना_किसी_रोक";
+    /// To tell someone who they are.
+    YOUARE: "you_are youre you_re you_have_no you_will_be du_bist tu_es vous_êtes eres você_é tu_és sei jesteś je_bent sen_bir ты_теперь ты_больше 你是 你现在 あなたは 너는 당신은 أنت तुम_अब आप_अब";
+    /// Where a text lies that is only data.
+    WITHIN: "inside within contained embedded appear appears appearing found that_are that_appear from_the_user in_the_document in_these in_this in_them in_it they_contain enthalten darin steht contenues dans contenidas dentro contenute zawarte içindeki внутри содержащ*";
+    /// What a message of the operator is headed with.
+    HEADING: "system sistema système systeme system_message system_prompt systemnachricht système sistem система системное системa developer operator 系统 系統 系统消息 システム 시스템 النظام सिस्टम";
+    /// Machines that are spoken to in a text for others.
+    ADDRESSED: "if_you_are_an_ai if_you_are_an_llm if_you_are_a_language if_you_re_an_ai if_youre_an_ai ai_agents ai_assistants ai_model* note_to_ai note_to_llm* note_to_the_ai note_to_the_assistant note_for_the_assistant note_for_ai* note_for_the_ai instructions_for_the_ai instruction_for_the_ai instructions_for_ai* instructions_for_the_assistant \
+        attention_ai attention_assistant dear_ai hey_assistant to_any_ai to_all_ai to_the_ai to_the_assistant to_ai_* any_ai any_llm llms_reading assistant_must ai_must ai_should assistants_reading system_note ai_reading llm_reading agents_reading \
+        wenn_du_eine_ki hinweis_an_ki* hinweis_für_ki* hinweis_an_die_ki an_die_ki an_ki ki_assistent* an_alle_ki si_tu_es_une_ia note_pour_l_ia note_pour_l_assistant à_l_ia aux_ia pour_les_ia si_eres_una_ia nota_para_la_ia nota_para_el_asistente instrucción_para_la_ia para_a_ia nota_para_a_ia se_você_é_uma_ia se_sei_un_ia nota_per_l_ia nota_per_l_assistente jeśli_jesteś_ai jeśli_jesteś_modelem uwaga_dla_ai yapay_zeka_asistan* yapay_zekâ* если_ты_ии для_ии ии_ассистент* ии_агент* языков* 给ai 致ai 人工智能助手 ai助手 AIへ aiへ ai에게 إلى_الذكاء एआई_के_लिए";
     /// The best known of these characters.
     DAN: "dan stan dude mongo aim evilbot evilgpt dan's chaosgpt";
     /// A way of working that a model is put into.
@@ -143,7 +156,7 @@ vocabulary! {
         ограничен* фильтр* цензур* правил* морал* этик* этическ* предупрежден* обмежен* περιορισμ* \
         限制 过滤 审查 道德 约束 规则 制限 フィルタ 検閲 倫理 制約 ルール 제한 필터 검열 윤리 제약 قيود رقابة أخلاق* फ़िल्टर फिल्टर प्रतिबंध* रोक* नियम*";
     /// To say no.
-    REFUSE: "refus* decline* declining cant cannot can_t unable sorry apolog* disclaimer* disclaim warning warnings unfortunately however caveat* as_an_ai lecture* moraliz* moralis* say_no saying_no hesitat* objection* \
+    REFUSE: "refus* decline declining sorry apolog* disclaimer* disclaim warnings unfortunately caveat* as_an_ai lecture* moraliz* moralis* say_no saying_no hesitat* objection* \
         ablehn* verweiger* weiger* entschuldig* warnung* leider warnhinweis* kann_nicht refuser excus* avertissement* rechaz* negativa* negar* negarte disculp* advertencia* recus* desculp* avisos \
         rifiut* scus* avvertenz* avvertiment* odmow* odmaw* odmów* przeprasz* ostrzeż* weiger* reddet* özür* uyarı* отказ* извин* предупрежден* не_могу \
         拒绝 道歉 免责 警告 抱歉 断る 断って 断り 拒否 謝罪 注意書き 거절 거부 사과 경고 الرفض ترفض رفض الاعتذار التحذير मना इनकार चेतावनी माफ़ी";
@@ -189,13 +202,13 @@ vocabulary! {
     /// Pieces to be put together.
     PIECES: "a_b x_y x_y_z str1_str2 a_plus_b cmd1 p1 p2 part_1 part_2 piece_one piece_two part_one part_two concatenat* concat join_both combine_them acrostic first_letters backwards reversed right_to_left reverse unscramble assemble teil_1 teil_2 parte_1 partes parçaları а_б";
     /// Talk about such attacks, and reasons to quote one.
-    ABOUT: "injection* injektion* inyección* injeção iniezion* инъекц* 注入 インジェクション 인젝션 enjeksiyon* حقن इंजेक्शन wstrzyk* injectie* \
+    ABOUT: "report reports reagiert injection* injektion* inyección* injeção iniezion* инъекц* 注入 インジェクション 인젝션 enjeksiyon* حقن इंजेक्शन wstrzyk* injectie* \
         attack* angriff* attaque* ataque* attacc* atak* атак* 攻击 攻撃 공격 saldırı* هجوم jailbreaks jailbreaking example* beispiel* exemple* ejemplo* exemplo* esempi* przykład* пример* 例如 例えば 예를 örnek* \
         explain* erklär* expli* spieg* wyjaśn* объясн* 解释 説明 설명 detect* erkenn* détect* detec* classif* phrase* sentence* string* quote quoted article* blog paper* vulnerab* owasp ctf \
         defen* mitigat* prevent* protect* dataset* regex* payload* red_team* test_case* unit_test* labels label labelled labeled says said saying called wording expression term grammar proofread translation translate malicious harmful adversar* attacker* phishing security \
         trick* scam means mean meaning fiction novel story chapter slide slides glossary headline subject keyword* test tests assert* log logs exploit* technique* research* blocked flagged false_positive* sample*";
     /// Talk about such attacks, surely.
-    TOPIC: "prompt_injection* prompt_leak* injection_attack* jailbreaking jailbreaks llm_security prompt_hacking indirect_injection injection_detect* injektion* prompt_inject* adversarial_prompt* owasp ctf gandalf inyección injeção iniezione инъекци* 提示注入 提示词注入 プロンプトインジェクション 프롬프트_인젝션 인젝션";
+    TOPIC: "regex* classifier* incident_report false_positive* pentest_bericht prompt_injection* prompt_leak* injection_attack* jailbreaking jailbreaks llm_security prompt_hacking indirect_injection injection_detect* injektion* prompt_inject* adversarial_prompt* owasp ctf gandalf inyección injeção iniezione инъекци* 提示注入 提示词注入 プロンプトインジェクション 프롬프트_인젝션 인젝션";
     /// Asking how or what.
     ASKS: "how why what when does is are can could explain was wie warum comment pourquoi cómo por_qué como perché jak dlaczego как почему 如何 怎么 为什么 どう なぜ 어떻게 왜 nasıl neden كيف लिए";
     /// New orders.
@@ -205,4 +218,4 @@ vocabulary! {
 }
 
 /// The classes of which at least one word, and a rare one, is in every finding.
-pub const ANCHORS: Classes = IGNORE | INSTR | RULE | PERSONA | LIMITS | REFUSE | SPECIAL | CLAIM | FORBIDDEN | SYSTEM | SILENT | LOOT;
+pub const ANCHORS: Classes = IGNORE | INSTR | RULE | PERSONA | LIMITS | REFUSE | SPECIAL | CLAIM | FORBIDDEN | SYSTEM | SILENT | LOOT | VOID;
