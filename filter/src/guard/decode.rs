@@ -32,12 +32,12 @@ pub fn views(text: &str, see: &mut dyn FnMut(Cow<'_, str>) -> bool) {
 
 /// Decodes HTML's character references, and escapes of the kinds `\u0041` and `\x41`.
 pub fn references(text: &str) -> Cow<'_, str> {
-    if !text.bytes().any(|b| b == b'&' || b == b'\\') {
+    if !text.bytes().any(|b| matches!(b, b'&' | b'\\' | b'%')) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find(['&', '\\']) {
+    while let Some(at) = rest.find(['&', '\\', '%']) {
         let (before, from) = rest.split_at(at);
         out.push_str(before);
         match reference(from) {
@@ -70,6 +70,11 @@ fn reference(text: &str) -> Option<(Option<char>, usize)> {
         let (name, _) = text.get(1..text.len().min(16)).or_else(|| text.get(1..))?.split_once(';')?;
         let c = NAMED.iter().find(|(known, _)| *known == name)?.1;
         return Some((Some(c), name.len() + 2));
+    }
+    if text.starts_with('%') {
+        // Signs only: letters so written are nobody's, and would not be looked for.
+        let c = number(text.get(1..3)?, 16)?.filter(|c| c.is_ascii() && !c.is_ascii_alphanumeric())?;
+        return Some((Some(c), 3));
     }
     let (skip, digits) = match text.as_bytes().get(1)? {
         b'x' => (2, 2),
@@ -175,9 +180,9 @@ fn readable(bytes: Vec<u8>) -> Option<String> {
 }
 
 /// How words begin that are read from the right.
-pub const BACKWARDS: [&[u8; 5]; 7] = [b"snoit", b"noitc", b"tpmor", b"erong", b"selur", b"drage", b"metsy"];
+pub const BACKWARDS: [&[u8; 5]; 8] = [b"suoiv", b"snoit", b"noitc", b"tpmor", b"erong", b"selur", b"drage", b"metsy"];
 /// How words begin that are rotated by 13.
-pub const ROTATED: [&[u8; 5]; 6] = [b"vafge", b"cebzc", b"vtabe", b"ehyrf", b"qvfer", b"flfgr"];
+pub const ROTATED: [&[u8; 5]; 9] = [b"erfge", b"ceriv", b"erirn", b"vafge", b"cebzc", b"vtabe", b"ehyrf", b"qvfer", b"flfgr"];
 
 fn backwards(text: &str) -> Option<String> {
     has_word(text, &BACKWARDS).then(|| text.chars().rev().collect())

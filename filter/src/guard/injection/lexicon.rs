@@ -78,20 +78,16 @@ impl Lexicon {
 
     /// The longest single word that `text` begins with: its length and what it means.
     pub fn longest(&self, text: &str) -> Option<(usize, Classes)> {
-        let mut found: Option<(usize, Classes)> = None;
+        let mut longest = 0;
         for length in 1..=3 {
             let Some(start) = text.as_bytes().get(..length) else { break };
             for entry in self.bucket(start) {
                 let fits = entry.rest.is_empty() && (length == 3 || entry.stem.len() == length) && text.starts_with(&*entry.stem);
-                match &mut found {
-                    _ if !fits => {}
-                    Some((longest, classes)) if *longest == entry.stem.len() => *classes |= entry.classes | entry.anchor,
-                    Some((longest, _)) if *longest > entry.stem.len() => {}
-                    found => *found = Some((entry.stem.len(), entry.classes | entry.anchor)),
-                }
+                longest = if fits { longest.max(entry.stem.len()) } else { longest };
             }
         }
-        found
+        let word = text.get(..longest).filter(|word| !word.is_empty())?;
+        Some((longest, self.meaning(word, |_| None)))
     }
 
     /// Every stem with its classes.

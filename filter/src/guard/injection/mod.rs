@@ -15,10 +15,10 @@ use crate::guard::{decode, fold};
 
 pub use rules::VERSION;
 pub use scan::Form;
-use rules::{MENTION, Near, RULES, Rule};
+use rules::{MENTION, Near, RULES, Rule, TITLE};
 use scan::Scan;
 use tokens::{ANCHOR, CLOSES, HIDDEN, OPENS};
-use words::{ABOUT, ASKS, Classes, FOLLOW, IGNORE, NOT, REVEAL, SEND, STOP, TOPIC};
+use words::{ABOUT, Classes, FOLLOW, IGNORE, NOT, REVEAL, SEND, STOP, TOPIC};
 
 /// How readily a text is taken for an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,11 +138,9 @@ fn is_anchored(tokens: &[Classes], at: usize) -> bool {
 
 /// Whether the words around `at` speak about an attack: they quote it and say so, or name the topic and ask.
 fn is_mentioned(tokens: &[Classes], at: usize) -> bool {
-    let around = around(tokens, at, MENTION, MENTION).iter().fold(0, |all, token| all | token);
-    let before = tokens.get(at.saturating_sub(14)..=at).unwrap_or_default().iter().any(|token| token & OPENS != 0);
-    let after = tokens.iter().skip(at).take(14).any(|token| token & CLOSES != 0);
-    let quoted = before && after;
-    quoted && around & (ABOUT | TOPIC) != 0 || around & TOPIC != 0 || around & ABOUT != 0 && around & ASKS != 0 && quoted
+    let any = |before, after, classes| around(tokens, at, before, after).iter().any(|token| token & classes != 0);
+    let quoted = any(14, 0, OPENS) && any(0, 14, CLOSES);
+    any(TITLE, MENTION, TOPIC) || quoted && any(MENTION, MENTION, ABOUT)
 }
 
 /// The tokens from `before` words before `at` to `after` words after.

@@ -16,6 +16,8 @@ use crate::guard::fold;
 
 /// Letters of a word that tell an anchor.
 pub const ANCHOR_LETTERS: usize = 5;
+/// Bytes of a word with accents that is looked at; a longer one is suspect.
+const LONG_WORD: usize = 48;
 /// One bit for each value of the hash.
 const BITS: usize = 1 << 15;
 
@@ -32,7 +34,7 @@ struct Masks {
     /// Beyond ASCII.
     foreign: u64,
     backslashes: u64,
-    /// `&`, and brackets that open.
+    /// `&`, `!`, and brackets that open.
     signs: u64,
 }
 
@@ -140,7 +142,7 @@ impl Scan {
         odd |= masks.foreign | masks.signs | masks.backslashes | escaped != 0;
         let now = Carry { escape: carry.escape, alnum, letters, digits, starts, singles };
         let look = Look { scan: self, bytes, form, at, masks, escaped, leet, before: carry, now: &now };
-        let suspect = odd && look.closely() || self.anchors(bytes, form, at, starts & long(letters));
+        let suspect = odd && look.closely() || self.anchors(bytes, form, at, long(letters) & !(letters << 1 | carry.letters >> 63));
         *carry = now;
         suspect
     }
@@ -181,15 +183,12 @@ impl Scan {
 
     /// Whether the word around an accented letter begins like an anchor once it is folded.
     fn accented(&self, bytes: &[u8], at: usize) -> bool {
-        let part = |b: &u8| b.is_ascii_alphanumeric() || *b >= 0x80;
-        let back = bytes.get(..at).unwrap_or_default().iter().rev().take(24).take_while(|b| part(b)).count();
-        if back >= 24 {
-            return true;
-        }
-        let begin = at - back;
-        // An `n` may be the end of an escape.
+        let back = latin(bytes.get(..at).unwrap_or_default().iter().rev().copied());
+        // The end of a quotation mark looks like the end of a letter.
+        let begin = (at - back..at).find(|&at| !matches!(bytes.get(at), Some(0x80..=0xbf))).unwrap_or(at);
+        // A letter may be the end of an escape.
         let escape = begin > 0 && bytes.get(begin - 1) == Some(&b'\\');
-        [begin, begin + 1].into_iter().take(1 + usize::from(escape)).any(|begin| self.folded(bytes, begin))
+        back > LONG_WORD || self.folded(bytes, begin) || escape && self.folded(bytes, begin + 1)
     }
 
     fn folded(&self, bytes: &[u8], begin: usize) -> bool {
@@ -218,7 +217,7 @@ impl Scan {
             }
             at += length;
         }
-        count == ANCHOR_LETTERS && self.has(start)
+        count == ANCHOR_LETTERS && self.has(start) && is_folded_anchor(bytes.get(begin..).unwrap_or_default())
     }
 }
 
@@ -256,6 +255,7 @@ impl Look<'_> {
     fn sign(&self, at: usize) -> bool {
         match self.byte(at) {
             Some(b'&') => is_reference(self.bytes, at),
+            Some(b'!') => self.byte(at + 1) == Some(b'['),
             Some(b'[' | b'{') => self.form == Form::Body && self.is_structure(at),
             _ => false,
         }
@@ -275,6 +275,22 @@ impl Look<'_> {
 /// Whether a word with this stem is an anchor.
 pub fn is_anchor(stem: &str, classes: Classes) -> bool {
     classes & ANCHORS != 0 && stem.len() >= ANCHOR_LETTERS && stem.bytes().take(ANCHOR_LETTERS).all(|b| b.is_ascii_lowercase())
+}
+
+/// The length of what may be letters of one word: ASCII letters and digits, and two-byte Latin letters.
+fn latin(bytes: impl Iterator<Item = u8>) -> usize {
+    bytes.take(LONG_WORD + 1).take_while(|b| b.is_ascii_alphanumeric() || matches!(b, 0x80..=0xbf | 0xc3..=0xc5)).count()
+}
+
+/// Whether the word that `rest` begins with, and that begins like an anchor once folded, is one. If in doubt, it is.
+#[cold]
+fn is_folded_anchor(rest: &[u8]) -> bool {
+    let length = latin(rest.iter().copied());
+    let word = rest.get(..length).and_then(|word| std::str::from_utf8(word).ok());
+    let (Some(word), true) = (word, length < LONG_WORD) else { return true };
+    let mut folded = String::new();
+    fold::fold(word, &mut folded);
+    folded.len() > 13 || Lexicon::get().meaning(&folded, |_| None) & ANCHOR != 0
 }
 
 /// Whether the word at `start`, which begins like an anchor, is one. If in doubt, it is.
@@ -416,7 +432,10 @@ fn masks(block: &[u8; 64]) -> Masks {
     let backslashes = gather(parts, |v| i8x16_eq(v, u8x16_splat(b'\\')));
     let [a, b, c, d] = parts;
     let any = v128_or(v128_or(a, b), v128_or(c, d));
-    let sign = |v| v128_or(i8x16_eq(v, u8x16_splat(b'&')), i8x16_eq(v128_or(v, u8x16_splat(0x20)), u8x16_splat(b'{')));
+    let sign = |v| {
+        let bracket = i8x16_eq(v128_or(v, u8x16_splat(0x20)), u8x16_splat(b'{'));
+        v128_or(bracket, v128_or(i8x16_eq(v, u8x16_splat(b'&')), i8x16_eq(v, u8x16_splat(b'!'))))
+    };
     let signs = v128_or(v128_or(sign(a), sign(b)), v128_or(sign(c), sign(d)));
     let mut masks = Masks { letters, digits, backslashes, ..Masks::default() };
     if v128_any_true(v128_and(v128_or(any, signs), u8x16_splat(0x80))) {
@@ -442,6 +461,6 @@ fn masks(block: &[u8; 64]) -> Masks {
         digits: gather(|b| b.is_ascii_digit()),
         foreign: gather(|b| b >= 0x80),
         backslashes: gather(|b| b == b'\\'),
-        signs: gather(|b| b == b'&' || b | 0x20 == b'{'),
+        signs: gather(|b| b == b'&' || b == b'!' || b | 0x20 == b'{'),
     }
 }

@@ -243,7 +243,7 @@ fn sign<'t>(c: char, rest: &'t str, gap: &'t str, words: &mut Vec<Word<'t>>) -> 
             (0, 6)
         }
         '!' if rest.starts_with("![") => {
-            words.push(Word { text: "", gap, marks: IMAGE });
+            words.push(Word { text: "", gap, marks: IMAGE | ANCHOR });
             (0, 2)
         }
         '<' if rest.starts_with("<img") => {
