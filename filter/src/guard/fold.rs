@@ -251,7 +251,7 @@ mod tests {
             assert!(chars.chunks(2).all(|pair| !pair[0].is_ascii() && pair[1].is_ascii()), "{table}");
         }
         assert!(CYRILLIC.chars().step_by(2).all(|c| c.is_ascii()));
-        assert!(LOOSE.chars().all(|c| !c.is_ascii()) && LOOSE.chars().count() % 2 == 0);
+        assert!(LOOSE.chars().all(|c| !c.is_ascii()) && LOOSE.chars().count().is_multiple_of(2));
     }
 
     #[test]

@@ -165,7 +165,9 @@ mod tests {
     fn patterns_are_bounded() {
         assert_eq!(Pattern::new(&"a".repeat(1025)).unwrap_err(), InvalidPattern::TooLong);
         assert_eq!(Pattern::new("a*").unwrap_err(), InvalidPattern::MatchesNothing);
-        for pattern in ["(", "a{1000}{1000}", &format!("{}a{}", "(".repeat(100), ")".repeat(100)), r"\w{900}\w{900}\w{900}", r"(a)\1"] {
+        for pattern in
+            ["(", "a{1000}{1000}", &format!("{}a{}", "(".repeat(100), ")".repeat(100)), r"\w{900}\w{900}\w{900}", r"(a)\1"]
+        {
             assert!(matches!(Pattern::new(pattern), Err(InvalidPattern::Syntax(_))), "{pattern}");
         }
     }

@@ -148,7 +148,10 @@ impl<'a> Visit<'_, 'a> {
                 Ok(())
             }
             Kind::Object => self.part(role, reader),
-            _ => Ok(drop(reader.skip()?)),
+            _ => {
+                reader.skip()?;
+                Ok(())
+            }
         }
     }
 
@@ -182,7 +185,7 @@ impl<'a> Visit<'_, 'a> {
                 let mut ids = false;
                 while items.next(reader)? {
                     match reader.kind()? {
-                        Kind::Number if ids => drop(reader.number()?),
+                        Kind::Number if ids => _ = reader.number()?,
                         Kind::Number => {
                             ids = true;
                             self.show(&None, Piece::Unreadable)?;
@@ -219,7 +222,10 @@ impl<'a> Visit<'_, 'a> {
                 }
                 Ok(())
             }
-            _ => Ok(drop(reader.skip()?)),
+            _ => {
+                reader.skip()?;
+                Ok(())
+            }
         }
     }
 }
@@ -271,12 +277,16 @@ mod tests {
             (message(r#""role":"u","content":["a","b"]"#), "u:u +u:a +u:b |"),
             (message(r#""content":[{"type":"text","text":"a"},{"text":"b"},[["c"]]]"#), "text text +a text +b +c |"),
             (message(r#""content":{"text":"a"}"#), "text +a |"),
-            (message(r#""content":[{"type":"tool_result","content":[{"type":"text","text":"a"},{"image_url":{}}]}]"#),
-             "tool_result content text text +a ! |"),
+            (
+                message(r#""content":[{"type":"tool_result","content":[{"type":"text","text":"a"},{"image_url":{}}]}]"#),
+                "tool_result content text text +a ! |",
+            ),
             (message(r#""content":[{"image_url":{"url":"x"}},{"type":"input_audio"},{"file":"f"},{"video":null}]"#), "! ! ! |"),
             (message(r#""audio":{"id":"x"},"name":"n","reasoning":"r","reasoning_content":"s""#), "! n r s |"),
-            (message(r#""tool_calls":[{"id":"i","function":{"name":"f","arguments":"{\"a\":1}"}}]"#),
-             r#"id i function name f arguments {"a":1} |"#),
+            (
+                message(r#""tool_calls":[{"id":"i","function":{"name":"f","arguments":"{\"a\":1}"}}]"#),
+                r#"id i function name f arguments {"a":1} |"#,
+            ),
             (message(r#""anything":{"k":["v",{"w":7}]}"#), "k v w |"),
             (r#"{"messages":["a",{}]}"#.to_owned(), "a |"),
             (r#"{"prompt":"a"}"#.to_owned(), "a"),
@@ -284,8 +294,10 @@ mod tests {
             (r#"{"prompt":[1,2,3]}"#.to_owned(), "!"),
             (r#"{"input":[[1,2],[3]]}"#.to_owned(), "! !"),
             (r#"{"input":["a"]}"#.to_owned(), "a"),
-            (r#"{"tools":[{"type":"function","function":{"description":"d","parameters":{"p":{"enum":["e"]}}}}]}"#.to_owned(),
-             "type function function description d parameters p enum e"),
+            (
+                r#"{"tools":[{"type":"function","function":{"description":"d","parameters":{"p":{"enum":["e"]}}}}]}"#.to_owned(),
+                "type function function description d parameters p enum e",
+            ),
             (r#"{"functions":[{"name":"n"}],"documents":[{"title":"t","text":"x"}]}"#.to_owned(), "name n title t text x"),
             (r#"{"chat_template_kwargs":{"k":"v"},"task":"t","response_format":{"x":"y"}}"#.to_owned(), "k v t x y"),
             (r#"{"structured_outputs":{"grammar":"g"},"guided_json":{"a":"b"},"unknown":"u"}"#.to_owned(), "grammar g a b u"),

@@ -6,16 +6,16 @@
 mod lexicon;
 mod rules;
 mod scan;
-mod tokens;
-mod words;
 #[cfg(test)]
 mod tests;
+mod tokens;
+mod words;
 
 use crate::guard::{decode, fold};
 
 pub use rules::VERSION;
-pub use scan::Form;
 use rules::{MENTION, Near, RULES, Rule, TITLE};
+pub use scan::Form;
 use scan::Scan;
 use tokens::{ANCHOR, CLOSES, HIDDEN, OPENS};
 use words::{ABOUT, Classes, FOLLOW, IGNORE, NOT, REVEAL, SEND, STOP, TOPIC};

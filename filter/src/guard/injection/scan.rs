@@ -299,7 +299,7 @@ fn is_anchor_word(bytes: &[u8], start: usize) -> bool {
     let rest = bytes.get(start..).unwrap_or_default();
     let length = rest.iter().take(32).take_while(|b| b.is_ascii_alphanumeric()).count();
     let word: String = rest.iter().take(length).map(|b| char::from(b.to_ascii_lowercase())).collect();
-    let plain = length < 14 && word.bytes().all(|b| b.is_ascii_lowercase()) && rest.get(length).is_none_or(|b| b.is_ascii() && *b != b'\'');
+    let plain = length < 14 && word.bytes().all(|b| b.is_ascii_lowercase()) && rest.get(length) != Some(&b'\'');
     let turned = BACKWARDS.iter().chain(&ROTATED).any(|turned| word.as_bytes().starts_with(*turned));
     !plain || turned || Lexicon::get().meaning(&word, |_| None) & ANCHOR != 0
 }
@@ -322,7 +322,10 @@ fn is_name(bytes: &[u8], start: usize) -> bool {
     let alone = back == 0 && rest.iter().take(ahead).all(u8::is_ascii_alphabetic);
     let key = before.trim_ascii_end().strip_suffix(b":").unwrap_or_default().trim_ascii_end();
     let owner = key.strip_suffix(b"\"model\"").map(<[u8]>::trim_ascii_end);
-    alone || owner.is_some_and(|owner| owner.trim_ascii() == b"{" || owner.strip_suffix(b",").is_some_and(|o| o.trim_ascii_end().ends_with(b"]")))
+    alone
+        || owner.is_some_and(|owner| {
+            owner.trim_ascii() == b"{" || owner.strip_suffix(b",").is_some_and(|o| o.trim_ascii_end().ends_with(b"]"))
+        })
 }
 
 /// The first letters of a word, in lower case.
@@ -419,7 +422,9 @@ fn ones(mut mask: u64) -> impl Iterator<Item = usize> {
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 #[inline]
 fn masks(block: &[u8; 64]) -> Masks {
-    use core::arch::wasm32::{i8x16_add, i8x16_gt, i8x16_splat, u8x16_splat, v128, v128_and, v128_any_true, v128_or, i8x16_eq, u8x16};
+    use core::arch::wasm32::{
+        i8x16_add, i8x16_eq, i8x16_gt, i8x16_splat, u8x16, u8x16_splat, v128, v128_and, v128_any_true, v128_or,
+    };
     let load = |n: usize| -> v128 {
         let part: &[u8; 16] = block.get(n * 16..).and_then(<[u8]>::first_chunk).unwrap_or(&[0; 16]);
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *part;
@@ -427,7 +432,8 @@ fn masks(block: &[u8; 64]) -> Masks {
     };
     let parts = [load(0), load(1), load(2), load(3)];
     // Shifted so that the range ends at the largest signed value, one comparison tells it.
-    let letters = gather(parts, |v| i8x16_gt(i8x16_add(v128_or(v, u8x16_splat(0x20)), i8x16_splat(127 - 0x7a)), i8x16_splat(127 - 26)));
+    let letters =
+        gather(parts, |v| i8x16_gt(i8x16_add(v128_or(v, u8x16_splat(0x20)), i8x16_splat(127 - 0x7a)), i8x16_splat(127 - 26)));
     let digits = gather(parts, |v| i8x16_gt(i8x16_add(v, i8x16_splat(127 - 0x39)), i8x16_splat(127 - 10)));
     let backslashes = gather(parts, |v| i8x16_eq(v, u8x16_splat(b'\\')));
     let [a, b, c, d] = parts;

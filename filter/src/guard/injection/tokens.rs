@@ -70,13 +70,16 @@ fn mean<'t>(lexicon: &Lexicon, word: &Word<'t>, next: impl Fn(usize) -> Option<&
         return tokens.push(classes | word.marks);
     }
     let ascii = word.text.is_ascii();
+    if ascii && word.text.len() < 16 && word.text.contains('\'') {
+        return tokens.push(lexicon.meaning(&word.text.replace('\'', ""), |_| None) & !ANCHOR | word.marks);
+    }
     if let Some(classes) = if ascii { plain(lexicon, word.text) } else { disguised(lexicon, word.text) } {
         let hidden = if !ascii || has_inner_digit(word.text) { HIDDEN } else { 0 };
         return tokens.push(classes | hidden | word.marks);
     }
     if word.text.len() > LONG_WORD && ascii || word.text.chars().any(is_unspaced) {
         let first = tokens.len();
-        segment(lexicon, word.text, tokens);
+        segment(lexicon, word.text, false, tokens);
         if let Some(token) = tokens.get_mut(first) {
             *token |= word.marks & !CLOSES & !COLON;
         }
@@ -98,7 +101,8 @@ fn plain(lexicon: &Lexicon, word: &str) -> Option<Classes> {
 
 /// Whether a digit stands between two letters.
 fn has_inner_digit(word: &str) -> bool {
-    let inner = |three: &[u8]| matches!(three, [a, b, c] if a.is_ascii_alphabetic() && b.is_ascii_digit() && c.is_ascii_alphabetic());
+    let inner =
+        |three: &[u8]| matches!(three, [a, b, c] if a.is_ascii_alphabetic() && b.is_ascii_digit() && c.is_ascii_alphabetic());
     word.as_bytes().windows(3).any(inner)
 }
 
@@ -145,7 +149,8 @@ fn spell(lexicon: &Lexicon, words: &[Word<'_>], tokens: &mut Vec<Classes>) {
     let mut joined = String::new();
     let common = words.get(1).map(|word| word.gap);
     for (n, word) in words.iter().enumerate() {
-        let other = word.gap.len() > gap || word.gap.len() == gap && Some(word.gap) != common && !word.gap.trim().eq(common.unwrap_or_default().trim());
+        let other = word.gap.len() > gap
+            || word.gap.len() == gap && Some(word.gap) != common && !word.gap.trim().eq(common.unwrap_or_default().trim());
         if n > 0 && other {
             spelled_word(lexicon, &joined, tokens);
             joined.clear();
@@ -165,17 +170,19 @@ fn spelled_word(lexicon: &Lexicon, word: &str, tokens: &mut Vec<Classes>) {
     if classes != 0 || word.len() < 8 {
         return tokens.push(classes | HIDDEN);
     }
-    segment(lexicon, word, tokens);
+    segment(lexicon, word, true, tokens);
 }
 
-/// The words within a run of letters, longest first. What is none is passed over; in scripts without spaces it counts.
-fn segment(lexicon: &Lexicon, run: &str, tokens: &mut Vec<Classes>) {
+/// The words within a run of letters, longest first. What is none is passed over; in scripts without spaces it counts. The
+/// quick look sees where a run begins, and a run that was spelled out, so that within another run no word is an anchor.
+fn segment(lexicon: &Lexicon, run: &str, spelled: bool, tokens: &mut Vec<Classes>) {
     let mut rest = run;
     while let Some(c) = rest.chars().next() {
         let unspaced = is_unspaced(c);
         let length = match lexicon.longest(rest) {
             Some((length, classes)) if unspaced || length >= 3 => {
-                tokens.push(classes);
+                let seen = unspaced || spelled || rest.len() == run.len();
+                tokens.push(if seen { classes } else { classes & !ANCHOR });
                 length
             }
             _ => {
@@ -219,7 +226,9 @@ fn words(text: &str) -> Vec<Word<'_>> {
             words.push(Word { text: word, gap, marks: marks | address });
             marks = 0;
             if address != 0 {
-                rest = rest.trim_start_matches(|c: char| !c.is_whitespace() && !matches!(c, ')' | '"' | '>' | '<' | '?' | '=') && c.is_ascii());
+                rest = rest.trim_start_matches(|c: char| {
+                    !c.is_whitespace() && !matches!(c, ')' | '"' | '>' | '<' | '?' | '=') && c.is_ascii()
+                });
             }
             gap_start = text.len() - rest.len();
             continue;
@@ -234,7 +243,12 @@ fn words(text: &str) -> Vec<Word<'_>> {
 /// Reads something between words: what it says about the next word, and its length.
 fn sign<'t>(c: char, rest: &'t str, gap: &'t str, words: &mut Vec<Word<'t>>) -> (Classes, usize) {
     match c {
-        '<' if rest.starts_with("<|") || rest.starts_with("<<sys") || rest.starts_with("<</sys") || rest.starts_with("<start_of_turn") || rest.starts_with("<end_of_turn") => {
+        '<' if rest.starts_with("<|")
+            || rest.starts_with("<<sys")
+            || rest.starts_with("<</sys")
+            || rest.starts_with("<start_of_turn")
+            || rest.starts_with("<end_of_turn") =>
+        {
             words.push(Word { text: "", gap, marks: TEMPLATE });
             (BRACKET, 2)
         }
@@ -276,7 +290,7 @@ fn word_length(rest: &str) -> usize {
     for c in rest.chars() {
         let tail = rest.get(length + c.len_utf8()..).unwrap_or_default();
         let inner = matches!(c, '@' | '$' | '!' | '\'') && tail.chars().next().is_some_and(is_letter);
-        if !is_letter(c) && !inner && !(length == 0) || length > LONGEST_WORD {
+        if !is_letter(c) && !inner && length > 0 || length > LONGEST_WORD {
             break;
         }
         length += c.len_utf8();

@@ -9,6 +9,7 @@ pub type Classes = u64;
 /// Declares the classes, one bit each, with their words.
 macro_rules! vocabulary {
     ($($(#[$doc:meta])* $name:ident: $words:expr;)*) => {
+        #[expect(clippy::upper_case_acronyms, reason = "numbers the bits")]
         enum Bit { $($name),* }
         $($(#[$doc])* pub const $name: Classes = 1 << Bit::$name as u32;)*
         /// Every class with its words.
@@ -222,4 +223,5 @@ vocabulary! {
 }
 
 /// The classes of which at least one word, and a rare one, is in every finding.
-pub const ANCHORS: Classes = IGNORE | INSTR | RULE | PERSONA | LIMITS | REFUSE | SPECIAL | CLAIM | FORBIDDEN | SYSTEM | SILENT | LOOT | VOID | EXACT;
+pub const ANCHORS: Classes =
+    IGNORE | INSTR | RULE | PERSONA | LIMITS | REFUSE | SPECIAL | CLAIM | FORBIDDEN | SYSTEM | SILENT | LOOT | VOID | EXACT;

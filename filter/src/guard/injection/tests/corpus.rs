@@ -43,7 +43,8 @@ fn folder(name: &str) -> PathBuf {
 /// Every prompt of every `.jsonl` file of a folder; none where there is no folder.
 fn prompts(folder: &Path) -> Vec<Prompt> {
     let Ok(files) = fs::read_dir(folder) else { return Vec::new() };
-    let mut files: Vec<_> = files.map(|file| file.unwrap().path()).filter(|file| file.extension().is_some_and(|e| e == "jsonl")).collect();
+    let mut files: Vec<_> =
+        files.map(|file| file.unwrap().path()).filter(|file| file.extension().is_some_and(|e| e == "jsonl")).collect();
     files.sort();
     let lines = files.iter().flat_map(|file| {
         let text = fs::read_to_string(file).unwrap();
