@@ -352,6 +352,82 @@ fn values_of_an_access_key_are_refused() {
 }
 
 #[test]
+fn guards_are_taken() {
+    use crate::guard::injection::Sensitivity;
+    use crate::guard::{Action, Check, Unreadable};
+    let guards = "guards: [{name: a, type: promptInjection}, {name: b, type: promptInjection, action: audit, roles: [user, tool], \
+                  unreadable: allow, sensitivity: high}, {name: c, type: pattern, deny: ['x+', 'y'], allow: [xx]}]";
+    let policy = policy(&vllm(guards));
+    let [a, b, c] = policy.providers[0].guards.as_slice() else { panic!("three guards") };
+    assert_eq!((&*a.name, a.action, &a.roles, a.unreadable), ("a", Action::Reject, &None, Unreadable::Reject));
+    assert!(matches!(a.check, Check::Injection(Sensitivity::Medium)));
+    assert_eq!((b.action, b.unreadable), (Action::Audit, Unreadable::Allow));
+    assert_eq!(b.roles.as_deref(), Some(["user".into(), "tool".into()].as_slice()));
+    assert!(matches!(b.check, Check::Injection(Sensitivity::High)));
+    assert!(matches!(c.check, Check::Pattern(_)));
+}
+
+#[test]
+fn values_of_guards_are_refused() {
+    let many =
+        format!("guards: [{}]", (0..17).map(|n| format!("{{name: g{n}, type: promptInjection}}")).collect::<Vec<_>>().join(", "));
+    let patterns = |count| format!("guards: [{{name: a, type: pattern, deny: [{}]}}]", vec!["x"; count].join(", "));
+    policy(&vllm(&patterns(64)));
+    let label = "must be 1 to 63 lower case letters, digits and inner hyphens";
+    let roles = "must be one of system, developer, user, assistant, tool, function";
+    for (spec, expected) in [
+        ("guards: [{name: a}]", "spec.guards[0].type: is missing".to_owned()),
+        ("guards: [{name: A, type: pattern}]", format!("spec.guards[0].name: {label}, got \"A\"")),
+        ("guards: [{name: a, type: x}]", "spec.guards[0].type: must be one of promptInjection, pattern, got \"x\"".to_owned()),
+        ("guards: [{name: a, type: pattern}]", "spec.guards[0].deny: is missing".to_owned()),
+        ("guards: [{name: a, type: pattern, deny: []}]", "spec.guards[0].deny: must have 1 to 64 patterns".to_owned()),
+        (&patterns(65), "spec.guards[0].deny[64]: is one too many: a list has at most 64 patterns".to_owned()),
+        (
+            "guards: [{name: a, type: pattern, deny: ['x', 'a*']}]",
+            "spec.guards[0].deny[1]: matches the empty text, and so any text".to_owned(),
+        ),
+        (
+            "guards: [{name: a, type: pattern, deny: [x], sensitivity: low}]",
+            "spec.guards[0].sensitivity: is for guards of type `promptInjection`".to_owned(),
+        ),
+        (
+            "guards: [{name: a, type: promptInjection, deny: [x]}]",
+            "spec.guards[0].deny: is for guards of type `pattern`".to_owned(),
+        ),
+        (
+            "guards: [{name: a, type: promptInjection, action: drop}]",
+            "spec.guards[0].action: must be one of reject, audit, got \"drop\"".to_owned(),
+        ),
+        (
+            "guards: [{name: a, type: promptInjection, unreadable: yes}]",
+            "spec.guards[0].unreadable: must be one of reject, allow, got \"yes\"".to_owned(),
+        ),
+        (
+            "guards: [{name: a, type: promptInjection, sensitivity: 5}]",
+            "spec.guards[0].sensitivity: must be one of low, medium, high, got 5".to_owned(),
+        ),
+        (
+            "guards: [{name: a, type: promptInjection, roles: []}]",
+            "spec.guards[0].roles: must name a role; leave it out for all".to_owned(),
+        ),
+        (
+            "guards: [{name: a, type: promptInjection, roles: [User]}]",
+            format!("spec.guards[0].roles[0]: {roles}, got \"User\"; texts of any other role are always judged"),
+        ),
+        (
+            "guards: [{name: a, type: promptInjection}, {name: a, type: promptInjection}]",
+            "spec.guards[1].name: is used twice; guards of one provider have different names".to_owned(),
+        ),
+        (&many, "spec.guards: must have at most 16 guards".to_owned()),
+    ] {
+        assert_eq!(refusal(&vllm(spec)), format!("ModelProvider p: {expected}"), "{spec}");
+    }
+    let syntax = refusal(&vllm("guards: [{name: a, type: pattern, deny: [x, y, '(secret']}]"));
+    assert!(syntax.starts_with("ModelProvider p: spec.guards[0].deny[2]: is no pattern"), "{syntax}");
+    assert!(!syntax.contains("secret"), "{syntax}");
+}
+
+#[test]
 fn values_of_a_gateway_are_refused() {
     let own = "cannot name a caller; use a header of its own, such as x-agent-id";
     let cases = [

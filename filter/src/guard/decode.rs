@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 /// The fewest characters of Base64 that are tried.
-const LEAST_BASE64: usize = 24;
+const LEAST_BASE64: usize = 32;
 /// The fewest digits of hexadecimal that are tried.
-const LEAST_HEX: usize = 24;
+const LEAST_HEX: usize = 32;
 
 /// Shows `see` every view of `text` until it returns false: with character references and escapes decoded, backwards and
 /// rotated by 13 where it looks so, and what Base64 and hexadecimal runs in it say.
@@ -32,7 +32,7 @@ pub fn views(text: &str, see: &mut dyn FnMut(Cow<'_, str>) -> bool) {
 
 /// Decodes HTML's character references, and escapes of the kinds `\u0041` and `\x41`.
 pub fn references(text: &str) -> Cow<'_, str> {
-    if !text.bytes().any(|b| b == b'&' || b == b'\\' || b == b'%') {
+    if !text.bytes().any(|b| matches!(b, b'&' | b'\\' | b'%')) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
@@ -72,7 +72,8 @@ fn reference(text: &str) -> Option<(Option<char>, usize)> {
         return Some((Some(c), name.len() + 2));
     }
     if text.starts_with('%') {
-        let c = number(text.get(1..3).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?, 16)?.filter(char::is_ascii)?;
+        // Signs only: letters so written are nobody's, and would not be looked for.
+        let c = number(text.get(1..3)?, 16)?.filter(|c| c.is_ascii() && !c.is_ascii_alphanumeric())?;
         return Some((Some(c), 3));
     }
     let (skip, digits) = match text.as_bytes().get(1)? {
@@ -178,13 +179,13 @@ fn readable(bytes: Vec<u8>) -> Option<String> {
     (odd == 0 && text.contains(|c: char| c.is_alphabetic())).then_some(text)
 }
 
-/// Words that are read from the right.
-const BACKWARDS: [&str; 6] = ["snoitcurtsni", "tpmorp", "erongi", "selur", "dragersid", "metsys"];
-/// Words rotated by 13.
-const ROTATED: [&str; 6] = ["vafgehpg", "cebzcg", "vtaber", "ehyrf", "qvfertneq", "flfgrz"];
+/// How words begin that are read from the right.
+pub const BACKWARDS: [&[u8; 5]; 8] = [b"suoiv", b"snoit", b"noitc", b"tpmor", b"erong", b"selur", b"drage", b"metsy"];
+/// How words begin that are rotated by 13.
+pub const ROTATED: [&[u8; 5]; 9] = [b"erfge", b"ceriv", b"erirn", b"vafge", b"cebzc", b"vtabe", b"ehyrf", b"qvfer", b"flfgr"];
 
 fn backwards(text: &str) -> Option<String> {
-    contains_any(text, &BACKWARDS).then(|| text.chars().rev().collect())
+    has_word(text, &BACKWARDS).then(|| text.chars().rev().collect())
 }
 
 fn rotated(text: &str) -> Option<String> {
@@ -193,10 +194,19 @@ fn rotated(text: &str) -> Option<String> {
         'n'..='z' | 'N'..='Z' => char::from(c as u8 - 13),
         c => c,
     };
-    contains_any(text, &ROTATED).then(|| text.chars().map(turn).collect())
+    has_word(text, &ROTATED).then(|| text.chars().map(turn).collect())
 }
 
-fn contains_any(text: &str, words: &[&str]) -> bool {
-    let lower = text.to_ascii_lowercase();
-    words.iter().any(|word| memchr::memmem::find(lower.as_bytes(), word.as_bytes()).is_some())
+fn has_word(text: &str, starts: &[&[u8; 5]]) -> bool {
+    let firsts = starts.iter().fold(0_u32, |firsts, start| firsts | 1 << (start[0] & 31));
+    let mut before = false;
+    text.as_bytes().iter().enumerate().any(|(at, &byte)| {
+        let letter = byte.is_ascii_alphabetic();
+        let after = std::mem::replace(&mut before, letter);
+        let begins = letter && !after && firsts >> (byte & 31) & 1 == 1;
+        begins && {
+            let word = text.as_bytes().get(at..at + 5).unwrap_or_default();
+            starts.iter().any(|start| word.eq_ignore_ascii_case(*start))
+        }
+    })
 }

@@ -4,6 +4,8 @@
 //! too; tags, which no human sees and every tokenizer does, become the letters that they stand for. Letters of other scripts
 //! stay, in lower case: whether they are meant as Latin ones is for the word they stand in to tell ([`to_latin`]).
 
+use std::sync::OnceLock;
+
 /// The letters without their marks, U+00C0 to U+024F; `.` where there is none.
 const LATIN: &[u8; 400] = b"\
 aaaaaaaceeeeiiiidnooooo.ouuuuytsaaaaaaaceeeeiiiidnooooo.ouuuuyty\
@@ -43,19 +45,33 @@ const CYRILLIC: &str = "aаbвcсeеhнiіkкmмnпoоpрrгtтuиxхyуjј3з6�
 
 /// Folds `text` onto the end of `out`.
 pub fn fold(text: &str, out: &mut String) {
-    for c in text.chars() {
-        fold_char(c, out);
+    let tables = Tables::get();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let ascii = rest.bytes().take_while(u8::is_ascii).count();
+        let (plain, foreign) = rest.split_at(ascii);
+        let start = out.len();
+        out.push_str(plain);
+        out.get_mut(start..).unwrap_or_default().make_ascii_lowercase();
+        let length = foreign.bytes().take_while(|b| !b.is_ascii()).count();
+        let (foreign, tail) = foreign.split_at(length);
+        for c in foreign.chars() {
+            fold_char(tables, c, out);
+        }
+        rest = tail;
     }
 }
 
 /// A word as Latin, if all its letters can be taken for Latin ones.
 pub fn to_latin(word: &str) -> Option<String> {
-    word.chars().map(|c| if c.is_ascii() { Some(c) } else { stands_for(CONFUSABLE, c) }).collect()
+    let tables = Tables::get();
+    word.chars().map(|c| if c.is_ascii() { Some(c) } else { tables.confusable.get(c) }).collect()
 }
 
 /// A word as Cyrillic, its Latin letters replaced by those that look the same.
 pub fn to_cyrillic(word: &str) -> String {
-    word.chars().map(|c| if c.is_ascii() { stands_for(CYRILLIC, c).unwrap_or(c) } else { c }).collect()
+    let tables = Tables::get();
+    word.chars().map(|c| if c.is_ascii() { tables.cyrillic.get(c).unwrap_or(c) } else { c }).collect()
 }
 
 /// The base letter of an accented Latin one.
@@ -69,11 +85,10 @@ pub fn base(c: char) -> Option<u8> {
     found.copied().filter(u8::is_ascii_lowercase)
 }
 
-fn fold_char(c: char, out: &mut String) {
-    if c.is_ascii() {
-        return out.push(c.to_ascii_lowercase());
-    }
+fn fold_char(tables: &Tables, c: char, out: &mut String) {
     match u32::from(c) {
+        // Letters that have one form only: Han, Kana, Hangul.
+        0x3041..=0x9fff | 0xac00..=0xd7a3 if !matches!(c, '\u{3164}') => out.push(c),
         0xa0 | 0x1680 | 0x2000..=0x200a | 0x202f | 0x205f | 0x3000 => out.push(' '),
         0x85 | 0x2028 | 0x2029 => out.push('\n'),
         code if is_unseen(code) => {}
@@ -98,9 +113,9 @@ fn fold_char(c: char, out: &mut String) {
         0x93c => {}
         0x152 | 0x153 => out.push_str("oe"),
         0xdf | 0x1e9e => out.push_str("ss"),
-        _ => match base(c).map(char::from).or_else(|| stands_for(STYLED, c)) {
+        _ => match base(c).map(char::from).or_else(|| tables.styled.get(c)) {
             Some(base) => out.push(base),
-            None => out.extend(c.to_lowercase().filter(|&c| !is_unseen(u32::from(c))).map(|c| stands_for(LOOSE, c).unwrap_or(c))),
+            None => out.extend(c.to_lowercase().filter(|&c| !is_unseen(u32::from(c))).map(|c| tables.loose.get(c).unwrap_or(c))),
         },
     }
 }
@@ -115,14 +130,45 @@ fn is_unseen(code: u32) -> bool {
         | 0xe007f..=0xe0fff)
 }
 
-fn stands_for(table: &str, c: char) -> Option<char> {
-    let mut pairs = table.chars();
-    while let (Some(from), Some(to)) = (pairs.next(), pairs.next()) {
-        if from == c {
-            return Some(to);
-        }
+/// A table of pairs, sorted by what is replaced.
+struct Pairs(Vec<(char, char)>);
+
+/// The tables as they are looked up, made once.
+struct Tables {
+    styled: Pairs,
+    loose: Pairs,
+    confusable: Pairs,
+    cyrillic: Pairs,
+}
+
+// === impl Pairs ===
+
+impl Pairs {
+    fn new(table: &str) -> Self {
+        let mut chars = table.chars();
+        let mut pairs: Vec<(char, char)> = std::iter::from_fn(|| Some((chars.next()?, chars.next()?))).collect();
+        pairs.sort_by_key(|pair| pair.0);
+        Self(pairs)
     }
-    None
+
+    fn get(&self, c: char) -> Option<char> {
+        let place = self.0.binary_search_by_key(&c, |pair| pair.0).ok()?;
+        self.0.get(place).map(|pair| pair.1)
+    }
+}
+
+// === impl Tables ===
+
+impl Tables {
+    fn get() -> &'static Self {
+        static TABLES: OnceLock<Tables> = OnceLock::new();
+        TABLES.get_or_init(|| Self {
+            styled: Pairs::new(STYLED),
+            loose: Pairs::new(LOOSE),
+            confusable: Pairs::new(CONFUSABLE),
+            cyrillic: Pairs::new(CYRILLIC),
+        })
+    }
 }
 
 fn letter(out: &mut String, index: u32) {
@@ -205,7 +251,7 @@ mod tests {
             assert!(chars.chunks(2).all(|pair| !pair[0].is_ascii() && pair[1].is_ascii()), "{table}");
         }
         assert!(CYRILLIC.chars().step_by(2).all(|c| c.is_ascii()));
-        assert!(LOOSE.chars().all(|c| !c.is_ascii()) && LOOSE.chars().count() % 2 == 0);
+        assert!(LOOSE.chars().all(|c| !c.is_ascii()) && LOOSE.chars().count().is_multiple_of(2));
     }
 
     #[test]

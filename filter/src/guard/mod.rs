@@ -16,7 +16,7 @@ use crate::json::Text;
 use crate::openai::Operation;
 use crate::openai::texts::{self, Piece, Role};
 
-use injection::{Finding, Sensitivity};
+use injection::{Finding, Form, Sensitivity};
 use pattern::Patterns;
 
 /// One entry of `spec.guards`, compiled.
@@ -102,7 +102,11 @@ pub fn judge(guards: &[Guard], body: &[u8], operation: Operation) -> Judgement {
     if guards.is_empty() {
         return Judgement::default();
     }
-    let _ = operation;
+    // Nothing is suspect in most bodies, and nothing but texts is in them. Embeddings and completions may hold token ids.
+    let quick = operation == Operation::Chat && guards.iter().all(|guard| matches!(guard.check, Check::Injection(_)));
+    if quick && !injection::suspects(body, Form::Body) {
+        return Judgement::default();
+    }
     let mut bench = Bench { guards, hits: vec![None; guards.len()], parts: Vec::new() };
     let roles = guards.iter().any(|guard| guard.roles.is_some());
     if texts::read(body, roles, &mut |role, piece| bench.hear(role, piece)).is_err() {
@@ -118,6 +122,12 @@ struct Bench<'g, 'a> {
     hits: Vec<Option<Reason>>,
     /// The parts of the message at hand.
     parts: Vec<Text<'a>>,
+}
+
+/// A text on its way to the guards.
+enum Words<'a> {
+    Raw(Text<'a>),
+    Joined(&'a str),
 }
 
 // === impl Guard ===
@@ -138,10 +148,10 @@ impl<'a> Bench<'_, 'a> {
     /// Takes one piece, and says whether more is of interest.
     fn hear(&mut self, role: &Role<'a>, piece: Piece<'a>) -> bool {
         match piece {
-            Piece::Text(text) => self.text(role, &text.decode()),
+            Piece::Text(text) => self.text(role, Words::Raw(text)),
             Piece::Part(text) => {
                 self.parts.push(text);
-                self.text(role, &text.decode());
+                self.text(role, Words::Raw(text));
             }
             Piece::Unreadable => self.unreadable(role),
             Piece::MessageEnd => self.message(role),
@@ -157,20 +167,27 @@ impl<'a> Bench<'_, 'a> {
         }
         let texts: Vec<Cow<'_, str>> = parts.iter().map(Text::decode).collect();
         for glue in ["\n", ""] {
-            self.text(role, &texts.join(glue));
+            self.text(role, Words::Joined(&texts.join(glue)));
         }
     }
 
-    fn text(&mut self, role: &Role<'_>, text: &str) {
+    fn text(&mut self, role: &Role<'_>, words: Words<'_>) {
+        let mut decoded: Option<Cow<'_, str>> = None;
         let mut finding: Option<Option<Finding>> = None;
         for (guard, hit) in self.guards.iter().zip(&mut self.hits) {
             if hit.is_some() || !guard.hears(role) {
                 continue;
             }
             *hit = match &guard.check {
-                Check::Pattern(patterns) => patterns.refuse(text).then_some(Reason::Pattern),
+                Check::Pattern(patterns) => {
+                    let text = decoded.get_or_insert_with(|| words.decode());
+                    patterns.refuse(text).then_some(Reason::Pattern)
+                }
                 Check::Injection(most) => {
-                    let found = finding.get_or_insert_with(|| injection::judge(text, Sensitivity::High));
+                    let found = finding.get_or_insert_with(|| {
+                        let text = if words.are_suspect() { decoded.get_or_insert_with(|| words.decode()) } else { return None };
+                        injection::judge(text, Sensitivity::High)
+                    });
                     found.filter(|found| found.level <= *most).map(|found| Reason::Injection(found.family))
                 }
             };
@@ -205,5 +222,23 @@ impl<'a> Bench<'_, 'a> {
         let (audits, rejections): (Vec<Hit>, Vec<Hit>) =
             hits.partition(|hit| self.guards.get(hit.guard).is_some_and(|guard| guard.action == Action::Audit));
         Judgement { rejection: rejections.first().copied(), audits }
+    }
+}
+
+// === impl Words ===
+
+impl<'a> Words<'a> {
+    fn decode(&self) -> Cow<'a, str> {
+        match self {
+            Self::Raw(text) => text.decode(),
+            Self::Joined(text) => Cow::Borrowed(text),
+        }
+    }
+
+    fn are_suspect(&self) -> bool {
+        match self {
+            Self::Raw(text) => injection::suspects(text.raw(), Form::Raw),
+            Self::Joined(text) => injection::suspects(text.as_bytes(), Form::Decoded),
+        }
     }
 }

@@ -149,8 +149,8 @@ mod tests {
             ("pro\u{200b}ject tit\u{ad}an", true),
             ("𝐩𝐫𝐨𝐣𝐞𝐜𝐭 𝐭𝐢𝐭𝐚𝐧", true),
             ("project&nbsp;t&#105;tan", true),
-            ("cHJvamVjdCB0aXRhbiBpcyBnbw==", true),
-            ("70726f6a65637420746974616e", true),
+            ("cHJvamVjdCB0aXRhbiBpcyBnbyBmb3IgbGF1bmNo", true),
+            ("70726f6a65637420746974616e20676f6573", true),
             ("", false),
         ] {
             assert_eq!(titan.refuse(text), refused, "{text}");

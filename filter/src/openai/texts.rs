@@ -148,7 +148,10 @@ impl<'a> Visit<'_, 'a> {
                 Ok(())
             }
             Kind::Object => self.part(role, reader),
-            _ => Ok(drop(reader.skip()?)),
+            _ => {
+                reader.skip()?;
+                Ok(())
+            }
         }
     }
 
@@ -182,7 +185,7 @@ impl<'a> Visit<'_, 'a> {
                 let mut ids = false;
                 while items.next(reader)? {
                     match reader.kind()? {
-                        Kind::Number if ids => drop(reader.number()?),
+                        Kind::Number if ids => _ = reader.number()?,
                         Kind::Number => {
                             ids = true;
                             self.show(&None, Piece::Unreadable)?;
@@ -219,7 +222,10 @@ impl<'a> Visit<'_, 'a> {
                 }
                 Ok(())
             }
-            _ => Ok(drop(reader.skip()?)),
+            _ => {
+                reader.skip()?;
+                Ok(())
+            }
         }
     }
 }

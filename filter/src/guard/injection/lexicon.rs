@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use super::scan::is_anchor;
+use super::tokens::ANCHOR;
 use super::words::{Classes, VOCABULARY};
 use crate::guard::fold::fold;
 
@@ -24,6 +26,8 @@ struct Entry {
     /// The words that must follow, for a phrase.
     rest: Box<[Box<str>]>,
     classes: Classes,
+    /// [`ANCHOR`] or nothing.
+    anchor: Classes,
 }
 
 // === impl Lexicon ===
@@ -43,7 +47,10 @@ impl Lexicon {
                 let entry = Entry::new(word, *classes);
                 let Some(bucket) = buckets.get_mut(bucket(entry.stem.as_bytes())) else { continue };
                 match bucket.iter_mut().find(|known| known.same(&entry)) {
-                    Some(known) => known.classes |= entry.classes,
+                    Some(known) => {
+                        known.classes |= entry.classes;
+                        known.anchor |= entry.anchor;
+                    }
                     None => bucket.push(entry),
                 }
             }
@@ -63,7 +70,7 @@ impl Lexicon {
         for entry in self.bucket(word.as_bytes()) {
             let fits = if entry.open { word.starts_with(&*entry.stem) } else { *entry.stem == *word };
             if fits && entry.rest.iter().enumerate().all(|(n, rest)| next(n).is_some_and(|word| fits_rest(rest, word))) {
-                classes |= entry.classes;
+                classes |= entry.classes | entry.anchor;
             }
         }
         classes
@@ -71,29 +78,21 @@ impl Lexicon {
 
     /// The longest single word that `text` begins with: its length and what it means.
     pub fn longest(&self, text: &str) -> Option<(usize, Classes)> {
-        let mut found: Option<(usize, Classes)> = None;
+        let mut longest = 0;
         for length in 1..=3 {
             let Some(start) = text.as_bytes().get(..length) else { break };
             for entry in self.bucket(start) {
                 let fits = entry.rest.is_empty() && (length == 3 || entry.stem.len() == length) && text.starts_with(&*entry.stem);
-                match &mut found {
-                    _ if !fits => {}
-                    Some((longest, classes)) if *longest == entry.stem.len() => *classes |= entry.classes,
-                    Some((longest, _)) if *longest > entry.stem.len() => {}
-                    found => *found = Some((entry.stem.len(), entry.classes)),
-                }
+                longest = if fits { longest.max(entry.stem.len()) } else { longest };
             }
         }
-        found
+        let word = text.get(..longest).filter(|word| !word.is_empty())?;
+        Some((longest, self.meaning(word, |_| None)))
     }
 
     /// Every stem with its classes.
-    #[cfg(test)]
-    pub fn stems(&self) -> impl Iterator<Item = (String, Classes)> + '_ {
-        self.entries.iter().map(|entry| {
-            let words: Vec<&str> = std::iter::once(&*entry.stem).chain(entry.rest.iter().map(|word| &**word)).collect();
-            (words.join(" "), entry.classes)
-        })
+    pub fn stems(&self) -> impl Iterator<Item = (&str, Classes)> {
+        self.entries.iter().filter(|entry| entry.rest.is_empty()).map(|entry| (&*entry.stem, entry.classes))
     }
 
     fn bucket(&self, start: &[u8]) -> &[Entry] {
@@ -117,7 +116,8 @@ impl Entry {
             Some(stem) => (stem, stem.len() >= 3),
             None => (first, false),
         };
-        Self { stem: stem.into(), open, rest, classes }
+        let anchor = if rest.is_empty() && is_anchor(stem, classes) || !first.is_ascii() { ANCHOR } else { 0 };
+        Self { stem: stem.into(), open, rest, classes, anchor }
     }
 
     fn same(&self, other: &Self) -> bool {

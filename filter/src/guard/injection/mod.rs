@@ -5,6 +5,7 @@
 
 mod lexicon;
 mod rules;
+mod scan;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -13,9 +14,11 @@ mod words;
 use crate::guard::{decode, fold};
 
 pub use rules::VERSION;
-use rules::{MENTION, Near, RULES, Rule};
-use tokens::{CLOSES, OPENS};
-use words::{ABOUT, ASKS, Classes, FOLLOW, IGNORE, NOT, REVEAL, SEND, STOP, TOPIC};
+use rules::{MENTION, Near, RULES, Rule, TITLE};
+pub use scan::Form;
+use scan::Scan;
+use tokens::{ANCHOR, CLOSES, HIDDEN, OPENS};
+use words::{ABOUT, Classes, FOLLOW, IGNORE, NOT, REVEAL, SEND, STOP, TOPIC};
 
 /// How readily a text is taken for an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +44,11 @@ pub struct Finding {
 const CHUNK: usize = 32 * 1024;
 /// Bytes of it that are read again with what follows.
 const OVERLAP: usize = 2 * 1024;
+
+/// Whether `bytes` may hold a finding. It is quick, and says no for nearly all texts.
+pub fn suspects(bytes: &[u8], form: Form) -> bool {
+    Scan::get().suspects(bytes, form)
+}
 
 /// The strongest finding in `text` that `most` does not pass over.
 pub fn judge(text: &str, most: Sensitivity) -> Option<Finding> {
@@ -108,7 +116,7 @@ fn find(tokens: &[Classes], most: Sensitivity) -> Option<Finding> {
     let mut strongest: Option<Finding> = None;
     for (at, &token) in tokens.iter().enumerate().filter(|(_, token)| *token & keys != 0) {
         for rule in RULES.iter().filter(|rule| rule.key & token != 0 && rule.level <= most) {
-            if !rule.matches(tokens, at) {
+            if !rule.matches(tokens, at) || !is_anchored(tokens, at) {
                 continue;
             }
             let level = if is_mentioned(tokens, at) { Sensitivity::High } else { rule.level };
@@ -123,13 +131,16 @@ fn find(tokens: &[Classes], most: Sensitivity) -> Option<Finding> {
     strongest
 }
 
+/// Whether something around `at` is what [`Scan`] looks for.
+fn is_anchored(tokens: &[Classes], at: usize) -> bool {
+    around(tokens, at, MENTION, MENTION).iter().any(|token| token & (ANCHOR | HIDDEN) != 0)
+}
+
 /// Whether the words around `at` speak about an attack: they quote it and say so, or name the topic and ask.
 fn is_mentioned(tokens: &[Classes], at: usize) -> bool {
-    let around = around(tokens, at, MENTION, MENTION).iter().fold(0, |all, token| all | token);
-    let before = tokens.get(at.saturating_sub(14)..=at).unwrap_or_default().iter().any(|token| token & OPENS != 0);
-    let after = tokens.iter().skip(at).take(14).any(|token| token & CLOSES != 0);
-    let quoted = before && after;
-    quoted && around & (ABOUT | TOPIC) != 0 || around & TOPIC != 0 || around & ABOUT != 0 && around & ASKS != 0 && quoted
+    let any = |before, after, classes| around(tokens, at, before, after).iter().any(|token| token & classes != 0);
+    let quoted = any(14, 0, OPENS) && any(0, 14, CLOSES);
+    any(TITLE, MENTION, TOPIC) || quoted && any(MENTION, MENTION, ABOUT)
 }
 
 /// The tokens from `before` words before `at` to `after` words after.
@@ -142,14 +153,20 @@ fn around(tokens: &[Classes], at: usize, before: usize, after: usize) -> &[Class
 
 impl Rule {
     fn matches(&self, tokens: &[Classes], at: usize) -> bool {
-        self.needs.iter().all(|near| near.holds(tokens, at)) && !self.unless.iter().any(|near| near.holds(tokens, at))
+        let holds = |near: &Near| near.holds(tokens, at, self.key);
+        self.needs.iter().all(holds) && !self.unless.iter().any(holds)
     }
 }
 
 // === impl Near ===
 
 impl Near {
-    fn holds(&self, tokens: &[Classes], at: usize) -> bool {
-        around(tokens, at, self.1, self.2).iter().any(|token| token & self.0 != 0)
+    /// What makes a word the key does not count once more.
+    fn holds(&self, tokens: &[Classes], at: usize, key: Classes) -> bool {
+        let Self(classes, before, after) = *self;
+        let own = tokens.get(at).copied().unwrap_or_default();
+        own & classes & !key != 0
+            || around(tokens, at, before, 0).split_last().is_some_and(|(_, rest)| rest.iter().any(|token| token & classes != 0))
+            || around(tokens, at, 0, after).iter().skip(1).any(|token| token & classes != 0)
     }
 }

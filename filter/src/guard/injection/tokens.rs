@@ -27,6 +27,9 @@ pub const TEMPLATE: Classes = 1 << 57;
 /// The word was hidden: spelled out, in leet, or with letters of another script.
 pub const HIDDEN: Classes = 1 << 58;
 
+/// The word is an anchor: see [`super::scan`]. What was hidden is one too.
+pub const ANCHOR: Classes = 1 << 59;
+
 /// Letters that stand alone and are taken for one word together, at least.
 const SPELLED: usize = 4;
 /// A word without an entry that is longer is searched for words within.
@@ -67,12 +70,16 @@ fn mean<'t>(lexicon: &Lexicon, word: &Word<'t>, next: impl Fn(usize) -> Option<&
         return tokens.push(classes | word.marks);
     }
     let ascii = word.text.is_ascii();
+    if ascii && word.text.len() < 16 && word.text.contains('\'') {
+        return tokens.push(lexicon.meaning(&word.text.replace('\'', ""), |_| None) & !ANCHOR | word.marks);
+    }
     if let Some(classes) = if ascii { plain(lexicon, word.text) } else { disguised(lexicon, word.text) } {
-        return tokens.push(classes | HIDDEN | word.marks);
+        let hidden = if !ascii || has_inner_digit(word.text) { HIDDEN } else { 0 };
+        return tokens.push(classes | hidden | word.marks);
     }
     if word.text.len() > LONG_WORD && ascii || word.text.chars().any(is_unspaced) {
         let first = tokens.len();
-        segment(lexicon, word.text, tokens);
+        segment(lexicon, word.text, false, tokens);
         if let Some(token) = tokens.get_mut(first) {
             *token |= word.marks & !CLOSES & !COLON;
         }
@@ -90,6 +97,13 @@ fn plain(lexicon: &Lexicon, word: &str) -> Option<Classes> {
         return None;
     }
     ['i', 'l'].into_iter().map(|one| lexicon.meaning(&letters(word, one), |_| None)).find(|&classes| classes != 0)
+}
+
+/// Whether a digit stands between two letters.
+fn has_inner_digit(word: &str) -> bool {
+    let inner =
+        |three: &[u8]| matches!(three, [a, b, c] if a.is_ascii_alphabetic() && b.is_ascii_digit() && c.is_ascii_alphabetic());
+    word.as_bytes().windows(3).any(inner)
 }
 
 /// What a word means whose letters are of several scripts.
@@ -156,17 +170,19 @@ fn spelled_word(lexicon: &Lexicon, word: &str, tokens: &mut Vec<Classes>) {
     if classes != 0 || word.len() < 8 {
         return tokens.push(classes | HIDDEN);
     }
-    segment(lexicon, word, tokens);
+    segment(lexicon, word, true, tokens);
 }
 
-/// The words within a run of letters, longest first. What is none is passed over; in scripts without spaces it counts.
-fn segment(lexicon: &Lexicon, run: &str, tokens: &mut Vec<Classes>) {
+/// The words within a run of letters, longest first. What is none is passed over; in scripts without spaces it counts. The
+/// quick look sees where a run begins, and a run that was spelled out, so that within another run no word is an anchor.
+fn segment(lexicon: &Lexicon, run: &str, spelled: bool, tokens: &mut Vec<Classes>) {
     let mut rest = run;
     while let Some(c) = rest.chars().next() {
         let unspaced = is_unspaced(c);
         let length = match lexicon.longest(rest) {
             Some((length, classes)) if unspaced || length >= 3 => {
-                tokens.push(classes);
+                let seen = unspaced || spelled || rest.len() == run.len();
+                tokens.push(if seen { classes } else { classes & !ANCHOR });
                 length
             }
             _ => {
@@ -241,7 +257,7 @@ fn sign<'t>(c: char, rest: &'t str, gap: &'t str, words: &mut Vec<Word<'t>>) -> 
             (0, 6)
         }
         '!' if rest.starts_with("![") => {
-            words.push(Word { text: "", gap, marks: IMAGE });
+            words.push(Word { text: "", gap, marks: IMAGE | ANCHOR });
             (0, 2)
         }
         '<' if rest.starts_with("<img") => {
@@ -274,7 +290,7 @@ fn word_length(rest: &str) -> usize {
     for c in rest.chars() {
         let tail = rest.get(length + c.len_utf8()..).unwrap_or_default();
         let inner = matches!(c, '@' | '$' | '!' | '\'') && tail.chars().next().is_some_and(is_letter);
-        if !is_letter(c) && !inner && !(length == 0) || length > LONGEST_WORD {
+        if !is_letter(c) && !inner && length > 0 || length > LONGEST_WORD {
             break;
         }
         length += c.len_utf8();

@@ -1,0 +1,472 @@
+//! The quick look: which bodies may hold an attack at all.
+//!
+//! It reads bytes as they stand in the document, 64 at a time, and answers for nearly every text that nothing in it can be a
+//! finding. A finding needs an *anchor*: a word of at least five letters that few texts hold, or something hidden or foreign.
+//! So it looks for words that begin like an anchor and for whatever else the folding may turn into one: characters beyond
+//! ASCII, escapes, references, letters spelled out, digits within words, and runs that may be encoded. It errs to one side
+//! only, which a test of properties checks.
+
+use std::sync::OnceLock;
+
+use super::lexicon::Lexicon;
+use super::tokens::ANCHOR;
+use super::words::{ANCHORS, Classes};
+use crate::guard::decode::{BACKWARDS, ROTATED};
+use crate::guard::fold;
+
+/// Letters of a word that tell an anchor.
+pub const ANCHOR_LETTERS: usize = 5;
+/// Bytes of a word with accents that is looked at; a longer one is suspect.
+const LONG_WORD: usize = 48;
+/// One bit for each value of the hash.
+const BITS: usize = 1 << 15;
+
+/// Which beginnings of words are those of anchors, by their hash.
+pub struct Scan {
+    bits: Vec<u64>,
+}
+
+/// What 64 bytes are, one bit for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Masks {
+    letters: u64,
+    digits: u64,
+    /// Beyond ASCII.
+    foreign: u64,
+    backslashes: u64,
+    /// `&`, `!`, and brackets that open.
+    signs: u64,
+}
+
+/// What the bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A whole request body: JSON. One with more structure than a list of flat messages is suspect too, for it may hold what
+    /// is no text, and texts that are put together.
+    Body,
+    /// A string as it stands in JSON.
+    Raw,
+    /// A string as decoded.
+    Decoded,
+}
+
+/// What is carried from one block of 64 to the next.
+#[derive(Default)]
+struct Carry {
+    /// The last byte was a backslash that begins an escape.
+    escape: bool,
+    alnum: u64,
+    letters: u64,
+    digits: u64,
+    starts: u64,
+    singles: u64,
+}
+
+/// A block that is worth a closer look.
+struct Look<'s> {
+    scan: &'s Scan,
+    bytes: &'s [u8],
+    form: Form,
+    at: usize,
+    masks: &'s Masks,
+    escaped: u64,
+    leet: u64,
+    before: &'s Carry,
+    now: &'s Carry,
+}
+
+// === impl Scan ===
+
+impl Scan {
+    /// The one scan, made when it is first asked for.
+    pub fn get() -> &'static Self {
+        static SCAN: OnceLock<Scan> = OnceLock::new();
+        SCAN.get_or_init(Self::new)
+    }
+
+    fn new() -> Self {
+        let mut scan = Self { bits: vec![0; BITS / 64] };
+        for (stem, _) in Lexicon::get().stems().filter(|(stem, classes)| is_anchor(stem, *classes)) {
+            scan.set(start_of(stem.as_bytes()));
+        }
+        for turned in BACKWARDS.iter().chain(&ROTATED) {
+            scan.set(start_of(*turned));
+        }
+        scan
+    }
+
+    fn set(&mut self, start: u64) {
+        let bit = hash(start);
+        if let Some(word) = self.bits.get_mut(bit / 64) {
+            *word |= 1 << (bit % 64);
+        }
+    }
+
+    fn has(&self, start: u64) -> bool {
+        let bit = hash(start);
+        self.bits.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
+    }
+
+    /// Whether `bytes` may hold a finding.
+    pub fn suspects(&self, bytes: &[u8], form: Form) -> bool {
+        let mut carry = Carry::default();
+        let mut at = 0;
+        let mut rest = bytes;
+        while let Some((block, tail)) = rest.split_first_chunk::<64>() {
+            if self.block(bytes, form, at, &masks(block), &mut carry) {
+                return true;
+            }
+            at += 64;
+            rest = tail;
+        }
+        let mut last = [b' '; 64];
+        last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        self.block(bytes, form, at, &masks(&last), &mut carry)
+    }
+
+    #[inline]
+    fn block(&self, bytes: &[u8], form: Form, at: usize, masks: &Masks, carry: &mut Carry) -> bool {
+        let escaped = if form == Form::Decoded { 0 } else { escaped(masks.backslashes, carry) };
+        let letters = masks.letters & !escaped;
+        let digits = masks.digits & !escaped;
+        let alnum = letters | digits;
+        let before = alnum << 1 | carry.alnum >> 63;
+        let starts = alnum & !before;
+        // Words of one character are seen where they end, so that nothing is needed of the next block.
+        let singles = before & !alnum & !(alnum << 2 | carry.alnum >> 62);
+        let last_digit = digits << 1 | carry.digits >> 63;
+        let leet = letters & last_digit & (letters << 2 | carry.letters >> 62);
+        let mut odd = leet != 0 || has_full_lane(alnum);
+        odd |= singles.count_ones() + carry.singles.count_ones() >= 3;
+        odd |= pairs(alnum, before, carry) >= 8;
+        odd |= masks.foreign | masks.signs | masks.backslashes | escaped != 0;
+        let now = Carry { escape: carry.escape, alnum, letters, digits, starts, singles };
+        let look = Look { scan: self, bytes, form, at, masks, escaped, leet, before: carry, now: &now };
+        let suspect = odd && look.closely() || self.anchors(bytes, form, at, long(letters) & !(letters << 1 | carry.letters >> 63));
+        *carry = now;
+        suspect
+    }
+
+    /// Whether a word that begins here begins like an anchor.
+    #[inline]
+    fn anchors(&self, bytes: &[u8], form: Form, at: usize, mut starts: u64) -> bool {
+        while starts != 0 {
+            let start = at + starts.trailing_zeros() as usize;
+            starts &= starts - 1;
+            let letters = match bytes.get(start..).and_then(<[u8]>::first_chunk::<8>) {
+                Some(&eight) => (u64::from_le_bytes(eight) | 0x20_2020_2020) & 0xff_ffff_ffff,
+                None => start_of(bytes.get(start..).unwrap_or_default()),
+            };
+            if self.has(letters) && is_anchor_word(bytes, start) && !(form == Form::Body && is_name(bytes, start)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether the byte at `at`, which is beyond ASCII, begins more than plain punctuation or an accented letter in a word
+    /// that is no anchor.
+    fn foreign(&self, bytes: &[u8], at: usize) -> bool {
+        let byte = |offset: usize| bytes.get(at + offset).copied().unwrap_or_default();
+        match (byte(0), byte(1)) {
+            (0x80..0xc0, _) => false,
+            (0xc2, second) => matches!(second, 0x85 | 0xaa | 0xad | 0xb2 | 0xb3 | 0xb9 | 0xba),
+            (0xc3..=0xc5, _) => self.accented(bytes, at),
+            (0xe2, 0x80) => !matches!(byte(2), 0x80..=0x8a | 0x90..=0xa7 | 0xaf..=0xbf),
+            (0xe2, 0x82) => byte(2) != 0xac,
+            (0xe2, 0x84) => byte(2) != 0xa2,
+            (0xe2, 0x86..=0x91 | 0x94..=0x9e) => false,
+            (0xf0, 0x9f) => !matches!(byte(2), 0x8c..=0x9b | 0xa4..=0xab),
+            _ => true,
+        }
+    }
+
+    /// Whether the word around an accented letter begins like an anchor once it is folded.
+    fn accented(&self, bytes: &[u8], at: usize) -> bool {
+        let back = latin(bytes.get(..at).unwrap_or_default().iter().rev().copied());
+        // The end of a quotation mark looks like the end of a letter.
+        let begin = (at - back..at).find(|&at| !matches!(bytes.get(at), Some(0x80..=0xbf))).unwrap_or(at);
+        // A letter may be the end of an escape.
+        let escape = begin > 0 && bytes.get(begin - 1) == Some(&b'\\');
+        back > LONG_WORD || self.folded(bytes, begin) || escape && self.folded(bytes, begin + 1)
+    }
+
+    fn folded(&self, bytes: &[u8], begin: usize) -> bool {
+        let (mut start, mut count, mut at) = (0_u64, 0, begin);
+        while count < ANCHOR_LETTERS {
+            let byte = bytes.get(at).copied().unwrap_or_default();
+            let (letters, length): (&[u8], usize) = match byte {
+                b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => (&[byte | 0x20], 1),
+                0xc3..=0xc5 => {
+                    let code = u32::from(byte & 0x1f) << 6 | u32::from(bytes.get(at + 1).copied().unwrap_or_default() & 0x3f);
+                    match (code, char::from_u32(code).and_then(fold::base)) {
+                        (0xc6 | 0xe6, _) => (b"ae", 2),
+                        (0x152 | 0x153, _) => (b"oe", 2),
+                        (0xdf, _) => (b"ss", 2),
+                        (_, Some(base)) => (&[base], 2),
+                        _ => return true,
+                    }
+                }
+                b'\'' => (b"", 1),
+                0x80.. => return false,
+                _ => break,
+            };
+            for letter in letters.iter().take(ANCHOR_LETTERS - count) {
+                start |= u64::from(*letter) << (8 * count);
+                count += 1;
+            }
+            at += length;
+        }
+        count == ANCHOR_LETTERS && self.has(start) && is_folded_anchor(bytes.get(begin..).unwrap_or_default())
+    }
+}
+
+// === impl Look ===
+
+impl Look<'_> {
+    #[cold]
+    fn closely(&self) -> bool {
+        self.leet != 0
+            || has_full_lane(self.now.alnum)
+            || pairs(self.now.alnum, self.now.alnum << 1 | self.before.alnum >> 63, self.before) >= 8
+            || self.escapes()
+            || ones(self.masks.signs).any(|bit| self.sign(self.at + bit))
+            || spelled(self.before, self.now)
+            || ones(self.masks.foreign).any(|bit| self.scan.foreign(self.bytes, self.at + bit))
+    }
+
+    fn byte(&self, at: usize) -> Option<u8> {
+        self.bytes.get(at).copied()
+    }
+
+    /// `\u0041` of JSON, or written in the text.
+    fn escapes(&self) -> bool {
+        let code = |at: usize| matches!(self.byte(at), Some(b'u' | b'x'));
+        match self.form {
+            Form::Decoded => ones(self.masks.backslashes).any(|bit| code(self.at + bit + 1)),
+            Form::Body | Form::Raw => ones(self.escaped).any(|bit| match self.byte(self.at + bit) {
+                Some(b'u') => true,
+                Some(b'\\') => code(self.at + bit + 1),
+                _ => false,
+            }),
+        }
+    }
+
+    fn sign(&self, at: usize) -> bool {
+        match self.byte(at) {
+            Some(b'&') => is_reference(self.bytes, at),
+            Some(b'!') => self.byte(at + 1) == Some(b'['),
+            Some(b'[' | b'{') => self.form == Form::Body && self.is_structure(at),
+            _ => false,
+        }
+    }
+
+    /// Whether the bracket at `at` may open a value other than the list of messages.
+    fn is_structure(&self, at: usize) -> bool {
+        let before = self.bytes.get(..at).unwrap_or_default().trim_ascii_end();
+        match (before.last(), self.byte(at)) {
+            (Some(b':'), Some(b'[')) => !before.strip_suffix(b":").unwrap_or_default().trim_ascii_end().ends_with(b"\"messages\""),
+            (Some(b':'), _) | (Some(b',' | b'['), Some(b'[')) => true,
+            _ => false,
+        }
+    }
+}
+
+/// Whether a word with this stem is an anchor.
+pub fn is_anchor(stem: &str, classes: Classes) -> bool {
+    classes & ANCHORS != 0 && stem.len() >= ANCHOR_LETTERS && stem.bytes().take(ANCHOR_LETTERS).all(|b| b.is_ascii_lowercase())
+}
+
+/// The length of what may be letters of one word: ASCII letters and digits, and two-byte Latin letters.
+fn latin(bytes: impl Iterator<Item = u8>) -> usize {
+    bytes.take(LONG_WORD + 1).take_while(|b| b.is_ascii_alphanumeric() || matches!(b, 0x80..=0xbf | 0xc3..=0xc5)).count()
+}
+
+/// Whether the word that `rest` begins with, and that begins like an anchor once folded, is one. If in doubt, it is.
+#[cold]
+fn is_folded_anchor(rest: &[u8]) -> bool {
+    let length = latin(rest.iter().copied());
+    let word = rest.get(..length).and_then(|word| std::str::from_utf8(word).ok());
+    let (Some(word), true) = (word, length < LONG_WORD) else { return true };
+    let mut folded = String::new();
+    fold::fold(word, &mut folded);
+    folded.len() > 13 || Lexicon::get().meaning(&folded, |_| None) & ANCHOR != 0
+}
+
+/// Whether the word at `start`, which begins like an anchor, is one. If in doubt, it is.
+#[cold]
+fn is_anchor_word(bytes: &[u8], start: usize) -> bool {
+    let rest = bytes.get(start..).unwrap_or_default();
+    let length = rest.iter().take(32).take_while(|b| b.is_ascii_alphanumeric()).count();
+    let word: String = rest.iter().take(length).map(|b| char::from(b.to_ascii_lowercase())).collect();
+    let plain = length < 14 && word.bytes().all(|b| b.is_ascii_lowercase()) && rest.get(length) != Some(&b'\'');
+    let turned = BACKWARDS.iter().chain(&ROTATED).any(|turned| word.as_bytes().starts_with(*turned));
+    !plain || turned || Lexicon::get().meaning(&word, |_| None) & ANCHOR != 0
+}
+
+/// Whether the word at `start` of a body is all that a string says (`"role":"system"`), or part of the model's name.
+///
+/// The key `model` is taken for the request's own only as its first, or after an array: a body that passes has one only, the
+/// list of messages, and nothing in a string can look so, as quotes in strings are escaped.
+#[cold]
+fn is_name(bytes: &[u8], start: usize) -> bool {
+    let name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/' | b':');
+    let (before, rest) = bytes.split_at(start.min(bytes.len()));
+    let back = before.iter().rev().take(256).take_while(|b| name(b)).count();
+    let ahead = rest.iter().take(256).take_while(|b| name(b)).count();
+    let before = before.get(..before.len() - back).unwrap_or_default();
+    let (Some(before), Some(b'"')) = (before.strip_suffix(b"\""), rest.get(ahead)) else { return false };
+    if before.ends_with(b"\\") {
+        return false;
+    }
+    let alone = back == 0 && rest.iter().take(ahead).all(u8::is_ascii_alphabetic);
+    let key = before.trim_ascii_end().strip_suffix(b":").unwrap_or_default().trim_ascii_end();
+    let owner = key.strip_suffix(b"\"model\"").map(<[u8]>::trim_ascii_end);
+    alone
+        || owner.is_some_and(|owner| {
+            owner.trim_ascii() == b"{" || owner.strip_suffix(b",").is_some_and(|o| o.trim_ascii_end().ends_with(b"]"))
+        })
+}
+
+/// The first letters of a word, in lower case.
+fn start_of(word: &[u8]) -> u64 {
+    word.iter().take(ANCHOR_LETTERS).enumerate().fold(0, |start, (n, b)| start | u64::from(b | 0x20) << (8 * n))
+}
+
+fn hash(start: u64) -> usize {
+    (start.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 49) as usize
+}
+
+/// The letters that at least four more follow, as far as the block tells.
+#[inline]
+fn long(letters: u64) -> u64 {
+    let next = |n: u32| letters >> n | !0 << (64 - n);
+    letters & next(1) & next(2) & next(3) & next(4)
+}
+
+/// Which bytes stand after a backslash that begins an escape.
+#[inline]
+fn escaped(backslashes: u64, carry: &mut Carry) -> u64 {
+    if backslashes == 0 {
+        return u64::from(std::mem::take(&mut carry.escape));
+    }
+    let mut escaped = 0;
+    let mut open = carry.escape;
+    let mut left = backslashes;
+    if open {
+        escaped |= 1;
+        left &= !1;
+        open = false;
+    }
+    while left != 0 {
+        let bit = left.trailing_zeros();
+        left &= left - 1;
+        if bit == 63 {
+            open = true;
+        } else {
+            escaped |= 1 << (bit + 1);
+            left &= !(1 << (bit + 1));
+        }
+    }
+    carry.escape = open;
+    escaped
+}
+
+/// Whether one of the four lanes of 16 bits is full: any run of 31 fills one.
+#[inline]
+fn has_full_lane(mask: u64) -> bool {
+    let empty = !mask;
+    empty.wrapping_sub(0x0001_0001_0001_0001) & mask & 0x8000_8000_8000_8000 != 0
+}
+
+/// Words of two characters that end here.
+#[inline]
+fn pairs(alnum: u64, before: u64, carry: &Carry) -> u32 {
+    let second = alnum << 2 | carry.alnum >> 62;
+    let third = alnum << 3 | carry.alnum >> 61;
+    (!alnum & before & second & !third).count_ones()
+}
+
+/// Whether about four words of one letter follow each other.
+fn spelled(before: &Carry, now: &Carry) -> bool {
+    let mut run = 0;
+    // A single is marked one place after it began.
+    for block in [before, now] {
+        for bit in ones(block.starts) {
+            let single = bit == 63 || block.singles >> (bit + 1) & 1 == 1;
+            run = if single { run + 1 } else { 0 };
+            if run >= 3 {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+fn is_reference(bytes: &[u8], at: usize) -> bool {
+    match bytes.get(at + 1) {
+        Some(b'#') => true,
+        Some(byte) if byte.is_ascii_alphabetic() => bytes.iter().skip(at + 1).take(12).any(|b| *b == b';'),
+        _ => false,
+    }
+}
+
+fn ones(mut mask: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = (mask != 0).then(|| mask.trailing_zeros() as usize);
+        mask &= mask.wrapping_sub(1);
+        bit
+    })
+}
+
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[inline]
+fn masks(block: &[u8; 64]) -> Masks {
+    use core::arch::wasm32::{
+        i8x16_add, i8x16_eq, i8x16_gt, i8x16_splat, u8x16, u8x16_splat, v128, v128_and, v128_any_true, v128_or,
+    };
+    let load = |n: usize| -> v128 {
+        let part: &[u8; 16] = block.get(n * 16..).and_then(<[u8]>::first_chunk).unwrap_or(&[0; 16]);
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *part;
+        u8x16(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)
+    };
+    let parts = [load(0), load(1), load(2), load(3)];
+    // Shifted so that the range ends at the largest signed value, one comparison tells it.
+    let letters =
+        gather(parts, |v| i8x16_gt(i8x16_add(v128_or(v, u8x16_splat(0x20)), i8x16_splat(127 - 0x7a)), i8x16_splat(127 - 26)));
+    let digits = gather(parts, |v| i8x16_gt(i8x16_add(v, i8x16_splat(127 - 0x39)), i8x16_splat(127 - 10)));
+    let backslashes = gather(parts, |v| i8x16_eq(v, u8x16_splat(b'\\')));
+    let [a, b, c, d] = parts;
+    let any = v128_or(v128_or(a, b), v128_or(c, d));
+    let sign = |v| {
+        let bracket = i8x16_eq(v128_or(v, u8x16_splat(0x20)), u8x16_splat(b'{'));
+        v128_or(bracket, v128_or(i8x16_eq(v, u8x16_splat(b'&')), i8x16_eq(v, u8x16_splat(b'!'))))
+    };
+    let signs = v128_or(v128_or(sign(a), sign(b)), v128_or(sign(c), sign(d)));
+    let mut masks = Masks { letters, digits, backslashes, ..Masks::default() };
+    if v128_any_true(v128_and(v128_or(any, signs), u8x16_splat(0x80))) {
+        masks.foreign = gather(parts, |v| v);
+        masks.signs = gather(parts, sign);
+    }
+    masks
+}
+
+/// One bit for each byte for which `test` sets its highest one.
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[inline]
+fn gather(parts: [core::arch::wasm32::v128; 4], test: impl Fn(core::arch::wasm32::v128) -> core::arch::wasm32::v128) -> u64 {
+    let [a, b, c, d] = parts.map(|part| u64::from(core::arch::wasm32::i8x16_bitmask(test(part))));
+    a | b << 16 | c << 32 | d << 48
+}
+
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+fn masks(block: &[u8; 64]) -> Masks {
+    let gather = |test: fn(u8) -> bool| block.iter().rev().fold(0, |mask, &b| mask << 1 | u64::from(test(b)));
+    Masks {
+        letters: gather(|b| b.is_ascii_alphabetic()),
+        digits: gather(|b| b.is_ascii_digit()),
+        foreign: gather(|b| b >= 0x80),
+        backslashes: gather(|b| b == b'\\'),
+        signs: gather(|b| b == b'&' || b == b'!' || b | 0x20 == b'{'),
+    }
+}

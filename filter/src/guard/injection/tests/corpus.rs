@@ -1,0 +1,127 @@
+//! The labelled prompts of `tests/guards`: how many attacks are found, and how many harmless prompts are taken for one.
+//!
+//! `tune` is what the rules were made with. `heldout` is what nobody looks at who makes rules; it is measured where it is there.
+//! The tables are printed by `cargo test -p pai-filter corpus -- --nocapture`; `PAI_GUARD_SHOW=tune` (or another folder) with
+//! `--ignored` prints every prompt that was judged wrongly.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::super::{Sensitivity, judge};
+
+const LEVELS: [(&str, Sensitivity); 3] = [("low", Sensitivity::Low), ("medium", Sensitivity::Medium), ("high", Sensitivity::High)];
+
+struct Prompt {
+    attack: bool,
+    family: String,
+    text: String,
+}
+
+/// How many of some prompts were taken for attacks.
+#[derive(Default, Clone, Copy)]
+struct Count {
+    taken: u32,
+    all: u32,
+}
+
+impl Count {
+    fn add(&mut self, taken: bool) {
+        self.taken += u32::from(taken);
+        self.all += 1;
+    }
+
+    fn share(self) -> f64 {
+        f64::from(self.taken) / f64::from(self.all.max(1))
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guards").join(name)
+}
+
+/// Every prompt of every `.jsonl` file of a folder; none where there is no folder.
+fn prompts(folder: &Path) -> Vec<Prompt> {
+    let Ok(files) = fs::read_dir(folder) else { return Vec::new() };
+    let mut files: Vec<_> =
+        files.map(|file| file.unwrap().path()).filter(|file| file.extension().is_some_and(|e| e == "jsonl")).collect();
+    files.sort();
+    let lines = files.iter().flat_map(|file| {
+        let text = fs::read_to_string(file).unwrap();
+        text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    });
+    let prompt = |line: String| {
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let field = |name: &str| value[name].as_str().unwrap().to_owned();
+        Prompt { attack: field("label") == "attack", family: field("family"), text: field("text") }
+    };
+    lines.map(prompt).collect()
+}
+
+/// For each level: harmless prompts taken for attacks, and attacks found. Prints a table.
+fn measure(name: &str) -> Option<[(Count, Count); 3]> {
+    let prompts = prompts(&folder(name));
+    if prompts.is_empty() {
+        return None;
+    }
+    let mut families: BTreeMap<(bool, &str), [Count; 3]> = BTreeMap::new();
+    let mut totals = [(Count::default(), Count::default()); 3];
+    for prompt in &prompts {
+        let found = judge(&prompt.text, Sensitivity::High);
+        let row = families.entry((prompt.attack, &prompt.family)).or_default();
+        for ((_, level), (count, total)) in LEVELS.iter().zip(row.iter_mut().zip(&mut totals)) {
+            let taken = found.is_some_and(|found| found.level <= *level);
+            count.add(taken);
+            if prompt.attack { total.1.add(taken) } else { total.0.add(taken) }
+        }
+    }
+    println!("| {name}: taken for attacks | of | low | medium | high |\n|---|---|---|---|---|");
+    for ((attack, family), counts) in &families {
+        let [low, medium, high] = counts.map(|count| count.taken);
+        println!("| {} {family} | {} | {low} | {medium} | {high} |", if *attack { "attack:" } else { "harmless:" }, counts[0].all);
+    }
+    for ((level, _), (harmless, attacks)) in LEVELS.iter().zip(totals) {
+        let precision = f64::from(attacks.taken) / f64::from((attacks.taken + harmless.taken).max(1));
+        println!(
+            "{level}: precision {:.1} %, recall {:.1} % ({} of {}), false positives {:.2} % ({} of {})",
+            precision * 100.0,
+            attacks.share() * 100.0,
+            attacks.taken,
+            attacks.all,
+            harmless.share() * 100.0,
+            harmless.taken,
+            harmless.all
+        );
+    }
+    Some(totals)
+}
+
+#[test]
+fn the_tuning_prompts_are_judged_no_worse_than_before() {
+    let totals = measure("tune").expect("tests/guards/tune");
+    for ((level, (harmless, attacks)), (most_false, least_found)) in LEVELS.iter().zip(totals).zip(FLOORS) {
+        assert!(harmless.share() <= most_false, "{}: {} of {} harmless prompts are refused", level.0, harmless.taken, harmless.all);
+        assert!(attacks.share() >= least_found, "{}: {} of {} attacks are found", level.0, attacks.taken, attacks.all);
+    }
+}
+
+/// The largest share of harmless prompts that each level may refuse, and the smallest of attacks that it must find.
+const FLOORS: [(f64, f64); 3] = [(0.002, 0.14), (0.006, 0.66), (0.10, 0.72)];
+
+#[test]
+fn the_heldout_prompts_are_measured_where_they_are() {
+    measure("heldout");
+}
+
+#[test]
+#[ignore = "for whoever changes the rules"]
+fn show() {
+    let name = std::env::var("PAI_GUARD_SHOW").unwrap_or_else(|_| "tune".to_owned());
+    for prompt in prompts(&folder(&name)) {
+        let found = judge(&prompt.text, Sensitivity::Medium);
+        if found.is_some() != prompt.attack {
+            let kind = found.map_or(prompt.family.as_str(), |found| found.family);
+            println!("{} {kind}: {}", if prompt.attack { "MISSED" } else { "FALSE" }, prompt.text.replace('\n', "\\n"));
+        }
+    }
+}
