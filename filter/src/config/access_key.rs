@@ -60,11 +60,11 @@ fn subject(name: &str) -> String {
 impl Draft {
     fn look_up(self, providers: &[Provider]) -> Result<AccessKey, InvalidConfig> {
         let Self { mut key, models } = self;
-        let look_up = |(place, text): (usize, &Box<str>)| {
+        let look_up = |(place, text): (usize, Box<str>)| {
             let field = format!("spec.models[{place}]");
-            pattern(text, providers).map_err(|reason| InvalidConfig::new(field, reason).within(&subject(&key.name)))
+            pattern(&text, providers).map_err(|reason| InvalidConfig::new(field, reason).within(&subject(&key.name)))
         };
-        key.models = models.map(|models| models.iter().enumerate().map(look_up).collect()).transpose()?;
+        key.models = models.map(|models| models.into_iter().enumerate().map(look_up).collect()).transpose()?;
         Ok(key)
     }
 }
