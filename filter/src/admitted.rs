@@ -187,7 +187,7 @@ impl Admitted {
         if let Some((provider, model)) = self.gate.model(Candidate { provider: self.provider, model: &self.model }) {
             self.learn(reported, provider, model, host);
             self.measure(usage, model, host);
-            model.series.decided(host.meter, decision);
+            model.series.requests.count(host.meter, decision);
             model.series.prompt_tokens.add(host.meter, usage.prompt);
             model.series.completion_tokens.add(host.meter, usage.completion);
         }

@@ -81,6 +81,11 @@ impl Exchange {
         matches!(self.phase, Phase::Reading(_))
     }
 
+    /// Whether anything follows from an answer. What the gate itself has said is known.
+    pub fn awaits_answer(&self) -> bool {
+        matches!(self.phase, Phase::Reading(_) | Phase::Admitted(_))
+    }
+
     /// Whether the answer's body must be shown to [`Exchange::on_response_body`].
     pub fn reads_answer(&self) -> bool {
         matches!(&self.phase, Phase::Admitted(admitted) if admitted.reads_answer())
@@ -222,7 +227,7 @@ impl Exchange {
         };
         if let Some(series) = self.caller.and_then(|caller| self.gate.caller_series(caller)) {
             let (prompt, completion) = entry.tokens.unwrap_or_default();
-            series.decided(host.meter, entry.decision);
+            series.requests.count(host.meter, entry.decision);
             series.prompt_tokens.add(host.meter, prompt);
             series.completion_tokens.add(host.meter, completion);
         }
@@ -377,11 +382,11 @@ impl Exchange {
     fn count(&self, subject: String, decision: &'static str, candidate: Option<(usize, String)>, host: &Host<'_>) -> Entry {
         let mut entry = Entry { subject, decision, ..Entry::default() };
         let Some((provider, model)) = candidate else {
-            self.gate.nowhere.decided(host.meter, decision);
+            self.gate.nowhere.requests.count(host.meter, decision);
             return entry;
         };
         if let Some((_, state)) = self.gate.model(Candidate { provider, model: &model }) {
-            state.series.decided(host.meter, decision);
+            state.series.requests.count(host.meter, decision);
         }
         entry.provider = self.gate.policy.provider_name(provider).to_owned();
         entry.model = model;

@@ -4,7 +4,7 @@
 //! `pai.<label>=.=<value>;.;…<name>`. Label values come from the configuration only, so that their number is bounded: the host
 //! can never forget a series.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Write;
 
 use crate::budget::Record;
@@ -42,9 +42,8 @@ pub struct Series {
 /// The series of one model of one provider.
 #[derive(Debug)]
 pub struct ModelSeries {
-    labels: String,
-    /// Requests that were admitted and answered by the provider.
-    pub allowed: Series,
+    /// Requests, by how they ended.
+    pub requests: Decisions,
     /// Prompt tokens charged.
     pub prompt_tokens: Series,
     /// Completion tokens charged.
@@ -57,11 +56,19 @@ pub struct ModelSeries {
     pub time_per_output_token: Series,
 }
 
+/// Requests by how they ended: one series for each decision that has come up.
+#[derive(Debug)]
+pub struct Decisions {
+    labels: String,
+    name: &'static str,
+    known: RefCell<Vec<(&'static str, Series)>>,
+}
+
 /// The series of one agent or access key.
 #[derive(Debug)]
 pub struct SubjectSeries {
-    labels: String,
-    allowed: Series,
+    /// Requests, by how they ended.
+    pub requests: Decisions,
     /// Prompt tokens charged.
     pub prompt_tokens: Series,
     /// Completion tokens charged.
@@ -120,50 +127,49 @@ impl ModelSeries {
         let counter = |name| Series::new(Kind::Counter, &labels, name);
         let histogram = |name| Series::new(Kind::Histogram, &labels, name);
         Self {
-            allowed: Series::new(Kind::Counter, &decided(&labels, "allowed"), "requests_total"),
+            requests: Decisions::new(&labels, "requests_total"),
             prompt_tokens: counter("prompt_tokens_total"),
             completion_tokens: counter("completion_tokens_total"),
             reserved_tokens: counter("reserved_tokens_total"),
             time_to_first_token: histogram("time_to_first_token_milliseconds"),
             time_per_output_token: histogram("time_per_output_token_microseconds"),
-            labels,
         }
+    }
+}
+
+// === impl Decisions ===
+
+impl Decisions {
+    fn new(labels: &str, name: &'static str) -> Self {
+        Self { labels: labels.to_owned(), name, known: RefCell::default() }
     }
 
     /// Counts a request that ended with this decision.
-    pub fn decided(&self, meter: &dyn Meter, decision: &str) {
-        if decision == "allowed" {
-            self.allowed.add(meter, 1);
-        } else {
-            Series::new(Kind::Counter, &decided(&self.labels, decision), "requests_total").add(meter, 1);
+    pub fn count(&self, meter: &dyn Meter, decision: &'static str) {
+        let mut known = self.known.borrow_mut();
+        if let Some((_, series)) = known.iter().find(|(known, _)| *known == decision) {
+            return series.add(meter, 1);
         }
+        let mut labels = self.labels.clone();
+        label(&mut labels, "decision", decision);
+        let series = Series::new(Kind::Counter, &labels, self.name);
+        series.add(meter, 1);
+        known.push((decision, series));
     }
 }
 
 // === impl SubjectSeries ===
 
 impl SubjectSeries {
-    const REQUESTS: &str = "subject_requests_total";
-
     /// For an agent or an access key.
     pub fn new(subject: &str) -> Self {
         let mut labels = String::new();
         label(&mut labels, "subject", subject);
         Self {
-            allowed: Series::new(Kind::Counter, &decided(&labels, "allowed"), Self::REQUESTS),
+            requests: Decisions::new(&labels, "subject_requests_total"),
             prompt_tokens: Series::new(Kind::Counter, &labels, "subject_prompt_tokens_total"),
             completion_tokens: Series::new(Kind::Counter, &labels, "subject_completion_tokens_total"),
             budget: BudgetSeries::new(&labels, "subject_budget"),
-            labels,
-        }
-    }
-
-    /// Counts a request that ended with this decision.
-    pub fn decided(&self, meter: &dyn Meter, decision: &str) {
-        if decision == "allowed" {
-            self.allowed.add(meter, 1);
-        } else {
-            Series::new(Kind::Counter, &decided(&self.labels, decision), Self::REQUESTS).add(meter, 1);
         }
     }
 }
@@ -211,12 +217,6 @@ pub fn filter_error(meter: &dyn Meter, kind: &str) {
     let mut labels = String::new();
     label(&mut labels, "kind", kind);
     Series::new(Kind::Counter, &labels, "filter_errors_total").add(meter, 1);
-}
-
-fn decided(labels: &str, decision: &str) -> String {
-    let mut labels = labels.to_owned();
-    label(&mut labels, "decision", decision);
-    labels
 }
 
 fn label(labels: &mut String, name: &str, value: &str) {

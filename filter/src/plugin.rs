@@ -256,6 +256,9 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        if !self.exchange.borrow().awaits_answer() {
+            return Action::Continue;
+        }
         let step = with_headers(MapType::HttpResponseHeaders, |headers| {
             with_host(|host| {
                 self.exchange.borrow_mut().on_response_headers(
