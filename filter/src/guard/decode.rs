@@ -147,19 +147,26 @@ fn hex(run: &str) -> Option<String> {
     if digits.len() < LEAST_HEX || digits.len() % 2 == 1 {
         return None;
     }
-    let nibbles: Option<Vec<u32>> = digits.chars().map(|c| c.to_digit(16)).collect();
-    readable(nibbles?.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | *digit as u8)).collect())
+    if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    readable(digits.as_bytes().chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | nibble(*digit))).collect())
+}
+
+fn nibble(digit: u8) -> u8 {
+    char::from(digit).to_digit(16).unwrap_or_default() as u8
 }
 
 /// `69 67 6e …`: pairs of hexadecimal digits with something between them.
 fn spaced_hex(text: &str) -> Option<String> {
     let mut longest: Vec<u8> = Vec::new();
     let mut current: Vec<u8> = Vec::new();
-    for word in text.split([' ', ',', ':', '\n', '-']) {
-        let word = word.strip_prefix("0x").or_else(|| word.strip_prefix("\\x")).unwrap_or(word);
-        match u8::from_str_radix(word, 16) {
-            Ok(byte) if word.len() == 2 => current.push(byte),
-            _ if word.is_empty() => {}
+    for word in text.as_bytes().split(|b| matches!(b, b' ' | b',' | b':' | b'\n' | b'-')) {
+        let word = word.strip_prefix(b"0x").unwrap_or(word);
+        match *word {
+            [a, b] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => current.push(nibble(a) << 4 | nibble(b)),
+            [] => {}
+            _ if current.is_empty() => {}
             _ => {
                 if current.len() > longest.len() {
                     longest = std::mem::take(&mut current);

@@ -40,6 +40,9 @@ const CONFUSABLE: &str = "аaвbсcԁdеeѐeёeғfԍgһhнhіiїiјjкkӏlмmпn
 αaβbγyδdεeζzηnθoιiκkλlμuπnρpσoςcτtφoχxωwοoϲcϳjձdցgհhյjքpօoեeսuաwꭰdꭱrꓮaꓐbꓚcꓓdꓰeꓝfꓖgꓧhꓲiꓙjꓗkꓡlꓟmꓠnꓳoꓑpꓣrꓢsꓔtꓴuꓦvꓪwꓫxꓬyꓜz\
 аaἀaάaέeήnίiόoύuώw";
 
+/// Those of them that cannot be told from the Latin one.
+const TWINS: &str = "авсԁеԍһіјкӏмноөрԛѕтуѵԝхαβειικμνοορτυχγηωոսօեհցꓮꓐꓚꓓꓰꓝꓖꓧꓲꓙꓗꓡꓟꓠꓳꓑꓣꓢꓔꓴꓦꓪꓫꓬꓜ";
+
 /// Latin letters that look like a Cyrillic one.
 const CYRILLIC: &str = "aаbвcсeеhнiіkкmмnпoоpрrгtтuиxхyуjј3з6б0о";
 
@@ -68,6 +71,11 @@ pub fn to_latin(word: &str) -> Option<String> {
     word.chars().map(|c| if c.is_ascii() { Some(c) } else { tables.confusable.get(c) }).collect()
 }
 
+/// Whether a word of another script looks Latin as a whole, or has Latin letters too.
+pub fn may_be_latin(word: &str) -> bool {
+    word.bytes().any(|b| b.is_ascii_alphanumeric()) || word.chars().all(|c| TWINS.contains(c))
+}
+
 /// A word as Cyrillic, its Latin letters replaced by those that look the same.
 pub fn to_cyrillic(word: &str) -> String {
     let tables = Tables::get();
@@ -87,7 +95,10 @@ pub fn base(c: char) -> Option<u8> {
 
 fn fold_char(tables: &Tables, c: char, out: &mut String) {
     match u32::from(c) {
-        // Letters that have one form only: Han, Kana, Hangul.
+        // The most frequent first: Russian, then letters that have one form only, Han, Kana and Hangul.
+        0x419 | 0x439 => out.push('и'),
+        0x430..=0x44f => out.push(c),
+        code @ 0x410..=0x42f => out.extend(char::from_u32(code + 0x20)),
         0x3041..=0x9fff | 0xac00..=0xd7a3 if !matches!(c, '\u{3164}') => out.push(c),
         0xa0 | 0x1680 | 0x2000..=0x200a | 0x202f | 0x205f | 0x3000 => out.push(' '),
         0x85 | 0x2028 | 0x2029 => out.push('\n'),

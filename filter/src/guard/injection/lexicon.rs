@@ -1,4 +1,4 @@
-//! The vocabulary as it is looked up: by the first three bytes of a word.
+//! The vocabulary as it is looked up: by the first letters of a word.
 
 use std::sync::OnceLock;
 
@@ -113,7 +113,7 @@ impl Entry {
         let rest: Box<[Box<str>]> = words.map(Box::from).collect();
         // Buckets are chosen by three bytes, so that a shorter stem cannot be open.
         let (stem, open) = match first.strip_suffix('*') {
-            Some(stem) => (stem, stem.len() >= 3),
+            Some(stem) => (stem, stem.len() >= 3 + usize::from(is_paired(stem.as_bytes()))),
             None => (first, false),
         };
         let anchor = if rest.is_empty() && is_anchor(stem, classes) || !first.is_ascii() { ANCHOR } else { 0 };
@@ -134,6 +134,11 @@ fn fits_rest(rest: &str, word: &str) -> bool {
 
 fn bucket(word: &[u8]) -> usize {
     let byte = |at: usize| u32::from(word.get(at).copied().unwrap_or_default());
-    let key = byte(0) | byte(1) << 8 | byte(2) << 16;
+    let key = byte(0) | byte(1) << 8 | byte(2) << 16 | if is_paired(word) { byte(3) << 24 } else { 0 };
     (key.wrapping_mul(0x9e37_79b1) >> 20) as usize % BUCKETS
+}
+
+/// Whether the letters of a word are pairs of bytes: Greek, Cyrillic, Hebrew, Arabic. Two of them choose its bucket.
+fn is_paired(word: &[u8]) -> bool {
+    matches!(word, [0xce..=0xdf, ..])
 }

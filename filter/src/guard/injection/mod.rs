@@ -40,6 +40,8 @@ pub struct Finding {
     pub family: &'static str,
 }
 
+/// No rule looks further than so many words.
+const REACH: usize = 25;
 /// Bytes of folded text that are read at once.
 const CHUNK: usize = 32 * 1024;
 /// Bytes of it that are read again with what follows.
@@ -112,11 +114,13 @@ fn negate(tokens: &mut [Classes]) {
 }
 
 fn find(tokens: &[Classes], most: Sensitivity) -> Option<Finding> {
-    let keys = RULES.iter().fold(0, |keys, rule| keys | rule.key);
+    let keys = const { keys() };
     let mut strongest: Option<Finding> = None;
     for (at, &token) in tokens.iter().enumerate().filter(|(_, token)| *token & keys != 0) {
+        let near = around(tokens, at, REACH, REACH).iter().fold(0, |near, token| near | token);
         for rule in RULES.iter().filter(|rule| rule.key & token != 0 && rule.level <= most) {
-            if !rule.matches(tokens, at) || !is_anchored(tokens, at) {
+            let may = rule.needs.iter().all(|need| need.0 & near != 0);
+            if !may || !rule.matches(tokens, at) || !is_anchored(tokens, at) {
                 continue;
             }
             let level = if is_mentioned(tokens, at) { Sensitivity::High } else { rule.level };
@@ -129,6 +133,16 @@ fn find(tokens: &[Classes], most: Sensitivity) -> Option<Finding> {
         }
     }
     strongest
+}
+
+/// All keys of all rules.
+const fn keys() -> Classes {
+    let (mut keys, mut rules) = (0, RULES);
+    while let [rule, rest @ ..] = rules {
+        keys |= rule.key;
+        rules = rest;
+    }
+    keys
 }
 
 /// Whether something around `at` is what [`Scan`] looks for.

@@ -231,8 +231,9 @@ impl Look<'_> {
             || pairs(self.now.alnum, self.now.alnum << 1 | self.before.alnum >> 63, self.before) >= 8
             || self.escapes()
             || ones(self.masks.signs).any(|bit| self.sign(self.at + bit))
-            || spelled(self.before, self.now)
-            || ones(self.masks.foreign).any(|bit| self.scan.foreign(self.bytes, self.at + bit))
+            || self.before.singles.count_ones() + self.now.singles.count_ones() >= 3 && spelled(self.before, self.now)
+            || ones(self.masks.foreign)
+                .any(|bit| self.byte(self.at + bit) >= Some(0xc0) && self.scan.foreign(self.bytes, self.at + bit))
     }
 
     fn byte(&self, at: usize) -> Option<u8> {
@@ -425,12 +426,12 @@ fn masks(block: &[u8; 64]) -> Masks {
     use core::arch::wasm32::{
         i8x16_add, i8x16_eq, i8x16_gt, i8x16_splat, u8x16, u8x16_splat, v128, v128_and, v128_any_true, v128_or,
     };
-    let load = |n: usize| -> v128 {
-        let part: &[u8; 16] = block.get(n * 16..).and_then(<[u8]>::first_chunk).unwrap_or(&[0; 16]);
+    let load = |part: &[u8; 16]| -> v128 {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *part;
         u8x16(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)
     };
-    let parts = [load(0), load(1), load(2), load(3)];
+    let ([a, b, c, d], _) = block.as_chunks::<16>() else { return Masks::default() };
+    let parts = [load(a), load(b), load(c), load(d)];
     // Shifted so that the range ends at the largest signed value, one comparison tells it.
     let letters =
         gather(parts, |v| i8x16_gt(i8x16_add(v128_or(v, u8x16_splat(0x20)), i8x16_splat(127 - 0x7a)), i8x16_splat(127 - 26)));

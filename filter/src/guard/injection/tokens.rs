@@ -2,7 +2,7 @@
 
 use super::lexicon::Lexicon;
 use super::words::Classes;
-use crate::guard::fold::{to_cyrillic, to_latin};
+use crate::guard::fold::{may_be_latin, to_cyrillic, to_latin};
 
 /// A quotation mark stands before the word.
 pub const OPENS: Classes = 1 << 48;
@@ -108,7 +108,8 @@ fn has_inner_digit(word: &str) -> bool {
 
 /// What a word means whose letters are of several scripts.
 fn disguised(lexicon: &Lexicon, word: &str) -> Option<Classes> {
-    let latin = to_latin(word).map_or(0, |word| lexicon.meaning(&word, |_| None) | plain(lexicon, &word).unwrap_or(0));
+    let candidate = if may_be_latin(word) { to_latin(word) } else { None };
+    let latin = candidate.map_or(0, |word| lexicon.meaning(&word, |_| None) | plain(lexicon, &word).unwrap_or(0));
     if latin != 0 {
         return Some(latin);
     }
