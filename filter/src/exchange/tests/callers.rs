@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::budget::Shortfall;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const KEY: &str = "pak_alice";
 

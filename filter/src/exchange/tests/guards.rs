@@ -1,6 +1,8 @@
 //! Where guards stand among the rules, and what is seen of them.
 
 use super::*;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const GUARDED: &str = "
 apiVersion: pai.io/v1
