@@ -200,6 +200,7 @@ fn wasm(filter: &Filter) -> Result<Option<Value>> {
     Ok(match filter {
         Filter::None => None,
         Filter::Empty(module) => Some(plugin(module, "")?),
+        Filter::Holding(module) => Some(plugin(module, "hold")?),
         Filter::Gateway(module, configuration) => Some(plugin(module, &configuration.manifests())?),
     })
 }

@@ -65,6 +65,8 @@ pub enum Filter {
     None,
     /// A wasm module that does nothing.
     Empty(PathBuf),
+    /// The same, but it holds requests until their bodies are there.
+    Holding(PathBuf),
     /// A build of the gateway's filter, and what it is told.
     Gateway(PathBuf, Configuration),
 }
@@ -76,14 +78,14 @@ impl Filter {
     pub fn module(&self) -> Option<&PathBuf> {
         match self {
             Self::None => None,
-            Self::Empty(module) | Self::Gateway(module, _) => Some(module),
+            Self::Empty(module) | Self::Holding(module) | Self::Gateway(module, _) => Some(module),
         }
     }
 
     /// The headers that a request needs.
     fn credentials(&self) -> String {
         match self {
-            Self::None | Self::Empty(_) => Configuration::Open.credentials(),
+            Self::None | Self::Empty(_) | Self::Holding(_) => Configuration::Open.credentials(),
             Self::Gateway(_, configuration) => configuration.credentials(),
         }
     }

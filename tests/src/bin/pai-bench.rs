@@ -59,6 +59,8 @@ enum Choice {
     None,
     /// An empty filter: what the platform costs
     Empty,
+    /// An empty filter that holds requests until their bodies are there: what Envoy does for any filter that routes by them
+    Holding,
     /// One provider with a daily budget, open to everybody
     Filter,
     /// An access key, one of 100: budgets of provider, external use and key, tokens and requests per minute
@@ -117,7 +119,7 @@ impl Args {
 
 impl Choice {
     /// What is measured where nothing else is asked for.
-    const DEFAULT: [Self; 6] = [Self::None, Self::Empty, Self::Filter, Self::Developer, Self::Agent, Self::Guards];
+    const DEFAULT: [Self; 7] = [Self::None, Self::Empty, Self::Holding, Self::Filter, Self::Developer, Self::Agent, Self::Guards];
     /// Access keys among which the developer's is one.
     const KEYS: usize = 100;
 
@@ -126,6 +128,7 @@ impl Choice {
         let (name, filter, against): (_, _, &[_]) = match self {
             Self::None => ("no filter", Filter::None, &[]),
             Self::Empty => ("empty", Filter::Empty(empty.to_owned()), &[]),
+            Self::Holding => ("holding", Filter::Holding(empty.to_owned()), &["empty"]),
             Self::Filter => ("filter", gateway(Configuration::Open), &["other", "empty", "no filter"]),
             Self::Developer => ("developer", gateway(Configuration::Keys(Self::KEYS)), &["empty"]),
             Self::Agent => ("agent", gateway(Configuration::Agents), &["empty"]),
