@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
-use crate::policy::Pattern;
+use crate::pattern::Pattern;
 
 /// One `Agent` manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,6 @@ use crate::host::Host;
 use crate::knowledge::{KnownWindows, Lessons};
 use crate::ledger::{Claim, Subject};
 use crate::metrics::{self, BudgetSeries, ModelSeries, Series, SubjectSeries};
-use crate::models;
 use crate::policy::{Candidate, Policy, Provider};
 use crate::refusal::{Case, Refusal};
 
@@ -157,7 +156,7 @@ impl Gate {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Shortfall::Drains(wait))) => Err(too_many(&self.who(caller), claim, wait)),
             Ok(Err(Shortfall::Reserved | Shortfall::Spent)) => Err(too_many(&self.who(caller), claim, 0)),
-            Err(_) => Err(models::unavailable()),
+            Err(_) => Err(Refusal::ledger_unavailable()),
         }
     }
 

@@ -26,6 +26,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod models;
 pub mod openai;
+pub mod pattern;
 pub mod peer;
 #[cfg(target_os = "wasi")]
 mod plugin;

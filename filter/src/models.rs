@@ -7,7 +7,8 @@ use crate::clock::{self, Time};
 use crate::gate::{Gate, place};
 use crate::host::Host;
 use crate::openai::is_model_name;
-use crate::policy::{Pattern, Policy};
+use crate::pattern::Pattern;
+use crate::policy::Policy;
 use crate::refusal::{Case, Refusal, Reply, printable};
 
 /// The key under which the ledger keeps the moment it began, in seconds since 1970.
@@ -96,7 +97,7 @@ pub fn providers(gate: &Gate, host: &Host<'_>) -> Result<Reply, Refusal> {
             models: provider.models.allowed.iter().flatten().map(Pattern::to_string).collect(),
         })
     });
-    let items = items.collect::<Result<_, crate::ledger::Unavailable>>().map_err(|_| unavailable())?;
+    let items = items.collect::<Result<_, crate::ledger::Unavailable>>().map_err(|_| Refusal::ledger_unavailable())?;
     Ok(json(&ProviderList { ledger_since: clock::rfc3339(since(host)), items }))
 }
 
@@ -134,11 +135,6 @@ pub fn unresolved(access: &Access<'_>, name: &str, unresolved: Unresolved) -> Re
             Refusal::new(Case::ModelNotAllowed, why).about(Some("model"))
         }
     }
-}
-
-/// The ledger cannot be reached.
-pub fn unavailable() -> Refusal {
-    Refusal::new(Case::LedgerUnavailable, "Token budgets cannot be checked at the moment. Try again later.")
 }
 
 /// Notes when the ledger began, unless it is known.

@@ -8,6 +8,7 @@ use std::num::NonZeroU64;
 use crate::access_key::AccessKeys;
 use crate::agent::Agents;
 use crate::guard::Guard;
+use crate::pattern::Pattern;
 
 /// Everything one configuration decides.
 #[derive(Debug, Default)]
@@ -80,15 +81,6 @@ pub struct ModelList {
     pub allowed: Option<Vec<Pattern>>,
     /// Wins over `allowed`.
     pub denied: Vec<Pattern>,
-}
-
-/// A model id or an identity as configured: exact, or a prefix (written with a trailing `*`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pattern {
-    /// This one and no other.
-    Exact(Box<str>),
-    /// Every one that begins so; the `*` is not part of it.
-    Prefix(Box<str>),
 }
 
 /// `externalAccess` of a provider.
@@ -200,26 +192,6 @@ impl std::fmt::Debug for Credential {
     }
 }
 
-// === impl Pattern ===
-
-impl Pattern {
-    /// Reads a pattern as configured; only a trailing `*` is special.
-    pub fn new(written: &str) -> Self {
-        match written.strip_suffix('*') {
-            Some(prefix) => Self::Prefix(prefix.into()),
-            None => Self::Exact(written.into()),
-        }
-    }
-
-    /// Whether `text` is one of those meant.
-    pub fn matches(&self, text: &str) -> bool {
-        match self {
-            Self::Exact(exact) => **exact == *text,
-            Self::Prefix(prefix) => text.starts_with(&**prefix),
-        }
-    }
-}
-
 // === impl ModelList ===
 
 impl ModelList {
@@ -300,15 +272,6 @@ impl Provider {
     /// Whether developers may use it.
     pub fn is_external(&self) -> bool {
         self.external.is_some_and(|external| external.enabled)
-    }
-}
-
-impl std::fmt::Display for Pattern {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Exact(id) => f.write_str(id),
-            Self::Prefix(prefix) => write!(f, "{prefix}*"),
-        }
     }
 }
 

@@ -137,6 +137,11 @@ impl Refusal {
         Self { retry_after: Some(wait.div_ceil(1_000_000_000).max(1)), ..Self::new(case, message) }
     }
 
+    /// The ledger cannot be reached.
+    pub fn ledger_unavailable() -> Self {
+        Self::new(Case::LedgerUnavailable, "Token budgets cannot be checked at the moment. Try again later.")
+    }
+
     /// A provider has refused the gate's own credential.
     pub fn upstream_auth(who: &str) -> Self {
         Self::new(Case::UpstreamAuth, format!("The gateway's credential was refused by {who}. Tell the operator."))

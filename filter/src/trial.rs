@@ -9,7 +9,6 @@ use crate::gate::{Gate, ModelState, ProviderState};
 use crate::guard::{self, Hit, Reason};
 use crate::host::Host;
 use crate::ledger::{Claim, Permit, Refused};
-use crate::models;
 use crate::openai::{AskUsage, Edit, LimitField, Operation, Request};
 use crate::policy::{Candidate, Dialect, Provider, Routing};
 use crate::refusal::{Case, Refusal};
@@ -145,7 +144,7 @@ impl<'a> Trial<'a> {
 
     fn reserve(&self, ask: Ask, host: &Host<'_>) -> Result<Permit, Refusal> {
         host.reserve(&self.claims, ask).map_err(|refused| {
-            let Refused::Short { claim, budget, shortfall } = refused else { return models::unavailable() };
+            let Refused::Short { claim, budget, shortfall } = refused else { return Refusal::ledger_unavailable() };
             let claim = self.claims.get(claim);
             let name = claim.map(|claim| self.gate.budget_name(self.caller, self.candidate, claim.subject, budget));
             short(&name.unwrap_or_default(), shortfall, host)

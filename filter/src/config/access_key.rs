@@ -2,7 +2,8 @@
 
 use crate::access_key::{AccessKey, AccessKeys, KeyHash, ReferencePattern, Repeated};
 use crate::clock::parse_rfc3339;
-use crate::policy::{Pattern, Provider, split_reference};
+use crate::pattern::Pattern;
+use crate::policy::{Provider, split_reference};
 
 use super::field::{Field, Fields};
 use super::invalid::{InvalidConfig, Reason, quoted};

@@ -1,7 +1,8 @@
 //! `kind: Agent`.
 
 use crate::agent::{Agent, Agents, Reference, Shared};
-use crate::policy::{Pattern, Provider, split_reference};
+use crate::pattern::Pattern;
+use crate::policy::{Provider, split_reference};
 
 use super::field::{Field, Fields};
 use super::invalid::{InvalidConfig, Reason, quoted};

@@ -3,7 +3,8 @@
 use std::num::NonZeroU64;
 
 use crate::openai::MAX_MODEL_BYTES;
-use crate::policy::{Dialect, ExternalAccess, ModelList, Pattern, Provider};
+use crate::pattern::Pattern;
+use crate::policy::{Dialect, ExternalAccess, ModelList, Provider};
 
 use super::endpoint;
 use super::field::{Field, Fields};

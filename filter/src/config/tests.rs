@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::load;
 use crate::access_key::ReferencePattern;
-use crate::policy::{Audience, Callout, Dialect, ExternalAccess, Pattern, Policy, Routing};
+use crate::pattern::Pattern;
+use crate::policy::{Audience, Callout, Dialect, ExternalAccess, Policy, Routing};
 
 const OPEN: &str = include_str!("fixtures/open.yaml");
 const TOKEN_GATED: &str = include_str!("fixtures/token-gated.yaml");
