@@ -67,7 +67,8 @@ fn reference(text: &str) -> Option<(Option<char>, usize)> {
         return number(digits, radix).map(|c| (c, 2 + skip + length + semicolon));
     }
     if text.starts_with('&') {
-        let (name, _) = text.get(1..text.len().min(16)).or_else(|| text.get(1..))?.split_once(';')?;
+        let length = text.bytes().skip(1).take(LONGEST_NAME + 1).position(|b| b == b';')?;
+        let name = text.get(1..=length)?;
         let c = NAMED.iter().find(|(known, _)| *known == name)?.1;
         return Some((Some(c), name.len() + 2));
     }
@@ -83,6 +84,9 @@ fn reference(text: &str) -> Option<(Option<char>, usize)> {
     };
     number(text.get(skip..skip + digits)?, 16).map(|c| (c, skip + digits))
 }
+
+/// The longest name of a reference.
+const LONGEST_NAME: usize = 7;
 
 /// Named references that hide words, or markup.
 const NAMED: [(&str, char); 14] = [
@@ -147,8 +151,9 @@ fn hex(run: &str) -> Option<String> {
     if digits.len() < LEAST_HEX || digits.len() % 2 == 1 {
         return None;
     }
-    let nibbles: Option<Vec<u32>> = digits.chars().map(|c| c.to_digit(16)).collect();
-    readable(nibbles?.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | *digit as u8)).collect())
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let byte = |pair: &[u8]| pair.iter().try_fold(0, |byte, &b| Some(byte << 4 | digit(b)? as u8));
+    readable(digits.as_bytes().chunks_exact(2).map(byte).collect::<Option<_>>()?)
 }
 
 /// `69 67 6e …`: pairs of hexadecimal digits with something between them.
