@@ -384,6 +384,7 @@ impl Record {
         let today = hold.day == self.day(limit);
         if let Some(slot) = self.slots.iter_mut().find(|slot| today && slot.is_of(hold)) {
             slot.reserved = slot.reserved.saturating_sub(hold.tokens.saturating_sub(tokens));
+            slot.prompt = slot.prompt.saturating_sub(hold.prompt.saturating_sub(tokens));
         }
     }
 
@@ -441,7 +442,10 @@ impl Held {
 
     /// Holds no more than `tokens` of each budget.
     pub fn shrink(&mut self, tokens: u64) {
-        self.0.iter_mut().flatten().for_each(|hold| hold.tokens = hold.tokens.min(tokens));
+        for hold in self.0.iter_mut().flatten() {
+            hold.tokens = hold.tokens.min(tokens);
+            hold.prompt = hold.prompt.min(tokens);
+        }
     }
 }
 

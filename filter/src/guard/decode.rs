@@ -67,7 +67,8 @@ fn reference(text: &str) -> Option<(Option<char>, usize)> {
         return number(digits, radix).map(|c| (c, 2 + skip + length + semicolon));
     }
     if text.starts_with('&') {
-        let (name, _) = text.get(1..text.len().min(16)).or_else(|| text.get(1..))?.split_once(';')?;
+        let length = text.bytes().skip(1).take(LONGEST_NAME + 1).position(|b| b == b';')?;
+        let name = text.get(1..=length)?;
         let c = NAMED.iter().find(|(known, _)| *known == name)?.1;
         return Some((Some(c), name.len() + 2));
     }
@@ -83,6 +84,9 @@ fn reference(text: &str) -> Option<(Option<char>, usize)> {
     };
     number(text.get(skip..skip + digits)?, 16).map(|c| (c, skip + digits))
 }
+
+/// The longest name of a reference.
+const LONGEST_NAME: usize = 7;
 
 /// Named references that hide words, or markup.
 const NAMED: [(&str, char); 14] = [

@@ -2,8 +2,6 @@
 //!
 //! The engine is linear in the text whatever the pattern says, and what a pattern may cost is bounded where it is read.
 
-use std::ops::Range;
-
 use regex_lite::{Regex, RegexBuilder};
 
 use super::{decode, fold};
@@ -31,6 +29,10 @@ pub struct Pattern {
     /// `None` where it would be the same.
     folded: Option<Regex>,
 }
+
+/// What `allow` matches in a text: where each match begins, in order, and how far it or one before it reaches. A text may hold as
+/// many as it has words, and as many matches of `deny`.
+struct Exceptions(Vec<(usize, usize)>);
 
 /// Why a pattern is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,17 +73,38 @@ impl Patterns {
     }
 
     fn refuse_view(&self, text: &str, folded: bool) -> bool {
-        let mut exceptions: Option<Vec<Range<usize>>> = None;
+        let mut exceptions: Option<Exceptions> = None;
         self.deny.iter().any(|deny| {
             deny.regex(folded).find_iter(text).any(|found| {
                 let exceptions = exceptions.get_or_insert_with(|| self.exceptions(text, folded));
-                !exceptions.iter().any(|exception| exception.start <= found.start() && found.end() <= exception.end)
+                !exceptions.hold(found.start(), found.end())
             })
         })
     }
 
-    fn exceptions(&self, text: &str, folded: bool) -> Vec<Range<usize>> {
-        self.allow.iter().flat_map(|allow| allow.regex(folded).find_iter(text).map(|found| found.range())).collect()
+    fn exceptions(&self, text: &str, folded: bool) -> Exceptions {
+        let found = self.allow.iter().flat_map(|allow| allow.regex(folded).find_iter(text));
+        Exceptions::new(found.map(|found| (found.start(), found.end())).collect())
+    }
+}
+
+// === impl Exceptions ===
+
+impl Exceptions {
+    fn new(mut ranges: Vec<(usize, usize)>) -> Self {
+        ranges.sort_unstable();
+        let mut reached = 0;
+        for (_, end) in &mut ranges {
+            reached = reached.max(*end);
+            *end = reached;
+        }
+        Self(ranges)
+    }
+
+    /// Whether one of them holds all from `start` to `end`.
+    fn hold(&self, start: usize, end: usize) -> bool {
+        let begun = self.0.partition_point(|(begin, _)| *begin <= start);
+        begun.checked_sub(1).and_then(|last| self.0.get(last)).is_some_and(|(_, reached)| end <= *reached)
     }
 }
 

@@ -383,6 +383,18 @@ mod tests {
     }
 
     #[test]
+    fn the_dead_are_charged_no_more_than_they_held() {
+        let store = Memory::default();
+        let workers = [1, 2].map(|instance| Ledger { store: &store, recent: Rc::default(), instance, now: NOW });
+        let subjects = [subject("a", Some(100)), subject("b", Some(20))];
+        let claims = claims(&subjects);
+        let _dead = workers[0].reserve(&claims, Ask { least: 1, most: 100, prompt: 50 }).unwrap();
+        let _alive = workers[1].reserve(&claims[..1], ask(80, 80)).unwrap();
+        workers[1].reap(&subjects[0], &|instance| instance == 1).unwrap();
+        assert_eq!(state(&workers[1], "a"), (20, 80), "of the prompt as of the rest, what the smallest budget had room for");
+    }
+
+    #[test]
     fn nothing_is_decided_by_what_is_only_remembered() {
         let store = Memory::default();
         let workers = [1, 2].map(|instance| Ledger { store: &store, recent: Rc::default(), instance, now: NOW });

@@ -9,7 +9,7 @@
 use std::sync::OnceLock;
 
 use super::lexicon::Lexicon;
-use super::tokens::ANCHOR;
+use super::tokens::{self, ANCHOR};
 use super::words::{ANCHORS, Classes};
 use crate::guard::decode::{BACKWARDS, ROTATED};
 use crate::guard::fold;
@@ -18,6 +18,8 @@ use crate::guard::fold;
 pub const ANCHOR_LETTERS: usize = 5;
 /// Bytes of a word with accents that is looked at; a longer one is suspect.
 const LONG_WORD: usize = 48;
+/// The key of the list of messages.
+const MESSAGES: &[u8] = b"\"messages\"";
 /// One bit for each value of the hash.
 const BITS: usize = 1 << 15;
 
@@ -34,7 +36,7 @@ struct Masks {
     /// Beyond ASCII.
     foreign: u64,
     backslashes: u64,
-    /// `&`, `!`, and brackets that open.
+    /// `&`, `!`, `@`, `$`, and brackets that open.
     signs: u64,
 }
 
@@ -70,7 +72,8 @@ struct Look<'s> {
     at: usize,
     masks: &'s Masks,
     escaped: u64,
-    leet: u64,
+    /// Where digits and letters meet.
+    mixed: u64,
     before: &'s Carry,
     now: &'s Carry,
 }
@@ -135,13 +138,13 @@ impl Scan {
         // Words of one character are seen where they end, so that nothing is needed of the next block.
         let singles = before & !alnum & !(alnum << 2 | carry.alnum >> 62);
         let last_digit = digits << 1 | carry.digits >> 63;
-        let leet = letters & last_digit & (letters << 2 | carry.letters >> 62);
-        let mut odd = leet != 0 || has_full_lane(alnum);
+        let mixed = letters & last_digit | digits & (letters << 1 | carry.letters >> 63);
+        let mut odd = mixed != 0 || has_full_lane(alnum);
         odd |= singles.count_ones() + carry.singles.count_ones() >= 3;
         odd |= pairs(alnum, before, carry) >= 8;
         odd |= masks.foreign | masks.signs | masks.backslashes | escaped != 0;
         let now = Carry { escape: carry.escape, alnum, letters, digits, starts, singles };
-        let look = Look { scan: self, bytes, form, at, masks, escaped, leet, before: carry, now: &now };
+        let look = Look { scan: self, bytes, form, at, masks, escaped, mixed, before: carry, now: &now };
         let suspect = odd && look.closely() || self.anchors(bytes, form, at, long(letters) & !(letters << 1 | carry.letters >> 63));
         *carry = now;
         suspect
@@ -188,7 +191,8 @@ impl Scan {
         let begin = (at - back..at).find(|&at| !matches!(bytes.get(at), Some(0x80..=0xbf))).unwrap_or(at);
         // A letter may be the end of an escape.
         let escape = begin > 0 && bytes.get(begin - 1) == Some(&b'\\');
-        back > LONG_WORD || self.folded(bytes, begin) || escape && self.folded(bytes, begin + 1)
+        let sign = begin > 0 && is_inner_sign(bytes, begin - 1);
+        back > LONG_WORD || sign || self.folded(bytes, begin) || escape && self.folded(bytes, begin + 1)
     }
 
     fn folded(&self, bytes: &[u8], begin: usize) -> bool {
@@ -196,7 +200,9 @@ impl Scan {
         while count < ANCHOR_LETTERS {
             let byte = bytes.get(at).copied().unwrap_or_default();
             let (letters, length): (&[u8], usize) = match byte {
-                b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => (&[byte | 0x20], 1),
+                // Digits of a letter's escape, or in place of letters.
+                b'0'..=b'9' => return true,
+                b'a'..=b'z' | b'A'..=b'Z' => (&[byte | 0x20], 1),
                 0xc3..=0xc5 => {
                     let code = u32::from(byte & 0x1f) << 6 | u32::from(bytes.get(at + 1).copied().unwrap_or_default() & 0x3f);
                     match (code, char::from_u32(code).and_then(fold::base)) {
@@ -208,6 +214,7 @@ impl Scan {
                     }
                 }
                 b'\'' => (b"", 1),
+                _ if is_inner_sign(bytes, at) => return true,
                 0x80.. => return false,
                 _ => break,
             };
@@ -226,7 +233,7 @@ impl Scan {
 impl Look<'_> {
     #[cold]
     fn closely(&self) -> bool {
-        self.leet != 0
+        ones(self.mixed).any(|bit| is_leet(self.bytes, self.at + bit))
             || has_full_lane(self.now.alnum)
             || pairs(self.now.alnum, self.now.alnum << 1 | self.before.alnum >> 63, self.before) >= 8
             || self.escapes()
@@ -256,17 +263,22 @@ impl Look<'_> {
     fn sign(&self, at: usize) -> bool {
         match self.byte(at) {
             Some(b'&') => is_reference(self.bytes, at),
-            Some(b'!') => self.byte(at + 1) == Some(b'['),
+            Some(b'!') if self.byte(at + 1) == Some(b'[') => true,
+            Some(b'!' | b'@' | b'$') => is_leet(self.bytes, at),
             Some(b'[' | b'{') => self.form == Form::Body && self.is_structure(at),
             _ => false,
         }
     }
 
-    /// Whether the bracket at `at` may open a value other than the list of messages.
+    /// Whether the bracket at `at` may open a value other than the list of messages, of which there is one: another is something
+    /// within a message.
     fn is_structure(&self, at: usize) -> bool {
         let before = self.bytes.get(..at).unwrap_or_default().trim_ascii_end();
         match (before.last(), self.byte(at)) {
-            (Some(b':'), Some(b'[')) => !before.strip_suffix(b":").unwrap_or_default().trim_ascii_end().ends_with(b"\"messages\""),
+            (Some(b':'), Some(b'[')) => {
+                let key = before.strip_suffix(b":").unwrap_or_default().trim_ascii_end();
+                key.strip_suffix(MESSAGES).is_none_or(|before| memchr::memmem::find(before, MESSAGES).is_some())
+            }
             (Some(b':'), _) | (Some(b',' | b'['), Some(b'[')) => true,
             _ => false,
         }
@@ -283,15 +295,42 @@ fn latin(bytes: impl Iterator<Item = u8>) -> usize {
     bytes.take(LONG_WORD + 1).take_while(|b| b.is_ascii_alphanumeric() || matches!(b, 0x80..=0xbf | 0xc3..=0xc5)).count()
 }
 
+/// Whether a sign that stands for a letter is at `at`, and more of a word behind it.
+fn is_inner_sign(bytes: &[u8], at: usize) -> bool {
+    let next = bytes.get(at + 1).is_some_and(|b| b.is_ascii_alphanumeric() || !b.is_ascii());
+    next && matches!(bytes.get(at), Some(b'$' | b'@' | b'!'))
+}
+
 /// Whether the word that `rest` begins with, and that begins like an anchor once folded, is one. If in doubt, it is.
 #[cold]
 fn is_folded_anchor(rest: &[u8]) -> bool {
     let length = latin(rest.iter().copied());
     let word = rest.get(..length).and_then(|word| std::str::from_utf8(word).ok());
-    let (Some(word), true) = (word, length < LONG_WORD) else { return true };
+    let (Some(word), true) = (word, length < LONG_WORD && !is_inner_sign(rest, length)) else { return true };
     let mut folded = String::new();
     fold::fold(word, &mut folded);
-    folded.len() > 13 || Lexicon::get().meaning(&folded, |_| None) & ANCHOR != 0
+    folded.len() > tokens::LONG_WORD
+        || folded.bytes().any(|b| b.is_ascii_digit())
+        || Lexicon::get().meaning(&folded, |_| None) & ANCHOR != 0
+}
+
+/// Whether the word around `at` has a digit between two letters, or is an anchor once its digits and signs are read as letters. It
+/// may begin behind an escape. If in doubt, it is.
+#[cold]
+fn is_leet(bytes: &[u8], at: usize) -> bool {
+    let part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'@' | b'$' | b'!' | b'\'');
+    let back = bytes.get(..at).unwrap_or_default().iter().rev().take(LONG_WORD).take_while(|b| part(b)).count();
+    let rest = bytes.get(at - back..).unwrap_or_default();
+    let length = rest.iter().take(LONG_WORD * 2).take_while(|b| part(b)).count();
+    let Some(word) = rest.get(..length).and_then(|word| std::str::from_utf8(word).ok()) else { return true };
+    let word = word.to_ascii_lowercase();
+    let anchors = |start: usize| {
+        let rest = word.get(start..).unwrap_or_default();
+        let word = rest.get(..tokens::word_length(rest)).unwrap_or_default();
+        tokens::leet(Lexicon::get(), word) & ANCHOR != 0
+    };
+    let signs = word.bytes().enumerate().filter(|(_, b)| !b.is_ascii_alphanumeric()).map(|(at, _)| at);
+    length >= LONG_WORD || tokens::has_inner_digit(&word) || (0..3).chain(signs).any(anchors)
 }
 
 /// Whether the word at `start`, which begins like an anchor, is one. If in doubt, it is.
@@ -305,7 +344,8 @@ fn is_anchor_word(bytes: &[u8], start: usize) -> bool {
     !plain || turned || Lexicon::get().meaning(&word, |_| None) & ANCHOR != 0
 }
 
-/// Whether the word at `start` of a body is all that a string says (`"role":"system"`), or part of the model's name.
+/// Whether the word at `start` of a body is all that a string says (`"role":"system"`), or part of the model's name. A longer word
+/// may be several, written together.
 ///
 /// The key `model` is taken for the request's own only as its first, or after an array: a body that passes has one only, the
 /// list of messages, and nothing in a string can look so, as quotes in strings are escaped.
@@ -320,12 +360,13 @@ fn is_name(bytes: &[u8], start: usize) -> bool {
     if before.ends_with(b"\\") {
         return false;
     }
-    let alone = back == 0 && rest.iter().take(ahead).all(u8::is_ascii_alphabetic);
+    let alone = back == 0 && ahead <= tokens::LONG_WORD && rest.iter().take(ahead).all(u8::is_ascii_alphabetic);
     let key = before.trim_ascii_end().strip_suffix(b":").unwrap_or_default().trim_ascii_end();
     let owner = key.strip_suffix(b"\"model\"").map(<[u8]>::trim_ascii_end);
     alone
         || owner.is_some_and(|owner| {
-            owner.trim_ascii() == b"{" || owner.strip_suffix(b",").is_some_and(|o| o.trim_ascii_end().ends_with(b"]"))
+            owner.strip_suffix(b"{").is_some_and(|o| o.trim_ascii_end().is_empty())
+                || owner.strip_suffix(b",").is_some_and(|o| o.trim_ascii_end().ends_with(b"]"))
         })
 }
 
@@ -441,7 +482,8 @@ fn masks(block: &[u8; 64]) -> Masks {
     let any = v128_or(v128_or(a, b), v128_or(c, d));
     let sign = |v| {
         let bracket = i8x16_eq(v128_or(v, u8x16_splat(0x20)), u8x16_splat(b'{'));
-        v128_or(bracket, v128_or(i8x16_eq(v, u8x16_splat(b'&')), i8x16_eq(v, u8x16_splat(b'!'))))
+        let leet = v128_or(i8x16_eq(v, u8x16_splat(b'@')), i8x16_eq(v, u8x16_splat(b'$')));
+        v128_or(v128_or(bracket, leet), v128_or(i8x16_eq(v, u8x16_splat(b'&')), i8x16_eq(v, u8x16_splat(b'!'))))
     };
     let signs = v128_or(v128_or(sign(a), sign(b)), v128_or(sign(c), sign(d)));
     let mut masks = Masks { letters, digits, backslashes, ..Masks::default() };
@@ -468,6 +510,6 @@ fn masks(block: &[u8; 64]) -> Masks {
         digits: gather(|b| b.is_ascii_digit()),
         foreign: gather(|b| b >= 0x80),
         backslashes: gather(|b| b == b'\\'),
-        signs: gather(|b| b == b'&' || b == b'!' || b | 0x20 == b'{'),
+        signs: gather(|b| matches!(b, b'&' | b'!' | b'@' | b'$' | b'[' | b'{')),
     }
 }

@@ -33,7 +33,7 @@ pub const ANCHOR: Classes = 1 << 59;
 /// Letters that stand alone and are taken for one word together, at least.
 const SPELLED: usize = 4;
 /// A word without an entry that is longer is searched for words within.
-const LONG_WORD: usize = 13;
+pub const LONG_WORD: usize = 13;
 /// The longest word that is looked at as one, in bytes.
 const LONGEST_WORD: usize = 4096;
 
@@ -49,10 +49,11 @@ struct Word<'t> {
 /// The meanings of `text`, which is folded, appended to `tokens`.
 pub fn read(text: &str, tokens: &mut Vec<Classes>) {
     let words = words(text);
+    let spelled = spelled(&words);
     let lexicon = Lexicon::get();
     let mut at = 0;
     while let Some(word) = words.get(at) {
-        let spelled = spelled(words.get(at..).unwrap_or_default());
+        let spelled = spelled.get(at).copied().unwrap_or_default();
         if spelled >= SPELLED {
             spell(lexicon, words.get(at..at + spelled).unwrap_or_default(), tokens);
             at += spelled;
@@ -96,11 +97,16 @@ fn plain(lexicon: &Lexicon, word: &str) -> Option<Classes> {
     if word.len() > 32 || word.bytes().all(|b| b.is_ascii_alphabetic()) || !word.bytes().any(|b| b.is_ascii_alphabetic()) {
         return None;
     }
-    ['i', 'l'].into_iter().map(|one| lexicon.meaning(&letters(word, one), |_| None)).find(|&classes| classes != 0)
+    Some(leet(lexicon, word)).filter(|&classes| classes != 0)
+}
+
+/// What a word means with its digits and signs read as letters, of which `1` may be two.
+pub fn leet(lexicon: &Lexicon, word: &str) -> Classes {
+    ['i', 'l'].into_iter().map(|one| lexicon.meaning(&letters(word, one), |_| None)).find(|&classes| classes != 0).unwrap_or(0)
 }
 
 /// Whether a digit stands between two letters.
-fn has_inner_digit(word: &str) -> bool {
+pub fn has_inner_digit(word: &str) -> bool {
     let inner =
         |three: &[u8]| matches!(three, [a, b, c] if a.is_ascii_alphabetic() && b.is_ascii_digit() && c.is_ascii_alphabetic());
     word.as_bytes().windows(3).any(inner)
@@ -134,14 +140,27 @@ fn letters(word: &str, one: char) -> String {
     word.chars().map(letter).collect()
 }
 
-/// How many words from here on are single letters, close together.
-fn spelled(words: &[Word<'_>]) -> usize {
-    let single = |word: &&Word<'_>| word.text.len() <= 4 && word.text.chars().take(2).count() == 1;
-    let close = |(n, word): &(usize, &Word<'_>)| single(word) && (*n == 0 || word.gap.len() <= 6);
-    let count = words.iter().enumerate().take_while(close).count();
-    // Spelled out in a script that has no spaces anyway, or numbers.
-    let letters = words.iter().take(count).filter(|word| word.text.bytes().all(|b| b.is_ascii_alphabetic())).count();
-    if letters * 2 >= count { count } else { 0 }
+/// For each word: how many from there on are single letters, close together. Counted from the end, for a text may be one long run
+/// of what could be letters and is not.
+fn spelled(words: &[Word<'_>]) -> Vec<usize> {
+    let mut counts = vec![0; words.len()];
+    let (mut count, mut letters) = (0, 0);
+    let mut gap = "";
+    for (word, spelled) in words.iter().zip(&mut counts).rev() {
+        if gap.len() > 6 {
+            (count, letters) = (0, 0);
+        }
+        gap = word.gap;
+        if word.text.len() > 4 || word.text.chars().take(2).count() != 1 {
+            (count, letters) = (0, 0);
+            continue;
+        }
+        count += 1;
+        letters += usize::from(word.text.bytes().all(|b| b.is_ascii_alphabetic()));
+        // Spelled out in a script that has no spaces anyway, or numbers.
+        *spelled = if letters * 2 >= count { count } else { 0 };
+    }
+    counts
 }
 
 /// Puts letters together: a wider gap than the narrowest ends a word.
@@ -286,7 +305,8 @@ fn sign<'t>(c: char, rest: &'t str, gap: &'t str, words: &mut Vec<Word<'t>>) -> 
     }
 }
 
-fn word_length(rest: &str) -> usize {
+/// The length of the word that `rest` begins with.
+pub fn word_length(rest: &str) -> usize {
     let mut length = 0;
     for c in rest.chars() {
         let tail = rest.get(length + c.len_utf8()..).unwrap_or_default();

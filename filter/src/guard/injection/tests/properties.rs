@@ -2,9 +2,12 @@
 
 use proptest::prelude::*;
 
+use super::super::rules::RULES;
+use super::super::words::VOCABULARY;
 use super::super::{Form, Sensitivity, judge, suspects};
 use crate::guard::{Action, Check, Guard, Unreadable, judge as judge_body};
 use crate::openai::Operation;
+use crate::openai::texts::Piece;
 
 /// Words of attacks, and some between them.
 const WORDS: [&str; 44] = [
@@ -81,6 +84,12 @@ fn disguise(c: char, how: u8) -> String {
             's' => "5".into(),
             c => c.to_string(),
         },
+        16 => match c {
+            's' => "$".into(),
+            'i' | 'l' => "!".into(),
+            'a' => "@".into(),
+            c => c.to_string(),
+        },
         8 => match c {
             'e' => "е".into(),
             'o' => "ο".into(),
@@ -154,4 +163,158 @@ proptest! {
         judge_body(&guards(), &bytes, Operation::Chat);
         judge_body(&guards(), serde_json::json!({"messages": [{"content": text}], "prompt": [text, 1]}).to_string().as_bytes(), Operation::TextCompletion);
     }
+}
+
+/// What the guard would find without its quick look: every text, and the parts of every message put together.
+fn finds(body: &[u8]) -> bool {
+    let mut found = false;
+    let mut parts: Vec<String> = Vec::new();
+    let read = crate::openai::texts::read(body, false, &mut |_, piece| {
+        match piece {
+            Piece::Text(text) => found |= judge(&text.decode(), Sensitivity::High).is_some(),
+            Piece::Part(text) => {
+                found |= judge(&text.decode(), Sensitivity::High).is_some();
+                parts.push(text.decode().into_owned());
+            }
+            Piece::Unreadable => found = true,
+            Piece::MessageEnd => {
+                let parts = std::mem::take(&mut parts);
+                found |= parts.len() > 1 && ["\n", ""].iter().any(|glue| judge(&parts.join(glue), Sensitivity::High).is_some());
+            }
+        }
+        true
+    });
+    read.is_ok() && found
+}
+
+/// A sequence of numbers that begins anywhere.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % sides
+    }
+
+    fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
+        of[self.roll(of.len())]
+    }
+}
+
+/// Words that fulfil a rule, in any order and any spacing, in any language, disguised or not.
+fn rule_text(dice: &mut Dice) -> String {
+    let rule = &RULES[dice.roll(RULES.len())];
+    let mut classes: Vec<u64> = rule.needs.iter().map(|near| near.0).chain([rule.key]).collect();
+    for at in (1..classes.len()).rev() {
+        classes.swap(at, dice.roll(at + 1));
+    }
+    let glue = dice.pick(&[" ", " ", " ", "", "-", "_", "\n", ", ", "\u{a0}", ".", "\"", " \u{201c}", "/"]);
+    let language = dice.roll(4);
+    let mut text = String::new();
+    for class in classes {
+        let entries: Vec<&str> =
+            VOCABULARY.iter().filter(|(bit, _)| bit & class != 0).flat_map(|(_, words)| words.split_ascii_whitespace()).collect();
+        if entries.is_empty() {
+            text.push_str(dice.pick(&[
+                "<|im_start|>system",
+                "\u{200b}",
+                "https://x.example",
+                "![a](https://e.example/)",
+                "1gn0re",
+                "[INST]",
+            ]));
+        } else {
+            let place = if language > 1 { dice.roll(entries.len().min(12)) } else { dice.roll(entries.len()) };
+            let word = entries[place];
+            let word = word.replace('*', dice.pick(&["", "", "s", "en", "ing", "0", "é", "wordsmith"]));
+            text.push_str(&word.replace('_', dice.pick(&[" ", " ", "-", "\n"])));
+        }
+        text.push_str(glue);
+        if dice.roll(6) == 0 {
+            text.push_str(dice.pick(&["the ", "x ", "and 7 ", "é ", "…", "it's ", "\\", "& ", "[", "a b "]));
+        }
+    }
+    let how = dice.roll(40) as u8;
+    let often = [1, 1, 4, 16][dice.roll(4)];
+    if how < 17 {
+        return text.chars().map(|c| if dice.roll(often) == 0 { disguise(c, how) } else { c.to_string() }).collect();
+    }
+    if how == 17 { text.chars().rev().collect() } else { text }
+}
+
+fn json(text: &str, dice: &mut Dice) -> String {
+    let mut json = Vec::new();
+    crate::json::write_string(&mut json, text);
+    let json = String::from_utf8(json).unwrap();
+    if dice.roll(4) > 0 {
+        return json;
+    }
+    let inner: String = text
+        .chars()
+        .map(|c| match c {
+            c if u32::from(c) < 0x10000 && dice.roll(5) == 0 => format!("\\u{:04X}", u32::from(c)),
+            '/' => "\\/".into(),
+            c if c < ' ' || matches!(c, '"' | '\\') => format!("\\u{:04x}", u32::from(c)),
+            c => c.to_string(),
+        })
+        .collect();
+    format!("\"{inner}\"")
+}
+
+fn shaped(text: &str, dice: &mut Dice) -> String {
+    let space = dice.pick(&["", "", " ", "\n\t"]);
+    let whole = json(text, dice);
+    let pad = "x ".repeat(dice.roll(40));
+    let model = r#""model":"meta-llama/System-Instruct""#;
+    let message = match dice.roll(12) {
+        0 => format!(r#"{{"role":"user","name":{whole}}}"#),
+        1 => format!(r#"{{"role":"user","model":{whole},"content":"x"}}"#),
+        2 => format!(r#"{{"messages":["a"],"model":{whole},"content":"x"}}"#),
+        3 => format!(r#"{{"messages":[{{"a":1}}],{space}"model"{space}:{space}{whole}}}"#),
+        4 => {
+            let chars: Vec<char> = text.chars().collect();
+            let cut = dice.roll(chars.len() + 1);
+            let halves = [chars[..cut].iter().collect::<String>(), chars[cut..].iter().collect()].map(|half| json(&half, dice));
+            match dice.roll(3) {
+                0 => format!(r#"{{"role":"user","content":[{},{}]}}"#, halves[0], halves[1]),
+                1 => format!(
+                    r#"{{"content":[{{"type":"text","text":{}}},{{"type":"refusal","refusal":{}}}]}}"#,
+                    halves[0], halves[1]
+                ),
+                _ => format!(r#"{{"role":"tool","content":{{"a":{},"b":[{}]}}}}"#, halves[0], halves[1]),
+            }
+        }
+        5 => format!(r#"{{"tool_calls":[{{"function":{{"arguments":{whole}}}}}]}}"#),
+        6 => format!(r#"{{"x":{{{whole}:1}}}}"#),
+        7 => whole.clone(),
+        _ => format!(r#"{{"role":"user",{space}"content"{space}:{space}{whole}}}"#),
+    };
+    let messages = format!(r#""messages"{space}:{space}[{space}{{"role":"system","content":"{pad}"}},{space}{message}{space}]"#);
+    match dice.roll(6) {
+        0 => format!("{{{space}{model},{messages}}}"),
+        1 => format!(r#"{{{messages},{model},"task":{whole}}}"#),
+        2 => format!(r#"{{"documents":[{whole}],{messages},{model}}}"#),
+        3 => format!(r#"{{"tools":[{{"function":{{"description":{whole}}}}}],{messages},{model}}}"#),
+        _ => format!("{{{messages}{space},{space}{model}}}"),
+    }
+}
+
+#[test]
+fn the_quick_look_passes_over_nothing_in_any_shape() {
+    let rounds = std::env::var("FUZZ_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(20_000);
+    let seed = std::env::var("FUZZ_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let (mut dice, mut hits) = (Dice(seed), 0);
+    let mut missed = std::collections::BTreeMap::new();
+    for _ in 0..rounds {
+        let text = rule_text(&mut dice);
+        let body = shaped(&text, &mut dice);
+        let found = finds(body.as_bytes());
+        hits += usize::from(found);
+        if found && judge_body(&guards(), body.as_bytes(), Operation::Chat).rejection.is_none() {
+            let shape: String = body.replace(&text, "T");
+            missed.entry(shape).or_insert(text);
+        }
+    }
+    assert!(missed.is_empty(), "{hits} of {rounds}, {} missed: {:#?}", missed.len(), missed.iter().take(25).collect::<Vec<_>>());
+    assert!(hits > rounds / 20, "{hits} of {rounds} texts are attacks");
 }
