@@ -53,6 +53,8 @@ pub struct Record {
     pub used: u64,
     /// The day that the counts are of; in a budget per minute, the moment up to which it has drained.
     at: u64,
+    /// In a budget per minute, the cap that it drains by: that of the configuration in force, whichever a request was admitted under.
+    pace: u64,
     slots: Vec<Slot>,
 }
 
@@ -165,12 +167,12 @@ impl Choice {
 
 impl Account {
     const VERSION: u8 = 1;
-    const RECORD: usize = 24;
+    const RECORD: usize = 32;
     const SLOT: usize = 32;
 
     /// A subject that the ledger sees for the first time.
     pub fn new(limits: &[Limit], now: Time) -> Self {
-        let record = |limit: &Limit| Record { at: limit.start(now), ..Record::default() };
+        let record = |limit: &Limit| Record { at: limit.start(now), pace: limit.pace(), ..Record::default() };
         Self { first_seen: now.seconds(), last_used: 0, records: limits.iter().map(record).collect() }
     }
 
@@ -179,9 +181,9 @@ impl Account {
         self.records.get(place)
     }
 
-    /// Brings every budget to the moment `now`. Time never goes backwards.
+    /// Brings every budget to the moment `now`, and to what `limits` allow. Time never goes backwards.
     pub fn roll(&mut self, limits: &[Limit], now: Time) {
-        self.records.iter_mut().zip(limits).for_each(|(record, limit)| record.roll(*limit, now));
+        self.records.iter_mut().zip(limits).for_each(|(record, limit)| record.adopt(*limit, now));
     }
 
     /// Reserves as much of `ask` as every chosen budget has room for, or says which is short for the most serious reason.
@@ -214,8 +216,9 @@ impl Account {
     /// Replaces reservations by what was really used. One of another day, or of a slot that was given up, changes nothing.
     pub fn settle(&mut self, limits: &[Limit], held: &Held, charge: u64, now: Time) {
         self.last_used = self.last_used.max(now.seconds());
-        self.roll(limits, now);
         for ((record, limit), hold) in self.records.iter_mut().zip(limits).zip(&held.0) {
+            // The limits may be of a configuration that is no longer in force.
+            record.roll(*limit, now);
             if let Some(hold) = hold {
                 record.settle(*limit, hold, charge);
             }
@@ -252,6 +255,7 @@ impl Account {
         for record in &self.records {
             push(record.used);
             push(record.at);
+            push(record.pace);
             push(record.slots.len() as u64);
             for slot in &record.slots {
                 [slot.instance, slot.serial, slot.reserved, slot.prompt].into_iter().for_each(&mut push);
@@ -285,11 +289,11 @@ impl Words<'_> {
     }
 
     fn record(&mut self) -> Result<Record, InvalidAccount> {
-        let [used, at, slots] = self.take()?;
+        let [used, at, pace, slots] = self.take()?;
         // More than there are bytes for is found out before anything is allocated.
         let slots = usize::try_from(slots).ok().filter(|&slots| slots <= self.0.len() / Account::SLOT).ok_or(InvalidAccount)?;
         let slot = |_| self.take().map(|[instance, serial, reserved, prompt]| Slot { instance, serial, reserved, prompt });
-        Ok(Record { used, at, slots: (0..slots).map(slot).collect::<Result<_, _>>()? })
+        Ok(Record { used, at, pace, slots: (0..slots).map(slot).collect::<Result<_, _>>()? })
     }
 }
 
@@ -317,20 +321,36 @@ impl Record {
         }
     }
 
+    /// Rolls, and goes on at the pace of `limit`. Where that has changed, no more is used than the new cap: a rate that was lowered
+    /// must not have to drain for hours.
+    fn adopt(&mut self, limit: Limit, now: Time) {
+        self.roll(limit, now);
+        let pace = limit.pace();
+        if pace != self.pace {
+            self.pace = pace;
+            self.used = self.used.min(limit.cap.unwrap_or(self.used));
+        }
+    }
+
     fn roll(&mut self, limit: Limit, now: Time) {
-        match (limit.period, limit.cap) {
-            (Period::Day, _) if limit.start(now) > self.at => {
+        match limit.period {
+            Period::Day if limit.start(now) > self.at => {
                 *self = Self { at: limit.start(now), ..Self::default() };
             }
-            (Period::Minute, Some(cap)) => self.drain(limit, cap, now),
-            (Period::Day, _) | (Period::Minute, None) => {}
+            Period::Day => {}
+            Period::Minute => self.drain(Limit::per_minute(Some(self.pace)), now),
         }
     }
 
     /// Whole tokens drain; the time in which a part of one has stays for the next look.
-    fn drain(&mut self, limit: Limit, cap: u64, now: Time) {
+    fn drain(&mut self, limit: Limit, now: Time) {
+        // A clock that was wrong and is put right must not stop the drain until the time that it had told.
+        let ahead = self.at.saturating_sub(now.0);
+        if u128::from(ahead) > MINUTE {
+            self.at = now.0;
+        }
         let elapsed = now.since(Time(self.at));
-        let drained = u64::try_from(u128::from(elapsed) * u128::from(cap) / MINUTE).unwrap_or(u64::MAX);
+        let drained = u64::try_from(u128::from(elapsed) * u128::from(self.pace) / MINUTE).unwrap_or(u64::MAX);
         if drained >= self.used {
             self.used = 0;
             self.at = self.at.max(now.0);
@@ -414,6 +434,14 @@ impl Record {
 }
 
 impl Limit {
+    /// What [`Record::pace`] is under this limit.
+    fn pace(self) -> u64 {
+        match self.period {
+            Period::Day => 0,
+            Period::Minute => self.cap.unwrap_or(0),
+        }
+    }
+
     /// What [`Record::at`] is in a window that begins now.
     fn start(self, now: Time) -> u64 {
         match self.period {
@@ -578,6 +606,38 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_goes_at_the_pace_of_the_configuration_in_force() {
+        let [fast, slow] = [6000, 60].map(|cap| [Limit::per_minute(Some(cap))]);
+        let mut account = Account::new(&fast, NOON);
+        let held = reserve(&mut account, &fast, ask(6000, 6000), 1, NOON).unwrap();
+        account.settle(&fast, &held, 6000, NOON);
+        assert_eq!(reserve(&mut account, &slow, ask(1, 1), 1, NOON), Err(Shortfall::Drains(1_000_000_000)), "a full bucket, no more");
+
+        let mut account = Account::new(&fast, NOON);
+        let mut old: Vec<Held> = (0..10).map(|_| reserve(&mut account, &fast, ask(100, 100), 1, NOON).unwrap()).collect();
+        let mut admitted = 0;
+        for second in 1..=20 {
+            let now = after(f64::from(second));
+            old.pop().into_iter().for_each(|held| account.settle(&fast, &held, 0, now));
+            while let Ok(held) = reserve(&mut account, &slow, ask(10, 10), 2, now) {
+                account.settle(&slow, &held, 10, now);
+                admitted += 10;
+            }
+        }
+        assert!(admitted <= 60 + 20, "{admitted}: what was admitted before does not drain the new rate at the old pace");
+        assert!(admitted >= 60, "{admitted}");
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_stops_no_rate() {
+        let mut account = Account::new(&RATE, NEXT_DAY);
+        let held = reserve(&mut account, &RATE, ask(60, 60), 1, NEXT_DAY).unwrap();
+        account.settle(&RATE, &held, 60, NEXT_DAY);
+        assert!(reserve(&mut account, &RATE, ask(1, 1), 1, NOON).is_err());
+        assert!(reserve(&mut account, &RATE, ask(1, 1), 1, after(1.0)).is_ok(), "it drains from when the clock was put right");
+    }
+
+    #[test]
     fn all_chosen_budgets_of_a_subject_hold_or_none() {
         let limits = [Limit::per_day(Some(100)), Limit::per_minute(Some(50)), Limit::per_minute(Some(2))];
         let both = Choice::one(0).and(1);
@@ -609,7 +669,7 @@ mod tests {
             assert_eq!(Account::decode(&bytes[..cut], 2), Err(InvalidAccount), "cut at {cut}");
         }
         let mut absurd = bytes;
-        absurd[33..41].copy_from_slice(&u64::MAX.to_le_bytes());
+        absurd[41..49].copy_from_slice(&u64::MAX.to_le_bytes());
         assert_eq!(Account::decode(&absurd, 2), Err(InvalidAccount));
     }
 
