@@ -63,28 +63,22 @@ impl Agents {
     /// counts, else the longest.
     pub fn new(list: Vec<Agent>) -> Result<Self, Shared> {
         let mut agents = Self::default();
+        let mut prefixes = HashMap::new();
         for (agent, entry) in list.iter().enumerate() {
             for (identity, pattern) in entry.identities.iter().enumerate() {
                 let before = match pattern {
                     Pattern::Exact(text) => agents.exact.insert(text.clone(), agent),
-                    Pattern::Prefix(text) => agents.insert_prefix(text, agent),
+                    Pattern::Prefix(text) => prefixes.insert(text.clone(), agent),
                 };
                 if let Some(other) = before.filter(|&other| other != agent) {
                     return Err(Shared { agent, identity, other });
                 }
             }
         }
+        agents.prefixes = prefixes.into_iter().collect();
         agents.prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         agents.list = list;
         Ok(agents)
-    }
-
-    fn insert_prefix(&mut self, prefix: &str, agent: usize) -> Option<usize> {
-        let before = self.prefixes.iter().find(|(known, _)| **known == *prefix).map(|(_, agent)| *agent);
-        if before.is_none() {
-            self.prefixes.push((prefix.into(), agent));
-        }
-        before
     }
 
     /// Whether there is none.

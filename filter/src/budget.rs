@@ -611,7 +611,11 @@ mod tests {
         let mut account = Account::new(&fast, NOON);
         let held = reserve(&mut account, &fast, ask(6000, 6000), 1, NOON).unwrap();
         account.settle(&fast, &held, 6000, NOON);
-        assert_eq!(reserve(&mut account, &slow, ask(1, 1), 1, NOON), Err(Shortfall::Drains(1_000_000_000)), "a full bucket, no more");
+        assert_eq!(
+            reserve(&mut account, &slow, ask(1, 1), 1, NOON),
+            Err(Shortfall::Drains(1_000_000_000)),
+            "a full bucket, no more"
+        );
 
         let mut account = Account::new(&fast, NOON);
         let mut old: Vec<Held> = (0..10).map(|_| reserve(&mut account, &fast, ask(100, 100), 1, NOON).unwrap()).collect();

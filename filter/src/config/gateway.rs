@@ -1,5 +1,7 @@
 //! `kind: Gateway`.
 
+use std::collections::HashMap;
+
 use crate::access_key::AccessKeys;
 use crate::headers::is_stripped;
 use crate::policy::{Audience, Callout, Gateway, Operators, Provider, Routing};
@@ -72,16 +74,16 @@ fn identity_header(text: &str) -> Result<Box<str>, Reason> {
 }
 
 fn operators(block: Field, keys: &AccessKeys) -> Result<Operators, InvalidConfig> {
+    let places: HashMap<&str, usize> = keys.iter().enumerate().map(|(place, key)| (&*key.name, place)).collect();
     let mut block = block.fields(OPERATOR_FIELDS)?;
     Ok(Operators {
         identities: block.optional("identities", |list| list.list(|entry| entry.text(identity)))?.unwrap_or_default(),
-        keys: block.optional("keys", |list| list.list(|entry| entry.text(|name| access_key(name, keys))))?.unwrap_or_default(),
+        keys: block.optional("keys", |list| list.list(|entry| entry.text(|name| access_key(name, &places))))?.unwrap_or_default(),
     })
 }
 
-fn access_key(name: &str, keys: &AccessKeys) -> Result<usize, Reason> {
-    let place = keys.iter().position(|key| *key.name == *name);
-    place.ok_or_else(|| format!("no AccessKey is named {}", quoted(name)).into())
+fn access_key(name: &str, places: &HashMap<&str, usize>) -> Result<usize, Reason> {
+    places.get(name).copied().ok_or_else(|| format!("no AccessKey is named {}", quoted(name)).into())
 }
 
 fn callouts(map: Field, providers: &[Provider]) -> Result<Vec<Callout>, InvalidConfig> {
