@@ -6,7 +6,7 @@
 //! pattern may match. A state is paid for by the bytes that were read, so that the time is linear in the text whatever they are.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 
 use super::syntax::{self, Bytes, Edge, Look, Tree};
@@ -221,7 +221,7 @@ impl Prefilter {
             cache.walk.begin(self.nodes.len());
             let next = self.ways(&here, byte).chain(self.idle.iter().copied());
             next.for_each(|node| cache.walk.follow(&self.nodes, node, Asked::Later, &mut nodes));
-            nodes.sort_unstable();
+            nodes = sorted(nodes);
         }
         let emptied = cache.emptied;
         let next = self.keep(cache, nodes, edge, matched);
@@ -470,12 +470,17 @@ impl Builder {
         let (mut walk, mut idle) = (Walk::default(), Vec::new());
         walk.begin(self.nodes.len());
         self.starts.drain(..).for_each(|start| walk.follow(&self.nodes, start, Asked::Later, &mut idle));
-        idle.sort_unstable();
+        let idle = sorted(idle);
         let Self { nodes, sets, known, .. } = self;
         let cache = RefCell::new(Cache { credit: MAX_CREDIT, ..Cache::default() });
         let filter = Prefilter { nodes, sets, idle, known, classes, samples, pairs: Vec::new(), cache };
         Prefilter { pairs: filter.pairs(), ..filter }
     }
+}
+
+/// What `sort` does, in a tenth of the code.
+fn sorted(nodes: Vec<u32>) -> Vec<u32> {
+    BinaryHeap::from(nodes).into_sorted_vec()
 }
 
 /// Whether a pattern is among `candidates`. Those from the 65th on always are.

@@ -4,6 +4,8 @@
 //! ASCII, and case is ASCII's. It only widens: of a class beyond ASCII it keeps how its characters begin. What it does not
 //! know (verbose mode) it refuses.
 
+use std::collections::BinaryHeap;
+
 /// The first code point of two bytes.
 const FOREIGN: u32 = 0x80;
 
@@ -409,10 +411,10 @@ impl<'p> Parser<'p> {
                 Item::Char(c) => ranges.push(one(c)),
             }
         }
-        merge(&mut ranges);
+        ranges = merged(ranges);
         if self.flags.ignore_case {
             ranges.extend(ranges.clone().into_iter().filter_map(other_case));
-            merge(&mut ranges);
+            ranges = merged(ranges);
         }
         Some(Tree::Class(Bytes::of_ranges(&if negated { others(&ranges) } else { ranges })))
     }
@@ -458,8 +460,8 @@ fn named(name: &str) -> Option<Vec<Range>> {
 }
 
 /// Sorts `ranges` and joins those that touch.
-fn merge(ranges: &mut Vec<Range>) {
-    ranges.sort_unstable();
+fn merged(ranges: Vec<Range>) -> Vec<Range> {
+    let mut ranges = BinaryHeap::from(ranges).into_sorted_vec();
     ranges.dedup_by(|next, last| {
         let touches = next.0 <= last.1 + 1;
         if touches {
@@ -467,6 +469,7 @@ fn merge(ranges: &mut Vec<Range>) {
         }
         touches
     });
+    ranges
 }
 
 /// What sorted `ranges` leave out.
