@@ -215,6 +215,7 @@ fn turns(text: &str) -> Turns {
 }
 
 /// With which letters the words that tell go on, by the letter that they begin with.
+#[expect(clippy::indexing_slicing, reason = "a constant")]
 const PAIRS: [u32; 32] = {
     let mut pairs = [0; 32];
     let mut letter = 0;

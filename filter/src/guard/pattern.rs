@@ -29,9 +29,9 @@ pub struct Patterns {
     deny: Vec<Pattern>,
     allow: Vec<Pattern>,
     /// Which of `deny` may match at all.
-    plain: Prefilter,
+    plain: Box<Prefilter>,
     /// The same for folded texts. `None` where it would be the same.
-    folded: Option<Prefilter>,
+    folded: Option<Box<Prefilter>>,
 }
 
 /// One regular expression, for texts as they are and for folded ones.
@@ -61,7 +61,7 @@ pub enum InvalidPattern {
 impl Patterns {
     /// What `deny` refuses, unless it lies within something that `allow` matches.
     pub fn new(deny: Vec<Pattern>, allow: Vec<Pattern>) -> Self {
-        let prefilter = |folded| Prefilter::new(deny.iter().map(|deny| deny.regex(folded).as_str()));
+        let prefilter = |folded| Box::new(Prefilter::new(deny.iter().map(|deny| deny.regex(folded).as_str())));
         let plain = prefilter(false);
         let folded = deny.iter().any(|deny| deny.folded.is_some()).then(|| prefilter(true));
         Self { deny, allow, plain, folded }

@@ -97,17 +97,47 @@ fn what_cannot_be_told_is_a_candidate() {
 }
 
 #[test]
-fn a_text_of_too_many_states_is_given_up() {
-    // Whether one of the last letters was an `a` takes two states for each of them.
-    let pattern = "a[ab]{20}c";
+fn characters_of_every_length_are_known() {
+    for c in (0..=u32::from(char::MAX)).step_by(991).filter_map(char::from_u32).filter(|c| !c.is_ascii()) {
+        let (class, other) = (format!("x[{c}]y"), format!("x[^{c}]y"));
+        let patterns = [&class, &other, "x.y", r"x\Dy", "x[^a-z]y"];
+        let found = candidates(&patterns, &format!("x{c}y"));
+        assert!(found[0] && found[2..] == [true; 3], "{c:?}: {found:?}");
+        assert_eq!(candidates(&patterns, "x-y"), [false, true, true, true, true], "{c:?}");
+        assert_eq!(candidates(&patterns, &format!("x{c}{c}y")), [false; 5], "{c:?}");
+    }
+}
+
+/// Letters without an order.
+fn random(letters: &'static [char]) -> impl FnMut(usize) -> String {
     let mut bits = 1_u32;
-    let mut next = || {
+    let mut next = move || {
         bits ^= bits << 13;
         bits ^= bits >> 17;
         bits ^= bits << 5;
-        if bits & 1 == 0 { 'a' } else { 'b' }
+        letters[bits as usize % letters.len()]
     };
-    let text: String = (0..200_000).map(|_| next()).collect();
+    move |length| (0..length).map(|_| next()).collect()
+}
+
+#[test]
+fn more_states_than_are_kept_are_told_as_well() {
+    let pattern = "a[ab]{12}[cd]";
+    let (regex, prefilter) = (compile(pattern).unwrap(), Prefilter::new([pattern].into_iter()));
+    let mut random = random(&['a', 'b', 'a', 'b', 'a', 'b', 'a', 'b', 'c', 'e', 'a', 'b', 'a', 'b', 'a', 'b', 'a']);
+    let texts: Vec<String> = (0..150).map(|_| random(150)).collect();
+    let matches: Vec<bool> = texts.iter().map(|text| regex.is_match(text)).collect();
+    assert!(matches.contains(&true) && matches.contains(&false));
+    for (text, matches) in texts.iter().zip(matches) {
+        assert_eq!(prefilter::has(prefilter.candidates(text), 0), matches, "{text}");
+    }
+}
+
+#[test]
+fn a_text_of_too_many_states_is_given_up() {
+    // Whether one of the last letters was an `a` takes two states for each of them.
+    let pattern = "a[ab]{20}c";
+    let text = random(&['a', 'b'])(200_000);
     let prefilter = Prefilter::new([pattern].into_iter());
     assert!(prefilter::has(prefilter.candidates(&text), 0));
     assert_eq!(prefilter.candidates(&"an ordinary text ".repeat(100)), !1, "afterwards");
