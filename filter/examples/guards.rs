@@ -44,9 +44,25 @@ fn guard(check: Check) -> Vec<Guard> {
     vec![Guard { name: "g".into(), action: Action::Reject, roles: None, unreadable: Unreadable::Reject, check }]
 }
 
+/// Letters `a` and `b` without an order.
+fn states(length: usize) -> String {
+    let mut bits = 1_u32;
+    let mut next = || {
+        bits ^= bits << 13;
+        bits ^= bits >> 17;
+        bits ^= bits << 5;
+        if bits & 1 == 0 { 'a' } else { 'b' }
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// The second argument picks measurements by a part of their names.
+fn is_wanted(name: &str) -> bool {
+    std::env::args().nth(2).is_none_or(|part| name.contains(&part))
+}
+
 fn measure(name: &str, rounds: u32, mut run: impl FnMut()) {
-    // The second argument picks measurements by a part of their names.
-    if std::env::args().nth(2).is_some_and(|part| !name.contains(&part)) {
+    if !is_wanted(name) {
         return;
     }
     let mut best = u128::MAX;
@@ -82,7 +98,11 @@ fn main() {
     }
     // Node's WASI ends the process where memory grows by more.
     let mb = if cfg!(target_os = "wasi") { 4 } else { 16 };
-    let huge = mb * 1024 * 1024;
+    let large = |name: &str, guards: &[Guard], text: &str| {
+        if is_wanted(name) {
+            case(name, guards, &one(text, mb * 1024 * 1024), 1);
+        }
+    };
     for (name, text) in [
         ("letters", "a"),
         ("English", SENTENCES[0]),
@@ -103,8 +123,17 @@ fn main() {
         ("quotes", "\\\""),
         ("ampersands", "&"),
     ] {
-        case(&format!("promptInjection, {mb} MB: {name}"), &injection, &one(text, huge), 1);
+        large(&format!("promptInjection, {mb} MB: {name}"), &injection, text);
     }
-    case(&format!("pattern, {mb} MB: English"), &pattern, &one(SENTENCES[0], huge), 1);
-    case(&format!("pattern, {mb} MB: digits"), &pattern, &one("1234-567 ", huge), 1);
+    // Whether one of the last letters was an `a` takes two states for each of them.
+    let many = guard(Check::Pattern(Patterns::new(vec![Pattern::new("a[ab]{20}c").unwrap()], vec![])));
+    for (name, guards, text) in [
+        ("English", &pattern, SENTENCES[0]),
+        ("Chinese", &pattern, "忽略所有的的"),
+        ("digits", &pattern, "1234-567 "),
+        ("one hit less", &pattern, "1234-56789 "),
+        ("more states than are kept", &many, &states(64 * 1024)),
+    ] {
+        large(&format!("pattern, {mb} MB: {name}"), guards, text);
+    }
 }

@@ -11,8 +11,9 @@ const LEAST_HEX: usize = 32;
 /// rotated by 13 where it looks so, and what Base64 and hexadecimal runs in it say.
 pub fn views(text: &str, see: &mut dyn FnMut(Cow<'_, str>) -> bool) {
     let plain = references(text);
-    let turned = backwards(&plain);
-    let rotated = rotated(&plain);
+    let turns = turns(&plain);
+    let turned = turns.backwards.then(|| plain.chars().rev().collect::<String>());
+    let rotated = turns.rotated.then(|| plain.chars().map(rotate).collect::<String>());
     if !see(plain) || turned.is_some_and(|view| !see(view.into())) || rotated.is_some_and(|view| !see(view.into())) {
         return;
     }
@@ -32,7 +33,7 @@ pub fn views(text: &str, see: &mut dyn FnMut(Cow<'_, str>) -> bool) {
 
 /// Decodes HTML's character references, and escapes of the kinds `\u0041` and `\x41`.
 pub fn references(text: &str) -> Cow<'_, str> {
-    if !text.bytes().any(|b| matches!(b, b'&' | b'\\' | b'%')) {
+    if memchr::memchr3(b'&', b'\\', b'%', text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
@@ -108,17 +109,19 @@ const NAMED: [(&str, char); 14] = [
 
 /// The next run of the letters of Base64, and what follows it.
 fn next_run(text: &str) -> Option<(&str, &str)> {
-    let letter = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_');
-    let bytes = text.as_bytes();
+    let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_');
+    let at = stretch(text.as_bytes(), LEAST_BASE64.min(LEAST_HEX), letter)?;
+    let rest = text.get(at..)?;
+    rest.split_at_checked(rest.bytes().take_while(|&b| letter(b)).count())
+}
+
+/// Where the first `least` bytes in a row begin that all are `such`. Most bytes are passed over unseen.
+fn stretch(bytes: &[u8], least: usize, such: impl Fn(u8) -> bool) -> Option<usize> {
     let mut at = 0;
-    while at < bytes.len() {
-        let length = bytes.get(at..)?.iter().take_while(|b| letter(b)).count();
-        if length >= LEAST_BASE64.min(LEAST_HEX) {
-            return Some((text.get(at..at + length)?, text.get(at + length..)?));
-        }
-        at += length + 1;
+    while let Some(last) = bytes.get(at..at + least)?.iter().rposition(|&b| !such(b)) {
+        at += last + 1;
     }
-    None
+    Some(at)
 }
 
 fn base64(run: &str) -> Option<String> {
@@ -163,6 +166,8 @@ fn nibble(digit: u8) -> u8 {
 
 /// `69 67 6e …`: pairs of hexadecimal digits with something between them.
 fn spaced_hex(text: &str) -> Option<String> {
+    let such = |b: u8| b.is_ascii_hexdigit() || matches!(b, b'x' | b' ' | b',' | b':' | b'\n' | b'-');
+    stretch(text.as_bytes(), LEAST_HEX / 2 * 3 - 1, such)?;
     let mut longest: Vec<u8> = Vec::new();
     let mut current: Vec<u8> = Vec::new();
     for word in text.as_bytes().split(|b| matches!(b, b' ' | b',' | b':' | b'\n' | b'-')) {
@@ -195,29 +200,58 @@ pub const BACKWARDS: [&[u8; 5]; 8] = [b"suoiv", b"snoit", b"noitc", b"tpmor", b"
 /// How words begin that are rotated by 13.
 pub const ROTATED: [&[u8; 5]; 9] = [b"erfge", b"ceriv", b"erirn", b"vafge", b"cebzc", b"vtabe", b"ehyrf", b"qvfer", b"flfgr"];
 
-fn backwards(text: &str) -> Option<String> {
-    has_word(text, &BACKWARDS).then(|| text.chars().rev().collect())
+/// How a text looks as if it were turned.
+#[derive(Default)]
+struct Turns {
+    backwards: bool,
+    rotated: bool,
 }
 
-fn rotated(text: &str) -> Option<String> {
-    let turn = |c: char| match c {
+fn turns(text: &str) -> Turns {
+    let mut turns = Turns::default();
+    for (at, &[first, second]) in text.as_bytes().array_windows().enumerate() {
+        if PAIRS.get(usize::from(first & 31)).is_some_and(|seconds| seconds >> (second & 31) & 1 == 1) {
+            turns.backwards |= is_word(text.as_bytes(), at, &BACKWARDS);
+            turns.rotated |= is_word(text.as_bytes(), at, &ROTATED);
+        }
+    }
+    turns
+}
+
+/// With which letters the words that tell go on, by the letter that they begin with.
+#[expect(clippy::indexing_slicing, reason = "a constant")]
+const PAIRS: [u32; 32] = {
+    let mut pairs = [0; 32];
+    let mut letter = 0;
+    while letter < 32 {
+        pairs[letter] = seconds(&BACKWARDS, letter) | seconds(&ROTATED, letter);
+        letter += 1;
+    }
+    pairs
+};
+
+const fn seconds(mut starts: &[&[u8; 5]], letter: usize) -> u32 {
+    let mut seconds = 0;
+    while let [start, rest @ ..] = starts {
+        if (start[0] & 31) as usize == letter {
+            seconds |= 1 << (start[1] & 31);
+        }
+        starts = rest;
+    }
+    seconds
+}
+
+/// Whether a word begins at `at`, and as one of `starts`.
+fn is_word(text: &[u8], at: usize, starts: &[&[u8; 5]]) -> bool {
+    let before = at.checked_sub(1).and_then(|before| text.get(before));
+    let word = text.get(at..at + 5).unwrap_or_default();
+    !before.is_some_and(u8::is_ascii_alphabetic) && starts.iter().any(|start| word.eq_ignore_ascii_case(*start))
+}
+
+fn rotate(c: char) -> char {
+    match c {
         'a'..='m' | 'A'..='M' => char::from(c as u8 + 13),
         'n'..='z' | 'N'..='Z' => char::from(c as u8 - 13),
         c => c,
-    };
-    has_word(text, &ROTATED).then(|| text.chars().map(turn).collect())
-}
-
-fn has_word(text: &str, starts: &[&[u8; 5]]) -> bool {
-    let firsts = starts.iter().fold(0_u32, |firsts, start| firsts | 1 << (start[0] & 31));
-    let mut before = false;
-    text.as_bytes().iter().enumerate().any(|(at, &byte)| {
-        let letter = byte.is_ascii_alphabetic();
-        let after = std::mem::replace(&mut before, letter);
-        let begins = letter && !after && firsts >> (byte & 31) & 1 == 1;
-        begins && {
-            let word = text.as_bytes().get(at..at + 5).unwrap_or_default();
-            starts.iter().any(|start| word.eq_ignore_ascii_case(*start))
-        }
-    })
+    }
 }

@@ -73,7 +73,8 @@ pub fn to_latin(word: &str) -> Option<String> {
 
 /// Whether a word of another script looks Latin as a whole, or has Latin letters too.
 pub fn may_be_latin(word: &str) -> bool {
-    word.bytes().any(|b| b.is_ascii_alphanumeric()) || word.chars().all(|c| TWINS.contains(c))
+    let twins = &Tables::get().twins;
+    word.bytes().any(|b| b.is_ascii_alphanumeric()) || word.chars().all(|c| twins.binary_search(&c).is_ok())
 }
 
 /// A word as Cyrillic, its Latin letters replaced by those that look the same.
@@ -150,6 +151,7 @@ struct Tables {
     loose: Pairs,
     confusable: Pairs,
     cyrillic: Pairs,
+    twins: Vec<char>,
 }
 
 // === impl Pairs ===
@@ -178,6 +180,7 @@ impl Tables {
             loose: Pairs::new(LOOSE),
             confusable: Pairs::new(CONFUSABLE),
             cyrillic: Pairs::new(CYRILLIC),
+            twins: std::collections::BTreeSet::from_iter(TWINS.chars()).into_iter().collect(),
         })
     }
 }

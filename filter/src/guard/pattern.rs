@@ -2,9 +2,15 @@
 //!
 //! The engine is linear in the text whatever the pattern says, and what a pattern may cost is bounded where it is read.
 
+mod prefilter;
+mod syntax;
+#[cfg(test)]
+mod tests;
+
 use regex_lite::{Regex, RegexBuilder};
 
 use super::{decode, fold};
+use prefilter::Prefilter;
 
 /// The longest pattern, in bytes.
 pub const MAX_PATTERN_BYTES: usize = 1024;
@@ -20,6 +26,10 @@ const MAX_NESTING: u32 = 32;
 pub struct Patterns {
     deny: Vec<Pattern>,
     allow: Vec<Pattern>,
+    /// Which of `deny` may match at all.
+    plain: Box<Prefilter>,
+    /// The same for folded texts. `None` where it would be the same.
+    folded: Option<Box<Prefilter>>,
 }
 
 /// One regular expression, for texts as they are and for folded ones.
@@ -53,7 +63,10 @@ pub enum InvalidPattern {
 impl Patterns {
     /// What `deny` refuses, unless it lies within something that `allow` matches.
     pub fn new(deny: Vec<Pattern>, allow: Vec<Pattern>) -> Self {
-        Self { deny, allow }
+        let prefilter = |folded| Box::new(Prefilter::new(deny.iter().map(|deny| deny.regex(folded).as_str())));
+        let plain = prefilter(false);
+        let folded = deny.iter().any(|deny| deny.folded.is_some()).then(|| prefilter(true));
+        Self { deny, allow, plain, folded }
     }
 
     /// Whether `text`, or what is hidden in it, is refused.
@@ -73,8 +86,11 @@ impl Patterns {
     }
 
     fn refuse_view(&self, text: &str, folded: bool) -> bool {
+        let prefilter = self.folded.as_ref().filter(|_| folded).unwrap_or(&self.plain);
+        let candidates = prefilter.candidates(text);
         let mut exceptions: Option<Exceptions> = None;
-        self.deny.iter().any(|deny| {
+        let mut may_match = self.deny.iter().enumerate().filter(|(number, _)| prefilter::has(candidates, *number));
+        may_match.any(|(_, deny)| {
             deny.regex(folded).find_iter(text).any(|found| {
                 let exceptions = exceptions.get_or_insert_with(|| self.exceptions(text, folded));
                 !exceptions.hold(found.start(), found.end())
@@ -144,54 +160,4 @@ fn compile(pattern: &str) -> Result<Regex, InvalidPattern> {
     let mut builder = RegexBuilder::new(pattern);
     builder.case_insensitive(true).size_limit(MAX_COMPILED_BYTES).nest_limit(MAX_NESTING);
     builder.build().map_err(|error| InvalidPattern::Syntax(error.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    fn patterns(deny: &[&str], allow: &[&str]) -> Patterns {
-        let all = |patterns: &[&str]| patterns.iter().map(|pattern| Pattern::new(pattern).unwrap()).collect();
-        Patterns::new(all(deny), all(allow))
-    }
-
-    #[test]
-    fn texts_are_refused_and_excepted() {
-        let titan = patterns(&[r"project\s+titan", r"\b\d{4}-\d{4}-\d{4}\b"], &[r"project titan \(public\)", "0000-0000-0000"]);
-        for (text, refused) in [
-            ("about Project  Titan", true),
-            ("project tita", false),
-            ("project titan (public)", false),
-            ("project titan (public), project titan", true),
-            ("card 1234-5678-9012", true),
-            ("card 0000-0000-0000", false),
-            ("card 0000-0000-0000 or 1234-5678-9012", true),
-            ("ｐｒｏｊｅｃｔ\u{3000}ｔｉｔａｎ", true),
-            ("pro\u{200b}ject tit\u{ad}an", true),
-            ("𝐩𝐫𝐨𝐣𝐞𝐜𝐭 𝐭𝐢𝐭𝐚𝐧", true),
-            ("project&nbsp;t&#105;tan", true),
-            ("cHJvamVjdCB0aXRhbiBpcyBnbyBmb3IgbGF1bmNo", true),
-            ("70726f6a65637420746974616e20676f6573", true),
-            ("", false),
-        ] {
-            assert_eq!(titan.refuse(text), refused, "{text}");
-        }
-        let case = patterns(&["(?-i)Titan", "ПРОЕКТ", "größe"], &[]);
-        for (text, refused) in [("Titan", true), ("titan", false), ("проект", true), ("GRÖSSE", true), ("grösse", true)] {
-            assert_eq!(case.refuse(text), refused, "{text}");
-        }
-    }
-
-    #[test]
-    fn patterns_are_bounded() {
-        assert_eq!(Pattern::new(&"a".repeat(1025)).unwrap_err(), InvalidPattern::TooLong);
-        assert_eq!(Pattern::new("a*").unwrap_err(), InvalidPattern::MatchesNothing);
-        for pattern in
-            ["(", "a{1000}{1000}", &format!("{}a{}", "(".repeat(100), ")".repeat(100)), r"\w{900}\w{900}\w{900}", r"(a)\1"]
-        {
-            assert!(matches!(Pattern::new(pattern), Err(InvalidPattern::Syntax(_))), "{pattern}");
-        }
-    }
 }

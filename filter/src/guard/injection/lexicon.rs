@@ -79,7 +79,9 @@ impl Lexicon {
     /// The longest single word that `text` begins with: its length and what it means.
     pub fn longest(&self, text: &str) -> Option<(usize, Classes)> {
         let mut longest = 0;
-        for length in 1..=3 {
+        // No stem is shorter than the character that it begins with.
+        let least = if text.as_bytes().first() >= Some(&0xe0) { 3 } else { 1 };
+        for length in least..=3 {
             let Some(start) = text.as_bytes().get(..length) else { break };
             for entry in self.bucket(start) {
                 let fits = entry.rest.is_empty() && (length == 3 || entry.stem.len() == length) && text.starts_with(&*entry.stem);

@@ -116,14 +116,21 @@ fn negate(tokens: &mut [Classes]) {
 fn find(tokens: &[Classes], most: Sensitivity) -> Option<Finding> {
     let keys = const { keys() };
     let mut strongest: Option<Finding> = None;
+    let present = tokens.iter().fold(0, |present, token| present | token);
     for (at, &token) in tokens.iter().enumerate().filter(|(_, token)| *token & keys != 0) {
         let near = around(tokens, at, REACH, REACH).iter().fold(0, |near, token| near | token);
+        let mut mentioned: Option<bool> = None;
         for rule in RULES.iter().filter(|rule| rule.key & token != 0 && rule.level <= most) {
+            // What is no stronger than what was found changes nothing.
+            if strongest.is_some_and(|strongest| strongest.level <= rule.level) {
+                continue;
+            }
             let may = rule.needs.iter().all(|need| need.0 & near != 0);
             if !may || !rule.matches(tokens, at) || !is_anchored(tokens, at) {
                 continue;
             }
-            let level = if is_mentioned(tokens, at) { Sensitivity::High } else { rule.level };
+            let level =
+                if *mentioned.get_or_insert_with(|| is_mentioned(tokens, present, at)) { Sensitivity::High } else { rule.level };
             if level <= most {
                 strongest = stronger(strongest, Some(Finding { level, family: rule.family }));
             }
@@ -150,11 +157,12 @@ fn is_anchored(tokens: &[Classes], at: usize) -> bool {
     around(tokens, at, MENTION, MENTION).iter().any(|token| token & (ANCHOR | HIDDEN) != 0)
 }
 
-/// Whether the words around `at` speak about an attack: they quote it and say so, or name the topic and ask.
-fn is_mentioned(tokens: &[Classes], at: usize) -> bool {
+/// Whether the words around `at` speak about an attack: they quote it and say so, or name the topic and ask. `present` is what
+/// any token says.
+fn is_mentioned(tokens: &[Classes], present: Classes, at: usize) -> bool {
     let any = |before, after, classes| around(tokens, at, before, after).iter().any(|token| token & classes != 0);
     let quoted = any(14, 0, OPENS) && any(0, 14, CLOSES);
-    any(TITLE, MENTION, TOPIC) || quoted && any(MENTION, MENTION, ABOUT)
+    present & TOPIC != 0 && any(TITLE, MENTION, TOPIC) || quoted && any(MENTION, MENTION, ABOUT)
 }
 
 /// The tokens from `before` words before `at` to `after` words after.

@@ -223,8 +223,12 @@ fn is_unspaced(c: char) -> bool {
 
 /// Whether `c` is part of a word wherever it stands.
 fn is_letter(c: char) -> bool {
+    // The most frequent first: ASCII, Cyrillic, then Han and Hangul.
     if c.is_ascii() {
         return c.is_ascii_alphanumeric();
+    }
+    if matches!(c, '\u{400}'..='\u{52f}' | '\u{3100}'..='\u{d7ff}') {
+        return true;
     }
     !matches!(u32::from(c), 0x80..=0xbf | 0xd7 | 0xf7 | 0x589 | 0x60c | 0x61b | 0x61f | 0x66a..=0x66d | 0x6d4 | 0x964 | 0x965 | 0x2000..=0x2bff
         | 0x3000..=0x3004 | 0x3008..=0x3020 | 0x3030 | 0x30fb | 0xe000..=0xf8ff | 0xfe10..=0xfe6f | 0xff00..=0xff0f | 0xff5f..=0xff65 | 0xfffc..=0xffff
@@ -309,9 +313,11 @@ fn sign<'t>(c: char, rest: &'t str, gap: &'t str, words: &mut Vec<Word<'t>>) -> 
 pub fn word_length(rest: &str) -> usize {
     let mut length = 0;
     for c in rest.chars() {
-        let tail = rest.get(length + c.len_utf8()..).unwrap_or_default();
-        let inner = matches!(c, '@' | '$' | '!' | '\'') && tail.chars().next().is_some_and(is_letter);
-        if !is_letter(c) && !inner && length > 0 || length > LONGEST_WORD {
+        let inner = |c: char| {
+            let tail = || rest.get(length + c.len_utf8()..).and_then(|tail| tail.chars().next());
+            matches!(c, '@' | '$' | '!' | '\'') && tail().is_some_and(is_letter)
+        };
+        if length > LONGEST_WORD || length > 0 && !is_letter(c) && !inner(c) {
             break;
         }
         length += c.len_utf8();

@@ -1,0 +1,500 @@
+//! Patterns as trees.
+//!
+//! This reads what `regex-lite` has accepted, and as `regex-lite` reads it: characters are code points, classes are those of
+//! ASCII, and case is ASCII's. It only widens: of a class beyond ASCII it keeps how its characters begin. What it does not
+//! know (verbose mode) it refuses.
+
+use std::collections::BinaryHeap;
+
+/// The first code point of two bytes.
+const FOREIGN: u32 = 0x80;
+
+/// What a pattern is made of.
+#[derive(Debug, Clone)]
+pub enum Tree {
+    /// One character: one of these bytes, and what continues it where it is beyond ASCII.
+    Class(Bytes),
+    /// This character beyond ASCII.
+    Literal(char),
+    Look(Look),
+    /// So many times, and without an end if there is no second number.
+    Repeated(Box<Tree>, u32, Option<u32>),
+    Sequence(Vec<Tree>),
+    Either(Vec<Tree>),
+}
+
+/// A set of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Bytes {
+    pub ascii: u128,
+    pub foreign: u128,
+}
+
+/// What is asked of a place between two characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    Start,
+    End,
+    LineStart,
+    LineEnd,
+    CrlfStart,
+    CrlfEnd,
+    Boundary,
+    NoBoundary,
+    WordStart,
+    WordEnd,
+    NoWordBefore,
+    NoWordAfter,
+}
+
+/// What stands beside such a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Edge {
+    /// The end of the text.
+    None,
+    Word,
+    LineFeed,
+    CarriageReturn,
+    Other,
+}
+
+/// Reads `pattern`, which ignores case unless it says otherwise.
+pub fn parse(pattern: &str) -> Option<Tree> {
+    let mut parser = Parser { rest: pattern, flags: Flags { ignore_case: true, ..Flags::default() } };
+    let tree = parser.either()?;
+    parser.rest.is_empty().then_some(tree)
+}
+
+struct Parser<'p> {
+    rest: &'p str,
+    flags: Flags,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Flags {
+    ignore_case: bool,
+    lines: bool,
+    dot_is_all: bool,
+    crlf: bool,
+}
+
+/// Code points from the first to the last.
+type Range = (u32, u32);
+
+/// What a class may have between its brackets.
+enum Item {
+    Char(char),
+    Ranges(Vec<Range>),
+}
+
+// === impl Bytes ===
+
+impl Bytes {
+    pub fn of(byte: u8) -> Self {
+        let mut bytes = Self::default();
+        bytes.insert(byte);
+        bytes
+    }
+
+    pub fn insert(&mut self, byte: u8) {
+        let half = if byte.is_ascii() { &mut self.ascii } else { &mut self.foreign };
+        *half |= 1 << (byte & 0x7f);
+    }
+
+    pub fn has(&self, byte: u8) -> bool {
+        let half = if byte.is_ascii() { self.ascii } else { self.foreign };
+        half >> (byte & 0x7f) & 1 == 1
+    }
+
+    /// The bytes with which a place beside them is one of `edge`.
+    pub fn beside(edge: Edge) -> Self {
+        let mut bytes = Self::default();
+        (0..=u8::MAX).filter(|&byte| Edge::of(byte) == edge).for_each(|byte| bytes.insert(byte));
+        bytes
+    }
+
+    pub fn or(self, other: Self) -> Self {
+        Self { ascii: self.ascii | other.ascii, foreign: self.foreign | other.foreign }
+    }
+
+    fn of_ranges(ranges: &[Range]) -> Self {
+        let mut bytes = Self::default();
+        for &(first, last) in ranges {
+            (first..=last.min(FOREIGN - 1)).for_each(|code| bytes.insert(code as u8));
+            if last >= FOREIGN {
+                (leading(first.max(FOREIGN))..=leading(last)).for_each(|byte| bytes.insert(byte));
+            }
+        }
+        bytes
+    }
+}
+
+/// The first byte of a character beyond ASCII.
+fn leading(code: u32) -> u8 {
+    match code {
+        ..0x800 => 0xc0 | (code >> 6) as u8,
+        0x800..0x1_0000 => 0xe0 | (code >> 12) as u8,
+        _ => 0xf0 | (code >> 18) as u8,
+    }
+}
+
+// === impl Look ===
+
+impl Look {
+    /// Whether it holds between `before` and `after`.
+    pub fn holds(self, before: Edge, after: Edge) -> bool {
+        let (word_before, word_after) = (before == Edge::Word, after == Edge::Word);
+        match self {
+            Self::Start => before == Edge::None,
+            Self::End => after == Edge::None,
+            Self::LineStart => matches!(before, Edge::None | Edge::LineFeed),
+            Self::LineEnd => matches!(after, Edge::None | Edge::LineFeed),
+            Self::CrlfStart => match before {
+                Edge::None | Edge::LineFeed => true,
+                Edge::CarriageReturn => after != Edge::LineFeed,
+                _ => false,
+            },
+            Self::CrlfEnd => match after {
+                Edge::None | Edge::CarriageReturn => true,
+                Edge::LineFeed => before != Edge::CarriageReturn,
+                _ => false,
+            },
+            Self::Boundary => word_before != word_after,
+            Self::NoBoundary => word_before == word_after,
+            Self::WordStart => !word_before && word_after,
+            Self::WordEnd => word_before && !word_after,
+            Self::NoWordBefore => !word_before,
+            Self::NoWordAfter => !word_after,
+        }
+    }
+}
+
+// === impl Edge ===
+
+impl Edge {
+    pub fn of(byte: u8) -> Self {
+        match byte {
+            b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => Self::Word,
+            b'\n' => Self::LineFeed,
+            b'\r' => Self::CarriageReturn,
+            _ => Self::Other,
+        }
+    }
+}
+
+// === impl Parser ===
+
+impl<'p> Parser<'p> {
+    fn peek(&self) -> Option<char> {
+        self.rest.chars().next()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let next = self.peek()?;
+        self.rest = self.rest.get(next.len_utf8()..)?;
+        Some(next)
+    }
+
+    fn take(&mut self, expected: &str) -> Option<()> {
+        self.rest = self.rest.strip_prefix(expected)?;
+        Some(())
+    }
+
+    /// What stands before `end`, which is passed.
+    fn until(&mut self, end: char) -> Option<&'p str> {
+        let (before, rest) = self.rest.split_once(end)?;
+        self.rest = rest;
+        Some(before)
+    }
+
+    fn either(&mut self) -> Option<Tree> {
+        let mut branches = Vec::new();
+        let mut branch = Vec::new();
+        while let Some(c) = self.peek().filter(|c| *c != ')') {
+            match c {
+                '|' => {
+                    self.next();
+                    branches.push(Tree::Sequence(std::mem::take(&mut branch)));
+                }
+                '(' => branch.extend(self.group()?),
+                '*' | '+' | '?' | '{' => {
+                    let repeated = branch.pop()?;
+                    branch.push(self.repetition(repeated)?);
+                }
+                '[' => branch.push(self.class()?),
+                _ => branch.push(self.single()?),
+            }
+        }
+        branches.push(Tree::Sequence(branch));
+        Some(Tree::Either(branches))
+    }
+
+    /// A group, or flags for the rest of the group that they stand in.
+    fn group(&mut self) -> Option<Option<Tree>> {
+        self.take("(")?;
+        let outer = self.flags;
+        if self.take("?P<").or_else(|| self.take("?<")).is_some() {
+            self.until('>')?;
+        } else if self.take("?").is_some() && self.flags()? {
+            return Some(None);
+        }
+        let tree = self.either()?;
+        self.take(")")?;
+        self.flags = outer;
+        Some(Some(tree))
+    }
+
+    /// Flags, and whether nothing but them is in their group.
+    fn flags(&mut self) -> Option<bool> {
+        let mut on = true;
+        loop {
+            match self.next()? {
+                '-' => on = false,
+                'i' => self.flags.ignore_case = on,
+                'm' => self.flags.lines = on,
+                's' => self.flags.dot_is_all = on,
+                'R' => self.flags.crlf = on,
+                // Greed decides how long a match is, not whether there is one.
+                'U' | 'u' => {}
+                ':' => return Some(false),
+                ')' => return Some(true),
+                _ => return None,
+            }
+        }
+    }
+
+    fn repetition(&mut self, repeated: Tree) -> Option<Tree> {
+        let (least, most) = match self.next()? {
+            '*' => (0, None),
+            '+' => (1, None),
+            '?' => (0, Some(1)),
+            _ => {
+                let number = |digits: &str| digits.trim().parse::<u32>().ok();
+                let bounds = self.until('}')?;
+                match bounds.split_once(',') {
+                    None => (number(bounds)?, Some(number(bounds)?)),
+                    Some((least, "")) => (number(least)?, None),
+                    Some((least, most)) => (number(least)?, Some(number(most)?)),
+                }
+            }
+        };
+        _ = self.take("?");
+        // As many of them as there are may be stacked upon each other.
+        Some(match (least, most) {
+            (0, Some(0)) => Tree::Sequence(Vec::new()),
+            (1, Some(1)) => repeated,
+            _ => Tree::Repeated(Box::new(repeated), least, most),
+        })
+    }
+
+    fn single(&mut self) -> Option<Tree> {
+        let Flags { lines, crlf, dot_is_all, .. } = self.flags;
+        Some(match self.peek()? {
+            '\\' => return self.escape(),
+            '.' => {
+                self.next();
+                let ends: &[Range] = match (dot_is_all, crlf) {
+                    (true, _) => &[],
+                    (_, false) => &[(0x0a, 0x0a)],
+                    (_, true) => &[(0x0a, 0x0a), (0x0d, 0x0d)],
+                };
+                Tree::Class(Bytes::of_ranges(&others(ends)))
+            }
+            '^' | '$' => Tree::Look(match (self.next()?, lines, crlf) {
+                ('^', false, _) => Look::Start,
+                ('^', _, false) => Look::LineStart,
+                ('^', _, true) => Look::CrlfStart,
+                (_, false, _) => Look::End,
+                (_, _, false) => Look::LineEnd,
+                (_, _, true) => Look::CrlfEnd,
+            }),
+            _ => self.next().map(|c| self.literal(c))?,
+        })
+    }
+
+    fn literal(&self, c: char) -> Tree {
+        let Some(byte) = u8::try_from(c).ok().filter(u8::is_ascii) else { return Tree::Literal(c) };
+        let mut bytes = Bytes::of(byte);
+        if self.flags.ignore_case {
+            bytes.insert(byte.to_ascii_lowercase());
+            bytes.insert(byte.to_ascii_uppercase());
+        }
+        Tree::Class(bytes)
+    }
+
+    fn escape(&mut self) -> Option<Tree> {
+        if let Some(look) = self.look() {
+            return Some(Tree::Look(look));
+        }
+        Some(match self.item()? {
+            Item::Char(c) => self.literal(c),
+            Item::Ranges(ranges) => Tree::Class(Bytes::of_ranges(&ranges)),
+        })
+    }
+
+    fn look(&mut self) -> Option<Look> {
+        const LOOKS: [(&str, Look); 10] = [
+            ("\\b{start}", Look::WordStart),
+            ("\\b{end}", Look::WordEnd),
+            ("\\b{start-half}", Look::NoWordBefore),
+            ("\\b{end-half}", Look::NoWordAfter),
+            ("\\b", Look::Boundary),
+            ("\\B", Look::NoBoundary),
+            ("\\<", Look::WordStart),
+            ("\\>", Look::WordEnd),
+            ("\\A", Look::Start),
+            ("\\z", Look::End),
+        ];
+        LOOKS.iter().find(|(name, _)| self.take(name).is_some()).map(|(_, look)| *look)
+    }
+
+    /// An escape or a plain character.
+    fn item(&mut self) -> Option<Item> {
+        let c = self.next()?;
+        if c != '\\' {
+            return Some(Item::Char(c));
+        }
+        Some(match self.next()? {
+            'd' => Item::Ranges(named("digit")?),
+            's' => Item::Ranges(named("space")?),
+            'w' => Item::Ranges(named("word")?),
+            'D' => Item::Ranges(others(&named("digit")?)),
+            'S' => Item::Ranges(others(&named("space")?)),
+            'W' => Item::Ranges(others(&named("word")?)),
+            'x' => Item::Char(self.code(2)?),
+            'u' => Item::Char(self.code(4)?),
+            'U' => Item::Char(self.code(8)?),
+            'a' => Item::Char('\x07'),
+            'f' => Item::Char('\x0c'),
+            't' => Item::Char('\t'),
+            'n' => Item::Char('\n'),
+            'r' => Item::Char('\r'),
+            'v' => Item::Char('\x0b'),
+            c if c.is_ascii() && !c.is_ascii_alphanumeric() => Item::Char(c),
+            _ => return None,
+        })
+    }
+
+    fn code(&mut self, length: usize) -> Option<char> {
+        let digits = if self.take("{").is_some() {
+            self.until('}')?
+        } else {
+            let (digits, rest) = self.rest.split_at_checked(length)?;
+            self.rest = rest;
+            digits
+        };
+        char::from_u32(u32::from_str_radix(digits, 16).ok()?)
+    }
+
+    fn class(&mut self) -> Option<Tree> {
+        self.take("[")?;
+        let negated = self.take("^").is_some();
+        let mut ranges = Vec::new();
+        while self.take("-").is_some() {
+            ranges.push(one('-'));
+        }
+        if ranges.is_empty() && self.take("]").is_some() {
+            ranges.push(one(']'));
+        }
+        while self.take("]").is_none() {
+            if self.peek()? == '[' {
+                ranges.extend(self.posix()?);
+                continue;
+            }
+            match self.item()? {
+                Item::Ranges(all) => ranges.extend(all),
+                Item::Char(c) if self.is_range() => {
+                    self.take("-")?;
+                    let Item::Char(last) = self.item()? else { return None };
+                    ranges.push((u32::from(c), u32::from(last)));
+                }
+                Item::Char(c) => ranges.push(one(c)),
+            }
+        }
+        ranges = merged(ranges);
+        if self.flags.ignore_case {
+            ranges.extend(ranges.clone().into_iter().filter_map(other_case));
+            ranges = merged(ranges);
+        }
+        Some(Tree::Class(Bytes::of_ranges(&if negated { others(&ranges) } else { ranges })))
+    }
+
+    /// Whether a hyphen that makes a range is next.
+    fn is_range(&self) -> bool {
+        self.rest.strip_prefix('-').is_some_and(|rest| !rest.starts_with([']', '-']))
+    }
+
+    fn posix(&mut self) -> Option<Vec<Range>> {
+        self.take("[:")?;
+        let negated = self.take("^").is_some();
+        let ranges = named(self.until(':')?)?;
+        self.take("]")?;
+        Some(if negated { others(&ranges) } else { ranges })
+    }
+}
+
+fn one(c: char) -> Range {
+    (u32::from(c), u32::from(c))
+}
+
+/// The classes that have names.
+fn named(name: &str) -> Option<Vec<Range>> {
+    let pairs: &[u8] = match name {
+        "alnum" => b"09AZaz",
+        "alpha" => b"AZaz",
+        "ascii" => b"\x00\x7f",
+        "blank" => b"\t\t  ",
+        "cntrl" => b"\x00\x1f\x7f\x7f",
+        "digit" => b"09",
+        "graph" => b"!~",
+        "lower" => b"az",
+        "print" => b" ~",
+        "punct" => b"!/:@[`{~",
+        "space" => b"\t\r  ",
+        "upper" => b"AZ",
+        "word" => b"09AZ__az",
+        "xdigit" => b"09AFaf",
+        _ => return None,
+    };
+    Some(pairs.as_chunks::<2>().0.iter().map(|&[first, last]| (first.into(), last.into())).collect())
+}
+
+/// Sorts `ranges` and joins those that touch.
+fn merged(ranges: Vec<Range>) -> Vec<Range> {
+    let mut ranges = BinaryHeap::from(ranges).into_sorted_vec();
+    ranges.dedup_by(|next, last| {
+        let touches = next.0 <= last.1 + 1;
+        if touches {
+            last.1 = last.1.max(next.1);
+        }
+        touches
+    });
+    ranges
+}
+
+/// What sorted `ranges` leave out.
+fn others(ranges: &[Range]) -> Vec<Range> {
+    let mut others = Vec::new();
+    let mut next = 0;
+    for &(first, last) in ranges {
+        if next < first {
+            others.push((next, first - 1));
+        }
+        next = last + 1;
+    }
+    if next <= u32::from(char::MAX) {
+        others.push((next, char::MAX.into()));
+    }
+    others
+}
+
+/// The letters of a range in the other case. `regex-lite` looks for capitals only where there are no small letters, so that
+/// `[Y-b]` is no `y`; a negated class that left out more than that would be too narrow.
+fn other_case((first, last): Range) -> Option<Range> {
+    let within = |from: char, to: char| {
+        let (first, last) = (first.max(from.into()), last.min(to.into()));
+        (first <= last).then_some((first, last))
+    };
+    let small = within('a', 'z').map(|(first, last)| (first - 0x20, last - 0x20));
+    small.or_else(|| within('A', 'Z').map(|(first, last)| (first + 0x20, last + 0x20)))
+}
