@@ -135,6 +135,7 @@ impl<'a> Trial<'a> {
         let Some(hit) = judgement.rejection else { return Ok(()) };
         let what = match hit.reason {
             Reason::Unreadable => "that it cannot read (an image, audio, a file or token ids)",
+            Reason::TooLong => "that it cannot judge in the time it has: shorten it",
             Reason::Injection(_) | Reason::Pattern | Reason::Malformed => "that is not allowed there",
         };
         let provider = &self.provider.name;

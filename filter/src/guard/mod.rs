@@ -17,7 +17,7 @@ use crate::openai::Operation;
 use crate::openai::texts::{self, Piece, Role};
 
 use injection::{Finding, Form, Sensitivity};
-use pattern::Patterns;
+use pattern::{Found, Patterns};
 
 /// One entry of `spec.guards`, compiled.
 #[derive(Debug)]
@@ -90,9 +90,15 @@ pub enum Reason {
     Pattern,
     /// Something that is no text.
     Unreadable,
+    /// A text that would take too long to judge.
+    TooLong,
     /// The body could not be read to its end.
     Malformed,
 }
+
+/// Bytes of text × patterns that may match them, for which patterns are tried in one request. It takes some two seconds; a worker
+/// that is busy for a minute is taken for dead.
+const MOST_WORK: usize = 16 * 1024 * 1024;
 
 /// Well-known roles. Any other is a template's own, and nobody knows whose words such a text is taken for.
 pub const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
@@ -107,7 +113,7 @@ pub fn judge(guards: &[Guard], body: &[u8], operation: Operation) -> Judgement {
     if quick && !injection::suspects(body, Form::Body) {
         return Judgement::default();
     }
-    let mut bench = Bench { guards, hits: vec![None; guards.len()], parts: Vec::new() };
+    let mut bench = Bench { guards, hits: vec![None; guards.len()], parts: Parts::default(), work: MOST_WORK };
     let roles = guards.iter().any(|guard| guard.roles.is_some());
     if texts::read(body, roles, &mut |role, piece| bench.hear(role, piece)).is_err() {
         bench.hit_all(Reason::Malformed);
@@ -121,7 +127,20 @@ struct Bench<'g, 'a> {
     /// What each guard has found.
     hits: Vec<Option<Reason>>,
     /// The parts of the message at hand.
-    parts: Vec<Text<'a>>,
+    parts: Parts<'a>,
+    /// What may still be done with patterns.
+    work: usize,
+}
+
+/// Parts of one message, kept as small as they are: there may be as many as the body has bytes to write them.
+#[derive(Default)]
+struct Parts<'a> {
+    /// The first, as long as it is the only one.
+    first: Option<Text<'a>>,
+    /// All of them, one behind the other, once there are more.
+    joined: String,
+    /// Where each but the last ends.
+    ends: Vec<u32>,
 }
 
 /// A text on its way to the guards.
@@ -150,7 +169,7 @@ impl<'a> Bench<'_, 'a> {
         match piece {
             Piece::Text(text) => self.text(role, Words::Raw(text)),
             Piece::Part(text) => {
-                self.parts.push(text);
+                self.parts.add(text);
                 self.text(role, Words::Raw(text));
             }
             Piece::Unreadable => self.unreadable(role),
@@ -162,12 +181,9 @@ impl<'a> Bench<'_, 'a> {
     /// The parts of a message as the server joins them, and as a model reads words that were cut.
     fn message(&mut self, role: &Role<'a>) {
         let parts = std::mem::take(&mut self.parts);
-        if parts.len() < 2 {
-            return;
-        }
-        let texts: Vec<Cow<'_, str>> = parts.iter().map(Text::decode).collect();
-        for glue in ["\n", ""] {
-            self.text(role, Words::Joined(&texts.join(glue)));
+        if !parts.ends.is_empty() {
+            self.text(role, Words::Joined(&parts.lines()));
+            self.text(role, Words::Joined(&parts.joined));
         }
     }
 
@@ -181,7 +197,11 @@ impl<'a> Bench<'_, 'a> {
             *hit = match &guard.check {
                 Check::Pattern(patterns) => {
                     let text = decoded.get_or_insert_with(|| words.decode());
-                    patterns.refuse(text).then_some(Reason::Pattern)
+                    match patterns.judge(text, &mut self.work) {
+                        Found::Nothing => None,
+                        Found::Match => Some(Reason::Pattern),
+                        Found::TooMuch => Some(Reason::TooLong),
+                    }
                 }
                 Check::Injection(most) => {
                     let found = finding.get_or_insert_with(|| {
@@ -222,6 +242,36 @@ impl<'a> Bench<'_, 'a> {
         let (audits, rejections): (Vec<Hit>, Vec<Hit>) =
             hits.partition(|hit| self.guards.get(hit.guard).is_some_and(|guard| guard.action == Action::Audit));
         Judgement { rejection: rejections.first().copied(), audits }
+    }
+}
+
+// === impl Parts ===
+
+impl<'a> Parts<'a> {
+    fn add(&mut self, text: Text<'a>) {
+        match self.first.take() {
+            None if self.ends.is_empty() => {
+                self.first = Some(text);
+                return;
+            }
+            None => {}
+            Some(first) => self.joined.push_str(&first.decode()),
+        }
+        self.ends.push(u32::try_from(self.joined.len()).unwrap_or(u32::MAX));
+        self.joined.push_str(&text.decode());
+    }
+
+    /// The parts with line breaks between them.
+    fn lines(&self) -> String {
+        let mut lines = String::with_capacity(self.joined.len() + self.ends.len());
+        let mut start = 0;
+        for end in self.ends.iter().map(|end| *end as usize) {
+            lines.push_str(self.joined.get(start..end).unwrap_or_default());
+            lines.push('\n');
+            start = end;
+        }
+        lines.push_str(self.joined.get(start..).unwrap_or_default());
+        lines
     }
 }
 

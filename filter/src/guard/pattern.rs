@@ -32,6 +32,17 @@ pub struct Patterns {
     folded: Option<Box<Prefilter>>,
 }
 
+/// What the patterns of a guard say of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// No pattern matches, or exceptions cover it.
+    Nothing,
+    /// A pattern matches.
+    Match,
+    /// It would take too long to find out.
+    TooMuch,
+}
+
 /// One regular expression, for texts as they are and for folded ones.
 #[derive(Debug)]
 pub struct Pattern {
@@ -69,33 +80,40 @@ impl Patterns {
         Self { deny, allow, plain, folded }
     }
 
-    /// Whether `text`, or what is hidden in it, is refused.
-    pub fn refuse(&self, text: &str) -> bool {
-        let mut refused = false;
+    /// Looks through `text` and what is hidden in it. Each pattern that may match takes the length of what it is tried on off `work`.
+    pub fn judge(&self, text: &str, work: &mut usize) -> Found {
+        let mut found = Found::Nothing;
         let mut folded = String::new();
         decode::views(text, &mut |view| {
-            refused = self.refuse_view(&view, false);
-            if !refused && !view.is_ascii() {
+            found = self.judge_view(&view, false, work);
+            if found == Found::Nothing && !view.is_ascii() {
                 folded.clear();
                 fold::fold(&view, &mut folded);
-                refused = self.refuse_view(&folded, true);
+                found = self.judge_view(&folded, true, work);
             }
-            !refused
+            found == Found::Nothing
         });
-        refused
+        found
     }
 
-    fn refuse_view(&self, text: &str, folded: bool) -> bool {
+    fn judge_view(&self, text: &str, folded: bool, work: &mut usize) -> Found {
         let prefilter = self.folded.as_ref().filter(|_| folded).unwrap_or(&self.plain);
         let candidates = prefilter.candidates(text);
         let mut exceptions: Option<Exceptions> = None;
-        let mut may_match = self.deny.iter().enumerate().filter(|(number, _)| prefilter::has(candidates, *number));
-        may_match.any(|(_, deny)| {
-            deny.regex(folded).find_iter(text).any(|found| {
+        // The first that matches has the exceptions looked for, too.
+        let mut tried = 1 + self.allow.len();
+        for (_, deny) in self.deny.iter().enumerate().filter(|(number, _)| prefilter::has(candidates, *number)) {
+            let Some(left) = work.checked_sub(text.len().saturating_mul(tried)) else { return Found::TooMuch };
+            (*work, tried) = (left, 1);
+            let matches = deny.regex(folded).find_iter(text).any(|found| {
                 let exceptions = exceptions.get_or_insert_with(|| self.exceptions(text, folded));
                 !exceptions.hold(found.start(), found.end())
-            })
-        })
+            });
+            if matches {
+                return Found::Match;
+            }
+        }
+        Found::Nothing
     }
 
     fn exceptions(&self, text: &str, folded: bool) -> Exceptions {

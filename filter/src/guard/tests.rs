@@ -194,6 +194,7 @@ fn what_cannot_be_walked_is_a_hit() {
 /// Bodies that are made to be slow: eight times as much must not take sixty-four times as long.
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
+#[ignore = "it takes times: scripts/bench-guards runs it"]
 fn what_a_text_costs_grows_as_it_does() {
     let injection = || Guard {
         name: "g".into(),
@@ -258,5 +259,32 @@ fn words_written_together_are_no_name() {
         };
         let judgement = judge(&[guard], body.as_bytes(), Operation::Chat);
         assert!(judgement.rejection.is_some(), "{message}");
+    }
+}
+
+#[test]
+fn parts_are_joined_in_both_ways() {
+    let guard = |deny: &str| Guard {
+        name: "g".into(),
+        action: Action::Reject,
+        roles: None,
+        unreadable: Unreadable::Allow,
+        check: Check::Pattern(Patterns::new(vec![Pattern::new(deny).unwrap()], Vec::new())),
+    };
+    let body = |parts: &[&str]| {
+        let parts: Vec<String> = parts.iter().map(|part| format!(r#"{{"type":"text","text":"{part}"}}"#)).collect();
+        format!(r#"{{"model":"m","messages":[{{"role":"user","content":[{}]}}]}}"#, parts.join(","))
+    };
+    for (deny, parts, hit) in [
+        ("abcd", ["ab", "cd"].as_slice(), true),
+        (r"a\nb\nc$", &["a", "b", "c"], true),
+        ("abc", &["a", "b", "c"], true),
+        (r"^a$", &["a", "b"], true),
+        (r"é\nü", &["é", "ü"], true),
+        ("abcd", &["ab"], false),
+        ("ab", &["b", "a"], false),
+    ] {
+        let judgement = judge(&[guard(deny)], body(parts).as_bytes(), Operation::Chat);
+        assert_eq!(judgement.rejection.is_some(), hit, "{deny} {parts:?}");
     }
 }
