@@ -1,10 +1,11 @@
 //! The labelled prompts of `tests/guards`: how many attacks are found, and how many harmless prompts are taken for one.
 //!
-//! `tune` is what the rules were made with. `heldout` is what nobody looks at who makes rules; it is measured where it is there.
-//! The tables are printed by `cargo test -p pai-filter corpus -- --nocapture`; `PAI_GUARD_SHOW=tune` (or another folder) with
-//! `--ignored` prints every prompt that was judged wrongly.
+//! `tune` is what the rules were made with. `heldout` is what nobody looked at who made them. `docs/guards.md` has the tables, which
+//! `cargo test -p pai-filter corpus -- --nocapture` prints; `PAI_GUARD_SHOW=tune` with `--ignored` prints every prompt of a folder
+//! that was judged wrongly.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -40,9 +41,9 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guards").join(name)
 }
 
-/// Every prompt of every `.jsonl` file of a folder; none where there is no folder.
+/// Every prompt of every `.jsonl` file of a folder.
 fn prompts(folder: &Path) -> Vec<Prompt> {
-    let Ok(files) = fs::read_dir(folder) else { return Vec::new() };
+    let files = fs::read_dir(folder).unwrap();
     let mut files: Vec<_> =
         files.map(|file| file.unwrap().path()).filter(|file| file.extension().is_some_and(|e| e == "jsonl")).collect();
     files.sort();
@@ -58,12 +59,9 @@ fn prompts(folder: &Path) -> Vec<Prompt> {
     lines.map(prompt).collect()
 }
 
-/// For each level: harmless prompts taken for attacks, and attacks found. Prints a table.
-fn measure(name: &str) -> Option<[(Count, Count); 3]> {
+/// For each level: harmless prompts taken for attacks, and attacks found; and a table of it.
+fn measure(name: &str) -> ([(Count, Count); 3], String) {
     let prompts = prompts(&folder(name));
-    if prompts.is_empty() {
-        return None;
-    }
     let mut families: BTreeMap<(bool, &str), [Count; 3]> = BTreeMap::new();
     let mut totals = [(Count::default(), Count::default()); 3];
     for prompt in &prompts {
@@ -75,15 +73,18 @@ fn measure(name: &str) -> Option<[(Count, Count); 3]> {
             if prompt.attack { total.1.add(taken) } else { total.0.add(taken) }
         }
     }
-    println!("| {name}: taken for attacks | of | low | medium | high |\n|---|---|---|---|---|");
+    let mut table = format!("| {name}: taken for attacks | of | low | medium | high |\n|---|---|---|---|---|\n");
     for ((attack, family), counts) in &families {
         let [low, medium, high] = counts.map(|count| count.taken);
-        println!("| {} {family} | {} | {low} | {medium} | {high} |", if *attack { "attack:" } else { "harmless:" }, counts[0].all);
+        let label = if *attack { "attack:" } else { "harmless:" };
+        let _ = writeln!(table, "| {label} {family} | {} | {low} | {medium} | {high} |", counts[0].all);
     }
+    table.push('\n');
     for ((level, _), (harmless, attacks)) in LEVELS.iter().zip(totals) {
         let precision = f64::from(attacks.taken) / f64::from((attacks.taken + harmless.taken).max(1));
-        println!(
-            "{level}: precision {:.1} %, recall {:.1} % ({} of {}), false positives {:.2} % ({} of {})",
+        let _ = writeln!(
+            table,
+            "- {level}: precision {:.1} %, recall {:.1} % ({} of {}), false positives {:.2} % ({} of {})",
             precision * 100.0,
             attacks.share() * 100.0,
             attacks.taken,
@@ -93,12 +94,13 @@ fn measure(name: &str) -> Option<[(Count, Count); 3]> {
             harmless.all
         );
     }
-    Some(totals)
+    println!("{table}");
+    (totals, table)
 }
 
 #[test]
 fn the_tuning_prompts_are_judged_no_worse_than_before() {
-    let totals = measure("tune").expect("tests/guards/tune");
+    let (totals, _) = measure("tune");
     for ((level, (harmless, attacks)), (most_false, least_found)) in LEVELS.iter().zip(totals).zip(FLOORS) {
         assert!(harmless.share() <= most_false, "{}: {} of {} harmless prompts are refused", level.0, harmless.taken, harmless.all);
         assert!(attacks.share() >= least_found, "{}: {} of {} attacks are found", level.0, attacks.taken, attacks.all);
@@ -109,8 +111,12 @@ fn the_tuning_prompts_are_judged_no_worse_than_before() {
 const FLOORS: [(f64, f64); 3] = [(0.002, 0.30), (0.006, 0.67), (0.10, 0.73)];
 
 #[test]
-fn the_heldout_prompts_are_measured_where_they_are() {
-    measure("heldout");
+fn the_documentation_says_what_is_measured() {
+    let documentation = include_str!("../../../../../docs/guards.md");
+    for name in ["tune", "heldout"] {
+        let (_, table) = measure(name);
+        assert!(documentation.contains(&table), "docs/guards.md does not have this table:\n{table}");
+    }
 }
 
 #[test]
