@@ -1,6 +1,7 @@
 //! The guard of patterns: what an operator does not want in a prompt, as regular expressions.
 //!
-//! The engine is linear in the text whatever the pattern says, and what a pattern may cost is bounded where it is read.
+//! One search is linear in the text whatever the pattern says, and what a pattern may cost is bounded where it is read. Only where
+//! exceptions have to be weighed is there more than one search for a pattern, one for each match.
 
 mod prefilter;
 mod syntax;
