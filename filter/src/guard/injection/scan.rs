@@ -264,7 +264,8 @@ impl Look<'_> {
         match self.byte(at) {
             Some(b'&') => is_reference(self.bytes, at),
             Some(b'!') if self.byte(at + 1) == Some(b'[') => true,
-            Some(b'!' | b'@' | b'$') => is_leet(self.bytes, at),
+            // At the end of a word a sign is no letter.
+            Some(b'!' | b'@' | b'$') => is_inner_sign(self.bytes, at) && is_leet(self.bytes, at),
             Some(b'[' | b'{') => self.form == Form::Body && self.is_structure(at),
             _ => false,
         }
