@@ -2,9 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::scan::is_anchor;
-use super::tokens::ANCHOR;
-use super::words::{Classes, VOCABULARY};
+use super::words::{ANCHOR, Classes, VOCABULARY, is_anchor};
 use crate::guard::fold::fold;
 
 /// Buckets of entries: a power of two.

@@ -17,8 +17,8 @@ pub use rules::VERSION;
 use rules::{MENTION, Near, RULES, Rule, TITLE};
 pub use scan::Form;
 use scan::Scan;
-use tokens::{ANCHOR, CLOSES, HIDDEN, OPENS};
-use words::{ABOUT, Classes, FOLLOW, IGNORE, NOT, REVEAL, SEND, STOP, TOPIC};
+use tokens::{CLOSES, HIDDEN, OPENS};
+use words::{ABOUT, ANCHOR, Classes, FOLLOW, IGNORE, NOT, REVEAL, SEND, STOP, TOPIC};
 
 /// How readily a text is taken for an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,13 +9,11 @@
 use std::sync::OnceLock;
 
 use super::lexicon::Lexicon;
-use super::tokens::{self, ANCHOR};
-use super::words::{ANCHORS, Classes};
+use super::tokens;
+use super::words::{ANCHOR, ANCHOR_LETTERS, is_anchor};
 use crate::guard::decode::{BACKWARDS, ROTATED};
 use crate::guard::fold;
 
-/// Letters of a word that tell an anchor.
-pub const ANCHOR_LETTERS: usize = 5;
 /// Bytes of a word with accents that is looked at; a longer one is suspect.
 const LONG_WORD: usize = 48;
 /// The key of the list of messages.
@@ -284,11 +282,6 @@ impl Look<'_> {
             _ => false,
         }
     }
-}
-
-/// Whether a word with this stem is an anchor.
-pub fn is_anchor(stem: &str, classes: Classes) -> bool {
-    classes & ANCHORS != 0 && stem.len() >= ANCHOR_LETTERS && stem.bytes().take(ANCHOR_LETTERS).all(|b| b.is_ascii_lowercase())
 }
 
 /// The length of what may be letters of one word: ASCII letters and digits, and two-byte Latin letters.

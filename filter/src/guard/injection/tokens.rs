@@ -1,7 +1,7 @@
 //! A folded text as a row of meanings: one token for each word, and for a few things that are no words.
 
 use super::lexicon::Lexicon;
-use super::words::Classes;
+use super::words::{ANCHOR, Classes};
 use crate::guard::fold::{may_be_latin, to_cyrillic, to_latin};
 
 /// A quotation mark stands before the word.
@@ -26,9 +26,6 @@ pub const IMAGE: Classes = 1 << 56;
 pub const TEMPLATE: Classes = 1 << 57;
 /// The word was hidden: spelled out, in leet, or with letters of another script.
 pub const HIDDEN: Classes = 1 << 58;
-
-/// The word is an anchor: see [`super::scan`]. What was hidden is one too.
-pub const ANCHOR: Classes = 1 << 59;
 
 /// Letters that stand alone and are taken for one word together, at least.
 const SPELLED: usize = 4;

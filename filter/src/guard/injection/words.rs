@@ -225,3 +225,14 @@ vocabulary! {
 /// The classes of which at least one word, and a rare one, is in every finding.
 pub const ANCHORS: Classes =
     IGNORE | INSTR | RULE | PERSONA | LIMITS | REFUSE | SPECIAL | CLAIM | FORBIDDEN | SYSTEM | SILENT | LOOT | VOID | EXACT;
+
+/// The word is an anchor: see [`super::scan`]. What was hidden is one too.
+pub const ANCHOR: Classes = 1 << 59;
+
+/// Letters of a word that tell an anchor.
+pub const ANCHOR_LETTERS: usize = 5;
+
+/// Whether a word with this stem is an anchor.
+pub fn is_anchor(stem: &str, classes: Classes) -> bool {
+    classes & ANCHORS != 0 && stem.len() >= ANCHOR_LETTERS && stem.bytes().take(ANCHOR_LETTERS).all(|b| b.is_ascii_lowercase())
+}
