@@ -451,7 +451,7 @@ fn answer(route: &Route, gate: &Gate, caller: Caller, host: &Host<'_>) -> Result
     let access = Access::new(&gate.policy, caller);
     match route {
         Route::ListModels => Ok(models::list(&access)),
-        Route::RetrieveModel(name) => models::retrieve(&gate.policy, &access, name),
+        Route::RetrieveModel(name) => models::retrieve(&access, name),
         Route::ModelProviders => models::providers(gate, host),
         Route::Model(_) => Err(unknown_url()),
     }

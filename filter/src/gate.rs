@@ -28,6 +28,10 @@ pub mod place {
     pub const REQUESTS: usize = 2;
 }
 
+/// Headers that show a budget: its cap, what remains of it, and when all of it is there again.
+const TOKEN_HEADERS: [&str; 3] = ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
+const REQUEST_HEADERS: [&str; 3] = ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
+
 /// Gauges of agents and keys that are renewed in one tick.
 const SHOWN: usize = 256;
 
@@ -187,16 +191,12 @@ impl Gate {
             Some((place, cap, record.remaining(cap), record.reset(limit, now)))
         };
         let (requests, tokens): (Vec<_>, Vec<_>) = visible.iter().filter_map(shown).partition(|budget| budget.0 == place::REQUESTS);
+        let tightest = tokens.into_iter().min_by_key(|budget| budget.2);
         let mut headers = Vec::with_capacity(6);
-        if let Some((_, cap, remaining, reset)) = tokens.into_iter().min_by_key(|budget| budget.2) {
-            headers.push(("x-ratelimit-limit-tokens", cap.to_string()));
-            headers.push(("x-ratelimit-remaining-tokens", remaining.to_string()));
-            headers.push(("x-ratelimit-reset-tokens", go_duration(reset)));
-        }
-        if let Some((_, cap, remaining, reset)) = requests.into_iter().next() {
-            headers.push(("x-ratelimit-limit-requests", cap.to_string()));
-            headers.push(("x-ratelimit-remaining-requests", remaining.to_string()));
-            headers.push(("x-ratelimit-reset-requests", go_duration(reset)));
+        for (names, budget) in [(TOKEN_HEADERS, tightest), (REQUEST_HEADERS, requests.into_iter().next())] {
+            if let Some((_, cap, remaining, reset)) = budget {
+                headers.extend(names.into_iter().zip([cap.to_string(), remaining.to_string(), go_duration(reset)]));
+            }
         }
         headers
     }
@@ -250,9 +250,7 @@ impl Gate {
 
 fn too_many(who: &str, claim: Claim<'_>, wait: u64) -> Refusal {
     let most = claim.capped().next().map_or(0, |(_, cap)| cap);
-    let seconds = wait.div_ceil(1_000_000_000).max(1);
-    let why = format!("The requests per minute of {who} are {most}. Try again in {seconds} s.");
-    Refusal::drains(Case::RequestRate, why, wait)
+    Refusal::drains(Case::RequestRate, &format!("The requests per minute of {who} are {most}."), wait)
 }
 
 // === impl ProviderState ===
@@ -308,8 +306,7 @@ impl CallerState {
 
     /// The budgets of tokens that a request must fit; none where no cap is set.
     fn budgets(&self) -> Choice {
-        let tokens = self.subject.limits.len() > place::TOKENS && self.has_cap(place::TOKENS);
-        match (self.has_cap(place::DAY), tokens) {
+        match (self.has_cap(place::DAY), self.has_cap(place::TOKENS)) {
             (false, false) => Choice::default(),
             (true, false) => Choice::one(place::DAY),
             // What is used in a day is counted along: a cap may be set later.

@@ -8,7 +8,6 @@ use crate::gate::{Gate, place};
 use crate::host::Host;
 use crate::openai::is_model_name;
 use crate::pattern::Pattern;
-use crate::policy::Policy;
 use crate::refusal::{Case, Refusal, Reply, printable};
 
 /// The key under which the ledger keeps the moment it began, in seconds since 1970.
@@ -66,11 +65,11 @@ pub fn list(access: &Access<'_>) -> Reply {
 }
 
 /// `GET /v1/models/{ref}`
-pub fn retrieve(policy: &Policy, access: &Access<'_>, name: &str) -> Result<Reply, Refusal> {
+pub fn retrieve(access: &Access<'_>, name: &str) -> Result<Reply, Refusal> {
     let found = Some(name).filter(|name| is_model_name(name)).and_then(|name| access.resolve(name).ok());
-    let found = found.and_then(|candidate| Some((policy.providers.get(candidate.provider)?, candidate.model)));
-    let (provider, model) = found.ok_or_else(|| not_found(access, name))?;
-    Ok(json(&Model::new(format!("{}/{model}", provider.name), &provider.name)))
+    let candidate = found.ok_or_else(|| not_found(access, name))?;
+    let provider = access.provider_name(candidate.provider);
+    Ok(json(&Model::new(format!("{provider}/{}", candidate.model), provider)))
 }
 
 /// `GET /pai/v1/model-providers`

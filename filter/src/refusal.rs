@@ -132,9 +132,10 @@ impl Refusal {
         Self { retry_after: Some(1), ..Self::new(Case::Reserved, message) }
     }
 
-    /// A rate has drained far enough in `wait` nanoseconds.
-    pub fn drains(case: Case, message: impl Into<String>, wait: u64) -> Self {
-        Self { retry_after: Some(wait.div_ceil(1_000_000_000).max(1)), ..Self::new(case, message) }
+    /// A rate has drained far enough in `wait` nanoseconds; `why` is what the message says before it says so.
+    pub fn drains(case: Case, why: &str, wait: u64) -> Self {
+        let seconds = wait.div_ceil(1_000_000_000).max(1);
+        Self { retry_after: Some(seconds), ..Self::new(case, format!("{why} Try again in {seconds} s.")) }
     }
 
     /// The ledger cannot be reached.

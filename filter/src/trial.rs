@@ -178,10 +178,6 @@ fn short(name: &str, shortfall: Shortfall, host: &Host<'_>) -> Refusal {
             Refusal::spent(format!("This request does not fit {name}. It resets at 00:00 UTC, in {reset}."), now)
         }
         Shortfall::Reserved => Refusal::reserved(format!("Requests in flight hold what is left of {name}. Try again in a moment.")),
-        Shortfall::Drains(wait) => {
-            let seconds = wait.div_ceil(1_000_000_000).max(1);
-            let why = format!("This request does not yet fit {name}. Try again in {seconds} s.");
-            Refusal::drains(Case::Reserved, why, wait)
-        }
+        Shortfall::Drains(wait) => Refusal::drains(Case::Reserved, &format!("This request does not yet fit {name}."), wait),
     }
 }

@@ -41,6 +41,15 @@ impl Client {
         Ok(Self { socket, input: BytesMut::with_capacity(BUFFER), answer: Answer::default() })
     }
 
+    /// So many connections to one place.
+    pub(super) async fn connect_all(address: SocketAddr, connections: usize) -> Result<Vec<Self>> {
+        let mut clients = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            clients.push(Self::connect(address).await?);
+        }
+        Ok(clients)
+    }
+
     /// Sends a request and reads the whole answer, which must be a 200.
     pub(super) async fn ask(&mut self, request: &[u8]) -> Result<&Answer> {
         self.socket.write_all(request).await?;

@@ -31,11 +31,7 @@ pub(super) struct Served {
 
 impl Load {
     pub(super) async fn connect(address: SocketAddr, connections: usize) -> Result<Self> {
-        let mut clients = Vec::with_capacity(connections);
-        for _ in 0..connections {
-            clients.push(Client::connect(address).await?);
-        }
-        Ok(Self { clients })
+        Ok(Self { clients: Client::connect_all(address, connections).await? })
     }
 
     /// Asks once.
