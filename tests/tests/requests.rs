@@ -391,7 +391,7 @@ async fn a_body_as_large_as_allowed_passes_unchanged() {
 // === who and which model ===
 
 #[tokio::test]
-async fn access_keys_are_refused_until_they_are_served() {
+async fn keys_that_nobody_configured_are_refused() {
     let upstream = upstream().await;
     let gate = Gate::start(provider(""), &upstream).await;
     for (name, value) in [

@@ -192,7 +192,7 @@ impl Ledger<'_> {
         (!holds.is_empty()).then_some(Permit { holds, granted })
     }
 
-    /// Gives back the reservations under `key` of every instance for which `dead` holds.
+    /// Gives back the reservations that every instance for which `dead` holds has with a subject.
     pub fn reap(&self, subject: &Subject, dead: &dyn Fn(u64) -> bool) -> Result<(), Unavailable> {
         self.try_update(subject, |account| if account.reap(dead) { Ok(()) } else { Err(()) }).map(drop)
     }

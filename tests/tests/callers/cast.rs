@@ -2,9 +2,8 @@
 
 use std::fmt::Display;
 
-use e2e::harness::{Answer, Gate, MODEL, Request, Upstream, says};
+use e2e::harness::{Answer, Gate, Key, MODEL, Request, Upstream, says};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 /// The identity of the Agent `researcher`.
 pub const RESEARCHER: &str = "spiffe://cluster.local/ns/agents/sa/researcher";
@@ -48,9 +47,7 @@ pub fn agent_with_budget(name: &str, identities: &[&str], models: &[&str], token
 
 /// The `AccessKey` of this secret with these further lines of `spec`.
 pub fn access_key(name: &str, secret: &str, lines: &[&str]) -> String {
-    let hash: String = Sha256::digest(secret).iter().map(|byte| format!("{byte:02x}")).collect();
-    let lines = lines.iter().map(|line| (*line).to_owned());
-    manifest("AccessKey", name, std::iter::once(format!("sha256: {hash}")).chain(lines))
+    Key::with_secret(name, secret).manifest(&lines.join("\n"))
 }
 
 /// The agents `researcher`, named exactly, and `team`, named by a prefix.
