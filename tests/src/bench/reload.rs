@@ -102,10 +102,7 @@ impl<'a> Subject<'a> {
     async fn start(plan: &'a Plan, configuration: Configuration, setup: &Setup<'_>, name: &str) -> Result<Self> {
         let mut envoy = Envoy::start(setup, name)?;
         let address = envoy.address().await?;
-        let mut clients = Vec::with_capacity(WORKERS);
-        for _ in 0..WORKERS {
-            clients.push(Client::connect(address).await?);
-        }
+        let clients = Client::connect_all(address, WORKERS).await?;
         let credentials = configuration.credentials();
         let request = format!("GET /v1/models HTTP/1.1\r\nhost: gateway.test:8080\r\n{credentials}\r\n");
         Ok(Self { plan, configuration, envoy, clients, request })
