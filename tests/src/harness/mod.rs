@@ -14,6 +14,7 @@ mod background;
 mod certificate;
 mod client;
 mod envoy;
+mod fallback;
 mod gate;
 mod key;
 mod limits;
@@ -22,7 +23,7 @@ pub mod says;
 mod upstream;
 mod wait;
 
-pub use certificate::{Authority, ClientCertificate, Peers};
+pub use certificate::{Authority, ClientCertificate, Peers, ServerCertificate};
 pub use client::{Reply, Request, Streaming};
 pub use gate::{Gate, GateBuilder, Provider, Refused, envoy_binary, installed_clients};
 pub use key::{Budget, Key, Shares};
