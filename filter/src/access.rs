@@ -85,6 +85,20 @@ impl<'a> Access<'a> {
         found.map(|provider| Candidate { provider, model: name })
     }
 
+    /// The candidates behind `named`: the other models of the caller's agent that it may use, with their places in its list.
+    pub fn others(&self, named: Candidate<'_>) -> Vec<(usize, Candidate<'a>)> {
+        let Who::Agent(agent) = self.who else { return Vec::new() };
+        let listed = agent.models.iter().map(|reference| Candidate { provider: reference.provider, model: &reference.model });
+        let usable = |candidate: &Candidate<'_>| *candidate != named && self.barrier(candidate.provider, candidate.model).is_none();
+        listed.enumerate().filter(|(_, candidate)| usable(candidate)).collect()
+    }
+
+    /// The model at this place in the list of the caller's agent.
+    pub fn at(&self, place: usize) -> Option<Candidate<'a>> {
+        let Who::Agent(agent) = self.who else { return None };
+        agent.models.get(place).map(|reference| Candidate { provider: reference.provider, model: &reference.model })
+    }
+
     /// The name of the provider at this index; empty if there is none.
     pub fn provider_name(&self, provider: usize) -> &'a str {
         self.policy.provider_name(provider)

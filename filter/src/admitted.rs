@@ -1,123 +1,238 @@
-//! A request that was let through: its answer as it passes, and what it costs in the end.
+//! A request that was let through: one attempt after another, until one is answered or none is left.
+//!
+//! ```text
+//! Unsent ──attempt begins──> Sent ──answered──> (the answer passes)
+//!   ▲                          │
+//!   └── another candidate, or ─┤ failed
+//!       the same unasked       └── none left ──> Over
+//! ```
+//!
+//! Where the request has one candidate the gate dresses it, and no attempt filter has to be there.
 
 use std::rc::Rc;
 
-use crate::caller::Caller;
-use crate::clock::Time;
-use crate::gate::{Gate, ModelState, ProviderState};
-use crate::headers::{HeaderEdit, Headers, media_type};
-use crate::host::{BodyStep, Entry, Host, ResponseStep};
-use crate::ledger::Permit;
-use crate::openai::{Answer, Hide, PromptSize, Request, Usage};
-use crate::policy::{Candidate, Dialect};
-use crate::refusal::{Case, Refusal, Reply};
-use crate::window;
+use crate::access::Access;
+use crate::asked::{self, Asked};
+use crate::attempt::{Attempt, is_failure};
+use crate::gate::Gate;
+use crate::headers::{HeaderEdit, Headers};
+use crate::host::{AttemptStep, BodyStep, Entry, Forward, Host, ResponseStep, Turn};
+use crate::openai::Splice;
+use crate::passed::{PassedOver, Why};
+use crate::refusal::Refusal;
+use crate::selection::Selected;
+use crate::trial::Trial;
 
-/// Bytes of a refusal's body that are kept: vLLM's longest sentence about its window takes a quarter of it.
-pub const REFUSAL_LIMIT: usize = 2048;
+/// Tells Envoy to try again: the route's `retriable_headers` name it.
+const RETRY: &str = "x-pai-retry";
+/// Tells Envoy not to, whatever the route says.
+const NO_RETRY: &str = "x-envoy-ratelimited";
 
 /// An admitted request.
 #[derive(Debug)]
 pub struct Admitted {
     gate: Rc<Gate>,
-    caller: Caller,
-    provider: usize,
-    model: String,
-    permit: Permit,
-    /// What the prompt is charged where nobody counted it: its upper bound, as reserved.
-    prompt_estimate: u64,
-    unsure_limit: bool,
-    size: PromptSize,
-    choices: u64,
-    prompts: u64,
-    sequences: u64,
-    hide: Hide,
-    started: Time,
-    response: Response,
+    asked: Asked,
+    attempt: Attempt,
+    /// The attempt before, as long as its answer may turn out to be the last.
+    before: Option<Attempt>,
+    stage: Stage,
+    dresser: Dresser,
+    /// Attempts that have begun.
+    begun: u32,
+    /// Candidates that were asked, this one included.
+    tried: u32,
+    /// Who may follow, by their places in the list of the caller's agent; the next is the last.
+    left: Vec<usize>,
+    passed: PassedOver,
+    /// The path as it stands in the request's headers.
+    path: String,
+    /// Charged for attempts that failed.
+    lost: u64,
 }
 
-/// What a request was granted.
-#[derive(Debug)]
-pub struct Grant {
-    /// The reservations.
-    pub permit: Permit,
-    /// The prompts' share of them.
-    pub prompt_estimate: u64,
-    /// A limit was written into the request that the model's window, which is not known, may not hold.
-    pub unsure_limit: bool,
+/// Where the current attempt is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The attempt filter has not seen it yet.
+    Unsent,
+    /// On its way, or answered.
+    Sent,
+    /// Failed, and nobody is left.
+    Over,
 }
 
-#[derive(Debug)]
-enum Response {
-    /// Nothing has come.
-    Awaited,
-    /// Envoy answered in place of the provider.
-    Local(Case),
-    /// The provider answered.
-    Provider(Box<ProviderAnswer>),
-}
-
-#[derive(Debug)]
-struct ProviderAnswer {
-    status: u16,
-    answer: Answer,
-    first_token: Option<Time>,
-    /// The beginning of a 400, which may tell the model's window.
-    refusal: Vec<u8>,
-    /// What the client is told instead, where the answer was not for it.
-    replaced: Option<Case>,
-    /// The headers wait for the beginning of the body.
-    held: bool,
+/// Who makes the request its provider's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dresser {
+    /// The gate, for the only candidate.
+    Gate,
+    /// The attempt filter of each provider.
+    Attempts,
 }
 
 // === impl Admitted ===
 
 impl Admitted {
-    /// A request that came at `started` and was granted what it needs.
-    pub fn new(gate: Rc<Gate>, caller: Caller, candidate: Candidate<'_>, request: &Request, grant: Grant, started: Time) -> Self {
-        let Grant { permit, prompt_estimate, unsure_limit } = grant;
-        let dialect = gate.policy.providers.get(candidate.provider).map_or(Dialect::OpenAi, |provider| provider.dialect);
-        Self {
-            caller,
-            provider: candidate.provider,
-            model: candidate.model.to_owned(),
-            permit,
-            prompt_estimate,
-            unsure_limit,
-            size: request.prompt,
-            choices: request.choices,
-            prompts: request.prompts,
-            sequences: request.sequences,
-            hide: hide(request, dialect),
-            started,
-            response: Response::Awaited,
-            gate,
+    /// A request that somebody takes.
+    pub fn new(gate: Rc<Gate>, asked: Asked, selected: Selected) -> Self {
+        let Selected { attempt, mut left, passed } = selected;
+        left.reverse();
+        let (dresser, stage) = if left.is_empty() { (Dresser::Gate, Stage::Sent) } else { (Dresser::Attempts, Stage::Unsent) };
+        let path = attempt.provider().map_or_else(String::new, |provider| asked::path(provider, asked.operation));
+        Self { gate, asked, attempt, before: None, stage, dresser, begun: 0, tried: 1, left, passed, path, lost: 0 }
+    }
+
+    /// The gate's changes to the request, whose target is `target`, after `edits`.
+    pub fn forward(&self, mut edits: Vec<HeaderEdit>, target: &[u8], body: &[u8]) -> Forward {
+        let Some(provider) = self.attempt.provider() else { return Forward::default() };
+        edits.push(route_to(&provider.name));
+        match self.dresser {
+            Dresser::Gate => {
+                self.asked.dress(&mut edits, provider, target, self.attempt.changes());
+                Forward { headers: edits, body: self.attempt.changes().splice(body) }
+            }
+            Dresser::Attempts => {
+                // Routes may look at the path.
+                asked::point(&mut edits, self.path.clone(), target);
+                Forward { headers: edits, body: None }
+            }
         }
     }
 
-    /// Whether the answer's headers have come.
+    /// An attempt begins at a provider of this name.
+    pub fn begin(&mut self, provider: Option<&[u8]>, host: &Host<'_>) -> AttemptStep {
+        let first = self.begun == 0 && self.dresser == Dresser::Gate;
+        let due = self.stage == Stage::Unsent || (first && self.stage == Stage::Sent);
+        let ours = self.attempt.provider().filter(|known| provider == Some(known.name.as_bytes()));
+        let Some(ours) = ours.filter(|_| due && !self.attempt.is_answered()) else {
+            if self.before.is_some() && due {
+                // Envoy did not follow: too old to, or its route does not say so. No use in trying that again.
+                host.worker.borrow_mut().follows = false;
+            }
+            if self.stage == Stage::Sent {
+                self.stage = Stage::Unsent;
+            }
+            return AttemptStep::Refuse(Refusal::local(503, Some(self.attempt.provider_name())).reply());
+        };
+        let mut edits = vec![HeaderEdit::Remove("x-pai-provider".into())];
+        if self.dresser == Dresser::Attempts {
+            self.asked.dress(&mut edits, ours, self.path.as_bytes(), self.attempt.changes());
+            self.path = asked::path(ours, self.asked.operation);
+        }
+        self.begun += 1;
+        self.stage = Stage::Sent;
+        AttemptStep::Forward(edits)
+    }
+
+    /// Which attempt it is that has begun last.
+    pub fn ordinal(&self) -> u32 {
+        self.begun
+    }
+
+    /// How much of the body the current attempt wants to see; 0 where it goes on as it is.
+    pub fn reach(&self) -> usize {
+        if self.dresser == Dresser::Attempts { self.attempt.changes().reach() } else { 0 }
+    }
+
+    /// What stands in place of the beginning of the body.
+    pub fn splice(&self, body: &[u8]) -> Option<Splice> {
+        self.attempt.changes().splice(body)
+    }
+
+    /// The attempt of this ordinal was answered with this status.
+    pub fn answered(&mut self, ordinal: u32, status: u16, headers: &Headers<'_>, host: &Host<'_>) -> Turn {
+        // Whether Envoy tries again is not the provider's to say.
+        let orders = [RETRY, NO_RETRY].into_iter().filter(|name| headers.get(name).is_some());
+        let mut response: Vec<HeaderEdit> = orders.map(|name| HeaderEdit::Remove(name.into())).collect();
+        if !is_failure(status) || !self.is_current(ordinal) {
+            return Turn { request: Vec::new(), response };
+        }
+        let request = self.move_on(Why::Status(status), host);
+        response.push(HeaderEdit::Set(if request.is_empty() { NO_RETRY } else { RETRY }, "true".into()));
+        Turn { request, response }
+    }
+
+    /// The attempt of this ordinal has ended without an answer. `connected`: its provider was reached.
+    pub fn broke_off(&mut self, ordinal: u32, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Vec<HeaderEdit> {
+        if !self.is_current(ordinal) {
+            return Vec::new();
+        }
+        let connected = connected();
+        let why = if connected { Why::Reset } else { Why::Connect };
+        let next = self.move_on(why, host);
+        if !next.is_empty() {
+            return next;
+        }
+        if connected || self.attempt.is_settled() {
+            self.lost += self.attempt.fail(connected, host);
+            self.stage = Stage::Over;
+            return Vec::new();
+        }
+        // Nobody has seen it, so that the same provider, at another address as it may be, can be asked.
+        self.stage = Stage::Unsent;
+        vec![route_to(self.attempt.provider_name())]
+    }
+
+    fn is_current(&self, ordinal: u32) -> bool {
+        ordinal == self.begun && self.stage == Stage::Sent && !self.attempt.is_answered()
+    }
+
+    /// Goes on to the next candidate that takes the request. Returns the edits to its headers, none where nobody is left.
+    fn move_on(&mut self, why: Why, host: &Host<'_>) -> Vec<HeaderEdit> {
+        if self.left.is_empty() || self.tried >= self.gate.policy.gateway.max_attempts {
+            return Vec::new();
+        }
+        // First give back, then take: the caller's own budgets may not hold both.
+        self.lost += self.attempt.fail(why == Why::Reset, host);
+        self.passed.note(&self.gate, self.attempt.candidate(), why, host);
+        let Some(next) = self.next(host) else { return Vec::new() };
+        let edits = vec![route_to(next.provider_name()), HeaderEdit::Remove("authorization".into())];
+        self.before = Some(std::mem::replace(&mut self.attempt, next));
+        self.stage = Stage::Unsent;
+        self.tried += 1;
+        edits
+    }
+
+    fn next(&mut self, host: &Host<'_>) -> Option<Attempt> {
+        let gate = Rc::clone(&self.gate);
+        let access = Access::new(&gate.policy, self.asked.caller);
+        while let Some(place) = self.left.pop() {
+            let Some(trial) = access.at(place).and_then(|candidate| Trial::new(&gate, candidate, &self.asked)) else { continue };
+            let candidate = trial.candidate();
+            if !trial.is_awake(host) {
+                self.passed.note(&gate, candidate, Why::Resting, host);
+                continue;
+            }
+            match trial.fit(host).map_err(|oversize| oversize.refusal).and_then(|fitting| trial.reserve(&fitting, host)) {
+                Ok((grant, changes)) => return Some(Attempt::new(Rc::clone(&gate), candidate, grant, changes)),
+                Err(refusal) => self.passed.note(&gate, candidate, Why::Budget(refusal.case), host),
+            }
+        }
+        None
+    }
+
+    /// Whether an answer has come.
     pub fn is_answered(&self) -> bool {
-        !matches!(self.response, Response::Awaited)
+        self.attempt.is_answered()
     }
 
     /// Whether anything is to be learned or hidden from the answer's body.
     pub fn reads_answer(&self) -> bool {
-        matches!(&self.response, Response::Provider(provider) if provider.replaced.is_none() && provider.answer.reads())
+        self.attempt.reads_answer()
     }
 
     /// Whether the answer is held.
     pub fn holds_answer(&self) -> bool {
-        matches!(&self.response, Response::Provider(provider) if provider.held)
+        self.attempt.holds_answer()
     }
 
     /// Envoy answers in place of the provider.
     pub fn on_local_reply(&mut self, status: u16, host: &Host<'_>) -> ResponseStep {
-        let refusal = Refusal::local(status, Some(self.provider_name()));
-        self.response = Response::Local(refusal.case);
-        self.replace(&refusal, host)
+        self.attempt.on_local_reply(status, &self.asked, host)
     }
 
-    /// The provider's headers have come.
+    /// The headers of the answer that is passed on have come.
     pub fn on_response_headers(
         &mut self,
         status: u16,
@@ -125,209 +240,43 @@ impl Admitted {
         end_of_stream: bool,
         host: &Host<'_>,
     ) -> ResponseStep {
-        let replaced = matches!(status, 401 | 403).then_some(Case::UpstreamAuth);
-        let answer = self.read(headers);
-        let rewrites = answer.rewrites();
-        let held = self.unsure_limit && status == 400 && !end_of_stream;
-        let answer = ProviderAnswer { status, answer, first_token: None, refusal: Vec::new(), replaced, held };
-        self.response = Response::Provider(Box::new(answer));
-        if replaced.is_some() {
-            let refusal = Refusal::upstream_auth(&format!("model provider `{}`", self.provider_name()));
-            return self.replace(&refusal, host);
+        if self.stage == Stage::Unsent {
+            if headers.get(RETRY).is_none() {
+                // Whoever answers was sent a request that nobody has made its own.
+                crate::metrics::filter_error(host.meter, "attempt");
+                return self.attempt.on_local_reply(503, &self.asked, host);
+            }
+            self.step_back(host);
         }
-        let mut edits = headers.drop_provider_headers();
-        if rewrites && headers.get("content-length").is_some() {
-            edits.push(HeaderEdit::Remove("content-length".into()));
+        self.attempt.on_response_headers(status, headers, end_of_stream, &self.asked, host)
+    }
+
+    /// Envoy has not tried again, as it was asked to: the answer of the attempt before is the last.
+    fn step_back(&mut self, host: &Host<'_>) {
+        if let Some(before) = self.before.take() {
+            self.attempt.release(host);
+            self.attempt = before;
+            self.stage = Stage::Sent;
         }
-        edits.push(HeaderEdit::Set("x-pai-provider", self.provider_name().to_owned().into()));
-        edits.push(HeaderEdit::Set("x-pai-model", self.model.clone().into()));
-        edits.extend(self.budget_headers(host).into_iter().map(|(name, value)| HeaderEdit::Set(name, value.into())));
-        if held { ResponseStep::Hold(edits) } else { ResponseStep::Edit(edits) }
     }
 
     /// A piece of the answer has come; all there is of it so far, if it is held.
     pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, host: &Host<'_>) -> BodyStep {
-        let Response::Provider(provider) = &mut self.response else { return BodyStep::Continue };
-        let ProviderAnswer { status, answer, first_token, refusal, replaced, held } = &mut **provider;
-        if replaced.is_some() {
-            return BodyStep::Continue;
-        }
-        if *status == 400 {
-            let room = REFUSAL_LIMIT.saturating_sub(refusal.len()).min(chunk.len());
-            refusal.extend_from_slice(chunk.get(..room).unwrap_or_default());
-        }
-        if *held {
-            if refusal.len() < REFUSAL_LIMIT && !end_of_stream {
-                refusal.clear();
-                return BodyStep::Hold;
-            }
-            *held = false;
-            if told_window(refusal).is_none() {
-                return BodyStep::Continue;
-            }
-            // The limit was the gate's, so that the refusal is not for the client. Now the window is known.
-            *replaced = Some(Case::UpstreamUnavailable);
-            return BodyStep::Reply(self.ask_again(host));
-        }
-        let passed = answer.feed(chunk, end_of_stream);
-        if first_token.is_none() && answer.started() {
-            *first_token = Some(host.now());
-        }
-        passed.map_or(BodyStep::Continue, BodyStep::Replace)
+        self.attempt.on_response_body(chunk, end_of_stream, &self.asked, host)
     }
 
-    /// All is over: settles the permit and counts.
-    pub fn close(mut self, subject: String, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Entry {
-        if let Response::Provider(provider) = &mut self.response {
-            provider.answer.finish();
+    /// All is over: settles and counts. `connected` tells whether the last attempt ever reached its provider.
+    pub fn close(self, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Entry {
+        let unsent = self.stage == Stage::Unsent;
+        let mut entry = self.attempt.close(&self.asked, || !unsent && connected(), host);
+        if let Some((prompt, _)) = &mut entry.tokens {
+            *prompt += self.lost;
         }
-        let reported = self.reported();
-        let usage = self.charge(reported, connected);
-        let decision = self.decision();
-        if let Some((provider, model)) = self.gate.model(Candidate { provider: self.provider, model: &self.model }) {
-            self.learn(reported, provider, model, host);
-            self.measure(usage, model, host);
-            model.series.requests.count(host.meter, decision);
-            model.series.prompt_tokens.add(host.meter, usage.prompt);
-            model.series.completion_tokens.add(host.meter, usage.completion);
-        }
-        let entry = Entry {
-            provider: self.provider_name().to_owned(),
-            model: self.model,
-            subject,
-            decision,
-            tokens: Some((usage.prompt, usage.completion)),
-            guard: String::new(),
-        };
-        host.settle(self.permit, usage.total());
+        entry.attempts = self.passed.into_text();
         entry
     }
-
-    /// The usage that the provider reported.
-    fn reported(&self) -> Option<Usage> {
-        match &self.response {
-            Response::Provider(provider) => provider.answer.usage(),
-            Response::Awaited | Response::Local(_) => None,
-        }
-    }
-
-    /// What is charged: `docs/budgets.md`, "Settle".
-    fn charge(&self, reported: Option<Usage>, connected: impl FnOnce() -> bool) -> Usage {
-        let prompt_only = Usage { prompt: self.prompt_estimate, completion: 0 };
-        match &self.response {
-            Response::Provider(provider) => match reported {
-                // A stream over many prompts was cut: the server has read those, too, of which nothing was seen.
-                Some(usage) if self.prompts > 1 && !provider.answer.usage_is_whole() => {
-                    Usage { prompt: usage.prompt.max(self.prompt_estimate), ..usage }
-                }
-                Some(usage) => usage,
-                None if provider.status >= 400 => Usage::default(),
-                None => Usage { completion: provider.answer.deltas(), ..prompt_only },
-            },
-            // The provider had the whole body if it had any of it: the gate lets it go in one piece.
-            Response::Awaited | Response::Local(_) => {
-                if connected() {
-                    prompt_only
-                } else {
-                    Usage::default()
-                }
-            }
-        }
-    }
-
-    /// Learns from what the provider reported.
-    fn learn(&self, reported: Option<Usage>, state: &ProviderState, model: &ModelState, host: &Host<'_>) {
-        let Response::Provider(provider) = &self.response else { return };
-        let ProviderAnswer { status, answer, refusal, .. } = &**provider;
-        let vllm = self.dialect() == Dialect::Vllm;
-        if let Some(usage) = reported.filter(|_| answer.usage_is_whole() || self.sequences == 1) {
-            model.lessons.borrow_mut().learn(host.store, &self.size, usage.prompt);
-            if vllm && self.sequences == 1 {
-                state.windows.borrow_mut().change(host.store, |windows| windows.reached(&self.model, usage.total()));
-            }
-        }
-        if let (400, true, Some(length)) = (*status, vllm, told_window(refusal)) {
-            state.windows.borrow_mut().change(host.store, |windows| windows.learn(&self.model, length));
-        }
-    }
-
-    fn measure(&self, usage: Usage, model: &ModelState, host: &Host<'_>) {
-        let Some(first) = self.first_token() else { return };
-        model.series.time_to_first_token.record(host.meter, first.since(self.started) / 1_000_000);
-        if self.is_stream() && usage.completion > 1 {
-            let each = host.now().since(first) / 1000 / (usage.completion - 1);
-            model.series.time_per_output_token.record(host.meter, each);
-        }
-    }
-
-    fn decision(&self) -> &'static str {
-        match &self.response {
-            Response::Awaited => "allowed",
-            Response::Local(case) => case.code(),
-            Response::Provider(provider) => provider.replaced.map_or("allowed", Case::code),
-        }
-    }
-
-    fn is_stream(&self) -> bool {
-        matches!(&self.response, Response::Provider(provider) if provider.answer.rewrites())
-    }
-
-    fn first_token(&self) -> Option<Time> {
-        match &self.response {
-            Response::Provider(provider) => provider.first_token,
-            Response::Awaited | Response::Local(_) => None,
-        }
-    }
-
-    fn ask_again(&self, host: &Host<'_>) -> Reply {
-        let why = "The model's window has only just become known. Send the request again.";
-        let mut reply = Refusal { retry_after: Some(1), ..Refusal::new(Case::UpstreamUnavailable, why) }.reply();
-        reply.headers.push(("x-should-retry", "true".to_owned()));
-        reply.headers.extend(self.budget_headers(host));
-        reply
-    }
-
-    fn replace(&self, refusal: &Refusal, host: &Host<'_>) -> ResponseStep {
-        let mut reply = refusal.reply();
-        reply.headers.extend(self.budget_headers(host));
-        ResponseStep::Reply(reply)
-    }
-
-    /// How the answer is to be read, by its headers.
-    fn read(&self, headers: &Headers<'_>) -> Answer {
-        if headers.encoded() {
-            return Answer::opaque();
-        }
-        match &*media_type(headers.get("content-type").unwrap_or_default()) {
-            b"text/event-stream" => Answer::stream(self.choices, self.sequences, self.hide),
-            b"application/json" => Answer::json(self.choices),
-            _ => Answer::opaque(),
-        }
-    }
-
-    fn budget_headers(&self, host: &Host<'_>) -> Vec<(&'static str, String)> {
-        self.gate.budget_headers(self.caller, Some(self.provider), host)
-    }
-
-    fn provider_name(&self) -> &str {
-        self.gate.policy.provider_name(self.provider)
-    }
-
-    fn dialect(&self) -> Dialect {
-        self.gate.policy.providers.get(self.provider).map_or(Dialect::OpenAi, |provider| provider.dialect)
-    }
 }
 
-/// The window that a refusal tells of.
-fn told_window(refusal: &[u8]) -> Option<u64> {
-    window::told_by_refusal(&window::error_message(refusal)?)
-}
-
-/// What the client did not ask for of the usage that the gate asks for.
-fn hide(request: &Request, dialect: Dialect) -> Hide {
-    match (request.include_usage, request.continuous_usage) {
-        (false, _) => Hide::Usage,
-        (true, false) if dialect == Dialect::Vllm => Hide::Continuous,
-        (true, _) => Hide::Nothing,
-    }
+fn route_to(provider: &str) -> HeaderEdit {
+    HeaderEdit::Set("x-pai-provider", provider.to_owned().into())
 }

@@ -6,6 +6,7 @@
 //!   └──────────────────┴── refused, answered ───┴──> Answered ──log──> Closed
 //! ```
 //!
+//! In `Admitted`, attempts begin and end: `admitted.rs`. Both filters, the gate and the attempt at each provider, tell one exchange.
 //! It is told what the host saw and says what the host is to do. Every callback may come in every phase: one that makes no sense
 //! changes nothing.
 
@@ -13,17 +14,20 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::access::Access;
-use crate::admitted::{Admitted, REFUSAL_LIMIT};
+use crate::admitted::Admitted;
+use crate::asked::{self, Asked};
+use crate::attempt::REFUSAL_LIMIT;
 use crate::caller::{Caller, Credentials, Identified};
 use crate::clock::Time;
 use crate::gate::Gate;
 use crate::headers::{HeaderEdit, Headers, media_type, vllm_takes_for_json};
-use crate::host::{BodyStep, Entry, Forward, Host, ResponseStep, Step};
+use crate::host::{AttemptStep, BodyStep, Entry, Forward, Host, ResponseStep, Step, Turn};
 use crate::models;
-use crate::openai::{Operation, Request};
-use crate::policy::{Candidate, Provider, Routing};
+use crate::openai::{Operation, Peculiarities, Request, Splice};
+use crate::policy::{Candidate, Dialect, Routing};
 use crate::refusal::{Case, Refusal, Reply};
 use crate::route::Route;
+use crate::selection::Selection;
 use crate::trial::Trial;
 
 /// One request and its answer.
@@ -216,12 +220,60 @@ impl Exchange {
         }
     }
 
+    /// An attempt begins at the provider of this name, as its own cluster tells it.
+    pub fn on_attempt(&mut self, provider: Option<&[u8]>, host: &Host<'_>) -> AttemptStep {
+        match &mut self.phase {
+            Phase::Admitted(admitted) => admitted.begin(provider, host),
+            // With `routing: fixed`, the headers come before the body is judged.
+            Phase::Reading(_) if self.gate.policy.gateway.routing == Routing::Fixed => AttemptStep::Forward(Vec::new()),
+            Phase::Open | Phase::Reading(_) | Phase::Answered { .. } | Phase::Closed => no_exchange(),
+        }
+    }
+
+    /// The number of the attempt that has begun last: what tells its end from that of one before.
+    pub fn ordinal(&self) -> u32 {
+        self.admitted().map_or(0, Admitted::ordinal)
+    }
+
+    /// How many bytes of the body the attempt has to see before it goes on: 0 where nothing of it changes.
+    pub fn attempt_reach(&self) -> usize {
+        self.admitted().map_or(0, Admitted::reach)
+    }
+
+    /// What stands in place of the beginning of the attempt's body, of which `body` fetches as much as it has to see.
+    pub fn on_attempt_body(&self, body: impl FnOnce() -> Vec<u8>) -> Option<Splice> {
+        self.admitted()?.splice(&body())
+    }
+
+    /// The attempt of this number was answered.
+    pub fn on_attempt_answer(&mut self, ordinal: u32, headers: &Headers<'_>, host: &Host<'_>) -> Turn {
+        match &mut self.phase {
+            Phase::Admitted(admitted) => admitted.answered(ordinal, status(headers), headers, host),
+            _ => Turn::default(),
+        }
+    }
+
+    /// The attempt of this number has ended without an answer. Returns edits to the request's headers.
+    pub fn on_attempt_end(&mut self, ordinal: u32, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Vec<HeaderEdit> {
+        match &mut self.phase {
+            Phase::Admitted(admitted) => admitted.broke_off(ordinal, connected, host),
+            _ => Vec::new(),
+        }
+    }
+
+    fn admitted(&self) -> Option<&Admitted> {
+        match &self.phase {
+            Phase::Admitted(admitted) => Some(admitted),
+            _ => None,
+        }
+    }
+
     /// All is over. `connected` tells whether the request ever reached a provider.
     pub fn on_log(&mut self, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Option<Entry> {
         let subject = self.caller.map_or_else(|| "none".to_owned(), |caller| caller.subject(&self.gate.policy));
         let mut entry = match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Closed => return None,
-            Phase::Admitted(admitted) => admitted.close(subject, connected, host),
+            Phase::Admitted(admitted) => Entry { subject, ..admitted.close(connected, host) },
             Phase::Answered { decision, candidate } => self.count(subject, decision, candidate, host),
             Phase::Open | Phase::Reading(_) => self.count(subject, "aborted", None, host),
         };
@@ -305,7 +357,8 @@ impl Exchange {
         if reading.has_length {
             edits.push(HeaderEdit::Remove(Cow::Borrowed("content-length")));
         }
-        address(&mut edits, provider, reading.operation, &reading.target);
+        edits.push(HeaderEdit::Set("x-pai-provider", provider.name.to_string().into()));
+        asked::address(&mut edits, provider, reading.operation, &reading.target);
         Step::Forward(Forward { headers: edits, body: None })
     }
 
@@ -317,51 +370,59 @@ impl Exchange {
             Err(refusal) => return self.refuse(&refusal, None),
         };
         let caller = reading.caller;
-        let access = Access::new(&self.gate.policy, caller);
-        let candidate = match access.resolve(&request.model) {
-            Ok(candidate) => candidate,
+        let gate = Rc::clone(&self.gate);
+        let access = Access::new(&gate.policy, caller);
+        let model = request.model.clone();
+        let named = match access.resolve(&model) {
+            Ok(named) => named,
             Err(unresolved) => {
-                let refusal = models::unresolved(&access, &request.model, unresolved);
+                let refusal = models::unresolved(&access, &model, unresolved);
                 return self.refuse(&refusal, None);
             }
         };
-        match self.admit(candidate, &request, reading, body, host) {
+        match self.admit(named, &access, request, reading, body, host) {
             Ok((admitted, forward)) => {
                 self.phase = Phase::Admitted(Box::new(admitted));
                 Step::Forward(forward)
             }
             Err(refused) => {
-                let mut step = self.refuse(&refused, Some((candidate.provider, candidate.model.to_owned())));
+                let mut step = self.refuse(&refused, Some((named.provider, named.model.to_owned())));
                 if let (Step::Reply(reply), Case::Spent | Case::Reserved) = (&mut step, refused.case) {
-                    reply.headers.extend(self.gate.budget_headers(caller, Some(candidate.provider), host));
+                    reply.headers.extend(gate.budget_headers(caller, Some(named.provider), host));
                 }
                 step
             }
         }
     }
 
-    /// Reserves what the request may cost and makes it ready for its provider.
+    /// Finds who takes the request, reserves what it may cost there, and makes it ready to go.
     fn admit(
         &mut self,
-        candidate: Candidate<'_>,
-        request: &Request,
+        named: Candidate<'_>,
+        access: &Access<'_>,
+        request: Request,
         reading: Reading,
         body: &[u8],
         host: &Host<'_>,
     ) -> Result<(Admitted, Forward), Refusal> {
         let gate = Rc::clone(&self.gate);
-        let Reading { caller, operation, started, .. } = reading;
-        let trial = Trial::new(&gate, caller, candidate, request, operation);
-        let trial = trial.ok_or_else(|| models::not_found(&Access::new(&gate.policy, caller), &request.model))?;
-        let (grant, edit) = trial.run(body, &mut self.found_by, host)?;
-        let admitted = Admitted::new(Rc::clone(&gate), caller, candidate, request, grant, started);
-        let splice = edit.apply(request, body);
-        let headers = match gate.policy.gateway.routing {
-            Routing::Body => dress(reading, trial.provider(), splice.as_ref().map(|splice| splice.resized(body.len()))),
-            // They have gone ahead.
-            Routing::Fixed => Vec::new(),
+        let Reading { caller, operation, started, target, has_length, edits, .. } = reading;
+        let others = access.others(named);
+        let dialect = gate.policy.providers.get(named.provider).map_or(Dialect::OpenAi, |provider| provider.dialect);
+        let foreign = |provider: usize| gate.policy.providers.get(provider).is_some_and(|provider| provider.dialect != dialect);
+        let peculiarities = others.iter().any(|(_, other)| foreign(other.provider)).then(|| Peculiarities::read(body, operation));
+        let asked = Asked { caller, operation, started, request, dialect, peculiarities, length: body.len(), has_length };
+        let followed = host.worker.borrow().follows && gate.policy.gateway.max_attempts > 1;
+        let trial = Trial::new(&gate, named, &asked).ok_or_else(|| models::not_found(access, &asked.request.model))?;
+        let selection = Selection { gate: &gate, asked: &asked, body, others, followed };
+        let selected = selection.run(&trial, &mut self.found_by, host)?;
+        let admitted = Admitted::new(Rc::clone(&gate), asked, selected);
+        let forward = match gate.policy.gateway.routing {
+            Routing::Body => admitted.forward(edits, &target, body),
+            // The headers have gone ahead.
+            Routing::Fixed => Forward { headers: Vec::new(), ..admitted.forward(edits, &target, body) },
         };
-        Ok((admitted, Forward { headers, body: splice }))
+        Ok((admitted, forward))
     }
 
     /// The budgets that the caller sees where no provider is involved.
@@ -400,6 +461,11 @@ enum Opening {
     Answer(Reply),
 }
 
+/// What an attempt is answered that no gate has let through.
+pub fn no_exchange() -> AttemptStep {
+    AttemptStep::Refuse(Refusal::local(503, None).reply())
+}
+
 /// A refusal in place of an answer, and what it is counted as.
 fn instead(refusal: &Refusal) -> (ResponseStep, &'static str) {
     (ResponseStep::Reply(refusal.reply()), refusal.case.code())
@@ -419,31 +485,6 @@ fn read_body(reading: &Reading, body: &[u8]) -> Result<Request, Refusal> {
         message.push('.');
         Refusal::new(Case::InvalidBody, message).about(invalid.param())
     })
-}
-
-/// The changes to a request's headers that make it its provider's, with the body's new length if that has changed.
-fn dress(reading: Reading, provider: &Provider, length: Option<usize>) -> Vec<HeaderEdit> {
-    let Reading { operation, target, has_length, mut edits, .. } = reading;
-    address(&mut edits, provider, operation, &target);
-    if let (Some(length), true) = (length, has_length) {
-        edits.push(HeaderEdit::Set("content-length", length.to_string().into()));
-    }
-    edits
-}
-
-/// Points a request at its provider.
-fn address(edits: &mut Vec<HeaderEdit>, provider: &Provider, operation: Operation, target: &[u8]) {
-    edits.push(HeaderEdit::Set("x-pai-provider", provider.name.to_string().into()));
-    let path = format!("{}{}", provider.endpoint.base_path, operation.path());
-    if path.as_bytes() != target {
-        edits.push(HeaderEdit::Set(":path", path.into()));
-    }
-    edits.push(HeaderEdit::Set(":authority", provider.endpoint.authority.to_string().into()));
-    if let Some(credential) = &provider.credential {
-        // Setting replaces what is there.
-        edits.retain(|edit| *edit != HeaderEdit::Remove(Cow::Borrowed("authorization")));
-        edits.push(HeaderEdit::Set("authorization", credential.expose().to_owned().into()));
-    }
 }
 
 /// What the filter answers by itself.

@@ -15,6 +15,7 @@ use crate::ledger::{Claim, Subject};
 use crate::metrics::{self, BudgetSeries, ModelSeries, Series, SubjectSeries};
 use crate::policy::{Candidate, Policy, Provider};
 use crate::refusal::{Case, Refusal};
+use crate::rest::Rest;
 
 /// Places of budgets in the accounts of their subjects.
 pub mod place {
@@ -72,6 +73,8 @@ pub struct ModelState {
     pub series: ModelSeries,
     /// Its tokens per byte.
     pub lessons: RefCell<Lessons>,
+    /// Whether it is to be left alone.
+    pub rest: Rest,
 }
 
 /// What goes with one agent or access key.
@@ -260,6 +263,7 @@ impl ProviderState {
         let model = |label: String| ModelState {
             series: ModelSeries::new(&provider.name, &label),
             lessons: RefCell::new(Lessons::new(&provider.name, &label)),
+            rest: Rest::default(),
         };
         let share = provider.external.and_then(|external| external.max_tokens_per_day);
         let limits = [Limit::per_day(cap(provider.max_tokens_per_day)), Limit::per_day(cap(share))];

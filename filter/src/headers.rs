@@ -53,8 +53,8 @@ pub fn is_stripped(name: &str) -> bool {
 /// Prefixes of names that no provider gets.
 const STRIPPED_PREFIXES: [&str; 2] = ["x-pai-", "x-amzn-sagemaker-"];
 
-/// Headers of a provider that no client gets.
-const DROPPED: [&str; 2] = ["openai-organization", "set-cookie"];
+/// Headers of a provider that no client gets, and the one by which an attempt keeps Envoy from trying again.
+const DROPPED: [&str; 3] = ["openai-organization", "set-cookie", "x-envoy-ratelimited"];
 
 /// Prefixes of names that no client gets from a provider.
 const DROPPED_PREFIXES: [&str; 2] = ["x-ratelimit-", "x-pai-"];

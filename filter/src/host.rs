@@ -73,6 +73,24 @@ pub enum BodyStep {
     Reply(Reply),
 }
 
+/// What the host is to do with an attempt that begins.
+#[derive(Debug, PartialEq, Eq)]
+pub enum AttemptStep {
+    /// Change the request's headers and let it go on.
+    Forward(Vec<HeaderEdit>),
+    /// Answer this: it is not the provider's to see.
+    Refuse(Reply),
+}
+
+/// Changes to the headers of both messages once an attempt has been answered, or has ended without an answer.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// Of the request, for the next attempt.
+    pub request: Vec<HeaderEdit>,
+    /// Of the answer, for Envoy's decision about a next attempt.
+    pub response: Vec<HeaderEdit>,
+}
+
 /// What access logs say of an exchange.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Entry {
@@ -86,6 +104,8 @@ pub struct Entry {
     pub decision: &'static str,
     /// The guards that have found something, with commas between them; empty for none.
     pub guard: String,
+    /// Candidates that were passed over, and why; empty for none.
+    pub attempts: String,
     /// Tokens charged, `None` where no provider was asked.
     pub tokens: Option<(u64, u64)>,
 }

@@ -43,7 +43,9 @@ pub struct Series {
 #[derive(Debug)]
 pub struct ModelSeries {
     /// Requests, by how they ended.
-    pub requests: Decisions,
+    pub requests: Tallies,
+    /// Requests that went on to another candidate, by why.
+    pub passed_over: Tallies,
     /// Prompt tokens charged.
     pub prompt_tokens: Series,
     /// Completion tokens charged.
@@ -56,11 +58,13 @@ pub struct ModelSeries {
     pub time_per_output_token: Series,
 }
 
-/// Requests by how they ended: one series for each decision that has come up.
+/// Requests by one word about each: one series for each that has come up.
 #[derive(Debug)]
-pub struct Decisions {
+pub struct Tallies {
     labels: String,
     name: &'static str,
+    /// What the word is about.
+    about: &'static str,
     known: RefCell<Vec<(&'static str, Series)>>,
 }
 
@@ -68,7 +72,7 @@ pub struct Decisions {
 #[derive(Debug)]
 pub struct SubjectSeries {
     /// Requests, by how they ended.
-    pub requests: Decisions,
+    pub requests: Tallies,
     /// Prompt tokens charged.
     pub prompt_tokens: Series,
     /// Completion tokens charged.
@@ -127,7 +131,8 @@ impl ModelSeries {
         let counter = |name| Series::new(Kind::Counter, &labels, name);
         let histogram = |name| Series::new(Kind::Histogram, &labels, name);
         Self {
-            requests: Decisions::new(&labels, "requests_total"),
+            requests: Tallies::new(&labels, "requests_total", "decision"),
+            passed_over: Tallies::new(&labels, "passed_over_total", "reason"),
             prompt_tokens: counter("prompt_tokens_total"),
             completion_tokens: counter("completion_tokens_total"),
             reserved_tokens: counter("reserved_tokens_total"),
@@ -137,24 +142,24 @@ impl ModelSeries {
     }
 }
 
-// === impl Decisions ===
+// === impl Tallies ===
 
-impl Decisions {
-    fn new(labels: &str, name: &'static str) -> Self {
-        Self { labels: labels.to_owned(), name, known: RefCell::default() }
+impl Tallies {
+    fn new(labels: &str, name: &'static str, about: &'static str) -> Self {
+        Self { labels: labels.to_owned(), name, about, known: RefCell::default() }
     }
 
-    /// Counts a request that ended with this decision.
-    pub fn count(&self, meter: &dyn Meter, decision: &'static str) {
+    /// Counts a request of which this can be said.
+    pub fn count(&self, meter: &dyn Meter, word: &'static str) {
         let mut known = self.known.borrow_mut();
-        if let Some((_, series)) = known.iter().find(|(known, _)| *known == decision) {
+        if let Some((_, series)) = known.iter().find(|(known, _)| *known == word) {
             return series.add(meter, 1);
         }
         let mut labels = self.labels.clone();
-        label(&mut labels, "decision", decision);
+        label(&mut labels, self.about, word);
         let series = Series::new(Kind::Counter, &labels, self.name);
         series.add(meter, 1);
-        known.push((decision, series));
+        known.push((word, series));
     }
 }
 
@@ -166,7 +171,7 @@ impl SubjectSeries {
         let mut labels = String::new();
         label(&mut labels, "subject", subject);
         Self {
-            requests: Decisions::new(&labels, "subject_requests_total"),
+            requests: Tallies::new(&labels, "subject_requests_total", "decision"),
             prompt_tokens: Series::new(Kind::Counter, &labels, "subject_prompt_tokens_total"),
             completion_tokens: Series::new(Kind::Counter, &labels, "subject_completion_tokens_total"),
             budget: BudgetSeries::new(&labels, "subject_budget"),

@@ -17,10 +17,10 @@ use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel, MapType, Metr
 
 use crate::clock::{Clock, Time};
 use crate::config;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, no_exchange};
 use crate::gate::Gate;
 use crate::headers::{HeaderEdit, Headers};
-use crate::host::{BodyStep, Entry, Host, ResponseStep, Step};
+use crate::host::{AttemptStep, BodyStep, Entry, Host, ResponseStep, Step};
 use crate::ledger::Store;
 use crate::metrics::{self, Kind, Meter};
 use crate::models;
@@ -51,6 +51,10 @@ thread_local! {
     static WORKER: RefCell<Worker> = RefCell::new(Worker::new(RandomState::new().build_hasher().finish()));
     static BORN: Instant = Instant::now();
     static SERIES: RefCell<HashMap<(Kind, String), u32>> = RefCell::new(HashMap::new());
+    /// The streams of this worker, for their attempts to find.
+    static EXCHANGES: RefCell<HashMap<u32, Weak<RefCell<Exchange>>>> = RefCell::default();
+    /// Configurations of attempt filters in force.
+    static ATTEMPTS: Cell<usize> = const { Cell::new(0) };
     /// When the last tick was: what waiting requests are timed by, so that none has to ask for the time.
     static TICKED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static WAITING: RefCell<Vec<Waiting>> = const { RefCell::new(Vec::new()) };
@@ -58,10 +62,32 @@ thread_local! {
 
 /// One configuration of the plugin.
 struct Root {
+    role: Role,
     gate: Rc<Gate>,
     ticked: bool,
     /// Providers that were asked for their models, by the token of the callout.
     asked: HashMap<u32, usize>,
+}
+
+/// Where in Envoy the plugin sits: its `root_id`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// `gate`, and whatever else: before the router.
+    Gate,
+    /// `attempt`: behind it, in a provider's cluster.
+    Attempt,
+}
+
+/// One attempt at a provider.
+#[derive(Default)]
+struct Attempt {
+    id: u32,
+    /// The stream that it belongs to, and which of its attempts it is.
+    of: Option<(u32, Rc<RefCell<Exchange>>)>,
+    ordinal: u32,
+    /// Nothing is left to do for the body.
+    dressed: bool,
+    answered: bool,
 }
 
 /// One HTTP stream.
@@ -85,7 +111,17 @@ struct Envoy;
 
 impl Default for Root {
     fn default() -> Self {
-        Self { gate: Rc::new(Gate::new(Policy::default())), ticked: false, asked: HashMap::new() }
+        Self { role: Role::Gate, gate: Rc::new(Gate::new(Policy::default())), ticked: false, asked: HashMap::new() }
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        if self.role == Role::Attempt {
+            ATTEMPTS.set(ATTEMPTS.get().saturating_sub(1));
+            // Without attempt filters, it is the gate that makes requests their provider's.
+            WORKER.with_borrow_mut(|worker| worker.follows &= ATTEMPTS.get() > 0);
+        }
     }
 }
 
@@ -104,6 +140,14 @@ impl Context for Root {
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
+        if property(&["plugin_root_id"]).as_deref() == Some(b"attempt") {
+            // What is configured is the gate's to read: an attempt goes by the policy of its gate.
+            if std::mem::replace(&mut self.role, Role::Attempt) == Role::Gate {
+                ATTEMPTS.set(ATTEMPTS.get() + 1);
+            }
+            WORKER.with_borrow_mut(|worker| worker.follows = refreshes_clusters());
+            return true;
+        }
         let text = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX).ok().flatten().unwrap_or_default();
         match config::load(&text, &|name| std::env::var(name).ok()) {
             Ok(policy) => {
@@ -140,6 +184,9 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        if self.role == Role::Attempt {
+            return Some(Box::new(Attempt { id, ..Attempt::default() }));
+        }
         let exchange = Rc::new(RefCell::new(Exchange::new(Rc::clone(&self.gate))));
         Some(Box::new(Stream { id, exchange, waits: Cell::new(false) }))
     }
@@ -175,6 +222,23 @@ impl Root {
         }
         hostcalls::dispatch_http_call(&callout.cluster, headers, None, vec![], MODELS_TIMEOUT).ok()
     }
+}
+
+/// Whether Envoy's retries can go to another cluster: since 1.39 (`refresh_cluster_on_retry`).
+fn refreshes_clusters() -> bool {
+    let number = |part: &str| {
+        let bytes = property(&["node", "user_agent_build_version", "version", part])?;
+        Some(u64::from_le_bytes(bytes.try_into().ok()?))
+    };
+    let version = number("major_number").zip(number("minor_number"));
+    if let Some((major, minor)) = version.filter(|version| *version < (1, 39))
+        && once("pai/1/retries", b"within")
+    {
+        warn!(
+            "Envoy {major}.{minor} retries within one cluster only: a provider that fails is not followed by another (1.39 does that)"
+        );
+    }
+    version.is_none_or(|version| version >= (1, 39))
 }
 
 /// Says once for all workers which configuration is in force.
@@ -237,13 +301,15 @@ impl HttpContext for Stream {
         if exchange.is_reading() {
             self.wait();
         }
-        take(step)
+        drop(exchange);
+        self.take(step)
     }
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         self.stop_waiting();
         let fetch = || body(BufferType::HttpRequestBody, size);
-        take(with_host(|host| self.exchange.borrow_mut().on_request_body(size, end_of_stream, fetch, host)))
+        let step = with_host(|host| self.exchange.borrow_mut().on_request_body(size, end_of_stream, fetch, host));
+        self.take(step)
     }
 
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
@@ -252,7 +318,8 @@ impl HttpContext for Stream {
         let edits = with_headers(MapType::HttpRequestTrailers, |trailers| self.exchange.borrow().strip(trailers));
         apply(MapType::HttpRequestTrailers, &edits);
         let fetch = || body(BufferType::HttpRequestBody, usize::MAX);
-        take(with_host(|host| self.exchange.borrow_mut().on_request_trailers(fetch, host)))
+        let step = with_host(|host| self.exchange.borrow_mut().on_request_trailers(fetch, host));
+        self.take(step)
     }
 
     fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
@@ -321,6 +388,9 @@ impl HttpContext for Stream {
 
     fn on_log(&mut self) {
         self.stop_waiting();
+        if ATTEMPTS.get() > 0 {
+            EXCHANGES.with_borrow_mut(|exchanges| exchanges.remove(&self.id));
+        }
         // Envoy knows its own end of the connection once there is one. (The time to a pooled connection is told of failures too.)
         let connected = || property(&["upstream", "local_address"]).is_some();
         if let Some(entry) = with_host(|host| self.exchange.borrow_mut().on_log(connected, host)) {
@@ -330,6 +400,34 @@ impl HttpContext for Stream {
 }
 
 impl Stream {
+    fn take(&self, step: Step) -> Action {
+        match step {
+            Step::Continue => Action::Continue,
+            Step::Hold => Action::Pause,
+            Step::Forward(forward) => {
+                apply(MapType::HttpRequestHeaders, &forward.headers);
+                if let Some(splice) = &forward.body {
+                    replace_body(BufferType::HttpRequestBody, splice.length, &splice.bytes);
+                }
+                self.expect_attempts();
+                Action::Continue
+            }
+            Step::Reply(reply) => {
+                send(&reply);
+                Action::Pause
+            }
+        }
+    }
+
+    /// Leaves word where the attempts of this stream find its exchange: in filter state, which no client can set, together with who
+    /// this instance is, as another may come to serve the worker.
+    fn expect_attempts(&self) {
+        if ATTEMPTS.get() > 0 {
+            EXCHANGES.with_borrow_mut(|exchanges| exchanges.insert(self.id, Rc::downgrade(&self.exchange)));
+            set_state("pai.exchange", &token(self.id));
+        }
+    }
+
     fn wait(&self) {
         let waiting = Waiting { id: self.id, since: TICKED.get(), exchange: Rc::downgrade(&self.exchange) };
         WAITING.with_borrow_mut(|list| list.push(waiting));
@@ -344,24 +442,6 @@ impl Stream {
                     list.swap_remove(place);
                 }
             });
-        }
-    }
-}
-
-fn take(step: Step) -> Action {
-    match step {
-        Step::Continue => Action::Continue,
-        Step::Hold => Action::Pause,
-        Step::Forward(forward) => {
-            apply(MapType::HttpRequestHeaders, &forward.headers);
-            if let Some(splice) = &forward.body {
-                replace_body(BufferType::HttpRequestBody, splice.length, &splice.bytes);
-            }
-            Action::Continue
-        }
-        Step::Reply(reply) => {
-            send(&reply);
-            Action::Pause
         }
     }
 }
@@ -383,15 +463,141 @@ fn show(entry: &Entry) {
         ("pai.subject", &entry.subject),
         ("pai.decision", entry.decision),
         ("pai.guard", &entry.guard),
+        ("pai.attempts", &entry.attempts),
         ("pai.prompt_tokens", &prompt),
         ("pai.completion_tokens", &completion),
     ] {
         if !value.is_empty() {
-            // SAFETY: the pointers are of live slices with their lengths.
-            let status = unsafe { abi::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
-            expect_ok(status, "filter_state");
+            set_state(name, value.as_bytes());
         }
     }
+}
+
+/// Sets filter state, which is called `wasm.` and this name.
+fn set_state(name: &str, value: &[u8]) {
+    // SAFETY: the pointers are of live slices with their lengths.
+    let status = unsafe { abi::proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+    expect_ok(status, "filter_state");
+}
+
+// === impl Attempt ===
+
+impl Context for Attempt {
+    fn on_done(&mut self) -> bool {
+        if let Some((stream, exchange)) = self.of.take().filter(|_| !self.answered) {
+            let connected = || property(&["upstream", "local_address"]).is_some();
+            let edits = with_host(|host| exchange.borrow_mut().on_attempt_end(self.ordinal, connected, host));
+            // The stream is still there: there are no edits where it has ended.
+            self.edit_request(stream, &edits);
+        }
+        true
+    }
+}
+
+impl HttpContext for Attempt {
+    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        let provider = property(&["xds", "cluster_metadata", "filter_metadata", "pai", "provider"]);
+        let found = property(&["filter_state", "wasm.pai.exchange"]).and_then(|token| find(&token));
+        let step = match &found {
+            Some((_, exchange)) => {
+                let mut exchange = exchange.borrow_mut();
+                let step = with_host(|host| exchange.on_attempt(provider.as_deref(), host));
+                self.ordinal = exchange.ordinal();
+                self.dressed = exchange.attempt_reach() == 0;
+                step
+            }
+            None => no_exchange(),
+        };
+        match step {
+            AttemptStep::Forward(edits) => {
+                self.of = found;
+                apply(MapType::HttpRequestHeaders, &edits);
+                Action::Continue
+            }
+            AttemptStep::Refuse(reply) => {
+                self.refused(provider.as_deref(), found.is_some());
+                send(&reply);
+                Action::Pause
+            }
+        }
+    }
+
+    fn on_http_request_body(&mut self, size: usize, _end_of_stream: bool) -> Action {
+        let Some((_, exchange)) = self.of.as_ref().filter(|_| !self.dressed) else { return Action::Continue };
+        let exchange = exchange.borrow();
+        let reach = exchange.attempt_reach();
+        if size < reach {
+            return Action::Pause;
+        }
+        self.dressed = true;
+        if let Some(splice) = exchange.on_attempt_body(|| body(BufferType::HttpRequestBody, reach)) {
+            replace_body(BufferType::HttpRequestBody, splice.length, &splice.bytes);
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+        self.answered = true;
+        let Some((stream, exchange)) = self.of.take() else { return Action::Continue };
+        let turn = with_headers(MapType::HttpResponseHeaders, |headers| {
+            with_host(|host| exchange.borrow_mut().on_attempt_answer(self.ordinal, headers, host))
+        });
+        apply(MapType::HttpResponseHeaders, &turn.response);
+        self.edit_request(stream, &turn.request);
+        Action::Continue
+    }
+}
+
+impl Attempt {
+    /// Changes the headers that the next attempt will have. They are one map for all, and Envoy lets only the gate reach it here: it
+    /// has held them once.
+    fn edit_request(&self, stream: u32, edits: &[HeaderEdit]) {
+        if edits.is_empty() {
+            return;
+        }
+        if hostcalls::set_effective_context(stream).is_ok() {
+            apply(MapType::HttpRequestHeaders, edits);
+        }
+        let _ = hostcalls::set_effective_context(self.id);
+    }
+
+    fn refused(&self, provider: Option<&[u8]>, judged: bool) {
+        if once("pai/1/attempt-refused", b"told") {
+            let provider = provider.map(String::from_utf8_lossy);
+            match (&provider, judged) {
+                (None, _) => warn!(
+                    "an attempt filter does not know its provider: the cluster has no `metadata.filter_metadata.pai.provider` (see docs/fallback.md)"
+                ),
+                (Some(name), false) => warn!(
+                    "a request reached the cluster of provider `{name}` that no gate has let through: gate and attempt filter must have one \
+                     `vm_config`, and the gate must be in every listener that leads there (see docs/fallback.md)"
+                ),
+                (Some(name), true) => warn!(
+                    "a request for another provider was sent to the cluster of `{name}`: the route must follow `x-pai-provider`, also when it \
+                     retries (`refresh_cluster_on_retry`, see docs/fallback.md). Until the attempt filters are configured anew, a provider that fails is not followed by another"
+                ),
+            }
+        }
+    }
+}
+
+/// What an attempt finds its stream by: this instance, and the stream's number.
+fn token(stream: u32) -> [u8; 12] {
+    let mut token = [0; 12];
+    let (instance, number) = token.split_at_mut(8);
+    instance.copy_from_slice(&WORKER.with_borrow(|worker| worker.heartbeat.instance()).to_le_bytes());
+    number.copy_from_slice(&stream.to_le_bytes());
+    token
+}
+
+/// The stream of this token, if it is one of this instance and has not ended.
+fn find(token_seen: &[u8]) -> Option<(u32, Rc<RefCell<Exchange>>)> {
+    let (_, number) = token_seen.split_last_chunk()?;
+    let stream = u32::from_le_bytes(*number);
+    if token_seen != token(stream) {
+        return None;
+    }
+    EXCHANGES.with_borrow(|exchanges| exchanges.get(&stream)?.upgrade()).map(|exchange| (stream, exchange))
 }
 
 // === impl Envoy ===

@@ -1,47 +1,57 @@
 //! One candidate on trial for one request: the sizes, the guards and the budgets, in this order (design 4, rows 10 to 14).
+//!
+//! The one that the request names is tried whole. Of the others, sizes and guards are looked at before anything is sent, as the
+//! body is there only then; sizes and budgets once more when their turn comes.
 
 use crate::admission::{Bounds, COMPLETIONS_DEFAULT, Demand, Plan, TooLarge};
-use crate::admitted::Grant;
+use crate::asked::Asked;
+use crate::attempt::Grant;
 use crate::budget::{Ask, Shortfall};
-use crate::caller::Caller;
 use crate::clock::go_duration;
 use crate::gate::{Gate, ModelState, ProviderState};
 use crate::guard::{self, Hit, Reason};
 use crate::host::Host;
 use crate::ledger::{Claim, Permit, Refused};
-use crate::openai::{AskUsage, Edit, LimitField, Operation, Request};
+use crate::openai::{AskUsage, Changes, Edit, LimitField, Operation, Translation, Unsayable};
 use crate::policy::{Candidate, Dialect, Provider, Routing};
 use crate::refusal::{Case, Refusal};
 
 /// A candidate, and the request that it may serve.
 pub struct Trial<'a> {
     gate: &'a Gate,
-    caller: Caller,
     candidate: Candidate<'a>,
     provider: &'a Provider,
     state: &'a ProviderState,
     model: &'a ModelState,
-    request: &'a Request,
-    operation: Operation,
+    asked: &'a Asked,
     /// The budgets that it must fit.
     claims: Vec<Claim<'a>>,
+}
+
+/// A request fits a candidate by its size.
+pub struct Fitting {
+    plan: Option<Plan>,
+    bounds: Bounds,
+    ask: Ask,
+}
+
+/// A request can never fit.
+pub struct Oversize {
+    /// What its sender is told.
+    pub refusal: Refusal,
+    /// It is the provider's `maxTokensPerRequest`, not the whole of a budget, that is in the way.
+    pub of_request: bool,
 }
 
 // === impl Trial ===
 
 impl<'a> Trial<'a> {
     /// `None` where the candidate is none of this gate's.
-    pub fn new(
-        gate: &'a Gate,
-        caller: Caller,
-        candidate: Candidate<'a>,
-        request: &'a Request,
-        operation: Operation,
-    ) -> Option<Self> {
+    pub fn new(gate: &'a Gate, candidate: Candidate<'a>, asked: &'a Asked) -> Option<Self> {
         let provider = gate.policy.providers.get(candidate.provider)?;
         let (state, model) = gate.model(candidate)?;
-        let claims = gate.claims(caller, state);
-        Some(Self { gate, caller, candidate, provider, state, model, request, operation, claims })
+        let claims = gate.claims(asked.caller, state);
+        Some(Self { gate, candidate, provider, state, model, asked, claims })
     }
 
     /// The provider.
@@ -49,23 +59,38 @@ impl<'a> Trial<'a> {
         self.provider
     }
 
-    /// Tries the request: what it was granted and how it is to be changed. The names of the guards that find something in `body`
-    /// go into `found_by`, whatever comes of it.
-    pub fn run(&self, body: &[u8], found_by: &mut String, host: &Host<'_>) -> Result<(Grant, Edit<'a>), Refusal> {
-        let prompt = self.model.lessons.borrow_mut().estimate(host.store, host.now(), &self.request.prompt);
+    /// The candidate.
+    pub fn candidate(&self) -> Candidate<'a> {
+        self.candidate
+    }
+
+    /// Whether it may be asked although another could be, now that it may have failed everybody.
+    pub fn is_awake(&self, host: &Host<'_>) -> bool {
+        self.model.rest.admits(host.now())
+    }
+
+    /// Whether the size of the request is one that the candidate can take.
+    pub fn fit(&self, host: &Host<'_>) -> Result<Fitting, Oversize> {
+        let request = &self.asked.request;
+        let prompt = self.model.lessons.borrow_mut().estimate(host.store, host.now(), &request.prompt);
         let demand = Demand {
             prompt,
             limit: self.limit(),
-            min_tokens: self.request.min_tokens,
-            choices: self.request.choices,
-            sequences: self.request.sequences,
+            min_tokens: request.min_tokens,
+            choices: request.choices,
+            sequences: request.sequences,
         };
         let bounds = self.bounds(host);
         let plan = Plan::new(demand, &bounds).map_err(|size| self.never_fits(&size))?;
-        self.guard(body, found_by, host)?;
         // Without a plan nothing bounds the request, and no budget has a cap to hold anything of.
         let ask = plan.map_or(Ask { least: 1, most: prompt.high, prompt: prompt.high }, |plan| plan.ask);
-        let permit = self.reserve(ask, host)?;
+        Ok(Fitting { plan, bounds, ask })
+    }
+
+    /// Reserves what the request may take, and says how it is to be changed.
+    pub fn reserve(&self, fitting: &Fitting, host: &Host<'_>) -> Result<(Grant, Changes), Refusal> {
+        let Fitting { plan, bounds, ask } = fitting;
+        let permit = self.claim(*ask, host)?;
         self.model.series.reserved_tokens.add(host.meter, permit.granted.unwrap_or(0));
         let granted = permit.granted.unwrap_or(ask.most);
         let limit = plan.and_then(|plan| plan.limit(granted));
@@ -75,16 +100,35 @@ impl<'a> Trial<'a> {
             // With fixed routing the host may not be able to hold an answer's headers.
             unsure_limit: bounds.is_unsure() && limit.is_some() && self.gate.policy.gateway.routing == Routing::Body,
         };
-        let edit = Edit { model: Some(self.candidate.model), limit, limit_field: self.limit_field(), usage: self.ask_usage() };
-        Ok((grant, edit))
+        let translation = self.translation().unwrap_or_default();
+        let usage = self.ask_usage().filter(|_| !translation.stream_options);
+        let edit = Edit { model: Some(self.candidate.model), limit, limit_field: self.limit_field(), usage };
+        Ok((grant, edit.changes(&self.asked.request, translation.changes)))
+    }
+
+    /// Whether the request can be said in the candidate's dialect.
+    pub fn speaks(&self) -> bool {
+        self.translation().is_ok()
+    }
+
+    /// What makes the request fit the candidate's dialect.
+    fn translation(&self) -> Result<Translation, Unsayable> {
+        let Asked { request, dialect, peculiarities, .. } = self.asked;
+        match peculiarities {
+            Some(peculiarities) if *dialect != self.provider.dialect => {
+                peculiarities.translate(request, *dialect, self.provider.dialect)
+            }
+            _ => Ok(Translation::default()),
+        }
     }
 
     /// The limit that the server will go by, if one is known.
     fn limit(&self) -> Option<u64> {
-        match self.operation {
-            Operation::TextCompletion => Some(self.request.limit.unwrap_or(COMPLETIONS_DEFAULT)),
-            Operation::Chat | Operation::Embeddings if self.provider.dialect == Dialect::Vllm => self.request.limit,
-            Operation::Chat | Operation::Embeddings => self.request.largest_limit,
+        let request = &self.asked.request;
+        match self.asked.operation {
+            Operation::TextCompletion => Some(request.limit.unwrap_or(COMPLETIONS_DEFAULT)),
+            Operation::Chat | Operation::Embeddings if self.provider.dialect == Dialect::Vllm => request.limit,
+            Operation::Chat | Operation::Embeddings => request.largest_limit,
         }
     }
 
@@ -109,29 +153,34 @@ impl<'a> Trial<'a> {
     }
 
     /// The request is larger than what one request, or all of a budget, may take.
-    fn never_fits(&self, TooLarge { needed, ceiling }: &TooLarge) -> Refusal {
+    fn never_fits(&self, TooLarge { needed, ceiling }: &TooLarge) -> Oversize {
         let whole = |claim: &Claim<'_>| {
             let place = claim.capped().find(|(_, cap)| cap == ceiling)?.0;
-            Some(self.gate.budget_name(self.caller, self.candidate, claim.subject, place))
+            Some(self.gate.budget_name(self.asked.caller, self.candidate, claim.subject, place))
         };
-        let by_request = self.provider.max_tokens_per_request.is_some_and(|most| most.get() == *ceiling);
-        let most = match by_request {
-            true => format!("model provider `{}` takes {ceiling} for one request", self.provider.name),
-            false => format!("{} is {ceiling} in all", self.claims.iter().find_map(whole).unwrap_or_default()),
+        let per_request = self.provider.max_tokens_per_request.map(u64::from).filter(|most| needed > most);
+        let most = match per_request {
+            Some(most) => format!("model provider `{}` takes {most} for one request", self.provider.name),
+            None => format!("{} is {ceiling} in all", self.claims.iter().find_map(whole).unwrap_or_default()),
         };
         let why = format!(
             "This request needs at least {needed} tokens; {most}. Shorten the prompt or lower the limit of completion tokens."
         );
-        Refusal::new(Case::ContextLengthExceeded, why)
+        Oversize { refusal: Refusal::new(Case::ContextLengthExceeded, why), of_request: per_request.is_some() }
     }
 
-    /// Has the provider's guards judge the body.
-    fn guard(&self, body: &[u8], found_by: &mut String, host: &Host<'_>) -> Result<(), Refusal> {
-        let judgement = guard::judge(&self.provider.guards, body, self.operation);
+    /// Has the provider's guards judge the body. The names of those that find something go into `found_by`, whatever comes of it.
+    pub fn guard(&self, body: &[u8], found_by: &mut String, host: &Host<'_>) -> Result<(), Refusal> {
+        let judgement = guard::judge(&self.provider.guards, body, self.asked.operation);
         let name = |hit: &Hit| self.provider.guards.get(hit.guard).map_or("", |guard| &*guard.name);
         let hits: Vec<&Hit> = judgement.audits.iter().chain(&judgement.rejection).collect();
         hits.iter().for_each(|hit| self.state.count_hit(hit.guard, host));
-        *found_by = hits.iter().map(|hit| name(hit)).collect::<Vec<_>>().join(",");
+        for hit in &hits {
+            if !found_by.is_empty() {
+                found_by.push(',');
+            }
+            found_by.push_str(name(hit));
+        }
         let Some(hit) = judgement.rejection else { return Ok(()) };
         let what = match hit.reason {
             Reason::Unreadable => "that it cannot read (an image, audio, a file or token ids)",
@@ -143,17 +192,17 @@ impl<'a> Trial<'a> {
         Err(Refusal::new(Case::PromptRejected, why))
     }
 
-    fn reserve(&self, ask: Ask, host: &Host<'_>) -> Result<Permit, Refusal> {
+    fn claim(&self, ask: Ask, host: &Host<'_>) -> Result<Permit, Refusal> {
         host.reserve(&self.claims, ask).map_err(|refused| {
             let Refused::Short { claim, budget, shortfall } = refused else { return Refusal::ledger_unavailable() };
             let claim = self.claims.get(claim);
-            let name = claim.map(|claim| self.gate.budget_name(self.caller, self.candidate, claim.subject, budget));
+            let name = claim.map(|claim| self.gate.budget_name(self.asked.caller, self.candidate, claim.subject, budget));
             short(&name.unwrap_or_default(), shortfall, host)
         })
     }
 
     fn limit_field(&self) -> LimitField {
-        match (self.provider.dialect, self.operation) {
+        match (self.provider.dialect, self.asked.operation) {
             (Dialect::OpenAi, Operation::Chat) => LimitField::MaxCompletionTokens,
             _ => LimitField::MaxTokens,
         }
@@ -162,7 +211,7 @@ impl<'a> Trial<'a> {
     /// What usage to ask for beyond what the client asked for.
     fn ask_usage(&self) -> Option<AskUsage> {
         match self.provider.dialect {
-            _ if !self.request.stream || self.operation == Operation::Embeddings => None,
+            _ if !self.asked.request.stream || self.asked.operation == Operation::Embeddings => None,
             Dialect::Vllm => Some(AskUsage::Continuous),
             Dialect::OpenAi | Dialect::Anthropic => Some(AskUsage::Final),
         }

@@ -14,6 +14,9 @@ pub struct Worker {
     pub verified: Verified,
     /// What it has read of the ledger last.
     pub recent: Rc<Recent>,
+    /// Whether a failed attempt can be followed by one at another provider: the attempt filter is there, and Envoy's retries go where
+    /// it says.
+    pub follows: bool,
     /// What the ledger could not take when it was due.
     unsettled: Vec<(Permit, u64)>,
 }
@@ -23,7 +26,13 @@ pub struct Worker {
 impl Worker {
     /// For the instance with this random id.
     pub fn new(instance: u64) -> Self {
-        Self { heartbeat: Heartbeat::new(instance), verified: Verified::default(), recent: Rc::default(), unsettled: Vec::new() }
+        Self {
+            heartbeat: Heartbeat::new(instance),
+            verified: Verified::default(),
+            recent: Rc::default(),
+            follows: false,
+            unsettled: Vec::new(),
+        }
     }
 
     /// Keeps what could not be settled, to be tried again.

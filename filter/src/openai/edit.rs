@@ -47,32 +47,68 @@ pub struct Splice {
     pub bytes: Vec<u8>,
 }
 
-impl Splice {
+/// A piece of a body, and what stands in its place.
+pub(super) type Change = (Range<usize>, Vec<u8>);
+
+/// Changes to one body, in order and apart from each other.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes(Vec<Change>);
+
+// === impl Changes ===
+
+impl Changes {
+    /// Sorts changes; one that begins inside of another is left out.
+    fn new(mut changes: Vec<Change>) -> Self {
+        // Of two at one place, what inserts comes first: it is named first, and the order of equals stays.
+        changes.sort_by_key(|(range, _)| range.start);
+        let mut end = 0;
+        changes.retain(|(range, _)| {
+            let apart = range.start >= end;
+            if apart {
+                end = range.end;
+            }
+            apart
+        });
+        Self(changes)
+    }
+
+    /// How much of the body, from its beginning, is to be there for [`Changes::splice`].
+    pub fn reach(&self) -> usize {
+        self.0.last().map_or(0, |(range, _)| range.end)
+    }
+
     /// How long a body of `length` bytes is afterwards.
     pub fn resized(&self, length: usize) -> usize {
-        length.saturating_sub(self.length).saturating_add(self.bytes.len())
+        let gone: usize = self.0.iter().map(|(range, _)| range.len()).sum();
+        let new: usize = self.0.iter().map(|(_, replacement)| replacement.len()).sum();
+        length.saturating_sub(gone).saturating_add(new)
     }
-}
 
-type Change = (Range<usize>, Vec<u8>);
-
-impl Edit<'_> {
-    /// The changes to `body`, from which `request` was read; `None` where nothing changes.
-    pub fn apply(&self, request: &Request, body: &[u8]) -> Option<Splice> {
-        let mut changes: Vec<Change> = Vec::with_capacity(4);
-        self.change_model(request, &mut changes);
-        self.change_limit(request, &mut changes);
-        self.change_usage(request, &mut changes);
-        changes.sort_by_key(|(range, _)| range.start);
-        let length = changes.last()?.0.end;
-        let mut bytes = Vec::with_capacity(length + 128);
+    /// Carries them out on `body`; `None` where nothing changes.
+    pub fn splice(&self, body: &[u8]) -> Option<Splice> {
+        let length = self.0.last()?.0.end;
+        let mut bytes = Vec::with_capacity(self.resized(length));
         let mut at = 0;
-        for (range, replacement) in &changes {
+        for (range, replacement) in &self.0 {
             bytes.extend_from_slice(body.get(at..range.start).unwrap_or_default());
             bytes.extend_from_slice(replacement);
             at = range.end;
         }
         Some(Splice { length, bytes })
+    }
+}
+
+// === impl Edit ===
+
+impl Edit<'_> {
+    /// The changes to the body from which `request` was read, `further` ones among them.
+    pub fn changes(&self, request: &Request, further: Vec<Change>) -> Changes {
+        let mut changes: Vec<Change> = Vec::with_capacity(4 + further.len());
+        self.change_model(request, &mut changes);
+        self.change_limit(request, &mut changes);
+        self.change_usage(request, &mut changes);
+        changes.extend(further);
+        Changes::new(changes)
     }
 
     fn change_model(&self, request: &Request, changes: &mut Vec<Change>) {
@@ -161,7 +197,7 @@ mod tests {
 
     fn edited(body: &str, edit: &Edit<'_>) -> String {
         let request = Request::parse(body.as_bytes(), Operation::Chat).unwrap();
-        match edit.apply(&request, body.as_bytes()) {
+        match edit.changes(&request, Vec::new()).splice(body.as_bytes()) {
             None => body.to_owned(),
             Some(splice) => String::from_utf8([&splice.bytes, &body.as_bytes()[splice.length..]].concat()).unwrap(),
         }

@@ -1,0 +1,390 @@
+//! One attempt to have a request answered by one candidate: the answer as it passes, and what it costs in the end.
+
+use std::rc::Rc;
+
+use crate::asked::Asked;
+use crate::clock::Time;
+use crate::gate::{Gate, ModelState, ProviderState};
+use crate::headers::{HeaderEdit, Headers, media_type};
+use crate::host::{BodyStep, Entry, Host, ResponseStep};
+use crate::ledger::Permit;
+use crate::openai::{Answer, Changes, Hide, Request, Usage};
+use crate::policy::{Candidate, Dialect, Provider};
+use crate::refusal::{Case, Refusal, Reply};
+use crate::window;
+
+/// Bytes of a refusal's body that are kept: vLLM's longest sentence about its window takes a quarter of it.
+pub const REFUSAL_LIMIT: usize = 2048;
+
+/// An attempt.
+#[derive(Debug)]
+pub struct Attempt {
+    gate: Rc<Gate>,
+    provider: usize,
+    model: String,
+    /// What it holds, until that is settled.
+    permit: Option<Permit>,
+    /// What the prompt is charged where nobody counted it: its upper bound, as reserved.
+    prompt_estimate: u64,
+    unsure_limit: bool,
+    /// What makes the body its own.
+    changes: Changes,
+    response: Response,
+}
+
+/// What a request was granted.
+#[derive(Debug)]
+pub struct Grant {
+    /// The reservations.
+    pub permit: Permit,
+    /// The prompts' share of them.
+    pub prompt_estimate: u64,
+    /// A limit was written into the request that the model's window, which is not known, may not hold.
+    pub unsure_limit: bool,
+}
+
+#[derive(Debug)]
+enum Response {
+    /// Nothing has come.
+    Awaited,
+    /// Envoy answered in place of the provider.
+    Local(Case),
+    /// The provider answered.
+    Provider(Box<ProviderAnswer>),
+}
+
+#[derive(Debug)]
+struct ProviderAnswer {
+    status: u16,
+    answer: Answer,
+    first_token: Option<Time>,
+    /// The beginning of a 400, which may tell the model's window.
+    refusal: Vec<u8>,
+    /// What the client is told instead, where the answer was not for it.
+    replaced: Option<Case>,
+    /// The headers wait for the beginning of the body.
+    held: bool,
+}
+
+// === impl Attempt ===
+
+impl Attempt {
+    /// For a candidate that was granted what the request needs, if its body is changed so.
+    pub fn new(gate: Rc<Gate>, candidate: Candidate<'_>, grant: Grant, changes: Changes) -> Self {
+        let Grant { permit, prompt_estimate, unsure_limit } = grant;
+        Self {
+            provider: candidate.provider,
+            model: candidate.model.to_owned(),
+            permit: Some(permit),
+            prompt_estimate,
+            unsure_limit,
+            changes,
+            response: Response::Awaited,
+            gate,
+        }
+    }
+
+    /// Who is asked.
+    pub fn candidate(&self) -> Candidate<'_> {
+        Candidate { provider: self.provider, model: &self.model }
+    }
+
+    /// The provider that is asked.
+    pub fn provider(&self) -> Option<&Provider> {
+        self.gate.policy.providers.get(self.provider)
+    }
+
+    /// The name of that provider.
+    pub fn provider_name(&self) -> &str {
+        self.gate.policy.provider_name(self.provider)
+    }
+
+    /// What makes the body its own.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// Whether it holds nothing any more.
+    pub fn is_settled(&self) -> bool {
+        self.permit.is_none()
+    }
+
+    /// It has failed before an answer was passed on: settles it. `reached`: the provider had the body and is charged for the prompt.
+    /// Returns the tokens charged.
+    pub fn fail(&mut self, reached: bool, host: &Host<'_>) -> u64 {
+        let charge = if reached { self.prompt_estimate } else { 0 };
+        if let Some((_, model)) = self.gate.model(self.candidate()) {
+            model.rest.failed(host.now());
+            model.series.prompt_tokens.add(host.meter, charge);
+        }
+        self.settle(charge, host);
+        charge
+    }
+
+    /// Gives back what it holds, as nobody was asked.
+    pub fn release(&mut self, host: &Host<'_>) {
+        self.settle(0, host);
+    }
+
+    fn settle(&mut self, charge: u64, host: &Host<'_>) {
+        if let Some(permit) = self.permit.take() {
+            host.settle(permit, charge);
+        }
+    }
+
+    /// Whether the answer's headers have come.
+    pub fn is_answered(&self) -> bool {
+        !matches!(self.response, Response::Awaited)
+    }
+
+    /// Whether anything is to be learned or hidden from the answer's body.
+    pub fn reads_answer(&self) -> bool {
+        matches!(&self.response, Response::Provider(provider) if provider.replaced.is_none() && provider.answer.reads())
+    }
+
+    /// Whether the answer is held.
+    pub fn holds_answer(&self) -> bool {
+        matches!(&self.response, Response::Provider(provider) if provider.held)
+    }
+
+    /// Envoy answers in place of the provider.
+    pub fn on_local_reply(&mut self, status: u16, asked: &Asked, host: &Host<'_>) -> ResponseStep {
+        let refusal = Refusal::local(status, Some(self.provider_name()));
+        self.response = Response::Local(refusal.case);
+        // What was settled has been noted.
+        let noted = self.is_settled() || !matches!(refusal.case, Case::UpstreamUnavailable | Case::UpstreamTimeout);
+        if let Some((_, model)) = self.gate.model(self.candidate()).filter(|_| !noted) {
+            model.rest.failed(host.now());
+        }
+        self.replace(&refusal, asked, host)
+    }
+
+    /// The provider's headers have come.
+    pub fn on_response_headers(
+        &mut self,
+        status: u16,
+        headers: &Headers<'_>,
+        end_of_stream: bool,
+        asked: &Asked,
+        host: &Host<'_>,
+    ) -> ResponseStep {
+        let replaced = matches!(status, 401 | 403).then_some(Case::UpstreamAuth);
+        self.note(status, host);
+        let answer = self.read(headers, asked);
+        let rewrites = answer.rewrites();
+        let held = self.unsure_limit && status == 400 && !end_of_stream;
+        let answer = ProviderAnswer { status, answer, first_token: None, refusal: Vec::new(), replaced, held };
+        self.response = Response::Provider(Box::new(answer));
+        if replaced.is_some() {
+            let refusal = Refusal::upstream_auth(&format!("model provider `{}`", self.provider_name()));
+            return self.replace(&refusal, asked, host);
+        }
+        let mut edits = headers.drop_provider_headers();
+        if rewrites && headers.get("content-length").is_some() {
+            edits.push(HeaderEdit::Remove("content-length".into()));
+        }
+        edits.push(HeaderEdit::Set("x-pai-provider", self.provider_name().to_owned().into()));
+        edits.push(HeaderEdit::Set("x-pai-model", self.model.clone().into()));
+        edits.extend(self.budget_headers(asked, host).into_iter().map(|(name, value)| HeaderEdit::Set(name, value.into())));
+        if held { ResponseStep::Hold(edits) } else { ResponseStep::Edit(edits) }
+    }
+
+    /// A piece of the answer has come; all there is of it so far, if it is held.
+    pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, asked: &Asked, host: &Host<'_>) -> BodyStep {
+        let Response::Provider(provider) = &mut self.response else { return BodyStep::Continue };
+        let ProviderAnswer { status, answer, first_token, refusal, replaced, held } = &mut **provider;
+        if replaced.is_some() {
+            return BodyStep::Continue;
+        }
+        if *status == 400 {
+            let room = REFUSAL_LIMIT.saturating_sub(refusal.len()).min(chunk.len());
+            refusal.extend_from_slice(chunk.get(..room).unwrap_or_default());
+        }
+        if *held {
+            if refusal.len() < REFUSAL_LIMIT && !end_of_stream {
+                refusal.clear();
+                return BodyStep::Hold;
+            }
+            *held = false;
+            if told_window(refusal).is_none() {
+                return BodyStep::Continue;
+            }
+            // The limit was the gate's, so that the refusal is not for the client. Now the window is known.
+            *replaced = Some(Case::UpstreamUnavailable);
+            return BodyStep::Reply(self.ask_again(asked, host));
+        }
+        let passed = answer.feed(chunk, end_of_stream);
+        if first_token.is_none() && answer.started() {
+            *first_token = Some(host.now());
+        }
+        passed.map_or(BodyStep::Continue, BodyStep::Replace)
+    }
+
+    /// All is over: settles it and counts. `connected` tells whether the request ever reached the provider.
+    pub fn close(mut self, asked: &Asked, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Entry {
+        if let Response::Provider(provider) = &mut self.response {
+            provider.answer.finish();
+        }
+        let reported = self.reported();
+        // What was settled before is not charged again.
+        let usage = if self.permit.is_some() { self.charge(reported, asked, connected) } else { Usage::default() };
+        let decision = self.decision();
+        if let Some((provider, model)) = self.gate.model(self.candidate()) {
+            self.learn(reported, asked, provider, model, host);
+            self.measure(usage, asked.started, model, host);
+            model.series.requests.count(host.meter, decision);
+            model.series.prompt_tokens.add(host.meter, usage.prompt);
+            model.series.completion_tokens.add(host.meter, usage.completion);
+        }
+        self.settle(usage.total(), host);
+        Entry {
+            provider: self.provider_name().to_owned(),
+            model: self.model,
+            decision,
+            tokens: Some((usage.prompt, usage.completion)),
+            ..Entry::default()
+        }
+    }
+
+    /// Notes whether the provider does anything for anybody.
+    fn note(&self, status: u16, host: &Host<'_>) {
+        let Some((_, model)) = self.gate.model(self.candidate()) else { return };
+        match status {
+            // A model that is not there says nothing of the others which are counted with it.
+            404 => {}
+            _ if is_failure(status) => model.rest.failed(host.now()),
+            _ => model.rest.answered(),
+        }
+    }
+
+    /// The usage that the provider reported.
+    fn reported(&self) -> Option<Usage> {
+        match &self.response {
+            Response::Provider(provider) => provider.answer.usage(),
+            Response::Awaited | Response::Local(_) => None,
+        }
+    }
+
+    /// What is charged: `docs/budgets.md`, "Settle".
+    fn charge(&self, reported: Option<Usage>, asked: &Asked, connected: impl FnOnce() -> bool) -> Usage {
+        let prompt_only = Usage { prompt: self.prompt_estimate, completion: 0 };
+        match &self.response {
+            Response::Provider(provider) => match reported {
+                // A stream over many prompts was cut: the server has read those, too, of which nothing was seen.
+                Some(usage) if asked.request.prompts > 1 && !provider.answer.usage_is_whole() => {
+                    Usage { prompt: usage.prompt.max(self.prompt_estimate), ..usage }
+                }
+                Some(usage) => usage,
+                None if provider.status >= 400 => Usage::default(),
+                None => Usage { completion: provider.answer.deltas(), ..prompt_only },
+            },
+            // The provider had the whole body if it had any of it: the gate lets it go in one piece.
+            Response::Awaited | Response::Local(_) => {
+                if connected() {
+                    prompt_only
+                } else {
+                    Usage::default()
+                }
+            }
+        }
+    }
+
+    /// Learns from what the provider reported.
+    fn learn(&self, reported: Option<Usage>, asked: &Asked, state: &ProviderState, model: &ModelState, host: &Host<'_>) {
+        let Request { prompt, sequences, .. } = &asked.request;
+        let Response::Provider(provider) = &self.response else { return };
+        let ProviderAnswer { status, answer, refusal, .. } = &**provider;
+        let vllm = self.dialect() == Dialect::Vllm;
+        if let Some(usage) = reported.filter(|_| answer.usage_is_whole() || *sequences == 1) {
+            model.lessons.borrow_mut().learn(host.store, prompt, usage.prompt);
+            if vllm && *sequences == 1 {
+                state.windows.borrow_mut().change(host.store, |windows| windows.reached(&self.model, usage.total()));
+            }
+        }
+        if let (400, true, Some(length)) = (*status, vllm, told_window(refusal)) {
+            state.windows.borrow_mut().change(host.store, |windows| windows.learn(&self.model, length));
+        }
+    }
+
+    fn measure(&self, usage: Usage, started: Time, model: &ModelState, host: &Host<'_>) {
+        let Some(first) = self.first_token() else { return };
+        model.series.time_to_first_token.record(host.meter, first.since(started) / 1_000_000);
+        if self.is_stream() && usage.completion > 1 {
+            let each = host.now().since(first) / 1000 / (usage.completion - 1);
+            model.series.time_per_output_token.record(host.meter, each);
+        }
+    }
+
+    fn decision(&self) -> &'static str {
+        match &self.response {
+            Response::Awaited => "allowed",
+            Response::Local(case) => case.code(),
+            Response::Provider(provider) => provider.replaced.map_or("allowed", Case::code),
+        }
+    }
+
+    fn is_stream(&self) -> bool {
+        matches!(&self.response, Response::Provider(provider) if provider.answer.rewrites())
+    }
+
+    fn first_token(&self) -> Option<Time> {
+        match &self.response {
+            Response::Provider(provider) => provider.first_token,
+            Response::Awaited | Response::Local(_) => None,
+        }
+    }
+
+    fn ask_again(&self, asked: &Asked, host: &Host<'_>) -> Reply {
+        let why = "The model's window has only just become known. Send the request again.";
+        let mut reply = Refusal { retry_after: Some(1), ..Refusal::new(Case::UpstreamUnavailable, why) }.reply();
+        reply.headers.push(("x-should-retry", "true".to_owned()));
+        reply.headers.extend(self.budget_headers(asked, host));
+        reply
+    }
+
+    fn replace(&self, refusal: &Refusal, asked: &Asked, host: &Host<'_>) -> ResponseStep {
+        let mut reply = refusal.reply();
+        reply.headers.extend(self.budget_headers(asked, host));
+        ResponseStep::Reply(reply)
+    }
+
+    /// How the answer is to be read, by its headers.
+    fn read(&self, headers: &Headers<'_>, asked: &Asked) -> Answer {
+        let request = &asked.request;
+        if headers.encoded() {
+            return Answer::opaque();
+        }
+        match &*media_type(headers.get("content-type").unwrap_or_default()) {
+            b"text/event-stream" => Answer::stream(request.choices, request.sequences, hide(request, self.dialect())),
+            b"application/json" => Answer::json(request.choices),
+            _ => Answer::opaque(),
+        }
+    }
+
+    fn budget_headers(&self, asked: &Asked, host: &Host<'_>) -> Vec<(&'static str, String)> {
+        self.gate.budget_headers(asked.caller, Some(self.provider), host)
+    }
+
+    fn dialect(&self) -> Dialect {
+        self.provider().map_or(Dialect::OpenAi, |provider| provider.dialect)
+    }
+}
+
+/// Whether an answer of this status is one that another provider may do better.
+pub fn is_failure(status: u16) -> bool {
+    matches!(status, 401 | 403 | 404 | 408 | 429 | 500..)
+}
+
+/// The window that a refusal tells of.
+fn told_window(refusal: &[u8]) -> Option<u64> {
+    window::told_by_refusal(&window::error_message(refusal)?)
+}
+
+/// What the client did not ask for of the usage that the gate asks for.
+fn hide(request: &Request, dialect: Dialect) -> Hide {
+    match (request.include_usage, request.continuous_usage) {
+        (false, _) => Hide::Usage,
+        (true, false) if dialect == Dialect::Vllm => Hide::Continuous,
+        (true, _) => Hide::Nothing,
+    }
+}
