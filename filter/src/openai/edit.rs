@@ -54,7 +54,8 @@ impl Splice {
     }
 }
 
-type Change = (Range<usize>, Vec<u8>);
+/// What stands in place of a range of the body.
+pub(super) type Change = (Range<usize>, Vec<u8>);
 
 impl Edit<'_> {
     /// The changes to `body`, from which `request` was read; `None` where nothing changes.

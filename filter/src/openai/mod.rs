@@ -1,6 +1,7 @@
 //! OpenAI's wire formats, as vLLM and the hosted providers speak them: requests, answers, errors.
 
 mod answer;
+mod dialect;
 mod edit;
 mod prefix;
 mod probe;
@@ -10,6 +11,7 @@ pub mod texts;
 mod usage;
 
 pub use answer::{Answer, Hide};
+pub use dialect::{Peculiarities, Translation, Unsayable};
 pub use edit::{AskUsage, Edit, LimitField, Splice};
 pub use prompt::PromptSize;
 pub use request::{InvalidBody, MAX_MODEL_BYTES, Request, is_model_name};
