@@ -5,7 +5,9 @@
 //! `docs/dialects.md` shows this table to users; a test holds the two equal.
 
 use self::Idle::{Null, Off, True, Words};
-use self::Rule::{Cap, Drop, DropIdle, Items, NewerLimit, NotBlank, OlderLimit, Pass, PassIdle, Positive, Stops, UsageOnly, Within};
+use self::Rule::{
+    Cap, Drop, DropIdle, Items, NewerLimit, NotBlank, OlderLimit, Pass, PassIdle, Positive, Stops, UsageOnly, Within,
+};
 use crate::openai::Operation;
 use crate::policy::Dialect;
 

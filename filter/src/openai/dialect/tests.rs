@@ -5,6 +5,7 @@ use crate::openai::LimitField;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 use Dialect::{Anthropic, OpenAi, Vllm};
+use Operation::{Chat, Embeddings, TextCompletion};
 
 const REFERENCE: &str = include_str!("../../../../docs/dialects.md");
 
@@ -112,10 +113,8 @@ fn left(operation: Operation, members: &str, from: Dialect, to: Dialect) -> Resu
     let rest = with(operation, "");
     let rest = rest.trim_end_matches(",}");
     let left = sent.strip_prefix(rest).unwrap_or_else(|| panic!("{sent} is no longer the same request"));
-    Ok(left.trim_start_matches(',').trim_end_matches('}').to_owned())
+    Ok(left.strip_suffix('}').unwrap().trim_start_matches(',').to_owned())
 }
-
-use Operation::{Chat, Embeddings, TextCompletion};
 
 #[test]
 fn the_same_dialect_changes_nothing() {
@@ -237,7 +236,7 @@ fn values_beyond_the_limits_of_a_dialect() {
     let many = r#""stop":["a","b","c","d","e"]"#;
     for (operation, to, members, expected) in [
         (Chat, OpenAi, r#""temperature":2.5"#, Ok(r#""temperature":2"#)),
-        (Chat, OpenAi, r#""temperature":1e400,"temperature":9"#, no("")),
+        (Chat, OpenAi, r#""temperature":1e400"#, Ok(r#""temperature":2"#)),
         (Chat, OpenAi, r#""temperature":2.0"#, unchanged(r#""temperature":2.0"#)),
         (Chat, OpenAi, r#""temperature":"hot""#, unchanged(r#""temperature":"hot""#)),
         (Chat, Vllm, r#""temperature":3"#, Ok(r#""temperature":2"#)),
@@ -276,10 +275,8 @@ fn values_beyond_the_limits_of_a_dialect() {
         (Embeddings, OpenAi, r#""embed_dtype":"float16""#, no("embed_dtype")),
         (Embeddings, OpenAi, r#""messages":[]"#, no("messages")),
     ] {
-        // Any dialect but the target's, and the governed keys must be taken.
         let from = if to == Vllm { OpenAi } else { Vllm };
-        let left = left_of_any(operation, members, from, to);
-        assert_eq!(left, expected.map(str::to_owned), "{members} for {to:?}");
+        assert_eq!(left(operation, members, from, to), expected.map(str::to_owned), "{members} for {to:?}");
     }
     let inputs = |count: usize| format!(r#"{{"model":"m","input":[{}]}}"#, vec!["\"a\""; count].join(","));
     for (count, sayable) in [(2048, true), (2049, false)] {
@@ -287,14 +284,213 @@ fn values_beyond_the_limits_of_a_dialect() {
     }
 }
 
-/// As [`left`], where a name that is not governed may stand twice; that is told by `Field("")`.
-fn left_of_any(operation: Operation, members: &str, from: Dialect, to: Dialect) -> Result<String, Unsayable> {
-    let body = with(operation, members);
-    if names(&body).1.is_none() {
-        return left(operation, members, from, to);
+#[test]
+fn what_shapes_the_answer_is_said_or_the_candidate_is_passed_over() {
+    for (field, asking, idle) in [
+        ("structured_outputs", r#"{"choice":["a","b"]}"#, "null"),
+        ("guided_json", "{}", "null"),
+        ("guided_choice", r#"["a"]"#, "[]"),
+        ("guided_regex", r#""a+""#, r#""""#),
+        ("continue_final_message", "true", "false"),
+        ("add_generation_prompt", "false", "true"),
+        ("echo", "true", "false"),
+        ("prompt_logprobs", "0", "null"),
+        ("logprob_token_ids", "[1]", "null"),
+        ("return_token_ids", "true", "null"),
+        ("return_tokens_as_token_ids", "true", "false"),
+        ("include_stop_str_in_output", "true", "false"),
+        ("ignore_eos", "1", "0"),
+        ("min_tokens", "4", "0"),
+        ("truncate_prompt_tokens", "-1", "null"),
+        ("documents", r#"[{"text":"x"}]"#, "[]"),
+        ("allowed_token_ids", "[1]", "[]"),
+        ("bad_words", r#"["x"]"#, "[]"),
+    ] {
+        for to in BOTH_HOSTED {
+            let members = |value| format!(r#""{field}":{value}"#);
+            assert_eq!(left(Chat, &members(asking), Vllm, to), Err(Unsayable::Field(field)));
+            assert_eq!(left(Chat, &members(idle), Vllm, to).as_deref(), Ok(""), "{field}");
+        }
     }
-    let request = Request::parse(body.as_bytes(), operation).unwrap();
-    let changes = Peculiarities::read(body.as_bytes(), operation).translate(&request, from, to)?.changes;
-    assert_eq!(merged(&body, changes), with(operation, r#""temperature":2,"temperature":2"#));
-    Err(Unsayable::Field(""))
 }
+
+#[test]
+fn formats_and_biases() {
+    let schema = r#""response_format":{"type":"json_schema","json_schema":{"name":"a","schema":{"type":"object"}}}"#;
+    let text = r#""response_format":{"type":"text"}"#;
+    let tag = r#""response_format":{"type":"structural_tag","structures":[]}"#;
+    let twice = r#""response_format":{"type":"structural_tag","type":"text"}"#;
+    let bias = r#""logit_bias":{"50256":-100}"#;
+    let format = || Err(Unsayable::Field("response_format"));
+    for (operation, members, openai, anthropic) in [
+        (Chat, schema, Ok(schema), format()),
+        (Chat, text, Ok(text), Ok(text)),
+        (Chat, tag, format(), format()),
+        (Chat, twice, format(), format()),
+        (TextCompletion, schema, format(), Err(Unsayable::Operation)),
+        (TextCompletion, text, Ok(""), Err(Unsayable::Operation)),
+        (Chat, bias, Err(Unsayable::Field("logit_bias")), Err(Unsayable::Field("logit_bias"))),
+        (Chat, r#""logit_bias":{}"#, Ok(r#""logit_bias":{}"#), Ok(r#""logit_bias":{}"#)),
+    ] {
+        assert_eq!(left(operation, members, Vllm, OpenAi), openai.map(str::to_owned), "{members}");
+        assert_eq!(left(operation, members, Vllm, Anthropic), anthropic.map(str::to_owned), "{members}");
+    }
+    assert_eq!(left(Chat, schema, OpenAi, Vllm).as_deref(), Ok(schema));
+    assert_eq!(left(Chat, bias, OpenAi, Vllm), Err(Unsayable::Field("logit_bias")));
+}
+
+#[test]
+fn members_that_only_one_hosted_provider_knows() {
+    let thinking = r#""thinking":{"type":"enabled","budget_tokens":2000}"#;
+    for to in [Vllm, OpenAi] {
+        assert_eq!(left(Chat, thinking, Anthropic, to).as_deref(), Ok(""));
+    }
+    for from in [Vllm, OpenAi] {
+        assert_eq!(left(Chat, thinking, from, Anthropic).as_deref(), Ok(thinking));
+    }
+    let ignored = r#""metadata":{"a":"b"},"store":true,"service_tier":"auto","user":"u","seed":1,"presence_penalty":0.5"#;
+    let hints = r#""verbosity":"low","prompt_cache_key":"k","safety_identifier":"x""#;
+    for to in [Vllm, Anthropic] {
+        assert_eq!(left(Chat, ignored, OpenAi, to).as_deref(), Ok(ignored));
+        for field in ["audio", "web_search_options", "moderation"] {
+            assert_eq!(left(Chat, &format!(r#""{field}":{{}}"#), OpenAi, to), Err(Unsayable::Field(field)));
+        }
+    }
+    assert_eq!(left(Chat, hints, OpenAi, Vllm).as_deref(), Ok(hints));
+    assert_eq!(left(Chat, hints, OpenAi, Anthropic).as_deref(), Ok(""));
+    let functions = r#""functions":[{"name":"f"}]"#;
+    assert_eq!(left(Chat, functions, OpenAi, Vllm), Err(Unsayable::Field("functions")));
+    assert_eq!(left(Chat, functions, OpenAi, Anthropic).as_deref(), Ok(functions));
+    assert_eq!(left(TextCompletion, r#""suffix":"x""#, OpenAi, Vllm), Err(Unsayable::Field("suffix")));
+    assert_eq!(left(TextCompletion, r#""suffix":null"#, OpenAi, Vllm).as_deref(), Ok(r#""suffix":null"#));
+}
+
+#[test]
+fn token_ids_are_of_one_model() {
+    for (operation, body) in [
+        (TextCompletion, r#"{"model":"m","prompt":[1,2]}"#),
+        (TextCompletion, r#"{"model":"m","prompt":[[1],[2]]}"#),
+        (Embeddings, r#"{"model":"m","input":[1,2]}"#),
+    ] {
+        for (from, to) in [(Vllm, OpenAi), (OpenAi, Vllm)] {
+            assert_eq!(sent(body, operation, from, to, Beside::default()), Err(Unsayable::TokenIds));
+        }
+    }
+}
+
+#[test]
+fn removals_leave_json_wherever_they_are() {
+    let beside = Beside { limit: Some(7), ask_usage: true, field: LimitField::MaxCompletionTokens, ..Beside::default() };
+    let added = r#""max_completion_tokens":7,"stream_options":{"include_usage":true},"#;
+    for (body, expected) in [
+        (r#"{"top_k":1,"model":"m","messages":[]}"#, r#"{+"model":"m","messages":[]}"#),
+        (r#"{"top_k":1,"min_p":1,"model":"m","messages":[]}"#, r#"{+"model":"m","messages":[]}"#),
+        (r#"{ "top_k" : 1 , "model":"m","messages":[]}"#, r#"{+ "model":"m","messages":[]}"#),
+        (r#"{"messages":[],"model":"m","top_k":1}"#, r#"{+"messages":[],"model":"m"}"#),
+        (r#"{"messages":[],"model":"m" , "top_k":1 , "min_p":1 }"#, r#"{+"messages":[],"model":"m" }"#),
+        (r#"{"messages":[],"top_k":1,"model":"m","min_p":1}"#, r#"{+"messages":[],"model":"m"}"#),
+        (r#"{"messages":[],"top_k":1,"min_p":[{}],"model":"m"}"#, r#"{+"messages":[],"model":"m"}"#),
+        (r#"{"top_k":{"a":",}"},"messages":[],"min_p":"\"","model":"m","top\u005fk":null}"#, r#"{+"messages":[],"model":"m"}"#),
+    ] {
+        assert_eq!(sent(body, Chat, Vllm, OpenAi, beside).unwrap(), expected.replace('+', added), "{body}");
+    }
+}
+
+#[test]
+fn every_occurrence_counts_up_to_a_bound() {
+    let body = |count: usize| with(Chat, &vec![r#""top_k":1"#; count].join(","));
+    let sent = |body: &str| {
+        let request = Request::parse(body.as_bytes(), Chat).unwrap();
+        let translation = Peculiarities::read(body.as_bytes(), Chat).translate(&request, Vllm, OpenAi)?;
+        Ok(merged(body, translation.changes))
+    };
+    assert_eq!(sent(&body(MAX_MEMBERS)), Ok(r#"{"model":"m","messages":[]}"#.to_owned()));
+    assert_eq!(sent(&body(MAX_MEMBERS + 1)), Err(Unsayable::Unread));
+    let twice = with(Chat, r#""temperature":9,"temperature":1,"temperature":8"#);
+    assert_eq!(sent(&twice), Ok(with(Chat, r#""temperature":2,"temperature":1,"temperature":2"#)));
+}
+
+#[test]
+fn what_a_real_vllm_was_sent() {
+    let unknown = include_str!("../../../../tests/fixtures/vllm/chat-unknown-fields.request.json");
+    let continuous = include_str!("../../../../tests/fixtures/vllm/chat-stream-usage-continuous.request.json");
+    let suffix = include_str!("../../../../tests/fixtures/vllm/completions-suffix.request.json");
+    let logprobs = include_str!("../../../../tests/fixtures/vllm/chat-prompt-logprobs.request.json");
+    let sent = |body, operation, from, to| sent(body, operation, from, to, Beside::default());
+    assert_eq!(
+        sent(unknown, Chat, OpenAi, Anthropic).unwrap(),
+        unknown.replace(r#", "safety_identifier": "x", "prompt_cache_key": "k", "verbosity": "low""#, "")
+    );
+    let renamed = continuous.replace(r#""max_tokens""#, r#""max_completion_tokens""#);
+    let options = r#"{"include_usage": true, "continuous_usage_stats": true}"#;
+    assert!(continuous.contains(options));
+    assert_eq!(sent(continuous, Chat, Vllm, OpenAi).unwrap(), renamed.replace(options, r#"{"include_usage":true}"#));
+    assert_eq!(sent(suffix, TextCompletion, OpenAi, Vllm), Err(Unsayable::Field("suffix")));
+    assert_eq!(sent(logprobs, Chat, Vllm, OpenAi), Err(Unsayable::Field("prompt_logprobs")));
+}
+
+#[test]
+fn the_table_is_sorted_and_names_each_field_once_for_an_operation() {
+    for pair in FIELDS.windows(2) {
+        let [one, next] = pair else { unreachable!() };
+        assert!(one.name < next.name || one.name == next.name && one.on & next.on == 0, "{}", next.name);
+        assert!(next.name.len() <= MAX_WORD);
+    }
+}
+
+#[test]
+fn the_reference_shows_the_table() {
+    let mut expected: Vec<String> = FIELDS.iter().map(row).collect();
+    let mut shown: Vec<&str> = REFERENCE.lines().filter(|line| line.starts_with("| `")).collect();
+    expected.sort_unstable();
+    shown.sort_unstable();
+    assert_eq!(shown, expected, "docs/dialects.md should have these rows:\n{}", expected.join("\n"));
+}
+
+/// A field's row of the reference.
+fn row(field: &fields::Field) -> String {
+    let on = match field.on {
+        fields::CHAT => "chat",
+        fields::COMPLETIONS => "completions",
+        fields::EMBEDDINGS => "embeddings",
+        fields::GENERATION => "chat, completions",
+        _ => "all",
+    };
+    let anthropic = if field.on & fields::CHAT == 0 { "–".to_owned() } else { words(field.anthropic) };
+    format!("| `{}` | {on} | {} | {} | {anthropic} |", field.name, words(field.vllm), words(field.openai))
+}
+
+fn words(rule: Rule) -> String {
+    match rule {
+        Rule::Pass => "passes".into(),
+        Rule::Drop => "dropped".into(),
+        Rule::DropIdle(idle) => format!("dropped if {}, else **no**", idle_words(idle)),
+        Rule::PassIdle(idle) => format!("passes if {}, else **no**", idle_words(idle)),
+        Rule::Within(least, most) if least == most => format!("passes if {least}, else **no**"),
+        Rule::Within(least, most) => format!("passes from {least} to {most}, else **no**"),
+        Rule::Positive => "passes above 0, else **no**".into(),
+        Rule::Cap(most) => format!("lowered to {most}"),
+        Rule::Items(most) => format!("passes up to {most} items, else **no**"),
+        Rule::Stops(most) => format!("dropped if empty, passes up to {most} items, else **no**"),
+        Rule::NotBlank => "passes unless one is white space, else **no**".into(),
+        Rule::OlderLimit => "becomes `max_completion_tokens`, or is dropped beside it".into(),
+        Rule::NewerLimit => "passes; null is dropped beside `max_tokens`".into(),
+        Rule::UsageOnly(known) => format!("passes with {}, else becomes `{{\"include_usage\":true}}`", list(known)),
+    }
+}
+
+fn idle_words(idle: Idle) -> String {
+    match idle {
+        Idle::Null => "null".into(),
+        Idle::Off => "off".into(),
+        Idle::True => "`true`".into(),
+        Idle::Words(words) => list(words),
+    }
+}
+
+fn list(words: &[&str]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+mod properties;
