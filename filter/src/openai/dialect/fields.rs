@@ -116,6 +116,7 @@ pub(super) const FIELDS: &[Field] = &[
     field("messages", EMBEDDINGS, Pass, PassIdle(Null), Pass),
     extra("min_p", GENERATION, Drop),
     extra("min_tokens", GENERATION, DropIdle(Off)),
+    extra("mm_payload", GENERATION, Drop),
     extra("mm_processor_kwargs", ALL, Drop),
     field("moderation", CHAT, PassIdle(Null), Pass, DropIdle(Null)),
     field("n", GENERATION, Pass, Within(1, 128), Within(1, 1)),
