@@ -1,6 +1,7 @@
 //! Whole exchanges without a host: a clock that is set by hand, a store in memory, metrics in a list.
 
 mod callers;
+mod fallback;
 mod guards;
 
 use std::cell::{Cell, RefCell};

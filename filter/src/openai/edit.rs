@@ -59,8 +59,8 @@ pub struct Changes(Vec<Change>);
 impl Changes {
     /// Sorts changes; one that begins inside of another is left out.
     fn new(mut changes: Vec<Change>) -> Self {
-        // Of two at one place, what inserts comes first: it is named first, and the order of equals stays.
-        changes.sort_by_key(|(range, _)| range.start);
+        // Of two at one place, what inserts comes first.
+        changes.sort_by_key(|(range, _)| (range.start, range.end));
         let mut end = 0;
         changes.retain(|(range, _)| {
             let apart = range.start >= end;

@@ -363,6 +363,10 @@ impl Draft {
         if !there {
             return Err(InvalidBody::Missing(subject));
         }
+        if operation != Operation::Chat {
+            // No server goes by it there.
+            self.places.max_completion_tokens = None;
+        }
         let choices = self.n.unwrap_or(1);
         let (limit, largest_limit, prompts) = match operation {
             Operation::Chat => (self.max_completion_tokens.or(self.max_tokens), self.max_completion_tokens.max(self.max_tokens), 1),

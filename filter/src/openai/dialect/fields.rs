@@ -1,0 +1,203 @@
+//! The members of a request body that not every dialect takes, and what becomes of each in another dialect.
+//!
+//! Sources: vLLM 0.32 (`entrypoints/openai/*/protocol.py`, `entrypoints/pooling/base/protocol.py`, and a running server), OpenAI's
+//! Python client 3.54 (`types/**/*_create_params.py`, made from its OpenAPI document), Anthropic's page "OpenAI SDK compatibility".
+//! `docs/dialects.md` shows this table to users; a test holds the two equal.
+
+use self::Idle::{Null, Off, True, Words};
+use self::Rule::{
+    Cap, Drop, DropIdle, Items, NewerLimit, NotBlank, OlderLimit, Pass, PassIdle, Positive, Stops, UsageOnly, Within,
+};
+use crate::openai::Operation;
+use crate::policy::Dialect;
+
+/// One member by name, on some operations.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Field {
+    pub name: &'static str,
+    /// A bit for each operation.
+    pub on: u8,
+    pub vllm: Rule,
+    pub openai: Rule,
+    pub anthropic: Rule,
+}
+
+/// What becomes of a member on its way to a dialect. "No" is an [`super::Unsayable`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// It stays as it is.
+    Pass,
+    /// It goes: a hint that the target does not take.
+    Drop,
+    /// It goes where it asks for nothing, otherwise no: the target does not take the key.
+    DropIdle(Idle),
+    /// It stays where it asks for nothing, otherwise no: the target takes the key, but does not do what it asks for.
+    PassIdle(Idle),
+    /// A number within these bounds stays, another: no.
+    Within(i32, i32),
+    /// A number above zero stays, another: no.
+    Positive,
+    /// A larger number becomes this one.
+    Cap(u32),
+    /// A list of at most so many items stays, a longer one: no.
+    Items(u32),
+    /// As [`Self::Items`], and an empty list goes.
+    Stops(u32),
+    /// It stays, but not with a string of white space: no.
+    NotBlank,
+    /// `max_tokens` where its name is `max_completion_tokens`.
+    OlderLimit,
+    /// `max_completion_tokens` beside it.
+    NewerLimit,
+    /// The options of a stream. Where there are others than these, only usage is asked for.
+    UsageOnly(&'static [&'static str]),
+}
+
+/// The values, beside null, with which a member asks for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Idle {
+    /// None.
+    Null,
+    /// `false`, 0, and what is empty.
+    Off,
+    /// `true`, where that is what happens anyway.
+    True,
+    /// Words: of the value itself, or of its `type`.
+    Words(&'static [&'static str]),
+}
+
+pub(super) const CHAT: u8 = 1;
+pub(super) const COMPLETIONS: u8 = 1 << 1;
+pub(super) const EMBEDDINGS: u8 = 1 << 2;
+pub(super) const GENERATION: u8 = CHAT | COMPLETIONS;
+pub(super) const ALL: u8 = GENERATION | EMBEDDINGS;
+
+/// Sorted by name. No name stands twice for one operation.
+pub(super) const FIELDS: &[Field] = &[
+    extra("add_generation_prompt", CHAT, DropIdle(True)),
+    extra("add_generation_prompt", EMBEDDINGS, Drop),
+    extra("add_special_tokens", ALL, Drop),
+    extra("allowed_token_ids", GENERATION, DropIdle(Off)),
+    field("audio", CHAT, PassIdle(Null), Pass, PassIdle(Null)),
+    extra("bad_words", GENERATION, DropIdle(Off)),
+    field("best_of", COMPLETIONS, Pass, Within(1, 20), Pass),
+    extra("cache_salt", ALL, Drop),
+    extra("chat_template", ALL, Drop),
+    extra("chat_template_kwargs", ALL, Drop),
+    extra("continue_final_message", ALL, DropIdle(Off)),
+    extra("documents", ALL, DropIdle(Off)),
+    extra("ec_transfer_params", ALL, Drop),
+    extra("echo", CHAT, DropIdle(Off)),
+    extra("embed_dtype", EMBEDDINGS, DropIdle(Words(&["float32"]))),
+    field("encoding_format", EMBEDDINGS, Pass, PassIdle(Words(&["float", "base64"])), Pass),
+    extra("endianness", EMBEDDINGS, DropIdle(Words(&["native", "little"]))),
+    field("functions", CHAT, PassIdle(Off), Pass, Pass),
+    extra("guided_choice", GENERATION, DropIdle(Off)),
+    extra("guided_decoding_backend", GENERATION, Drop),
+    extra("guided_grammar", GENERATION, DropIdle(Off)),
+    extra("guided_json", GENERATION, DropIdle(Null)),
+    extra("guided_regex", GENERATION, DropIdle(Off)),
+    extra("guided_whitespace_pattern", GENERATION, Drop),
+    extra("ignore_eos", GENERATION, DropIdle(Off)),
+    extra("include_reasoning", GENERATION, Drop),
+    extra("include_stop_str_in_output", GENERATION, DropIdle(Off)),
+    field("input", EMBEDDINGS, Pass, Items(2048), Pass),
+    extra("kv_transfer_params", ALL, Drop),
+    extra("length_penalty", GENERATION, Drop),
+    field("logit_bias", GENERATION, PassIdle(Off), PassIdle(Off), PassIdle(Off)),
+    extra("logits_processors", GENERATION, DropIdle(Off)),
+    extra("logprob_token_ids", GENERATION, DropIdle(Null)),
+    field("logprobs", CHAT, Pass, Pass, PassIdle(Off)),
+    field("logprobs", COMPLETIONS, Pass, Within(0, 5), Pass),
+    field("max_completion_tokens", CHAT, Pass, NewerLimit, Pass),
+    field("max_completion_tokens", COMPLETIONS, Pass, Drop, Pass),
+    field("max_tokens", CHAT, Pass, OlderLimit, Pass),
+    extra("media_io_kwargs", ALL, Drop),
+    field("messages", EMBEDDINGS, Pass, PassIdle(Null), Pass),
+    extra("min_p", GENERATION, Drop),
+    extra("min_tokens", GENERATION, DropIdle(Off)),
+    extra("mm_payload", GENERATION, Drop),
+    extra("mm_processor_kwargs", ALL, Drop),
+    field("moderation", CHAT, PassIdle(Null), Pass, DropIdle(Null)),
+    field("n", GENERATION, Pass, Within(1, 128), Within(1, 1)),
+    extra("padding", EMBEDDINGS, Drop),
+    extra("priority", ALL, Drop),
+    field("prompt_cache_key", CHAT, Pass, Pass, Drop),
+    field("prompt_cache_options", CHAT, Pass, Pass, Drop),
+    field("prompt_cache_retention", CHAT, Pass, Pass, Drop),
+    extra("prompt_embeds", ALL, Drop),
+    extra("prompt_logprobs", GENERATION, DropIdle(Null)),
+    extra("repetition_detection", GENERATION, Drop),
+    extra("repetition_penalty", GENERATION, Drop),
+    extra("request_id", ALL, Drop),
+    field("response_format", CHAT, Pass, PassIdle(Words(&["text", "json_object", "json_schema"])), PassIdle(Words(&["text"]))),
+    field("response_format", COMPLETIONS, Pass, DropIdle(Words(&["text"])), Pass),
+    extra("return_mm_kwargs", GENERATION, Drop),
+    extra("return_prompt_text", GENERATION, DropIdle(Off)),
+    extra("return_token_ids", GENERATION, DropIdle(Off)),
+    extra("return_token_offsets", GENERATION, Drop),
+    extra("return_tokens_as_token_ids", GENERATION, DropIdle(Off)),
+    extra("routed_experts_prompt_start", GENERATION, Drop),
+    field("safety_identifier", CHAT, Pass, Pass, Drop),
+    extra("session_id", ALL, Drop),
+    extra("skip_special_tokens", GENERATION, Drop),
+    extra("spaces_between_special_tokens", GENERATION, Drop),
+    field("stop", GENERATION, Items(4), Stops(4), NotBlank),
+    extra("stop_token_ids", GENERATION, Drop),
+    extra("stream_interval", GENERATION, Drop),
+    field("stream_options", GENERATION, Pass, UsageOnly(&["include_usage", "include_obfuscation"]), UsageOnly(&["include_usage"])),
+    extra("structural_tag", GENERATION, DropIdle(Off)),
+    extra("structured_outputs", GENERATION, DropIdle(Null)),
+    field("suffix", COMPLETIONS, PassIdle(Null), Pass, Pass),
+    field("temperature", GENERATION, Cap(2), Cap(2), Pass),
+    field("thinking", CHAT, Drop, Drop, Pass),
+    extra("thinking_token_budget", GENERATION, Drop),
+    extra("top_k", GENERATION, Drop),
+    field("top_logprobs", CHAT, Pass, Within(0, 20), Pass),
+    field("top_p", GENERATION, Positive, Pass, Pass),
+    extra("truncate_prompt_tokens", ALL, DropIdle(Null)),
+    extra("truncation_side", ALL, Drop),
+    extra("use_activation", EMBEDDINGS, DropIdle(True)),
+    extra("use_beam_search", ALL, Drop),
+    field("verbosity", CHAT, Pass, Pass, Drop),
+    extra("vllm_xargs", ALL, Drop),
+    extra("watermarking", GENERATION, DropIdle(Off)),
+    field("web_search_options", CHAT, PassIdle(Null), Pass, DropIdle(Null)),
+];
+
+const fn field(name: &'static str, on: u8, vllm: Rule, openai: Rule, anthropic: Rule) -> Field {
+    Field { name, on, vllm, openai, anthropic }
+}
+
+/// A member that only vLLM knows, with the same rule for all others.
+const fn extra(name: &'static str, on: u8, rule: Rule) -> Field {
+    field(name, on, Pass, rule, rule)
+}
+
+// === impl Field ===
+
+impl Field {
+    /// The field of this name, if it is one that dialects differ in.
+    pub fn find(name: &str, operation: Operation) -> Option<&'static Self> {
+        let first = FIELDS.partition_point(|field| field.name < name);
+        let named = FIELDS.iter().skip(first).take_while(|field| field.name == name);
+        named.into_iter().find(|field| field.on & bit(operation) != 0)
+    }
+
+    /// What becomes of it on its way to `dialect`.
+    pub fn rule(&self, dialect: Dialect) -> Rule {
+        match dialect {
+            Dialect::Vllm => self.vllm,
+            Dialect::OpenAi => self.openai,
+            Dialect::Anthropic => self.anthropic,
+        }
+    }
+}
+
+fn bit(operation: Operation) -> u8 {
+    match operation {
+        Operation::Chat => CHAT,
+        Operation::TextCompletion => COMPLETIONS,
+        Operation::Embeddings => EMBEDDINGS,
+    }
+}
