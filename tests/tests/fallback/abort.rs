@@ -33,7 +33,8 @@ async fn sent(scene: &Scene, wish: &str) -> e2e::harness::Raw {
 async fn between_attempts() {
     let scene = Staging::new().with(|builder| builder.back_off(LONG)).start().await;
     let raw = sent(&scene, "vllm-local=503").await;
-    let retry = async || scene.gate.stats("cluster.vllm-local.upstream_rq_retry").values().any(|count| *count == 1).then_some(());
+    let retry =
+        async || scene.gate.stats("cluster.vllm-local.retry.upstream_rq_completed").values().any(|count| *count == 1).then_some(());
     until("Envoy waits before it tries again", retry).await;
     raw.reset();
     logged(&scene).await;

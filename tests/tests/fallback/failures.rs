@@ -100,7 +100,7 @@ async fn a_provider_that_does_not_begin_to_answer() {
     assert!((20..200).contains(&estimate), "{estimate}");
     assert_eq!(openai, OPENAI.tokens());
     until("the first is given up", async || (scene.upstream(&VLLM).aborted() == 1).then_some(())).await;
-    scene.ask("vllm-local=hang openai=hang anthropic=hang").await.refused(504, "server_error", "upstream_timeout");
+    scene.ask("vllm-local=hang openai=hang anthropic=hang").await.refused(503, "server_error", "upstream_unavailable");
 }
 
 #[tokio::test]
