@@ -23,6 +23,7 @@ use crate::gate::Gate;
 use crate::headers::{HeaderEdit, Headers, media_type, vllm_takes_for_json};
 use crate::host::{AttemptStep, BodyStep, Entry, Forward, Host, ResponseStep, Step, Turn};
 use crate::models;
+use crate::notes::Notes;
 use crate::openai::{Operation, Peculiarities, Request, Splice};
 use crate::policy::{Candidate, Dialect, Routing};
 use crate::refusal::{Case, Refusal, Reply};
@@ -37,8 +38,7 @@ pub struct Exchange {
     phase: Phase,
     /// Who asks, once that is known.
     caller: Option<Caller>,
-    /// Names of the guards that have found something.
-    found_by: String,
+    notes: Notes,
 }
 
 #[derive(Debug)]
@@ -77,7 +77,7 @@ struct Reading {
 impl Exchange {
     /// A new request.
     pub fn new(gate: Rc<Gate>) -> Self {
-        Self { gate, phase: Phase::Open, caller: None, found_by: String::new() }
+        Self { gate, phase: Phase::Open, caller: None, notes: Notes::default() }
     }
 
     /// Whether the body is awaited.
@@ -248,7 +248,7 @@ impl Exchange {
     /// The attempt of this number was answered.
     pub fn on_attempt_answer(&mut self, ordinal: u32, headers: &Headers<'_>, host: &Host<'_>) -> Turn {
         match &mut self.phase {
-            Phase::Admitted(admitted) => admitted.answered(ordinal, status(headers), headers, host),
+            Phase::Admitted(admitted) => admitted.answered(ordinal, status(headers), headers, &mut self.notes, host),
             _ => Turn::default(),
         }
     }
@@ -256,7 +256,7 @@ impl Exchange {
     /// The attempt of this number has ended without an answer. Returns edits to the request's headers.
     pub fn on_attempt_end(&mut self, ordinal: u32, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Vec<HeaderEdit> {
         match &mut self.phase {
-            Phase::Admitted(admitted) => admitted.broke_off(ordinal, connected, host),
+            Phase::Admitted(admitted) => admitted.broke_off(ordinal, connected, &mut self.notes, host),
             _ => Vec::new(),
         }
     }
@@ -283,7 +283,7 @@ impl Exchange {
             series.prompt_tokens.add(host.meter, prompt);
             series.completion_tokens.add(host.meter, completion);
         }
-        entry.guard = std::mem::take(&mut self.found_by);
+        Notes { found_by: entry.guard, attempts: entry.attempts } = std::mem::take(&mut self.notes);
         Some(entry)
     }
 
@@ -414,8 +414,8 @@ impl Exchange {
         let asked = Asked { caller, operation, started, request, dialect, peculiarities, length: body.len(), has_length };
         let followed = host.worker.borrow().follows && gate.policy.gateway.max_attempts > 1;
         let trial = Trial::new(&gate, named, &asked).ok_or_else(|| models::not_found(access, &asked.request.model))?;
-        let selection = Selection { gate: &gate, asked: &asked, body, others, followed };
-        let selected = selection.run(&trial, &mut self.found_by, host)?;
+        let selection = Selection::new(&gate, &asked, body, &mut self.notes, host);
+        let selected = selection.run(trial, others, followed)?;
         let admitted = Admitted::new(Rc::clone(&gate), asked, selected);
         let forward = match gate.policy.gateway.routing {
             Routing::Body => admitted.forward(edits, &target, body),

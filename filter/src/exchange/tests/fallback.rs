@@ -250,11 +250,7 @@ fn budgets_choose_before_anything_is_sent() {
             }
         );
         let entry = other.succeeds(&world, 9, 1);
-        assert_eq!(
-            (&*entry.provider, &*entry.attempts),
-            ("three", "one=reserved"),
-            "the whole of a budget too small is no candidate's end"
-        );
+        assert_eq!((&*entry.provider, &*entry.attempts), ("three", "one=reserved,two=too_large"));
         assert_eq!(way.succeeds(&world, 9, 1).attempts, "");
     }
 }
