@@ -11,6 +11,7 @@
 //! changes nothing.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use crate::access::Access;
@@ -24,7 +25,7 @@ use crate::headers::{HeaderEdit, Headers, media_type, vllm_takes_for_json};
 use crate::host::{AttemptStep, BodyStep, Entry, Forward, Host, ResponseStep, Step, Turn};
 use crate::models;
 use crate::notes::Notes;
-use crate::openai::{Operation, Peculiarities, Request, Splice};
+use crate::openai::{Operation, Request, Splice};
 use crate::policy::{Candidate, Dialect, Routing};
 use crate::refusal::{Case, Refusal, Reply};
 use crate::route::Route;
@@ -409,8 +410,7 @@ impl Exchange {
         let Reading { caller, operation, started, target, has_length, edits, .. } = reading;
         let others = access.others(named);
         let dialect = gate.policy.providers.get(named.provider).map_or(Dialect::OpenAi, |provider| provider.dialect);
-        let foreign = |provider: usize| gate.policy.providers.get(provider).is_some_and(|provider| provider.dialect != dialect);
-        let peculiarities = others.iter().any(|(_, other)| foreign(other.provider)).then(|| Peculiarities::read(body, operation));
+        let peculiarities = OnceCell::new();
         let asked = Asked { caller, operation, started, request, dialect, peculiarities, length: body.len(), has_length };
         let followed = host.worker.borrow().follows && gate.policy.gateway.max_attempts > 1;
         let trial = Trial::new(&gate, named, &asked).ok_or_else(|| models::not_found(access, &asked.request.model))?;

@@ -89,7 +89,7 @@ impl<'a, 'h> Selection<'a, 'h> {
 
     /// Whether another candidate would not refuse the request by itself.
     fn takes(&mut self, other: Candidate<'a>) -> Option<Taker<'a>> {
-        let trial = Trial::new(self.gate, other, self.asked).filter(Trial::speaks)?;
+        let trial = Trial::new(self.gate, other, self.asked).filter(|trial| trial.speaks(self.body))?;
         match trial.fit(self.host) {
             Err(oversize) if oversize.of_request => None,
             fitting => trial.guard(self.body, &mut self.notes.found_by, self.host).is_ok().then_some((trial, fitting)),
