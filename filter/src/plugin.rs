@@ -81,10 +81,11 @@ enum Role {
 /// One attempt at a provider.
 #[derive(Default)]
 struct Attempt {
-    id: u32,
-    /// The stream that it belongs to, and which of its attempts it is.
-    of: Option<(u32, Rc<RefCell<Exchange>>)>,
+    /// The exchange that it belongs to, and which of its attempts it is.
+    of: Option<Rc<RefCell<Exchange>>>,
     ordinal: u32,
+    /// The headers wait for the body.
+    holds: bool,
     /// Nothing is left to do for the body.
     dressed: bool,
     answered: bool,
@@ -185,7 +186,7 @@ impl RootContext for Root {
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         if self.role == Role::Attempt {
-            return Some(Box::new(Attempt { id, ..Attempt::default() }));
+            return Some(Box::<Attempt>::default());
         }
         let exchange = Rc::new(RefCell::new(Exchange::new(Rc::clone(&self.gate))));
         Some(Box::new(Stream { id, exchange, waits: Cell::new(false) }))
@@ -484,23 +485,24 @@ fn set_state(name: &str, value: &[u8]) {
 
 impl Context for Attempt {
     fn on_done(&mut self) -> bool {
-        if let Some((stream, exchange)) = self.of.take().filter(|_| !self.answered) {
+        if let Some(exchange) = self.of.take().filter(|_| !self.answered) {
             let connected = || property(&["upstream", "local_address"]).is_some();
             let edits = with_host(|host| exchange.borrow_mut().on_attempt_end(self.ordinal, connected, host));
             // The stream is still there: there are no edits where it has ended.
-            self.edit_request(stream, &edits);
+            self.edit_request(&edits);
         }
         true
     }
 }
 
 impl HttpContext for Attempt {
-    fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
+    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         let provider = property(&["xds", "cluster_metadata", "filter_metadata", "pai", "provider"]);
         let found = property(&["filter_state", "wasm.pai.exchange"]).and_then(|token| find(&token));
         let step = match &found {
-            Some((_, exchange)) => {
+            Some(exchange) => {
                 let mut exchange = exchange.borrow_mut();
+                self.holds = !end_of_stream && !exchange.is_reading();
                 let step = with_host(|host| exchange.on_attempt(provider.as_deref(), host));
                 self.ordinal = exchange.ordinal();
                 self.dressed = exchange.attempt_reach() == 0;
@@ -512,7 +514,8 @@ impl HttpContext for Attempt {
             AttemptStep::Forward(edits) => {
                 self.of = found;
                 apply(MapType::HttpRequestHeaders, &edits);
-                Action::Continue
+                // Envoy forgets where the headers are if they go on from here; the next attempt's are written into them.
+                if self.holds { Action::Pause } else { Action::Continue }
             }
             AttemptStep::Refuse(reply) => {
                 self.refused(provider.as_deref(), found.is_some());
@@ -523,7 +526,7 @@ impl HttpContext for Attempt {
     }
 
     fn on_http_request_body(&mut self, size: usize, _end_of_stream: bool) -> Action {
-        let Some((_, exchange)) = self.of.as_ref().filter(|_| !self.dressed) else { return Action::Continue };
+        let Some(exchange) = self.of.as_ref().filter(|_| !self.dressed) else { return Action::Continue };
         let exchange = exchange.borrow();
         let reach = exchange.attempt_reach();
         if size < reach {
@@ -538,27 +541,23 @@ impl HttpContext for Attempt {
 
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
         self.answered = true;
-        let Some((stream, exchange)) = self.of.take() else { return Action::Continue };
+        let Some(exchange) = self.of.take() else { return Action::Continue };
         let turn = with_headers(MapType::HttpResponseHeaders, |headers| {
             with_host(|host| exchange.borrow_mut().on_attempt_answer(self.ordinal, headers, host))
         });
         apply(MapType::HttpResponseHeaders, &turn.response);
-        self.edit_request(stream, &turn.request);
+        self.edit_request(&turn.request);
         Action::Continue
     }
 }
 
 impl Attempt {
-    /// Changes the headers that the next attempt will have. They are one map for all, and Envoy lets only the gate reach it here: it
-    /// has held them once.
-    fn edit_request(&self, stream: u32, edits: &[HeaderEdit]) {
-        if edits.is_empty() {
-            return;
-        }
-        if hostcalls::set_effective_context(stream).is_ok() {
+    /// Changes the headers that the next attempt will have: they are one map for all. It must be done from here: where the gate
+    /// changes them, Envoy forgets its route, and the retry goes to the old cluster while its metadata are the new one's.
+    fn edit_request(&self, edits: &[HeaderEdit]) {
+        if self.holds {
             apply(MapType::HttpRequestHeaders, edits);
         }
-        let _ = hostcalls::set_effective_context(self.id);
     }
 
     fn refused(&self, provider: Option<&[u8]>, judged: bool) {
@@ -591,13 +590,13 @@ fn token(stream: u32) -> [u8; 12] {
 }
 
 /// The stream of this token, if it is one of this instance and has not ended.
-fn find(token_seen: &[u8]) -> Option<(u32, Rc<RefCell<Exchange>>)> {
+fn find(token_seen: &[u8]) -> Option<Rc<RefCell<Exchange>>> {
     let (_, number) = token_seen.split_last_chunk()?;
     let stream = u32::from_le_bytes(*number);
     if token_seen != token(stream) {
         return None;
     }
-    EXCHANGES.with_borrow(|exchanges| exchanges.get(&stream)?.upgrade()).map(|exchange| (stream, exchange))
+    EXCHANGES.with_borrow(|exchanges| exchanges.get(&stream)?.upgrade())
 }
 
 // === impl Envoy ===
