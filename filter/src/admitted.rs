@@ -22,6 +22,7 @@ use crate::openai::Splice;
 use crate::refusal::Refusal;
 use crate::selection::Selected;
 use crate::trial::Trial;
+use crate::worker::Retries;
 
 /// Tells Envoy to try again: the route's `retriable_headers` name it.
 const RETRY: &str = "x-pai-retry";
@@ -107,7 +108,7 @@ impl Admitted {
         let Some(ours) = ours.filter(|_| due && !self.attempt.is_answered()) else {
             if self.before.is_some() && due {
                 // Envoy did not follow: too old to, or its route does not say so. No use in trying that again.
-                host.worker.borrow_mut().follows = false;
+                host.worker.borrow_mut().retries = Retries::SameProvider;
             }
             if self.stage == Stage::Sent {
                 self.stage = Stage::Unsent;

@@ -31,6 +31,7 @@ use crate::refusal::{Case, Refusal, Reply};
 use crate::route::Route;
 use crate::selection::Selection;
 use crate::trial::Trial;
+use crate::worker::Retries;
 
 /// One request and its answer.
 #[derive(Debug)]
@@ -412,10 +413,10 @@ impl Exchange {
         let dialect = gate.policy.providers.get(named.provider).map_or(Dialect::OpenAi, |provider| provider.dialect);
         let peculiarities = OnceCell::new();
         let asked = Asked { caller, operation, started, request, dialect, peculiarities, length: body.len(), has_length };
-        let followed = host.worker.borrow().follows && gate.policy.gateway.max_attempts > 1;
+        let retries = if gate.policy.gateway.max_attempts > 1 { host.worker.borrow().retries } else { Retries::None };
         let trial = Trial::new(&gate, named, &asked).ok_or_else(|| models::not_found(access, &asked.request.model))?;
         let selection = Selection::new(&gate, &asked, body, &mut self.notes, host);
-        let selected = selection.run(trial, others, followed)?;
+        let selected = selection.run(trial, others, retries)?;
         let admitted = Admitted::new(Rc::clone(&gate), asked, selected);
         let forward = match gate.policy.gateway.routing {
             Routing::Body => admitted.forward(edits, &target, body),

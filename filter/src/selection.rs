@@ -13,6 +13,7 @@ use crate::notes::{Notes, Why};
 use crate::policy::Candidate;
 use crate::refusal::{Case, Refusal};
 use crate::trial::{Fitting, Oversize, Trial};
+use crate::worker::Retries;
 
 /// A candidate behind the named one, and its place in the list of the caller's agent.
 pub type Other<'a> = (usize, Candidate<'a>);
@@ -50,8 +51,8 @@ impl<'a, 'h> Selection<'a, 'h> {
         Self { gate, asked, body, host, short: Vec::new(), resting: Vec::new(), notes }
     }
 
-    /// Finds who serves, beginning with `named`. `followed`: an attempt that fails may be followed by another.
-    pub fn run(mut self, named: Trial<'a>, others: Vec<Other<'a>>, followed: bool) -> Result<Selected, Refusal> {
+    /// Finds who serves, beginning with `named`, and who may follow as far as `retries` go.
+    pub fn run(mut self, named: Trial<'a>, others: Vec<Other<'a>>, retries: Retries) -> Result<Selected, Refusal> {
         let mut found = self.begin(named, others.is_empty())?;
         let mut others = others.into_iter();
         while found.is_none()
@@ -60,8 +61,9 @@ impl<'a, 'h> Selection<'a, 'h> {
             found = self.takes(other).and_then(|taker| self.ask(taker));
         }
         let mut left = Vec::new();
-        if found.is_some() && followed {
-            left.extend(others.filter(|(_, other)| self.takes(*other).is_some()).map(|(place, _)| place));
+        if let Some(first) = found.as_ref().map(|attempt| attempt.candidate().provider) {
+            let others = others.filter(|(_, other)| retries.lead(first, other.provider) && self.takes(*other).is_some());
+            left.extend(others.map(|(place, _)| place));
         }
         // Better one that may fail than none.
         let mut resting = std::mem::take(&mut self.resting).into_iter();
