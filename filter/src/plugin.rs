@@ -29,6 +29,9 @@ use crate::policy::{Callout, Policy};
 use crate::refusal::Reply;
 use crate::worker::{Retries, Worker};
 
+#[cfg(feature = "test-hooks")]
+mod hooks;
+
 /// The first tick, which asks for what is not known yet, and the later ones.
 const FIRST_TICK: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_secs(1);
@@ -296,6 +299,8 @@ impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         let mut exchange = self.exchange.borrow_mut();
         let step = with_headers(MapType::HttpRequestHeaders, |headers| {
+            #[cfg(feature = "test-hooks")]
+            hooks::obey(headers);
             with_host(|host| {
                 let peer = || host.worker.borrow_mut().verified.identity(&Envoy, host.store, host.now());
                 exchange.on_request_headers(headers, end_of_stream, &peer, host)
@@ -608,6 +613,8 @@ fn with_host<T>(act: impl FnOnce(&Host<'_>) -> T) -> T {
 impl Clock for Envoy {
     fn now(&self) -> Time {
         let now = hostcalls::get_current_time().ok().and_then(|now| now.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        #[cfg(feature = "test-hooks")]
+        let now = hooks::shift(now);
         Time(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
     }
 }
