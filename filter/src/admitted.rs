@@ -17,11 +17,12 @@ use crate::attempt::{Attempt, is_failure};
 use crate::gate::Gate;
 use crate::headers::{HeaderEdit, Headers};
 use crate::host::{AttemptStep, BodyStep, Entry, Forward, Host, ResponseStep, Turn};
+use crate::notes::{Notes, Why};
 use crate::openai::Splice;
-use crate::passed::{PassedOver, Why};
 use crate::refusal::Refusal;
 use crate::selection::Selected;
 use crate::trial::Trial;
+use crate::worker::Retries;
 
 /// Tells Envoy to try again: the route's `retriable_headers` name it.
 const RETRY: &str = "x-pai-retry";
@@ -44,7 +45,6 @@ pub struct Admitted {
     tried: u32,
     /// Who may follow, by their places in the list of the caller's agent; the next is the last.
     left: Vec<usize>,
-    passed: PassedOver,
     /// The path as it stands in the request's headers.
     path: String,
     /// Charged for attempts that failed.
@@ -76,11 +76,11 @@ enum Dresser {
 impl Admitted {
     /// A request that somebody takes.
     pub fn new(gate: Rc<Gate>, asked: Asked, selected: Selected) -> Self {
-        let Selected { attempt, mut left, passed } = selected;
+        let Selected { attempt, mut left } = selected;
         left.reverse();
         let (dresser, stage) = if left.is_empty() { (Dresser::Gate, Stage::Sent) } else { (Dresser::Attempts, Stage::Unsent) };
         let path = attempt.provider().map_or_else(String::new, |provider| asked::path(provider, asked.operation));
-        Self { gate, asked, attempt, before: None, stage, dresser, begun: 0, tried: 1, left, passed, path, lost: 0 }
+        Self { gate, asked, attempt, before: None, stage, dresser, begun: 0, tried: 1, left, path, lost: 0 }
     }
 
     /// The gate's changes to the request, whose target is `target`, after `edits`.
@@ -108,7 +108,7 @@ impl Admitted {
         let Some(ours) = ours.filter(|_| due && !self.attempt.is_answered()) else {
             if self.before.is_some() && due {
                 // Envoy did not follow: too old to, or its route does not say so. No use in trying that again.
-                host.worker.borrow_mut().follows = false;
+                host.worker.borrow_mut().retries = Retries::SameProvider;
             }
             if self.stage == Stage::Sent {
                 self.stage = Stage::Unsent;
@@ -141,26 +141,32 @@ impl Admitted {
     }
 
     /// The attempt of this ordinal was answered with this status.
-    pub fn answered(&mut self, ordinal: u32, status: u16, headers: &Headers<'_>, host: &Host<'_>) -> Turn {
+    pub fn answered(&mut self, ordinal: u32, status: u16, headers: &Headers<'_>, notes: &mut Notes, host: &Host<'_>) -> Turn {
         // Whether Envoy tries again is not the provider's to say.
         let orders = [RETRY, NO_RETRY].into_iter().filter(|name| headers.get(name).is_some());
         let mut response: Vec<HeaderEdit> = orders.map(|name| HeaderEdit::Remove(name.into())).collect();
         if !is_failure(status) || !self.is_current(ordinal) {
             return Turn { request: Vec::new(), response };
         }
-        let request = self.move_on(Why::Status(status), host);
+        let request = self.move_on(Why::Status(status), notes, host);
         response.push(HeaderEdit::Set(if request.is_empty() { NO_RETRY } else { RETRY }, "true".into()));
         Turn { request, response }
     }
 
     /// The attempt of this ordinal has ended without an answer. `connected`: its provider was reached.
-    pub fn broke_off(&mut self, ordinal: u32, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Vec<HeaderEdit> {
+    pub fn broke_off(
+        &mut self,
+        ordinal: u32,
+        connected: impl FnOnce() -> bool,
+        notes: &mut Notes,
+        host: &Host<'_>,
+    ) -> Vec<HeaderEdit> {
         if !self.is_current(ordinal) {
             return Vec::new();
         }
         let connected = connected();
         let why = if connected { Why::Reset } else { Why::Connect };
-        let next = self.move_on(why, host);
+        let next = self.move_on(why, notes, host);
         if !next.is_empty() {
             return next;
         }
@@ -179,14 +185,14 @@ impl Admitted {
     }
 
     /// Goes on to the next candidate that takes the request. Returns the edits to its headers, none where nobody is left.
-    fn move_on(&mut self, why: Why, host: &Host<'_>) -> Vec<HeaderEdit> {
+    fn move_on(&mut self, why: Why, notes: &mut Notes, host: &Host<'_>) -> Vec<HeaderEdit> {
         if self.left.is_empty() || self.tried >= self.gate.policy.gateway.max_attempts {
             return Vec::new();
         }
         // First give back, then take: the caller's own budgets may not hold both.
         self.lost += self.attempt.fail(why == Why::Reset, host);
-        self.passed.note(&self.gate, self.attempt.candidate(), why, host);
-        let Some(next) = self.next(host) else { return Vec::new() };
+        notes.passed_over(&self.gate, self.attempt.candidate(), why, host);
+        let Some(next) = self.next(notes, host) else { return Vec::new() };
         let edits = vec![route_to(next.provider_name()), HeaderEdit::Remove("authorization".into())];
         self.before = Some(std::mem::replace(&mut self.attempt, next));
         self.stage = Stage::Unsent;
@@ -194,19 +200,19 @@ impl Admitted {
         edits
     }
 
-    fn next(&mut self, host: &Host<'_>) -> Option<Attempt> {
+    fn next(&mut self, notes: &mut Notes, host: &Host<'_>) -> Option<Attempt> {
         let gate = Rc::clone(&self.gate);
         let access = Access::new(&gate.policy, self.asked.caller);
         while let Some(place) = self.left.pop() {
             let Some(trial) = access.at(place).and_then(|candidate| Trial::new(&gate, candidate, &self.asked)) else { continue };
             let candidate = trial.candidate();
             if !trial.is_awake(host) {
-                self.passed.note(&gate, candidate, Why::Resting, host);
+                notes.passed_over(&gate, candidate, Why::Resting, host);
                 continue;
             }
             match trial.fit(host).map_err(|oversize| oversize.refusal).and_then(|fitting| trial.reserve(&fitting, host)) {
                 Ok((grant, changes)) => return Some(Attempt::new(Rc::clone(&gate), candidate, grant, changes)),
-                Err(refusal) => self.passed.note(&gate, candidate, Why::Budget(refusal.case), host),
+                Err(refusal) => notes.passed_over(&gate, candidate, Why::Budget(refusal.case), host),
             }
         }
         None
@@ -272,7 +278,6 @@ impl Admitted {
         if let Some((prompt, _)) = &mut entry.tokens {
             *prompt += self.lost;
         }
-        entry.attempts = self.passed.into_text();
         entry
     }
 }

@@ -1,6 +1,7 @@
 //! What was asked, whoever comes to serve it, and how it is dressed for one provider.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use crate::caller::Caller;
 use crate::clock::Time;
@@ -21,8 +22,8 @@ pub struct Asked {
     pub request: Request,
     /// The dialect that it is written in: that of the provider it names.
     pub dialect: Dialect,
-    /// What other dialects may not take of it; read where another dialect may have to.
-    pub peculiarities: Option<Peculiarities>,
+    /// What other dialects may not take of it; read when the first candidate of another dialect is looked at.
+    pub peculiarities: OnceCell<Peculiarities>,
     /// Bytes of its body.
     pub length: usize,
     /// Whether a header tells that length.

@@ -169,7 +169,9 @@ impl Attempt {
         host: &Host<'_>,
     ) -> ResponseStep {
         let replaced = matches!(status, 401 | 403).then_some(Case::UpstreamAuth);
-        self.note(status, host);
+        if !self.is_settled() {
+            self.note(status, host);
+        }
         let answer = self.read(headers, asked);
         let rewrites = answer.rewrites();
         let held = self.unsure_limit && status == 400 && !end_of_stream;

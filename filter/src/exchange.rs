@@ -11,6 +11,7 @@
 //! changes nothing.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use crate::access::Access;
@@ -23,12 +24,14 @@ use crate::gate::Gate;
 use crate::headers::{HeaderEdit, Headers, media_type, vllm_takes_for_json};
 use crate::host::{AttemptStep, BodyStep, Entry, Forward, Host, ResponseStep, Step, Turn};
 use crate::models;
-use crate::openai::{Operation, Peculiarities, Request, Splice};
+use crate::notes::Notes;
+use crate::openai::{Operation, Request, Splice};
 use crate::policy::{Candidate, Dialect, Routing};
 use crate::refusal::{Case, Refusal, Reply};
 use crate::route::Route;
 use crate::selection::Selection;
 use crate::trial::Trial;
+use crate::worker::Retries;
 
 /// One request and its answer.
 #[derive(Debug)]
@@ -37,8 +40,7 @@ pub struct Exchange {
     phase: Phase,
     /// Who asks, once that is known.
     caller: Option<Caller>,
-    /// Names of the guards that have found something.
-    found_by: String,
+    notes: Notes,
 }
 
 #[derive(Debug)]
@@ -77,7 +79,7 @@ struct Reading {
 impl Exchange {
     /// A new request.
     pub fn new(gate: Rc<Gate>) -> Self {
-        Self { gate, phase: Phase::Open, caller: None, found_by: String::new() }
+        Self { gate, phase: Phase::Open, caller: None, notes: Notes::default() }
     }
 
     /// Whether the body is awaited.
@@ -248,7 +250,7 @@ impl Exchange {
     /// The attempt of this number was answered.
     pub fn on_attempt_answer(&mut self, ordinal: u32, headers: &Headers<'_>, host: &Host<'_>) -> Turn {
         match &mut self.phase {
-            Phase::Admitted(admitted) => admitted.answered(ordinal, status(headers), headers, host),
+            Phase::Admitted(admitted) => admitted.answered(ordinal, status(headers), headers, &mut self.notes, host),
             _ => Turn::default(),
         }
     }
@@ -256,7 +258,7 @@ impl Exchange {
     /// The attempt of this number has ended without an answer. Returns edits to the request's headers.
     pub fn on_attempt_end(&mut self, ordinal: u32, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Vec<HeaderEdit> {
         match &mut self.phase {
-            Phase::Admitted(admitted) => admitted.broke_off(ordinal, connected, host),
+            Phase::Admitted(admitted) => admitted.broke_off(ordinal, connected, &mut self.notes, host),
             _ => Vec::new(),
         }
     }
@@ -283,7 +285,7 @@ impl Exchange {
             series.prompt_tokens.add(host.meter, prompt);
             series.completion_tokens.add(host.meter, completion);
         }
-        entry.guard = std::mem::take(&mut self.found_by);
+        Notes { found_by: entry.guard, attempts: entry.attempts } = std::mem::take(&mut self.notes);
         Some(entry)
     }
 
@@ -409,13 +411,12 @@ impl Exchange {
         let Reading { caller, operation, started, target, has_length, edits, .. } = reading;
         let others = access.others(named);
         let dialect = gate.policy.providers.get(named.provider).map_or(Dialect::OpenAi, |provider| provider.dialect);
-        let foreign = |provider: usize| gate.policy.providers.get(provider).is_some_and(|provider| provider.dialect != dialect);
-        let peculiarities = others.iter().any(|(_, other)| foreign(other.provider)).then(|| Peculiarities::read(body, operation));
+        let peculiarities = OnceCell::new();
         let asked = Asked { caller, operation, started, request, dialect, peculiarities, length: body.len(), has_length };
-        let followed = host.worker.borrow().follows && gate.policy.gateway.max_attempts > 1;
+        let retries = if gate.policy.gateway.max_attempts > 1 { host.worker.borrow().retries } else { Retries::None };
         let trial = Trial::new(&gate, named, &asked).ok_or_else(|| models::not_found(access, &asked.request.model))?;
-        let selection = Selection { gate: &gate, asked: &asked, body, others, followed };
-        let selected = selection.run(&trial, &mut self.found_by, host)?;
+        let selection = Selection::new(&gate, &asked, body, &mut self.notes, host);
+        let selected = selection.run(trial, others, retries)?;
         let admitted = Admitted::new(Rc::clone(&gate), asked, selected);
         let forward = match gate.policy.gateway.routing {
             Routing::Body => admitted.forward(edits, &target, body),

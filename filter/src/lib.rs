@@ -27,8 +27,8 @@ pub mod knowledge;
 pub mod ledger;
 pub mod metrics;
 pub mod models;
+pub mod notes;
 pub mod openai;
-pub mod passed;
 pub mod pattern;
 pub mod peer;
 #[cfg(target_os = "wasi")]

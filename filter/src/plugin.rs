@@ -27,7 +27,10 @@ use crate::models;
 use crate::peer::Peer;
 use crate::policy::{Callout, Policy};
 use crate::refusal::Reply;
-use crate::worker::Worker;
+use crate::worker::{Retries, Worker};
+
+#[cfg(feature = "test-hooks")]
+mod hooks;
 
 /// The first tick, which asks for what is not known yet, and the later ones.
 const FIRST_TICK: Duration = Duration::from_millis(20);
@@ -120,8 +123,10 @@ impl Drop for Root {
     fn drop(&mut self) {
         if self.role == Role::Attempt {
             ATTEMPTS.set(ATTEMPTS.get().saturating_sub(1));
-            // Without attempt filters, it is the gate that makes requests their provider's.
-            WORKER.with_borrow_mut(|worker| worker.follows &= ATTEMPTS.get() > 0);
+            if ATTEMPTS.get() == 0 {
+                // It is the gate again that makes requests their provider's.
+                WORKER.with_borrow_mut(|worker| worker.retries = Retries::None);
+            }
         }
     }
 }
@@ -146,7 +151,7 @@ impl RootContext for Root {
             if std::mem::replace(&mut self.role, Role::Attempt) == Role::Gate {
                 ATTEMPTS.set(ATTEMPTS.get() + 1);
             }
-            WORKER.with_borrow_mut(|worker| worker.follows = refreshes_clusters());
+            WORKER.with_borrow_mut(|worker| worker.retries = retries());
             return true;
         }
         let text = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX).ok().flatten().unwrap_or_default();
@@ -225,8 +230,8 @@ impl Root {
     }
 }
 
-/// Whether Envoy's retries can go to another cluster: since 1.39 (`refresh_cluster_on_retry`).
-fn refreshes_clusters() -> bool {
+/// Where Envoy's retries can go: since 1.39, to another cluster (`refresh_cluster_on_retry`).
+fn retries() -> Retries {
     let number = |part: &str| {
         let bytes = property(&["node", "user_agent_build_version", "version", part])?;
         Some(u64::from_le_bytes(bytes.try_into().ok()?))
@@ -239,7 +244,7 @@ fn refreshes_clusters() -> bool {
             "Envoy {major}.{minor} retries within one cluster only: a provider that fails is not followed by another (1.39 does that)"
         );
     }
-    version.is_none_or(|version| version >= (1, 39))
+    if version.is_none_or(|version| version >= (1, 39)) { Retries::AnyProvider } else { Retries::SameProvider }
 }
 
 /// Says once for all workers which configuration is in force.
@@ -294,6 +299,8 @@ impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         let mut exchange = self.exchange.borrow_mut();
         let step = with_headers(MapType::HttpRequestHeaders, |headers| {
+            #[cfg(feature = "test-hooks")]
+            hooks::obey(headers);
             with_host(|host| {
                 let peer = || host.worker.borrow_mut().verified.identity(&Envoy, host.store, host.now());
                 exchange.on_request_headers(headers, end_of_stream, &peer, host)
@@ -389,9 +396,7 @@ impl HttpContext for Stream {
 
     fn on_log(&mut self) {
         self.stop_waiting();
-        if ATTEMPTS.get() > 0 {
-            EXCHANGES.with_borrow_mut(|exchanges| exchanges.remove(&self.id));
-        }
+        EXCHANGES.with_borrow_mut(|exchanges| exchanges.remove(&self.id));
         // Envoy knows its own end of the connection once there is one. (The time to a pooled connection is told of failures too.)
         let connected = || property(&["upstream", "local_address"]).is_some();
         if let Some(entry) = with_host(|host| self.exchange.borrow_mut().on_log(connected, host)) {
@@ -608,6 +613,8 @@ fn with_host<T>(act: impl FnOnce(&Host<'_>) -> T) -> T {
 impl Clock for Envoy {
     fn now(&self) -> Time {
         let now = hostcalls::get_current_time().ok().and_then(|now| now.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        #[cfg(feature = "test-hooks")]
+        let now = hooks::shift(now);
         Time(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
     }
 }

@@ -9,26 +9,26 @@ use crate::asked::Asked;
 use crate::attempt::Attempt;
 use crate::gate::Gate;
 use crate::host::Host;
-use crate::passed::{PassedOver, Why};
+use crate::notes::{Notes, Why};
 use crate::policy::Candidate;
 use crate::refusal::{Case, Refusal};
-use crate::trial::{Fitting, Trial};
+use crate::trial::{Fitting, Oversize, Trial};
+use crate::worker::Retries;
 
 /// A candidate behind the named one, and its place in the list of the caller's agent.
 pub type Other<'a> = (usize, Candidate<'a>);
 
 /// One request in search of its provider.
-pub struct Selection<'a> {
-    /// The configuration.
-    pub gate: &'a Rc<Gate>,
-    /// What was asked.
-    pub asked: &'a Asked,
-    /// Its body.
-    pub body: &'a [u8],
-    /// The candidates behind the named one, in their order.
-    pub others: Vec<Other<'a>>,
-    /// Whether an attempt that fails may be followed by another.
-    pub followed: bool,
+pub struct Selection<'a, 'h> {
+    gate: &'a Rc<Gate>,
+    asked: &'a Asked,
+    body: &'a [u8],
+    host: &'a Host<'h>,
+    /// Refusals of those that have no room.
+    short: Vec<Refusal>,
+    /// Those that have failed everybody of late.
+    resting: Vec<Candidate<'a>>,
+    notes: &'a mut Notes,
 }
 
 /// Who takes the request.
@@ -38,85 +38,89 @@ pub struct Selected {
     pub attempt: Attempt,
     /// Who may follow if it fails, by their places.
     pub left: Vec<usize>,
-    /// Who was passed over.
-    pub passed: PassedOver,
 }
 
-/// What was found out on the way.
-struct Search<'a, 'h> {
-    gate: &'a Rc<Gate>,
-    host: &'h Host<'h>,
-    short: Vec<Refusal>,
-    passed: PassedOver,
-}
+/// A candidate whose lists, guards and cap let the request through, and whether it has the size for any of its budgets.
+type Taker<'a> = (Trial<'a>, Result<Fitting, Oversize>);
 
 // === impl Selection ===
 
-impl Selection<'_> {
-    /// Finds who serves, beginning with `named`. Names of guards that find something go into `found_by`.
-    pub fn run(self, named: &Trial<'_>, found_by: &mut String, host: &Host<'_>) -> Result<Selected, Refusal> {
-        let Self { gate, asked, body, others, followed } = self;
-        let alone = others.is_empty();
-        let mut search = Search { gate, host, short: Vec::new(), passed: PassedOver::default() };
-        let mut resting = Vec::new();
-        let mut found = None;
-        match named.fit(host) {
-            Err(oversize) if oversize.of_request || alone => return Err(oversize.refusal),
-            fitting => {
-                named.guard(body, found_by, host)?;
-                match fitting {
-                    Err(oversize) => search.short.push(oversize.refusal),
-                    Ok(fitting) if alone || named.is_awake(host) => found = search.reserve(named, &fitting),
-                    Ok(_) => resting.push(named.candidate()),
-                }
-            }
-        }
-        let mut takes = |candidate| {
-            let trial = Trial::new(gate, candidate, asked).filter(Trial::speaks)?;
-            match trial.fit(host) {
-                Err(oversize) if oversize.of_request => None,
-                fitting => trial.guard(body, found_by, host).is_ok().then_some((trial, fitting)),
-            }
-        };
+impl<'a, 'h> Selection<'a, 'h> {
+    /// For a request with this body.
+    pub fn new(gate: &'a Rc<Gate>, asked: &'a Asked, body: &'a [u8], notes: &'a mut Notes, host: &'a Host<'h>) -> Self {
+        Self { gate, asked, body, host, short: Vec::new(), resting: Vec::new(), notes }
+    }
+
+    /// Finds who serves, beginning with `named`, and who may follow as far as `retries` go.
+    pub fn run(mut self, named: Trial<'a>, others: Vec<Other<'a>>, retries: Retries) -> Result<Selected, Refusal> {
+        let mut found = self.begin(named, others.is_empty())?;
         let mut others = others.into_iter();
         while found.is_none()
-            && let Some((_, candidate)) = others.next()
+            && let Some((_, other)) = others.next()
         {
-            match takes(candidate) {
-                None => {}
-                Some((_, Err(oversize))) => search.short.push(oversize.refusal),
-                Some((trial, Ok(fitting))) if trial.is_awake(host) => found = search.reserve(&trial, &fitting),
-                Some(_) => resting.push(candidate),
-            }
+            found = self.takes(other).and_then(|taker| self.ask(taker));
         }
-        let left =
-            others.filter(|(_, candidate)| found.is_some() && followed && takes(*candidate).is_some()).map(|(place, _)| place);
-        let left = left.collect();
-        resting.iter().for_each(|candidate| search.passed.note(gate, *candidate, Why::Resting, host));
+        let mut left = Vec::new();
+        if let Some(first) = found.as_ref().map(|attempt| attempt.candidate().provider) {
+            let others = others.filter(|(_, other)| retries.lead(first, other.provider) && self.takes(*other).is_some());
+            left.extend(others.map(|(place, _)| place));
+        }
         // Better one that may fail than none.
-        let mut resting = resting.into_iter();
+        let mut resting = std::mem::take(&mut self.resting).into_iter();
         while found.is_none()
             && let Some(candidate) = resting.next()
         {
-            let trial = Trial::new(gate, candidate, asked);
-            found = trial.and_then(|trial| search.reserve(&trial, &trial.fit(host).ok()?));
+            let trial = Trial::new(self.gate, candidate, self.asked);
+            found = trial.and_then(|trial| self.reserve(&trial, trial.fit(self.host)));
         }
-        let Search { short, passed, .. } = search;
-        found.map(|attempt| Selected { attempt, left, passed }).ok_or_else(|| worst(short))
+        found.map(|attempt| Selected { attempt, left }).ok_or_else(|| worst(self.short))
     }
-}
 
-// === impl Search ===
-
-impl Search<'_, '_> {
-    fn reserve(&mut self, trial: &Trial<'_>, fitting: &Fitting) -> Option<Attempt> {
-        let refusal = match trial.reserve(fitting, self.host) {
-            Ok((grant, changes)) => return Some(Attempt::new(Rc::clone(self.gate), trial.candidate(), grant, changes)),
-            Err(refusal) => refusal,
+    /// Asks the candidate that the request names, whose own refusals are final.
+    fn begin(&mut self, named: Trial<'a>, alone: bool) -> Result<Option<Attempt>, Refusal> {
+        let fitting = match named.fit(self.host) {
+            Err(oversize) if oversize.of_request || alone => return Err(oversize.refusal),
+            fitting => fitting,
         };
-        self.passed.note(self.gate, trial.candidate(), Why::Budget(refusal.case), self.host);
-        self.short.push(refusal);
-        None
+        named.guard(self.body, &mut self.notes.found_by, self.host)?;
+        match fitting {
+            Ok(fitting) if alone => self.grant(&named, &fitting).map(Some),
+            fitting => Ok(self.ask((named, fitting))),
+        }
+    }
+
+    /// Whether another candidate would not refuse the request by itself.
+    fn takes(&mut self, other: Candidate<'a>) -> Option<Taker<'a>> {
+        let trial = Trial::new(self.gate, other, self.asked).filter(|trial| trial.speaks(self.body))?;
+        match trial.fit(self.host) {
+            Err(oversize) if oversize.of_request => None,
+            fitting => trial.guard(self.body, &mut self.notes.found_by, self.host).is_ok().then_some((trial, fitting)),
+        }
+    }
+
+    fn ask(&mut self, (trial, fitting): Taker<'a>) -> Option<Attempt> {
+        if !trial.is_awake(self.host) {
+            self.notes.passed_over(self.gate, trial.candidate(), Why::Resting, self.host);
+            self.resting.push(trial.candidate());
+            return None;
+        }
+        self.reserve(&trial, fitting)
+    }
+
+    fn reserve(&mut self, trial: &Trial<'_>, fitting: Result<Fitting, Oversize>) -> Option<Attempt> {
+        match fitting.map_err(|oversize| oversize.refusal).and_then(|fitting| self.grant(trial, &fitting)) {
+            Ok(attempt) => Some(attempt),
+            Err(refusal) => {
+                self.notes.passed_over(self.gate, trial.candidate(), Why::Budget(refusal.case), self.host);
+                self.short.push(refusal);
+                None
+            }
+        }
+    }
+
+    fn grant(&self, trial: &Trial<'_>, fitting: &Fitting) -> Result<Attempt, Refusal> {
+        let (grant, changes) = trial.reserve(fitting, self.host)?;
+        Ok(Attempt::new(Rc::clone(self.gate), trial.candidate(), grant, changes))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::gate::{Gate, ModelState, ProviderState};
 use crate::guard::{self, Hit, Reason};
 use crate::host::Host;
 use crate::ledger::{Claim, Permit, Refused};
-use crate::openai::{AskUsage, Changes, Edit, LimitField, Operation, Translation, Unsayable};
+use crate::openai::{AskUsage, Changes, Edit, LimitField, Operation, Peculiarities, Translation, Unsayable};
 use crate::policy::{Candidate, Dialect, Provider, Routing};
 use crate::refusal::{Case, Refusal};
 
@@ -106,19 +106,20 @@ impl<'a> Trial<'a> {
         Ok((grant, edit.changes(&self.asked.request, translation.changes)))
     }
 
-    /// Whether the request can be said in the candidate's dialect.
-    pub fn speaks(&self) -> bool {
+    /// Whether the request, of which this is the body, can be said in the candidate's dialect.
+    pub fn speaks(&self, body: &[u8]) -> bool {
+        if self.provider.dialect != self.asked.dialect {
+            self.asked.peculiarities.get_or_init(|| Peculiarities::read(body, self.asked.operation));
+        }
         self.translation().is_ok()
     }
 
     /// What makes the request fit the candidate's dialect.
     fn translation(&self) -> Result<Translation, Unsayable> {
         let Asked { request, dialect, peculiarities, .. } = self.asked;
-        match peculiarities {
-            Some(peculiarities) if *dialect != self.provider.dialect => {
-                peculiarities.translate(request, *dialect, self.provider.dialect)
-            }
-            _ => Ok(Translation::default()),
+        match peculiarities.get() {
+            Some(peculiarities) => peculiarities.translate(request, *dialect, self.provider.dialect),
+            None => Ok(Translation::default()),
         }
     }
 

@@ -14,11 +14,34 @@ pub struct Worker {
     pub verified: Verified,
     /// What it has read of the ledger last.
     pub recent: Rc<Recent>,
-    /// Whether a failed attempt can be followed by one at another provider: the attempt filter is there, and Envoy's retries go where
-    /// it says.
-    pub follows: bool,
+    /// Where Envoy can send a request again that has failed.
+    pub retries: Retries,
     /// What the ledger could not take when it was due.
     unsettled: Vec<(Permit, u64)>,
+}
+
+/// Where a request can go that has failed once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retries {
+    /// Nowhere: no attempt filter would make it anybody else's.
+    None,
+    /// To the same provider: Envoy is older than 1.39, or its route does not follow `x-pai-provider`.
+    SameProvider,
+    /// To any provider.
+    AnyProvider,
+}
+
+// === impl Retries ===
+
+impl Retries {
+    /// Whether a request that has failed at provider `from` can go to provider `to`.
+    pub fn lead(self, from: usize, to: usize) -> bool {
+        match self {
+            Self::None => false,
+            Self::SameProvider => from == to,
+            Self::AnyProvider => true,
+        }
+    }
 }
 
 // === impl Worker ===
@@ -30,7 +53,7 @@ impl Worker {
             heartbeat: Heartbeat::new(instance),
             verified: Verified::default(),
             recent: Rc::default(),
-            follows: false,
+            retries: Retries::None,
             unsettled: Vec::new(),
         }
     }

@@ -143,7 +143,7 @@ fn ledger(gate: &Gate, world: &World) -> [(u64, u64); 3] {
 
 fn world_that_follows() -> World {
     let world = World::new();
-    world.worker.borrow_mut().follows = true;
+    world.worker.borrow_mut().retries = Retries::AnyProvider;
     world
 }
 
@@ -233,9 +233,9 @@ fn attempts_are_bounded() {
 #[test]
 fn budgets_choose_before_anything_is_sent() {
     const SPENT: &str = "maxTokensPerDay: 1";
-    for follows in [true, false] {
+    for retries in [Retries::AnyProvider, Retries::SameProvider, Retries::None] {
         let world = World::new();
-        world.worker.borrow_mut().follows = follows;
+        world.worker.borrow_mut().retries = retries;
         let gate = gate_of(&trio("maxTokensPerDay: 400", SPENT, CAP, ""));
         let Ok(mut way) = Way::begin(&gate, &world, &chat("one/a", ",\"max_tokens\":300")) else { panic!() };
         assert_eq!(way.attempt(&world).authority, "one");
@@ -250,11 +250,7 @@ fn budgets_choose_before_anything_is_sent() {
             }
         );
         let entry = other.succeeds(&world, 9, 1);
-        assert_eq!(
-            (&*entry.provider, &*entry.attempts),
-            ("three", "one=reserved"),
-            "the whole of a budget too small is no candidate's end"
-        );
+        assert_eq!((&*entry.provider, &*entry.attempts), ("three", "one=reserved,two=too_large"));
         assert_eq!(way.succeeds(&world, 9, 1).attempts, "");
     }
 }
@@ -373,19 +369,31 @@ fn the_wrong_cluster_gets_nothing() {
     let (world, gate) = (world_that_follows(), gate_of(&trio(CAP, CAP, CAP, "")));
     let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
     assert_eq!(way.attempt_at("two", &world), None);
-    assert!(world.worker.borrow().follows, "nothing was to be followed");
+    assert_eq!(world.worker.borrow().retries, Retries::AnyProvider, "nothing was to be followed");
     // Envoy tries again in the same cluster, whatever the header says.
     let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
     way.attempt(&world);
     assert!(way.fails("500", &world));
     assert_eq!(way.attempt_at("one", &world), None);
     assert_eq!(way.headers.get("authorization"), None);
-    assert!(!world.worker.borrow().follows);
+    assert_eq!(world.worker.borrow().retries, Retries::SameProvider);
     // From now on the gate itself makes requests their provider's.
     let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
     assert_eq!(way.headers.get("authorization").map(String::as_str), Some("Bearer sk-one"));
     way.attempt(&world);
     assert!(!way.fails("500", &world));
+}
+
+#[test]
+fn within_one_cluster_a_request_can_go_to_another_model_of_it() {
+    let models = trio(CAP, CAP, CAP, "").replace("models: [one/a, two/b, three/c]", "models: [one/a, two/b, one/c]");
+    let (world, gate) = (World::new(), gate_of(&models));
+    world.worker.borrow_mut().retries = Retries::SameProvider;
+    let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
+    assert_eq!(way.attempt(&world).body, chat("a", ""));
+    assert!(way.fails("404", &world));
+    assert_eq!(way.attempt_at("one", &world).unwrap().body, chat("c", ""));
+    assert!(!way.fails("404", &world));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Candidates that were passed over, and why.
+//! What the access log is to say of the way to an answer: guards that have found something, candidates that were passed over.
 
 use std::fmt::{self, Display, Write as _};
 
@@ -7,9 +7,14 @@ use crate::host::Host;
 use crate::policy::Candidate;
 use crate::refusal::Case;
 
-/// What the access log shows of them, in their order: `vllm-local=spent,openai=503`.
+/// Notes about one request.
 #[derive(Debug, Default)]
-pub struct PassedOver(String);
+pub struct Notes {
+    /// Names of the guards that have found something, with commas between them.
+    pub found_by: String,
+    /// Candidates that were passed over and why, in their order: `vllm-local=spent,openai=503`.
+    pub attempts: String,
+}
 
 /// Why a candidate was passed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,24 +31,19 @@ pub enum Why {
     Reset,
 }
 
-// === impl PassedOver ===
+// === impl Notes ===
 
-impl PassedOver {
-    /// Adds one, and counts it.
-    pub fn note(&mut self, gate: &Gate, candidate: Candidate<'_>, why: Why, host: &Host<'_>) {
-        if !self.0.is_empty() {
-            self.0.push(',');
+impl Notes {
+    /// A candidate was passed over: notes it, and counts it.
+    pub fn passed_over(&mut self, gate: &Gate, candidate: Candidate<'_>, why: Why, host: &Host<'_>) {
+        if !self.attempts.is_empty() {
+            self.attempts.push(',');
         }
         // Writing to a string does not fail.
-        let _ = write!(self.0, "{}={why}", gate.policy.provider_name(candidate.provider));
+        let _ = write!(self.attempts, "{}={why}", gate.policy.provider_name(candidate.provider));
         if let Some((_, model)) = gate.model(candidate) {
             model.series.passed_over.count(host.meter, why.label());
         }
-    }
-
-    /// All of it.
-    pub fn into_text(self) -> String {
-        self.0
     }
 }
 
