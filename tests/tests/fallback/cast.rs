@@ -203,8 +203,13 @@ impl Staging {
     }
 
     /// The agent's models.
-    pub fn models(mut self, members: &[&Member]) -> Self {
-        self.models = members.iter().map(|member| member.reference()).collect();
+    pub fn models(self, members: &[&Member]) -> Self {
+        self.references(members.iter().map(|member| member.reference()))
+    }
+
+    /// The same, by their names.
+    pub fn references(mut self, references: impl IntoIterator<Item = String>) -> Self {
+        self.models = references.into_iter().collect();
         self
     }
 
