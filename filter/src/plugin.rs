@@ -89,8 +89,6 @@ struct Attempt {
     ordinal: u32,
     /// The headers wait for the body.
     holds: bool,
-    /// Nothing is left to do for the body.
-    dressed: bool,
     answered: bool,
 }
 
@@ -510,7 +508,6 @@ impl HttpContext for Attempt {
                 self.holds = !end_of_stream && !exchange.is_reading();
                 let step = with_host(|host| exchange.on_attempt(provider.as_deref(), host));
                 self.ordinal = exchange.ordinal();
-                self.dressed = exchange.attempt_reach() == 0;
                 step
             }
             None => no_exchange(),
@@ -530,17 +527,20 @@ impl HttpContext for Attempt {
         }
     }
 
-    fn on_http_request_body(&mut self, size: usize, _end_of_stream: bool) -> Action {
-        let Some(exchange) = self.of.as_ref().filter(|_| !self.dressed) else { return Action::Continue };
-        let exchange = exchange.borrow();
-        let reach = exchange.attempt_reach();
-        if size < reach {
+    fn on_http_request_body(&mut self, _size: usize, end_of_stream: bool) -> Action {
+        if !self.holds {
+            return Action::Continue;
+        }
+        if !end_of_stream {
+            // Of a retry, Envoy knows the trailers already: it would send them twice if anything went on before them.
             return Action::Pause;
         }
-        self.dressed = true;
-        if let Some(splice) = exchange.on_attempt_body(|| body(BufferType::HttpRequestBody, reach)) {
-            replace_body(BufferType::HttpRequestBody, splice.length, &splice.bytes);
-        }
+        self.dress_body();
+        Action::Continue
+    }
+
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        self.dress_body();
         Action::Continue
     }
 
@@ -557,6 +557,19 @@ impl HttpContext for Attempt {
 }
 
 impl Attempt {
+    /// The body is whole: makes it fit for the provider.
+    fn dress_body(&self) {
+        let Some(exchange) = self.of.as_ref().filter(|_| self.holds) else { return };
+        let exchange = exchange.borrow();
+        let reach = exchange.attempt_reach();
+        if reach == 0 {
+            return;
+        }
+        if let Some(splice) = exchange.on_attempt_body(|| body(BufferType::HttpRequestBody, reach)) {
+            replace_body(BufferType::HttpRequestBody, splice.length, &splice.bytes);
+        }
+    }
+
     /// Changes the headers that the next attempt will have: they are one map for all. It must be done from here: where the gate
     /// changes them, Envoy forgets its route, and the retry goes to the old cluster while its metadata are the new one's.
     fn edit_request(&self, edits: &[HeaderEdit]) {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use e2e::harness::{Answer, Gate, Key, Limits, MODEL, Received, Reply, Upstream, gateway, named_provider, says, until};
+use e2e::harness::{Answer, Draw, Gate, Key, Limits, MODEL, Received, Reply, Upstream, gateway, named_provider, says, seed, until};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -62,10 +62,6 @@ struct Seen {
     by_tokens: u64,
 }
 
-/// SplitMix64.
-#[derive(Debug)]
-struct Draw(u64);
-
 /// A gate with its developers, and what went through it.
 struct Scene {
     gate: Gate,
@@ -78,24 +74,12 @@ struct Scene {
     start: Instant,
 }
 
-// === impl Draw ===
+// === impl Kind ===
 
-impl Draw {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
+impl Kind {
+    fn drawn(draw: &mut Draw) -> Self {
+        [Self::Whole, Self::Whole, Self::Stream, Self::Stream, Self::Aborted, Self::Failed][draw.below(6) as usize]
     }
-
-    fn kind(&mut self) -> Kind {
-        [Kind::Whole, Kind::Whole, Kind::Stream, Kind::Stream, Kind::Aborted, Kind::Failed][self.below(6) as usize]
-    }
-}
-
-fn seed() -> u64 {
-    std::env::var("PAI_SEED").map_or(4, |seed| seed.parse().expect("a number"))
 }
 
 // === impl Developer ===
@@ -208,10 +192,10 @@ impl Scene {
     fn client(self: &Arc<Self>, developer: usize, seed: u64) -> JoinHandle<()> {
         let scene = Arc::clone(self);
         tokio::spawn(async move {
-            let mut draw = Draw(seed);
+            let mut draw = Draw::new(seed);
             let (mut largest, mut patience) = (60, 40_u32);
             while patience > 0 {
-                let kind = draw.kind();
+                let kind = Kind::drawn(&mut draw);
                 let words = LEAST + draw.below(largest);
                 let Some(reply) = scene.ask(developer, kind, words).await else { continue };
                 if scene.judge(developer, words, &reply) {
@@ -271,7 +255,7 @@ impl Scene {
     async fn run(self: &Arc<Self>, each: usize) {
         let over = Arc::new(AtomicBool::new(false));
         let watcher = self.watch(&over);
-        let mut draw = Draw(seed());
+        let mut draw = Draw::new(seed());
         let clients: Vec<_> =
             (0..each * DEVELOPERS.len()).map(|number| self.client(number % DEVELOPERS.len(), draw.below(u64::MAX))).collect();
         for client in clients {

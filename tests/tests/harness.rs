@@ -152,3 +152,49 @@ async fn seen(gate: &Gate, request: Request) -> Option<(String, String)> {
     let line = until("the request is in the access log", async || gate.access_lines().into_iter().nth(lines)).await;
     Some((line["peer"].as_str().unwrap_or("null").to_owned(), line["verified"].as_str().unwrap_or("null").to_owned()))
 }
+
+#[tokio::test]
+async fn an_upstream_goes_down_and_comes_back() {
+    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await;
+    let gate = gate(&upstream).await;
+    let ask = async || gate.chat(&json!({ "model": MODEL })).header("x-pai-provider", "vllm-local").send().await.status;
+    assert_eq!(ask().await, 200);
+    upstream.stop().await;
+    assert_eq!(ask().await, 503);
+    upstream.restart().await;
+    assert_eq!(ask().await, 200);
+    assert_eq!(upstream.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn envoy_takes_no_certificate_but_the_right_one() {
+    let (trusted, other) = (Authority::new("trusted"), Authority::new("other"));
+    for (certificate, status) in [
+        (trusted.server("api.openai.test"), 200),
+        (trusted.server("api.elsewhere.test"), 503),
+        (other.server("api.openai.test"), 503),
+    ] {
+        let upstream = Upstream::answering_tls(&certificate, |_| Answer::json(&says::chat(5, 3))).await;
+        let gate = Gate::builder().module(noop()).manifests("a").upstream("openai", &upstream);
+        let gate = gate.https("openai", "api.openai.test", &trusted).start().await;
+        let reply = gate.chat(&json!({ "model": MODEL })).header("x-pai-provider", "openai").send().await;
+        assert_eq!(reply.status, status, "{}", reply.describe());
+        assert_eq!(upstream.requests().len(), usize::from(status == 200));
+    }
+}
+
+/// The filter in the clusters' chains gets its configuration as the one in the listener's chain does.
+#[tokio::test]
+async fn a_gate_with_fallback_tries_again() {
+    let upstream = Upstream::answering(|_| Answer::error(503, &json!({}))).await;
+    let gate = Gate::builder().module(noop()).manifests("a").upstream("vllm-local", &upstream);
+    let gate = gate.fallback().retrying_by_status().start().await;
+    assert!(gate.reconfigure("b").await.is_ok());
+    for provider in ["vllm-local", "another"] {
+        let reply = gate.chat(&json!({ "model": MODEL })).header("x-pai-provider", provider).send().await;
+        assert_eq!(reply.status, 503);
+        assert_eq!(upstream.requests().len(), 6, "one and five retries, of the first");
+    }
+    let line = gate.access_log(|line| line["tries"] == 6).await;
+    assert_eq!(line["details"], "via_upstream");
+}

@@ -3,13 +3,15 @@
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// The name that gates show a certificate for.
 const NAME: &str = "gate.test";
@@ -28,6 +30,13 @@ pub struct ClientCertificate {
     key: Arc<PrivateKeyDer<'static>>,
     /// What connections share that resume each other's sessions.
     shared: Option<Arc<OnceLock<Arc<ClientConfig>>>>,
+}
+
+/// A certificate that an upstream shows, and the key that proves it.
+#[derive(Debug)]
+pub struct ServerCertificate {
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
 }
 
 /// Whom a listener lets connect.
@@ -88,6 +97,17 @@ impl Authority {
         self.sign(host, params)
     }
 
+    /// A certificate for the server of this name.
+    pub fn server(&self, host: &str) -> ServerCertificate {
+        let (certificate, key) = self.sign_server(host);
+        ServerCertificate { certificate: certificate.der().clone(), key: PrivateKeyDer::from(key) }
+    }
+
+    /// What it is trusted by, as PEM.
+    pub(crate) fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
     fn sign(&self, name: &str, params: CertificateParams) -> ClientCertificate {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate").der().clone();
@@ -95,17 +115,21 @@ impl Authority {
     }
 
     pub(crate) fn listener(&self, peers: Peers) -> ListenerTls {
-        let mut params = named(NAME);
-        params.subject_alt_names = vec![SanType::DnsName(NAME.try_into().expect("ASCII"))];
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let (certificate, key) = self.sign_server(NAME);
         ListenerTls {
             peers,
             certificate: certificate.pem(),
             key: key.serialize_pem(),
-            authority: self.issuer.pem(),
+            authority: self.pem(),
             trusted: self.issuer.der().clone(),
         }
+    }
+
+    fn sign_server(&self, host: &str) -> (Certificate, KeyPair) {
+        let mut params = named(host);
+        params.subject_alt_names = vec![SanType::DnsName(host.try_into().expect("ASCII"))];
+        let key = KeyPair::generate().expect("a key");
+        (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
     }
 }
 
@@ -134,6 +158,16 @@ impl ClientCertificate {
     pub fn resuming(mut self) -> Self {
         self.shared = Some(Arc::default());
         self
+    }
+}
+
+// === impl ServerCertificate ===
+
+impl ServerCertificate {
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().expect("versions").with_no_client_auth();
+        Arc::new(builder.with_single_cert(vec![self.certificate.clone()], self.key.clone_key()).expect("a key that fits"))
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::certificate::{ListenerTls, Peers};
+use super::fallback::{self, Fallback};
 
 /// What a bootstrap is made of.
 #[derive(Debug, Clone)]
@@ -21,6 +22,11 @@ pub(crate) struct Shape {
     pub(crate) unrouted: Vec<String>,
     pub(crate) tls: Option<ListenerTls>,
     pub(crate) connection_state: Vec<(String, String)>,
+    pub(crate) fallback: Option<Fallback>,
+    /// Providers whose clusters say that they are another's.
+    pub(crate) impostors: Vec<(String, String)>,
+    /// Providers behind TLS: the server's name, and the authority that it is trusted by, as PEM.
+    pub(crate) secured: Vec<(String, (String, String))>,
 }
 
 /// What the filter's statistics are labelled with, in their names: `provider=.=vllm-local;.;`.
@@ -29,19 +35,66 @@ const TAGS: [&str; 6] = ["provider", "model", "decision", "subject", "guard", "a
 /// Where the filter finds its secrets: what `host_env_keys` names.
 pub(crate) type Environment = Vec<(String, String)>;
 
-const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+pub(crate) const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 const TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
+const UPSTREAM_TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
 const CONNECTION_STATE: &str = "type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config";
 const FILE_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
 
-/// The bootstrap. The filter's own resource is [`filter`], in `dir/filter.json`.
+/// The two places where the module runs, with a resource of its own each, in `dir/<file>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the listener's chain.
+    Gate,
+    /// In the chains of the providers' clusters.
+    Attempt,
+}
+
+// === impl Shape ===
+
+impl Shape {
+    /// The places that this Envoy has.
+    pub(crate) fn places(&self) -> &'static [Place] {
+        if self.fallback.is_some() { &[Place::Gate, Place::Attempt] } else { &[Place::Gate] }
+    }
+
+    /// What a provider's cluster says whose it is.
+    pub(crate) fn poses_as<'a>(&'a self, provider: &'a str) -> &'a str {
+        found(&self.impostors, provider).map_or(provider, String::as_str)
+    }
+}
+
+fn found<'a, T>(pairs: &'a [(String, T)], name: &str) -> Option<&'a T> {
+    pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+}
+
+// === impl Place ===
+
+impl Place {
+    /// The name of its resource, and of the file.
+    pub(crate) fn resource(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Gate => ("pai_filter", "filter.json"),
+            Self::Attempt => ("pai_attempt", "attempt.json"),
+        }
+    }
+
+    fn root(self) -> &'static str {
+        match self {
+            Self::Gate => "gate",
+            Self::Attempt => "attempt",
+        }
+    }
+}
+
+/// The bootstrap. The filter's own resources are [`filter`].
 pub(crate) fn bootstrap(shape: &Shape, dir: &Path) -> Value {
     let clusters: Vec<Value> = shape
         .providers
         .iter()
-        .flat_map(|(name, address)| [cluster(name, *address, shape), cluster(&format!("{name}-callouts"), *address, shape)])
+        .flat_map(|(name, address)| [provider(name, *address, shape, dir), callouts(name, *address, shape)])
         .collect();
     json!({
         "node": { "id": "gate", "cluster": "gate" },
@@ -52,19 +105,27 @@ pub(crate) fn bootstrap(shape: &Shape, dir: &Path) -> Value {
     })
 }
 
-/// The wasm filter as an ECDS response of version `version`.
-pub(crate) fn filter(shape: &Shape, version: u32, module: &Path, environment: &Environment, configuration: &str) -> Value {
+/// The wasm filter at this place as an ECDS response of version `version`.
+pub(crate) fn filter(
+    shape: &Shape,
+    place: Place,
+    version: u32,
+    module: &Path,
+    environment: &Environment,
+    configuration: &str,
+) -> Value {
+    let (name, _) = place.resource();
     let keys: Vec<&str> = environment.iter().map(|(key, _)| key.as_str()).collect();
     json!({
         "version_info": version.to_string(),
         "resources": [{
             "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
-            "name": "pai_filter",
+            "name": name,
             "typed_config": {
                 "@type": WASM,
                 "config": {
-                    "name": "gate",
-                    "root_id": "gate",
+                    "name": place.root(),
+                    "root_id": place.root(),
                     "failure_policy": "FAIL_RELOAD",
                     "allow_on_headers_stop_iteration": shape.stop_iteration,
                     "vm_config": {
@@ -138,9 +199,7 @@ fn http(shape: &Shape, dir: &Path) -> Value {
             "codec_type": "AUTO",
             "http2_protocol_options": { "initial_stream_window_size": shape.buffer_limit.max(65535) },
             "access_log": [{ "name": "file", "typed_config": access_log(dir) }],
-            "route_config": { "name": "providers", "virtual_hosts": [{
-                "name": "all", "domains": ["*"], "routes": routes(shape),
-            }] },
+            "route_config": { "name": "providers", "virtual_hosts": [virtual_host(shape)] },
             "http_filters": [
                 {
                     "name": "pai_filter",
@@ -152,19 +211,31 @@ fn http(shape: &Shape, dir: &Path) -> Value {
                         "type_urls": [WASM],
                     },
                 },
-                { "name": "router", "typed_config": { "@type": ROUTER } },
+                { "name": "router", "typed_config": { "@type": ROUTER, "suppress_envoy_headers": shape.fallback.is_some() } },
             ],
         },
     })
 }
 
-fn routes(shape: &Shape) -> Vec<Value> {
+fn virtual_host(shape: &Shape) -> Value {
     let timeout = shape.route_timeout.map_or_else(|| "0s".to_owned(), seconds);
-    shape
-        .providers
+    let routed = shape.providers.iter().map(|(name, _)| name.as_str());
+    let routed: Vec<&str> = routed.filter(|name| !shape.unrouted.iter().any(|unrouted| unrouted == name)).collect();
+    let mut host = json!({ "name": "all", "domains": ["*"] });
+    if let Some(fallback) = &shape.fallback {
+        host["routes"] = json!([fallback.route(&timeout, &routed)]);
+        // What is kept of a request for another try.
+        host["request_body_buffer_limit"] = json!(shape.buffer_limit);
+    } else {
+        host["routes"] = Value::from(routes(&timeout, &routed));
+    }
+    host
+}
+
+fn routes(timeout: &str, clusters: &[&str]) -> Vec<Value> {
+    clusters
         .iter()
-        .filter(|(name, _)| !shape.unrouted.contains(name))
-        .map(|(name, _)| {
+        .map(|name| {
             json!({
                 "match": {
                     "prefix": "/",
@@ -176,12 +247,40 @@ fn routes(shape: &Shape) -> Vec<Value> {
         .collect()
 }
 
+fn provider(name: &str, address: SocketAddr, shape: &Shape, dir: &Path) -> Value {
+    let mut cluster = secured_cluster(name, name, address, shape);
+    if shape.fallback.is_some() {
+        fallback::equip(&mut cluster, name, shape, dir);
+    }
+    cluster
+}
+
+/// Where the filter's own requests go.
+fn callouts(provider: &str, address: SocketAddr, shape: &Shape) -> Value {
+    secured_cluster(&format!("{provider}-callouts"), provider, address, shape)
+}
+
+fn secured_cluster(name: &str, provider: &str, address: SocketAddr, shape: &Shape) -> Value {
+    let mut cluster = cluster(name, address, shape);
+    if let Some((server, authority)) = found(&shape.secured, provider) {
+        cluster["transport_socket"] = json!({ "name": "tls", "typed_config": {
+            "@type": UPSTREAM_TLS,
+            "sni": server,
+            "auto_sni_san_validation": true,
+            "common_tls_context": { "validation_context": { "trusted_ca": { "inline_string": authority } } },
+        } });
+    }
+    cluster
+}
+
 fn cluster(name: &str, address: SocketAddr, shape: &Shape) -> Value {
     json!({
         "name": name,
         "type": "STATIC",
         "connect_timeout": seconds(shape.connect_timeout),
         "per_connection_buffer_limit_bytes": shape.buffer_limit,
+        // At a time; the default of three would lose the requests of a busy gate when a provider fails.
+        "circuit_breakers": { "thresholds": [{ "max_retries": 1024 }] },
         // Without it Envoy drops an HTTP/1 server's trailers.
         "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
             "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -213,6 +312,8 @@ fn access_log(dir: &Path) -> Value {
             "model": "%FILTER_STATE(wasm.pai.model:PLAIN)%",
             "subject": "%FILTER_STATE(wasm.pai.subject:PLAIN)%",
             "decision": "%FILTER_STATE(wasm.pai.decision:PLAIN)%",
+            "attempts": "%FILTER_STATE(wasm.pai.attempts:PLAIN)%",
+            "tries": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
             "guard": "%FILTER_STATE(wasm.pai.guard:PLAIN)%",
             "prompt_tokens": "%FILTER_STATE(wasm.pai.prompt_tokens:PLAIN)%",
             "completion_tokens": "%FILTER_STATE(wasm.pai.completion_tokens:PLAIN)%",
@@ -228,7 +329,7 @@ fn socket(address: &str, port: u16) -> Value {
     json!({ "socket_address": { "address": address, "port_value": port } })
 }
 
-fn seconds(duration: Duration) -> String {
+pub(crate) fn seconds(duration: Duration) -> String {
     let mut written = String::new();
     let _ = write!(written, "{:.3}s", duration.as_secs_f64());
     written

@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use super::certificate::{Authority, ListenerTls, Peers};
 use super::client::{Recent, Request};
-use super::envoy::{self, Environment, Shape};
+use super::envoy::{self, Environment, Place, Shape};
+use super::fallback::{Fallback, Retries};
 use super::raw::Raw;
 use super::upstream::Upstream;
 use super::wait::{settled, until, within};
@@ -50,6 +51,7 @@ pub struct GateBuilder {
     environment: Environment,
     module: Option<PathBuf>,
     shape: Shape,
+    caller: Option<(String, String)>,
 }
 
 /// An Envoy that was given a configuration which the filter did not take.
@@ -101,7 +103,11 @@ impl GateBuilder {
                 unrouted: Vec::new(),
                 tls: None,
                 connection_state: Vec::new(),
+                fallback: None,
+                impostors: Vec::new(),
+                secured: Vec::new(),
             },
+            caller: None,
         }
     }
 
@@ -170,6 +176,64 @@ impl GateBuilder {
         self
     }
 
+    /// Every provider's cluster has the attempt filter, and requests that fail go on to the next provider.
+    pub fn fallback(mut self) -> Self {
+        self.shape.fallback = Some(Fallback::new());
+        self
+    }
+
+    /// Envoy tries again by the answer's status, and not by what the attempt filter says.
+    pub fn retrying_by_status(mut self) -> Self {
+        self.fallback_mut().retries = Retries::ByStatus;
+        self
+    }
+
+    /// An Envoy that chooses the cluster once and stays with it, as those before 1.39 do.
+    pub fn without_refresh(mut self) -> Self {
+        self.fallback_mut().refresh = false;
+        self
+    }
+
+    /// A route that says nothing of headers which name no provider: Envoy then stays with the cluster before.
+    pub fn without_dead_end(mut self) -> Self {
+        self.fallback_mut().dead_end = false;
+        self
+    }
+
+    /// How long one provider may take until its answer begins.
+    pub fn try_timeout(mut self, timeout: Duration) -> Self {
+        self.fallback_mut().try_timeout = Some(timeout);
+        self
+    }
+
+    /// About how long Envoy waits before it tries again.
+    pub fn back_off(mut self, pause: Duration) -> Self {
+        self.fallback_mut().back_off = pause;
+        self
+    }
+
+    /// The cluster of this provider says that it is another's.
+    pub fn posing_as(mut self, provider: &str, another: &str) -> Self {
+        self.shape.impostors.push((provider.to_owned(), another.to_owned()));
+        self
+    }
+
+    /// This provider is behind TLS: it is to show a certificate of that name, signed by the authority.
+    pub fn https(mut self, provider: &str, server: &str, authority: &Authority) -> Self {
+        self.shape.secured.push((provider.to_owned(), (server.to_owned(), authority.pem())));
+        self
+    }
+
+    /// Every request that is sent to the gate has this header, the ones that the harness sends for itself too.
+    pub fn caller(mut self, header: &str, value: &str) -> Self {
+        self.caller = Some((header.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn fallback_mut(&mut self) -> &mut Fallback {
+        self.shape.fallback.as_mut().expect("a gate with fallback")
+    }
+
     /// Another module than the filter.
     pub fn module(mut self, path: impl Into<PathBuf>) -> Self {
         self.module = Some(path.into());
@@ -207,10 +271,13 @@ impl GateBuilder {
 
     fn write_filter(&self, directory: &Path, version: u32, manifests: &str) {
         let module = self.module.clone().unwrap_or_else(built_module);
-        let resource = envoy::filter(&self.shape, version, &module, &self.environment, manifests);
-        let (draft, place) = (directory.join("filter.draft"), directory.join("filter.json"));
-        fs::write(&draft, resource.to_string()).expect("a writable directory");
-        fs::rename(draft, place).expect("a writable directory");
+        for place in self.shape.places() {
+            let resource = envoy::filter(&self.shape, *place, version, &module, &self.environment, manifests);
+            let (_, file) = place.resource();
+            let (draft, file) = (directory.join("draft"), directory.join(file));
+            fs::write(&draft, resource.to_string()).expect("a writable directory");
+            fs::rename(draft, file).expect("a writable directory");
+        }
     }
 }
 
@@ -235,7 +302,11 @@ impl Gate {
     /// A request to be described and sent.
     pub fn request(&self, method: &str, path: &str) -> Request {
         let tls = self.builder.shape.tls.as_ref().map(ListenerTls::client);
-        Request::new(self.address, tls, Arc::clone(&self.recent), method, path)
+        let request = Request::new(self.address, tls, Arc::clone(&self.recent), method, path);
+        match &self.builder.caller {
+            Some((header, value)) => request.header(header, value),
+            None => request,
+        }
     }
 
     /// A `GET` to be sent.
@@ -268,8 +339,13 @@ impl Gate {
 
     /// Waits, as long as the contract allows, until nothing is reserved for `vllm-local`, and says what was used.
     pub async fn used(&self) -> u64 {
+        self.used_of("vllm-local").await
+    }
+
+    /// The same of another provider.
+    pub async fn used_of(&self, provider: &str) -> u64 {
         let found = settled("all reservations are settled", async || {
-            Some(self.provider("vllm-local").await).filter(|provider| provider.reserved == 0)
+            Some(self.provider(provider).await).filter(|provider| provider.reserved == 0)
         });
         found.await.used_today
     }
@@ -339,16 +415,27 @@ impl Gate {
         assert!(admin_get(self.admin, "/ready").is_some(), "Envoy is gone");
     }
 
-    /// Whether the configuration of that version was taken; if not, the log.
+    /// Whether the configuration of that version was taken, at all its places; if not, the log.
     async fn verdict(&self, version: u32) -> Result<(), String> {
-        let judged = until("the filter has judged its configuration", async || {
-            let stats = admin_get(self.admin, "/stats?filter=http_filter.pai_filter&type=All")?;
+        for place in self.builder.shape.places() {
+            if !self.taken(*place, version).await {
+                return Err(self.logs());
+            }
+        }
+        Ok(())
+    }
+
+    async fn taken(&self, place: Place, version: u32) -> bool {
+        let (resource, _) = place.resource();
+        let path = format!("/stats?filter=http_filter.{resource}&type=All");
+        until("the filter has judged its configuration", async || {
+            let stats = admin_get(self.admin, &path)?;
             let stat = |name: &str| stats.lines().find_map(|line| line.rsplit_once(name)).map_or("", |(_, value)| value);
             let number = |name: &str| stat(name).parse().unwrap_or(0);
             let judged: u32 = number(".update_success: ") + number(".update_rejected: ");
             (judged >= version).then(|| stat(".version_text: ") == format!("\"{version}\""))
-        });
-        if judged.await { Ok(()) } else { Err(self.logs()) }
+        })
+        .await
     }
 
     fn report(&self) -> String {

@@ -13,7 +13,9 @@
 mod background;
 mod certificate;
 mod client;
+mod draw;
 mod envoy;
+mod fallback;
 mod gate;
 mod key;
 mod limits;
@@ -22,8 +24,9 @@ pub mod says;
 mod upstream;
 mod wait;
 
-pub use certificate::{Authority, ClientCertificate, Peers};
+pub use certificate::{Authority, ClientCertificate, Peers, ServerCertificate};
 pub use client::{Reply, Request, Streaming};
+pub use draw::{Draw, seed};
 pub use gate::{Gate, GateBuilder, Provider, Refused, envoy_binary, installed_clients};
 pub use key::{Budget, Key, Shares};
 pub use limits::{Limits, go_seconds, seconds_to_midnight};

@@ -10,13 +10,17 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::server::TlsStream;
 
 use super::background::runtime;
+use super::certificate::ServerCertificate;
 use super::raw::{dechunk, find};
 use super::wait::DEADLINE;
 
@@ -28,9 +32,25 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,
-    seen: Arc<Seen>,
+    service: Service,
     calls: tokio::sync::Mutex<UnboundedReceiver<Call>>,
-    server: JoinHandle<()>,
+    server: tokio::sync::Mutex<Server>,
+}
+
+/// What it does with every connection.
+#[derive(Debug, Clone)]
+struct Service {
+    seen: Arc<Seen>,
+    mode: Mode,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+/// Whether it is up.
+#[derive(Debug)]
+enum Server {
+    Up(JoinHandle<()>),
+    /// The port stays taken, so that nobody else answers on it.
+    Down(Option<TcpSocket>),
 }
 
 /// A request as it arrived.
@@ -61,10 +81,15 @@ pub struct Call {
 /// A connection from the proxy, and what was read from it ahead.
 #[derive(Debug)]
 struct Line {
-    socket: TcpStream,
+    socket: Box<dyn Socket>,
     held: Vec<u8>,
-    seen: Arc<Seen>,
-    mode: Mode,
+    service: Service,
+}
+
+/// One side of a connection, with TLS or without.
+trait Socket: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin {
+    /// Breaks the connection when it is dropped.
+    fn reset(&self);
 }
 
 /// What is sent for one request.
@@ -103,12 +128,20 @@ enum Mode {
 impl Upstream {
     /// A server that answers every request as `answer` says.
     pub async fn answering(answer: impl Fn(&Received) -> Answer + Send + Sync + 'static) -> Self {
-        Self::start(|_| Mode::Answering(Arc::new(answer))).await
+        Self::start(|_| Mode::Answering(Arc::new(answer)), None).await
+    }
+
+    /// The same, behind TLS.
+    pub async fn answering_tls(
+        certificate: &ServerCertificate,
+        answer: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(|_| Mode::Answering(Arc::new(answer)), Some(certificate)).await
     }
 
     /// A server that is played by the test: see [`Upstream::call`].
     pub async fn scripted() -> Self {
-        Self::start(Mode::Scripted).await
+        Self::start(Mode::Scripted, None).await
     }
 
     /// An address where nobody listens.
@@ -117,13 +150,36 @@ impl Upstream {
         listener.local_addr().expect("a bound socket")
     }
 
-    async fn start(mode: impl FnOnce(UnboundedSender<Call>) -> Mode) -> Self {
+    async fn start(mode: impl FnOnce(UnboundedSender<Call>) -> Mode, certificate: Option<&ServerCertificate>) -> Self {
         let listener = runtime().spawn(bind()).await.expect("no panic");
         let address = listener.local_addr().expect("a bound socket");
         let (sender, calls) = mpsc::unbounded_channel();
-        let seen = Arc::new(Seen::default());
-        let server = runtime().spawn(serve(listener, Arc::clone(&seen), mode(sender)));
-        Self { address, seen, calls: tokio::sync::Mutex::new(calls), server }
+        let tls = certificate.map(ServerCertificate::config);
+        let service = Service { seen: Arc::default(), mode: mode(sender), tls };
+        let server = Server::Up(runtime().spawn(service.clone().serve(listener)));
+        Self { address, service, calls: tokio::sync::Mutex::new(calls), server: tokio::sync::Mutex::new(server) }
+    }
+
+    /// Goes down: nobody listens any more, and every connection ends where it is, but those in a test's hands.
+    pub async fn stop(&self) {
+        let mut server = self.server.lock().await;
+        let Server::Up(task) = &mut *server else { return };
+        task.abort();
+        let _ = task.await;
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_reuseaddr(true).expect("a socket");
+        socket.bind(self.address).expect("its port is free again");
+        *server = Server::Down(Some(socket));
+    }
+
+    /// Comes back, on the same port.
+    pub async fn restart(&self) {
+        let mut server = self.server.lock().await;
+        let Server::Down(socket) = &mut *server else { return };
+        let socket = socket.take().expect("the port is held");
+        let _inside = runtime().enter();
+        let listener = socket.listen(1024).expect("its port is its own");
+        *server = Server::Up(tokio::spawn(self.service.clone().serve(listener)));
     }
 
     /// Where it listens.
@@ -139,7 +195,7 @@ impl Upstream {
 
     /// Every request so far.
     pub fn requests(&self) -> Vec<Received> {
-        self.seen.requests.lock().expect("not poisoned").clone()
+        self.service.seen.requests.lock().expect("not poisoned").clone()
     }
 
     /// The last request so far.
@@ -150,13 +206,40 @@ impl Upstream {
 
     /// How many answers the other side did not wait for.
     pub fn aborted(&self) -> usize {
-        self.seen.aborted.load(Ordering::Relaxed)
+        self.service.seen.aborted.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        self.server.abort();
+        if let Server::Up(task) = self.server.get_mut() {
+            task.abort();
+        }
+    }
+}
+
+// === impl Service ===
+
+impl Service {
+    /// Takes connections until it is aborted, and its connections with it.
+    async fn serve(self, listener: TcpListener) {
+        let mut connections = JoinSet::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            let _ = socket.set_nodelay(true);
+            connections.spawn(self.clone().converse(socket));
+            while connections.try_join_next().is_some() {}
+        }
+    }
+
+    async fn converse(self, socket: TcpStream) {
+        // A client that does not like our certificate is none.
+        let Some(socket) = self.secure(socket).await else { return };
+        Line { socket, held: Vec::new(), service: self }.converse().await;
+    }
+
+    async fn secure(&self, socket: TcpStream) -> Option<Box<dyn Socket>> {
+        let Some(tls) = self.tls.clone() else { return Some(Box::new(socket)) };
+        Some(Box::new(TlsAcceptor::from(tls).accept(socket).await.ok()?))
     }
 }
 
@@ -251,14 +334,13 @@ impl Call {
 
     /// Breaks the connection.
     pub fn reset(self) {
-        let _ = self.line.socket.set_zero_linger();
+        self.line.socket.reset();
     }
 
     /// Waits until the other side has given up.
     pub async fn aborted(mut self) {
         let Line { socket, held, .. } = &mut self.line;
-        let (mut reader, _) = socket.split();
-        timeout(DEADLINE, gone(&mut reader, held)).await.expect("the provider's side is aborted");
+        timeout(DEADLINE, gone(socket, held)).await.expect("the provider's side is aborted");
     }
 
     fn reuse(self) {
@@ -354,38 +436,52 @@ impl Answer {
     }
 }
 
+// === impl Socket ===
+
+impl Socket for TcpStream {
+    fn reset(&self) {
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl Socket for TlsStream<TcpStream> {
+    fn reset(&self) {
+        self.get_ref().0.reset();
+    }
+}
+
 // === impl Line ===
 
 impl Line {
     /// Takes requests until the connection ends or the test takes it over.
     async fn converse(mut self) {
         while let Some(request) = next_request(&mut self.socket, &mut self.held).await {
-            self.seen.requests.lock().expect("not poisoned").push(request.clone());
-            let answer = match self.mode.clone() {
+            self.service.seen.requests.lock().expect("not poisoned").push(request.clone());
+            let answer = match self.service.mode.clone() {
                 Mode::Answering(script) => script(&request),
                 Mode::Scripted(calls) => {
                     let _ = calls.send(Call { request, line: self });
                     return;
                 }
             };
-            let (mut reader, mut writer) = self.socket.split();
+            let (mut reader, mut writer) = tokio::io::split(&mut self.socket);
             let played = tokio::select! {
                 played = answer.play(&mut writer) => played.is_ok(),
                 () = gone(&mut reader, &mut self.held) => false,
             };
             match answer.end {
                 _ if !played => {
-                    self.seen.aborted.fetch_add(1, Ordering::Relaxed);
+                    self.service.seen.aborted.fetch_add(1, Ordering::Relaxed);
                     return;
                 }
                 End::KeepOpen => {}
                 End::Hang => {
                     gone(&mut reader, &mut self.held).await;
-                    self.seen.aborted.fetch_add(1, Ordering::Relaxed);
+                    self.service.seen.aborted.fetch_add(1, Ordering::Relaxed);
                     return;
                 }
                 End::Close => return drop(self.socket.shutdown().await),
-                End::Reset => return drop(self.socket.set_zero_linger()),
+                End::Reset => return self.socket.reset(),
             }
         }
     }
@@ -395,21 +491,13 @@ async fn bind() -> TcpListener {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port")
 }
 
-async fn serve(listener: TcpListener, seen: Arc<Seen>, mode: Mode) {
-    while let Ok((socket, _)) = listener.accept().await {
-        let _ = socket.set_nodelay(true);
-        let line = Line { socket, held: Vec::new(), seen: Arc::clone(&seen), mode: mode.clone() };
-        tokio::spawn(line.converse());
-    }
-}
-
 /// Reads on until the other side has closed the connection.
 async fn gone(reader: &mut (impl AsyncRead + Unpin), held: &mut Vec<u8>) {
     while matches!(reader.read_buf(held).await, Ok(read) if read > 0) {}
 }
 
 /// The next whole request; `None` when the connection ends first.
-async fn next_request(socket: &mut TcpStream, held: &mut Vec<u8>) -> Option<Received> {
+async fn next_request(socket: &mut (impl AsyncRead + Unpin), held: &mut Vec<u8>) -> Option<Received> {
     loop {
         if let Some((request, length)) = parse(held) {
             held.drain(..length);

@@ -1,0 +1,119 @@
+//! The part of a gate's Envoy that carries a request on to the next provider: the attempt filter in each provider's cluster,
+//! and a route that chooses the cluster again for every retry.
+//!
+//! It is `envoy/fallback.yaml` in small, and has the variations that Envoys out there have.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::envoy::{Shape, WASM, seconds};
+
+/// How requests go on to the next provider.
+#[derive(Debug, Clone)]
+pub(crate) struct Fallback {
+    pub(crate) retries: Retries,
+    /// What Envoy has from 1.39 on: the cluster is chosen again for each retry.
+    pub(crate) refresh: bool,
+    /// A header that no provider's name matches leads to a cluster that does not exist, and not to the one before.
+    pub(crate) dead_end: bool,
+    /// How long one provider may take until its answer begins.
+    pub(crate) try_timeout: Option<Duration>,
+    pub(crate) back_off: Duration,
+}
+
+/// What makes Envoy try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retries {
+    /// The attempt filter's word.
+    Marked,
+    /// The answer's status.
+    ByStatus,
+}
+
+const MATCHER: &str = "type.googleapis.com/envoy.extensions.router.cluster_specifiers.matcher.v3.MatcherClusterSpecifier";
+const CLUSTER: &str = "type.googleapis.com/envoy.extensions.router.cluster_specifiers.matcher.v3.ClusterAction";
+const HEADER_INPUT: &str = "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput";
+const UPSTREAM_CODEC: &str = "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec";
+
+// === impl Fallback ===
+
+impl Fallback {
+    /// As shipped, but for shorter pauses.
+    pub(crate) fn new() -> Self {
+        Self { retries: Retries::Marked, refresh: true, dead_end: true, try_timeout: None, back_off: Duration::from_millis(5) }
+    }
+
+    /// The one route of all providers.
+    pub(crate) fn route(&self, timeout: &str, clusters: &[&str]) -> Value {
+        json!({
+            "match": { "prefix": "/", "headers": [{ "name": "x-pai-provider", "present_match": true }] },
+            "route": {
+                "timeout": timeout,
+                "inline_cluster_specifier_plugin": { "extension": {
+                    "name": "envoy.router.cluster_specifier_plugin.matcher",
+                    "typed_config": { "@type": MATCHER, "cluster_matcher": self.matcher(clusters) },
+                } },
+                "retry_policy": self.policy(),
+            },
+        })
+    }
+
+    fn matcher(&self, clusters: &[&str]) -> Value {
+        let map: serde_json::Map<String, Value> = clusters.iter().map(|name| ((*name).to_owned(), cluster_action(name))).collect();
+        let mut matcher = json!({ "matcher_tree": {
+            "input": { "name": "provider", "typed_config": { "@type": HEADER_INPUT, "header_name": "x-pai-provider" } },
+            "exact_match_map": { "map": map },
+        } });
+        if self.dead_end {
+            matcher["on_no_match"] = cluster_action("none");
+        }
+        matcher
+    }
+
+    fn policy(&self) -> Value {
+        let mut policy = json!({
+            "num_retries": 5,
+            "refresh_cluster_on_retry": self.refresh,
+            "retry_back_off": { "base_interval": seconds(self.back_off), "max_interval": seconds(self.back_off * 4) },
+        });
+        match self.retries {
+            Retries::Marked => {
+                policy["retry_on"] = json!("connect-failure,refused-stream,reset,retriable-headers");
+                policy["retriable_headers"] = json!([{ "name": "x-pai-retry", "present_match": true }]);
+            }
+            Retries::ByStatus => {
+                policy["retry_on"] = json!("5xx,reset,connect-failure,refused-stream,retriable-status-codes");
+                policy["retriable_status_codes"] = json!([401, 403, 404, 408, 429]);
+            }
+        }
+        if let Some(timeout) = self.try_timeout {
+            policy["per_try_timeout"] = json!(seconds(timeout));
+        }
+        policy
+    }
+}
+
+fn cluster_action(cluster: &str) -> Value {
+    json!({ "action": { "name": cluster, "typed_config": { "@type": CLUSTER, "cluster": cluster } } })
+}
+
+/// Puts the attempt filter into a provider's cluster, and the provider's name beside it.
+pub(crate) fn equip(cluster: &mut Value, provider: &str, shape: &Shape, dir: &Path) {
+    cluster["metadata"] = json!({ "filter_metadata": { "pai": { "provider": shape.poses_as(provider) } } });
+    let options = &mut cluster["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"];
+    options["http_filters"] = json!([
+        {
+            "name": "pai_attempt",
+            "config_discovery": {
+                "config_source": {
+                    "path_config_source": { "path": dir.join("attempt.json") },
+                    "resource_api_version": "V3",
+                },
+                "type_urls": [WASM],
+            },
+        },
+        { "name": "envoy.filters.http.upstream_codec", "typed_config": { "@type": UPSTREAM_CODEC } },
+    ]);
+}

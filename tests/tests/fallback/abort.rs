@@ -1,0 +1,92 @@
+//! Clients that go away while the gate goes from one provider to the next.
+
+use std::time::Duration;
+
+use e2e::harness::{Upstream, until};
+use serde_json::json;
+
+use crate::cast::{OPENAI, Scene, Staging, VLLM, hello};
+
+/// Longer than any test runs; how long Envoy waits is drawn from below it.
+const LONG: Duration = Duration::from_secs(3600);
+
+async fn logged(scene: &Scene) {
+    scene.gate.access_log(|line| line["path"] == "/v1/chat/completions").await;
+}
+
+/// Sends a chat on a connection that the test can break.
+async fn sent(scene: &Scene, wish: &str) -> e2e::harness::Raw {
+    let body = hello(&VLLM, wish).to_string();
+    let mut raw = scene.gate.raw().await;
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: gate.test\r\ncontent-type: application/json\r\n{}: {}\r\ncontent-length: {}\r\n\r\n",
+        crate::cast::IDENTITY,
+        crate::cast::RESEARCHER,
+        body.len()
+    );
+    raw.write(head + &body).await;
+    raw
+}
+
+/// Between two attempts nobody has the request: nobody charges for it.
+#[tokio::test]
+async fn between_attempts() {
+    let scene = Staging::new().with(|builder| builder.back_off(LONG)).start().await;
+    let raw = sent(&scene, "vllm-local=503").await;
+    let retry =
+        async || scene.gate.stats("cluster.vllm-local.retry.upstream_rq_completed").values().any(|count| *count == 1).then_some(());
+    until("Envoy waits before it tries again", retry).await;
+    raw.reset();
+    logged(&scene).await;
+    assert_eq!(scene.charges().await, [0, 0, 0]);
+    assert_eq!(scene.asked(), [1, 0, 0]);
+}
+
+/// The second provider has the whole prompt.
+#[tokio::test]
+async fn during_the_second_attempt() {
+    let scene = Staging::new().played(&OPENAI, Upstream::scripted().await).start().await;
+    let raw = sent(&scene, "vllm-local=503").await;
+    let call = scene.upstream(&OPENAI).call().await;
+    raw.reset();
+    call.aborted().await;
+    logged(&scene).await;
+    let [vllm, openai, anthropic] = scene.charges().await;
+    assert!((20..200).contains(&openai), "{openai}");
+    assert_eq!((vllm, anthropic), (0, 0));
+    assert_eq!(scene.asked(), [1, 1, 0]);
+}
+
+#[tokio::test]
+async fn during_the_first_attempt() {
+    let scene = Staging::new().played(&VLLM, Upstream::scripted().await).start().await;
+    let raw = sent(&scene, "").await;
+    let call = scene.upstream(&VLLM).call().await;
+    raw.reset();
+    call.aborted().await;
+    logged(&scene).await;
+    let [vllm, openai, anthropic] = scene.charges().await;
+    assert!((20..200).contains(&vllm), "{vllm}");
+    assert_eq!((openai, anthropic), (0, 0));
+    assert_eq!(scene.asked(), [1, 0, 0]);
+}
+
+/// A stream that the client leaves is charged to whom it came from.
+#[tokio::test]
+async fn in_the_middle_of_a_stream_of_the_second() {
+    let scene = Staging::new().played(&OPENAI, Upstream::scripted().await).start().await;
+    let mut body = hello(&VLLM, "vllm-local=503");
+    body["stream"] = json!(true);
+    let asked = scene.gate.chat(&body).streaming();
+    let mut call = scene.upstream(&OPENAI).call().await;
+    call.start_stream().await.chunk(e2e::harness::says::role(None)).await.chunk(e2e::harness::says::delta("one", None)).await;
+    let mut stream = asked.await.unwrap();
+    stream.event().await.unwrap();
+    stream.event().await.unwrap();
+    stream.abort().await;
+    call.aborted().await;
+    let [vllm, openai, anthropic] = scene.charges().await;
+    assert!((20..200).contains(&openai), "{openai}");
+    assert_eq!((vllm, anthropic), (0, 0));
+    assert_eq!(scene.asked(), [1, 1, 0]);
+}

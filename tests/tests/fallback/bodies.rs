@@ -1,0 +1,158 @@
+//! What each attempt is sent: the request of the client, dressed for its provider; and streams that come back.
+
+use e2e::harness::{MODEL, Reply};
+use serde_json::{Value, json};
+
+use crate::cast::{ANTHROPIC, MEMBERS, OPENAI, Scene, Staging, VLLM, check, hello, scene, served};
+
+fn limit(body: &Value) -> Option<u64> {
+    body["max_tokens"].as_u64().or(body["max_completion_tokens"].as_u64())
+}
+
+/// Scenes check path, authority and key of every request themselves.
+#[tokio::test]
+async fn each_attempt_is_dressed_for_its_provider() {
+    let scene = scene().await;
+    let text = "Grüße \u{1f600} \\ \" vllm-local=503 openai=429";
+    served(&scene.ask(text).await, &ANTHROPIC);
+    for member in MEMBERS {
+        let request = scene.upstream(member).last();
+        let body = request.json();
+        assert_eq!(body["model"], member.model);
+        assert_eq!(body["messages"], json!([{ "role": "user", "content": text }]), "{body}");
+        assert_eq!(limit(&body), Some(8), "{body}");
+        assert_eq!(request.path, member.path);
+        assert_eq!(request.header("content-type"), Some(b"application/json".as_slice()));
+        if let Some(length) = request.header("content-length") {
+            assert_eq!(length, request.body.len().to_string().as_bytes());
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_serves_alone_is_dressed_as_well() {
+    let scene = scene().await;
+    scene.spend(&VLLM).await;
+    scene.spend(&OPENAI).await;
+    served(&scene.ask("Hello").await, &ANTHROPIC);
+    let body = scene.upstream(&ANTHROPIC).last().json();
+    assert_eq!((body["model"].as_str(), limit(&body)), (Some(ANTHROPIC.model), Some(8)));
+}
+
+/// Providers of one dialect get what the client wrote, byte for byte, but for the model.
+#[tokio::test]
+async fn large_bodies_are_sent_again() {
+    let mut staging = Staging::new().dialect(&OPENAI, "vllm");
+    for member in MEMBERS {
+        staging = staging.spec(member, "");
+    }
+    let scene = staging.start().await;
+    for size in [1 << 20, 16 << 20] {
+        let frame =
+            json!({ "model": VLLM.reference(), "messages": [{ "role": "user", "content": "vllm-local=503 " }], "max_tokens": 8 });
+        let frame = frame.to_string().replace(":8", " :\t8");
+        let text = frame.replace("=503 ", &format!("=503 {}", "lorem \\u0069psum ".repeat((size - frame.len()) / 17)));
+        assert!(text.len() <= size && text.len() > size - 32, "{}", text.len());
+        for request in [scene.chat("").body(&text), scene.chat("").body(&text).http2()] {
+            served(&scene.send(request).await, &OPENAI);
+            let sent = |model| text.replace(&VLLM.reference(), model);
+            assert!(scene.upstream(&VLLM).last().body == sent(VLLM.model).as_bytes());
+            assert!(scene.upstream(&OPENAI).last().body == sent(OPENAI.model).as_bytes());
+        }
+    }
+}
+
+fn streamed(text: &str, usage: bool) -> Value {
+    let mut body = hello(&VLLM, text);
+    body["stream"] = json!(true);
+    if usage {
+        body["stream_options"] = json!({ "include_usage": true });
+    }
+    body
+}
+
+async fn stream(scene: &Scene, text: &str, usage: bool) -> Reply {
+    let reply = scene.send(scene.gate.chat(&streamed(text, usage))).await;
+    assert!(!reply.ok().cut && reply.text().ends_with("data: [DONE]\n\n"), "{}", reply.describe());
+    reply
+}
+
+fn events(reply: &Reply) -> Vec<Value> {
+    let text = reply.text();
+    let lines = text.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|line| *line != "[DONE]");
+    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn streams_come_from_whoever_serves() {
+    let scene = scene().await;
+    for (wish, member) in [("", &VLLM), ("vllm-local=503", &OPENAI), ("vllm-local=reset openai=429", &ANTHROPIC)] {
+        let before = scene.charges().await.iter().sum::<u64>();
+        let reply = stream(&scene, wish, false).await;
+        served(&reply, member);
+        assert_eq!(reply.text().matches("word ").count() as u64, member.usage.1);
+        let events = events(&reply);
+        assert!(events.iter().all(|event| event.get("usage").is_none_or(Value::is_null)), "{}", reply.describe());
+        assert!(events.iter().all(|event| event["choices"] != json!([])), "{}", reply.describe());
+        assert!(scene.charges().await.iter().sum::<u64>() >= before + member.tokens());
+
+        let reply = stream(&scene, wish, true).await;
+        served(&reply, member);
+        let usage = self::events(&reply).pop().unwrap()["usage"].take();
+        assert_eq!(usage["total_tokens"], member.tokens(), "{}", reply.describe());
+    }
+    let [_, openai, anthropic] = scene.charges().await;
+    assert_eq!((openai, anthropic), (2 * OPENAI.tokens(), 2 * ANTHROPIC.tokens()));
+}
+
+/// Only vLLM knows usage in each event; others would refuse the question.
+#[tokio::test]
+async fn each_is_asked_for_usage_in_its_own_words() {
+    let scene = scene().await;
+    stream(&scene, "vllm-local=503 openai=503", false).await;
+    let options = |member| scene.upstream(member).last().json()["stream_options"].clone();
+    assert_eq!(options(&VLLM), json!({ "include_usage": true, "continuous_usage_stats": true }));
+    assert_eq!(options(&OPENAI), json!({ "include_usage": true }));
+    assert_eq!(options(&ANTHROPIC), json!({ "include_usage": true }));
+}
+
+#[tokio::test]
+async fn several_choices() {
+    let scene = scene().await;
+    let mut body = hello(&VLLM, "vllm-local=503");
+    body["n"] = json!(2);
+    served(&scene.send(scene.gate.chat(&body)).await, &OPENAI);
+    assert_eq!(scene.upstream(&OPENAI).last().json()["n"], 2);
+    assert_eq!(scene.charges().await, [0, OPENAI.tokens(), 0]);
+}
+
+#[tokio::test]
+async fn requests_with_trailers() {
+    let scene = scene().await;
+    for wish in ["vllm-local=503", "vllm-local=reset"] {
+        let text = hello(&VLLM, wish).to_string();
+        for http2 in [false, true] {
+            let request = scene.gate.post("/v1/chat/completions").chunked([&text[..10], &text[10..]]);
+            let request =
+                request.trailer("x-harmless", "1").trailer("x-pai-provider", "evil").trailer("authorization", "Bearer pak_no");
+            served(&scene.send(if http2 { request.http2() } else { request }).await, &OPENAI);
+            assert_eq!(scene.upstream(&OPENAI).last().json()["messages"], hello(&VLLM, wish)["messages"]);
+        }
+    }
+    assert_eq!(scene.asked(), [4, 4, 0]);
+}
+
+/// The client's own options hold for whoever serves.
+#[tokio::test]
+async fn a_request_without_a_limit() {
+    let scene = scene().await;
+    let body =
+        json!({ "model": VLLM.reference(), "messages": [{ "role": "user", "content": "vllm-local=503" }], "temperature": 0.5 });
+    let reply = scene.gate.chat(&body).send().await;
+    check(&reply);
+    served(&reply, &OPENAI);
+    let sent = scene.upstream(&OPENAI).last().json();
+    assert_eq!(sent["temperature"], 0.5);
+    assert!(limit(&sent).is_some_and(|limit| limit <= 4096), "the limit of a dialect whose window nobody knows: {sent}");
+    assert_ne!(sent["model"], MODEL);
+}

@@ -1,0 +1,77 @@
+//! Callers without an agent's list have one candidate; what the server has not seen is sent to it again.
+
+use std::time::Duration;
+
+use e2e::harness::{Key, Request, until};
+
+use crate::cast::{CAP, OPENAI, Scene, Staging, VLLM, failed, served};
+
+fn alice() -> Key {
+    Key::new("alice")
+}
+
+/// Two callers without fallback: how each is set up, and how each asks.
+async fn scenes(with: impl Fn(Staging) -> Staging) -> [(Scene, Option<Key>); 2] {
+    let open = format!("maxTokensPerDay: {CAP}\nexternalAccess: {{ enabled: true }}");
+    let developers = Staging::new().spec(&VLLM, &open).spec(&OPENAI, &open).manifests_of(&alice().manifest(""));
+    let anonymous = with(Staging::new().anonymous()).start().await;
+    [(with(developers).start().await, Some(alice())), (anonymous, None)]
+}
+
+fn by(key: Option<&Key>, request: Request) -> Request {
+    match key {
+        Some(key) => request.key(key),
+        None => request,
+    }
+}
+
+#[tokio::test]
+async fn they_have_one_candidate() {
+    for (scene, key) in scenes(|staging| staging).await {
+        let ask = async |wish: &str| scene.send(by(key.as_ref(), scene.chat(wish))).await;
+        served(&ask("").await, &VLLM);
+        failed(&ask("vllm-local=503").await, &VLLM, 503);
+        failed(&ask("vllm-local=429").await, &VLLM, 429);
+        ask("vllm-local=401").await.refused(502, "server_error", "upstream_auth");
+        ask("vllm-local=reset").await.refused(503, "server_error", "upstream_unavailable");
+        assert_eq!(scene.asked(), [5, 0, 0]);
+        ask("vllm-local=spend").await.ok();
+        scene.gate.used().await;
+        ask("").await.spent();
+        assert_eq!(scene.asked(), [6, 0, 0]);
+    }
+}
+
+#[tokio::test]
+async fn by_status_too() {
+    for (scene, key) in scenes(|staging| staging.with(|builder| builder.retrying_by_status())).await {
+        failed(&scene.send(by(key.as_ref(), scene.chat("vllm-local=503"))).await, &VLLM, 503);
+        assert_eq!(scene.asked(), [1, 0, 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_fails_is_tried_again() {
+    for (scene, key) in scenes(|staging| staging.with(|builder| builder.back_off(Duration::from_millis(300)))).await {
+        scene.upstream(&VLLM).stop().await;
+        let asked = by(key.as_ref(), scene.chat("")).sending();
+        let retry =
+            async || scene.gate.stats("cluster.vllm-local.upstream_rq_retry").values().any(|count| *count > 0).then_some(());
+        until("Envoy tries again", retry).await;
+        scene.upstream(&VLLM).restart().await;
+        served(&asked.await.unwrap(), &VLLM);
+        assert_eq!(scene.gate.used().await, VLLM.tokens());
+    }
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    for (scene, key) in scenes(|staging| staging).await {
+        scene.upstream(&VLLM).stop().await;
+        scene.send(by(key.as_ref(), scene.chat(""))).await.refused(503, "server_error", "upstream_unavailable");
+        let line = scene.gate.access_log(|line| line["status"] == 503).await;
+        assert!(line["tries"].as_u64().unwrap() > 1, "{line}");
+        assert_eq!(scene.gate.used().await, 0);
+        assert_eq!(scene.asked(), [0, 0, 0]);
+    }
+}

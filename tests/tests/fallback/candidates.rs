@@ -1,0 +1,119 @@
+//! Who may serve a request, and in which order.
+
+use e2e::harness::until;
+use serde_json::json;
+
+use crate::cast::{ANTHROPIC, Member, OPENAI, Staging, VLLM, failed, hello, scene, served};
+
+const CAP: &str = "maxTokensPerDay: 1000000";
+
+#[tokio::test]
+async fn the_named_one_comes_first_and_then_the_agents_order() {
+    let scene = scene().await;
+    served(&scene.ask_with(&OPENAI, "openai=503").await, &VLLM);
+    served(&scene.ask_with(&OPENAI, "openai=503 vllm-local=503").await, &ANTHROPIC);
+    served(&scene.ask_with(&ANTHROPIC, "anthropic=503").await, &VLLM);
+    served(&scene.ask_with(&ANTHROPIC, "anthropic=503 vllm-local=reset").await, &OPENAI);
+    failed(&scene.ask_with(&OPENAI, "openai=503 vllm-local=503 anthropic=502").await, &ANTHROPIC, 502);
+    assert_eq!(scene.asked(), [5, 4, 4]);
+}
+
+#[tokio::test]
+async fn no_more_attempts_than_allowed() {
+    for (most, asked) in [(1, [1, 0, 0]), (2, [1, 1, 0]), (3, [1, 1, 1]), (9, [1, 1, 1])] {
+        let scene = Staging::new().settings(&format!("maxAttempts: {most}")).start().await;
+        let last = [&VLLM, &OPENAI, &ANTHROPIC][asked.iter().sum::<usize>() - 1];
+        failed(&scene.ask("vllm-local=503 openai=502 anthropic=429").await, last, [503, 502, 429][asked.iter().sum::<usize>() - 1]);
+        assert_eq!(scene.asked(), asked);
+    }
+}
+
+/// After a reset there is nothing to give to the client, whatever the route does with a request that has nowhere to go.
+#[tokio::test]
+async fn no_more_attempts_than_allowed_after_resets() {
+    for dead_end in [true, false] {
+        let staging = Staging::new().settings("maxAttempts: 2");
+        let staging = staging.with(|builder| if dead_end { builder } else { builder.without_dead_end() });
+        let scene = staging.start().await;
+        let reply = scene.ask("vllm-local=reset openai=reset").await;
+        reply.refused(503, "server_error", "upstream_unavailable");
+        assert_eq!(scene.asked(), [1, 1, 0], "with dead end: {dead_end}");
+    }
+}
+
+/// A candidate whose own rules refuse the request is as if it were not there.
+#[tokio::test]
+async fn who_may_not_serve_is_skipped() {
+    for rule in [
+        "deniedModels: [gpt-5-mini]",
+        "allowedModels: [gpt-5]",
+        "maxTokensPerRequest: 8",
+        "guards: [{ name: words, type: pattern, deny: ['forbidden'] }]",
+    ] {
+        let scene = Staging::new().spec(&OPENAI, &format!("{CAP}\n{rule}")).start().await;
+        served(&scene.ask("a forbidden word vllm-local=503").await, &ANTHROPIC);
+        assert_eq!(scene.asked(), [1, 0, 1], "{rule}");
+        assert_eq!(scene.charges().await, [0, 0, ANTHROPIC.tokens()], "{rule}");
+    }
+}
+
+#[tokio::test]
+async fn a_guard_that_only_audits_skips_nobody() {
+    let guard = "guards: [{ name: words, type: pattern, action: audit, deny: ['forbidden'] }]";
+    let scene = Staging::new().spec(&OPENAI, &format!("{CAP}\n{guard}")).start().await;
+    served(&scene.ask("a forbidden word vllm-local=503").await, &OPENAI);
+}
+
+/// What the named one refuses, nobody else serves.
+#[tokio::test]
+async fn a_refusal_of_the_named_one_is_final() {
+    for (rule, status, code) in [
+        ("deniedModels: ['meta-llama/*']", 403, "model_not_allowed"),
+        ("maxTokensPerRequest: 8", 400, "context_length_exceeded"),
+        ("guards: [{ name: words, type: pattern, deny: ['forbidden'] }]", 403, "prompt_rejected"),
+    ] {
+        let scene = Staging::new().spec(&VLLM, &format!("{CAP}\n{rule}")).start().await;
+        scene.ask("a forbidden word").await.refused(status, "invalid_request_error", code);
+        assert_eq!(scene.asked(), [0, 0, 0], "{rule}");
+        served(&scene.ask_with(&OPENAI, "a forbidden word openai=503").await, &ANTHROPIC);
+        assert_eq!(scene.asked(), [0, 1, 1], "{rule}");
+    }
+}
+
+/// The agent names two models of one provider: the second is another candidate.
+#[tokio::test]
+async fn only_the_agents_own_models_are_tried() {
+    let scene = Staging::new().models(&[&ANTHROPIC, &VLLM]).start().await;
+    served(&scene.ask("vllm-local=503").await, &ANTHROPIC);
+    failed(&scene.ask("vllm-local=503 anthropic=502").await, &ANTHROPIC, 502);
+    assert_eq!(scene.asked(), [2, 0, 2]);
+}
+
+#[tokio::test]
+async fn an_agent_with_one_model_has_one_candidate() {
+    let scene = Staging::new().models(&[&VLLM]).start().await;
+    failed(&scene.ask("vllm-local=503").await, &VLLM, 503);
+    scene.ask("vllm-local=reset").await.refused(503, "server_error", "upstream_unavailable");
+    assert_eq!(scene.asked(), [2, 0, 0]);
+    scene.spend(&VLLM).await;
+    scene.ask("").await.spent();
+}
+
+/// A bare model id names a reference, too.
+#[tokio::test]
+async fn a_bare_model_id_falls_back_as_well() {
+    let scene = scene().await;
+    let mut body = hello(&OPENAI, "openai=503");
+    body["model"] = json!(OPENAI.model);
+    served(&scene.send(scene.gate.chat(&body)).await, &VLLM);
+    assert_eq!(asked_models(&scene, &VLLM).await, [VLLM.model]);
+}
+
+async fn asked_models(scene: &crate::cast::Scene, member: &Member) -> Vec<String> {
+    until("it was asked", async || {
+        let requests = scene.upstream(member).requests();
+        let models = requests.iter().map(|request| request.json()["model"].as_str().unwrap().to_owned());
+        (!requests.is_empty()).then(|| models.collect())
+    })
+    .await
+}

@@ -1,0 +1,426 @@
+//! Who plays: an agent with three references, the three providers behind them, and what each answers.
+
+use std::fmt::Write as _;
+
+use e2e::harness::{Answer, Gate, GateBuilder, Received, Reply, Request, SLASHED, Upstream, gateway, named_provider, says};
+use serde_json::{Value, json};
+
+/// The header in which a proxy in front says who calls.
+pub const IDENTITY: &str = "x-agent-id";
+/// The identity of the Agent `researcher`.
+pub const RESEARCHER: &str = "spiffe://cluster.local/ns/agents/sa/researcher";
+/// What each provider may be asked for per day, unless a test says otherwise.
+pub const CAP: u64 = 1_000_000;
+
+/// A provider: how the gate sees it, and how it sees the gate.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Member {
+    /// `metadata.name`.
+    pub name: &'static str,
+    dialect: &'static str,
+    endpoint: &'static str,
+    /// The model that the agent uses there.
+    pub model: &'static str,
+    /// Where it serves chats.
+    pub path: &'static str,
+    /// What it is called in `host`.
+    pub authority: &'static str,
+    /// The key that the gate has there.
+    pub key: &'static str,
+    /// Prompt and completion tokens of each of its answers.
+    pub usage: (u64, u64),
+}
+
+/// The first in the agent's order.
+pub const VLLM: Member = Member {
+    name: "vllm-local",
+    dialect: "vllm",
+    endpoint: "http://vllm-local.test:8000/v1",
+    model: SLASHED,
+    path: "/v1/chat/completions",
+    authority: "vllm-local.test:8000",
+    key: "key-of-vllm-3b1f",
+    usage: (5, 3),
+};
+/// The second.
+pub const OPENAI: Member = Member {
+    name: "openai",
+    dialect: "openai",
+    endpoint: "https://api.openai.test/v1",
+    model: "gpt-5-mini",
+    path: "/v1/chat/completions",
+    authority: "api.openai.test",
+    key: "key-of-openai-84ac",
+    usage: (7, 5),
+};
+/// The third.
+pub const ANTHROPIC: Member = Member {
+    name: "anthropic",
+    dialect: "anthropic",
+    endpoint: "https://api.anthropic.test/compatible/v1",
+    model: "claude-haiku-4-5",
+    path: "/compatible/v1/chat/completions",
+    authority: "api.anthropic.test",
+    key: "key-of-anthropic-d92e",
+    usage: (11, 6),
+};
+/// All, in the agent's order.
+pub const MEMBERS: [&Member; 3] = [&VLLM, &OPENAI, &ANTHROPIC];
+
+/// A gate to be described.
+#[must_use]
+pub struct Staging {
+    specs: [String; 3],
+    dialects: [&'static str; 3],
+    agent: Option<String>,
+    models: Vec<String>,
+    settings: String,
+    others: String,
+    upstreams: [Option<Upstream>; 3],
+    builder: GateBuilder,
+}
+
+/// A gate with its three providers. When it ends, it looks at all that they were sent.
+#[derive(Debug)]
+pub struct Scene {
+    pub gate: Gate,
+    upstreams: [Upstream; 3],
+}
+
+// === impl Member ===
+
+impl Member {
+    fn place(&self) -> usize {
+        MEMBERS.iter().position(|member| *member == self).unwrap()
+    }
+
+    /// `<provider>/<model-id>`.
+    pub fn reference(&self) -> String {
+        format!("{}/{}", self.name, self.model)
+    }
+
+    /// All tokens of one of its answers.
+    pub fn tokens(&self) -> u64 {
+        self.usage.0 + self.usage.1
+    }
+
+    fn variable(&self) -> String {
+        format!("PAI_SECRET_{}_API_KEY", self.name.to_uppercase().replace('-', "_"))
+    }
+
+    fn manifest(&self, dialect: &str, spec: &str) -> String {
+        let manifest = named_provider(self.name, &format!("apiKeySecretRef: {{ name: {}, key: api-key }}\n{spec}", self.name));
+        let endpoint = format!("http://{}.test:8000/v1", self.name);
+        manifest.replace("provider: vllm", &format!("provider: {dialect}")).replace(&endpoint, self.endpoint)
+    }
+
+    /// What it says when it serves.
+    pub fn text(&self) -> String {
+        format!("I am {}.", self.name)
+    }
+
+    /// The answer to this request, if nothing else is wanted: whole, or a stream.
+    pub fn serve(&self, body: &Value) -> Answer {
+        let (prompt, completion) = self.usage;
+        if body["stream"] != json!(true) {
+            return Answer::json(&says::chat_of(&self.text(), says::usage(prompt, completion)));
+        }
+        let words = vec!["word "; usize::try_from(completion).unwrap()];
+        let options = &body["stream_options"];
+        let mut events = says::stream(&words, prompt, options["continuous_usage_stats"] == json!(true));
+        if options["continuous_usage_stats"] != json!(true) && options["include_usage"] == json!(true) {
+            events.insert(events.len() - 1, says::final_usage(prompt, completion));
+        }
+        Answer::stream(events)
+    }
+
+    /// What a request wants of it: its text may say `vllm-local=503`, or `=reset`, `=half`, `=close`, `=hang`, `=spend`.
+    pub fn conduct(&self, request: &Received) -> Answer {
+        let body = request.json();
+        let text = body["messages"][0]["content"].as_str().unwrap_or_default();
+        let wish = text.split(' ').find_map(|word| word.strip_prefix(self.name)?.strip_prefix('='));
+        match wish {
+            None => self.serve(&body),
+            Some("reset") => Answer::raw("").then_reset(),
+            Some("close") => Answer::raw("").then_close(),
+            Some("half") => Answer::raw("HTTP/1.1 200 OK\r\ncontent-ty").then_reset(),
+            Some("hang") => Answer::raws(["", ""]).then_hang(),
+            Some("spend") => Answer::json(&says::chat(CAP, 0)),
+            Some(status) => self.failing(status.parse().expect("a status")),
+        }
+    }
+
+    /// A failure of its own.
+    pub fn failing(&self, status: u16) -> Answer {
+        Answer::error(status, &self.error(status))
+    }
+
+    /// The body of it.
+    pub fn error(&self, status: u16) -> Value {
+        json!({ "error": { "message": format!("{} says {status}", self.name), "type": "some", "param": null, "code": status } })
+    }
+
+    /// A server that is conducted by the requests themselves.
+    pub async fn conducted(&'static self) -> Upstream {
+        Upstream::answering(|request| self.conduct(request)).await
+    }
+}
+
+// === impl Staging ===
+
+impl Staging {
+    /// The agent and its three providers, each with a cap.
+    pub fn new() -> Self {
+        let cap = format!("maxTokensPerDay: {CAP}");
+        Self {
+            specs: [cap.clone(), cap.clone(), cap],
+            dialects: MEMBERS.map(|member| member.dialect),
+            agent: Some(String::new()),
+            models: MEMBERS.map(Member::reference).to_vec(),
+            settings: String::new(),
+            others: String::new(),
+            upstreams: [None, None, None],
+            builder: Gate::builder().fallback(),
+        }
+    }
+
+    /// Further lines of a provider's `spec`, instead of its cap.
+    pub fn spec(mut self, member: &Member, spec: &str) -> Self {
+        self.specs[member.place()] = spec.to_owned();
+        self
+    }
+
+    /// A provider speaks another dialect.
+    pub fn dialect(mut self, member: &Member, dialect: &'static str) -> Self {
+        self.dialects[member.place()] = dialect;
+        self
+    }
+
+    /// Further lines of the agent's `spec`.
+    pub fn agent(mut self, spec: &str) -> Self {
+        self.agent = Some(spec.to_owned());
+        self
+    }
+
+    /// The agent's models.
+    pub fn models(self, members: &[&Member]) -> Self {
+        self.references(members.iter().map(|member| member.reference()))
+    }
+
+    /// The same, by their names.
+    pub fn references(mut self, references: impl IntoIterator<Item = String>) -> Self {
+        self.models = references.into_iter().collect();
+        self
+    }
+
+    /// No agent: everybody is served.
+    pub fn anonymous(mut self) -> Self {
+        self.agent = None;
+        self
+    }
+
+    /// Further lines of the gateway's `spec`.
+    pub fn settings(mut self, spec: &str) -> Self {
+        let _ = writeln!(self.settings, "{spec}");
+        self
+    }
+
+    /// Further manifests.
+    pub fn manifests_of(mut self, others: &str) -> Self {
+        self.others.push_str(others);
+        self
+    }
+
+    /// A provider is played by this server.
+    pub fn played(mut self, member: &Member, upstream: Upstream) -> Self {
+        self.upstreams[member.place()] = Some(upstream);
+        self
+    }
+
+    /// Another Envoy.
+    pub fn with(mut self, change: impl FnOnce(GateBuilder) -> GateBuilder) -> Self {
+        self.builder = change(self.builder);
+        self
+    }
+
+    /// All manifests.
+    pub fn manifests(&self) -> String {
+        let mut settings = format!("{}\n", self.settings.trim());
+        let mut manifests = String::new();
+        if let Some(agent) = &self.agent {
+            let _ = writeln!(settings, "identityHeader: {IDENTITY}");
+            let lines: String = agent.lines().map(|line| format!("  {line}\n")).collect();
+            let models = self.models.join(", ");
+            let _ = write!(
+                manifests,
+                "---\napiVersion: pai.io/v1\nkind: Agent\nmetadata: {{ name: researcher }}\nspec:\n  identities: ['{RESEARCHER}']\n  models: [{models}]\n{lines}"
+            );
+        }
+        for (place, member) in MEMBERS.iter().enumerate() {
+            manifests += &member.manifest(self.dialects[place], &self.specs[place]);
+        }
+        if !settings.trim().is_empty() {
+            manifests += &gateway(settings.trim());
+        }
+        manifests + &self.others
+    }
+
+    /// Starts it.
+    pub async fn start(self) -> Scene {
+        let manifests = self.manifests();
+        let mut builder = self.builder.manifests(manifests);
+        if self.agent.is_some() {
+            builder = builder.caller(IDENTITY, RESEARCHER);
+        }
+        let [vllm, openai, anthropic] = self.upstreams;
+        let upstreams =
+            [or_conducted(vllm, &VLLM).await, or_conducted(openai, &OPENAI).await, or_conducted(anthropic, &ANTHROPIC).await];
+        for (member, upstream) in MEMBERS.iter().zip(&upstreams) {
+            builder = builder.variable(&member.variable(), member.key).upstream(member.name, upstream);
+        }
+        Scene { gate: builder.start().await, upstreams }
+    }
+}
+
+async fn or_conducted(upstream: Option<Upstream>, member: &'static Member) -> Upstream {
+    match upstream {
+        Some(upstream) => upstream,
+        None => member.conducted().await,
+    }
+}
+
+/// The gate as most tests want it.
+pub async fn scene() -> Scene {
+    Staging::new().start().await
+}
+
+// === impl Scene ===
+
+impl Scene {
+    /// The server behind a provider.
+    pub fn upstream(&self, member: &Member) -> &Upstream {
+        &self.upstreams[member.place()]
+    }
+
+    /// A chat that names the first provider.
+    pub fn chat(&self, text: &str) -> Request {
+        self.chat_with(&VLLM, text)
+    }
+
+    /// A chat that names this provider.
+    pub fn chat_with(&self, member: &Member, text: &str) -> Request {
+        self.gate.chat(&hello(member, text))
+    }
+
+    /// Sends a chat that names the first provider.
+    pub async fn ask(&self, text: &str) -> Reply {
+        self.send(self.chat(text)).await
+    }
+
+    /// Sends a chat that names this provider.
+    pub async fn ask_with(&self, member: &Member, text: &str) -> Reply {
+        self.send(self.chat_with(member, text)).await
+    }
+
+    /// Sends any request; nothing of how fallback works may show in its answer.
+    pub async fn send(&self, request: Request) -> Reply {
+        let reply = request.send().await;
+        check(&reply);
+        reply
+    }
+
+    /// How many requests each provider was sent.
+    pub fn asked(&self) -> [usize; 3] {
+        MEMBERS.map(|member| self.upstream(member).requests().len())
+    }
+
+    /// What each provider was charged, when nothing is reserved any more.
+    pub async fn charges(&self) -> [u64; 3] {
+        let mut charges = [0; 3];
+        for (member, charge) in MEMBERS.iter().zip(&mut charges) {
+            *charge = self.gate.used_of(member.name).await;
+        }
+        charges
+    }
+
+    /// Uses up the whole budget of a provider.
+    pub async fn spend(&self, member: &Member) {
+        self.ask_with(member, &format!("{}=spend", member.name)).await.ok();
+        assert!(self.gate.used_of(member.name).await >= CAP);
+    }
+
+    /// The value of this field in the line of the access log that satisfies `wanted`.
+    pub async fn logged(&self, field: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.gate.access_log(wanted).await[field].clone()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for (member, upstream) in MEMBERS.iter().zip(&self.upstreams) {
+            for request in upstream.requests() {
+                check_request(member, &request);
+            }
+        }
+    }
+}
+
+/// A chat with 8 tokens at most.
+pub fn hello(member: &Member, text: &str) -> Value {
+    json!({ "model": member.reference(), "messages": [{ "role": "user", "content": text }], "max_tokens": 8 })
+}
+
+/// Fails unless this provider has served.
+#[track_caller]
+pub fn served(reply: &Reply, member: &Member) {
+    reply.ok();
+    let by = (reply.header("x-pai-provider"), reply.header("x-pai-model"));
+    assert_eq!(by, (Some(member.name), Some(member.model)), "{}", reply.describe());
+    if reply.header("content-type") == Some("application/json") {
+        assert_eq!(reply.json()["choices"][0]["message"]["content"], member.text(), "{}", reply.describe());
+    }
+}
+
+/// Fails unless this is the provider's own failure, as it sent it.
+#[track_caller]
+pub fn failed(reply: &Reply, member: &Member, status: u16) {
+    assert_eq!(reply.status, status, "{}", reply.describe());
+    assert_eq!(reply.json(), member.error(status));
+    assert_eq!(reply.header("x-pai-provider"), Some(member.name), "{}", reply.describe());
+}
+
+/// Nothing of how fallback works, and no key, is in an answer.
+#[track_caller]
+pub fn check(reply: &Reply) {
+    let known = ["x-pai-provider", "x-pai-model"];
+    let odd = reply
+        .headers
+        .keys()
+        .map(|name| name.as_str())
+        .find(|name| (name.starts_with("x-pai-") || name.starts_with("x-envoy-")) && !known.contains(name));
+    assert_eq!(odd, None, "{}", reply.describe());
+    let text = reply.describe();
+    assert!(MEMBERS.iter().all(|member| !text.contains(member.key)), "{text}");
+}
+
+/// A provider gets its own key and nobody else's, and nothing of how fallback works.
+#[track_caller]
+fn check_request(member: &Member, request: &Received) {
+    let sent = [request.head.as_slice(), &request.trailers].concat();
+    let sent = String::from_utf8_lossy(&sent).to_lowercase();
+    for other in MEMBERS.iter().filter(|other| **other != member) {
+        assert!(!sent.contains(other.key), "{} got the key of {}:\n{sent}", member.name, other.name);
+    }
+    for hidden in ["x-pai-", "x-envoy-", IDENTITY, RESEARCHER, "pak_"] {
+        assert!(!sent.contains(hidden), "{} got {hidden}:\n{sent}", member.name);
+    }
+    let expected = format!("Bearer {}", member.key);
+    assert_eq!(request.header("authorization"), Some(expected.as_bytes()), "{sent}");
+    assert_eq!(request.header("host"), Some(member.authority.as_bytes()), "{sent}");
+    let served = member.path.trim_end_matches("chat/completions");
+    assert!(request.path.starts_with(served), "{sent}");
+    assert_eq!(request.headers.iter().filter(|(name, _)| name == "authorization").count(), 1, "{sent}");
+}

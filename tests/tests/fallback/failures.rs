@@ -1,0 +1,200 @@
+//! Which failures send a request on, which never do, and what the client gets in the end.
+
+use std::time::Duration;
+
+use e2e::harness::{Answer, Reply, Upstream, says, until};
+use serde_json::json;
+
+use crate::cast::{ANTHROPIC, MEMBERS, OPENAI, Scene, Staging, VLLM, failed, hello, scene, served};
+
+/// As many failures in a row as no provider needs a rest for.
+const FEW: usize = 4;
+
+/// Asks with each of these wishes, a few of each gate.
+async fn each(wishes: &[&str], staging: impl Fn() -> Staging, verify: impl Fn(&str, &Reply, &Scene)) {
+    for some in wishes.chunks(FEW) {
+        let scene = staging().start().await;
+        for wish in some {
+            let reply = scene.ask(&format!("{}={wish}", VLLM.name)).await;
+            verify(wish, &reply, &scene);
+        }
+    }
+}
+
+const STATUSES: [&str; 11] = ["401", "403", "404", "408", "429", "500", "502", "503", "504", "529", "599"];
+const RESETS: [&str; 3] = ["reset", "close", "half"];
+
+#[tokio::test]
+async fn an_error_sends_the_request_on() {
+    each(&STATUSES, Staging::new, |_, reply, _| served(reply, &OPENAI)).await;
+}
+
+#[tokio::test]
+async fn by_status_too() {
+    each(&STATUSES, || Staging::new().with(|builder| builder.retrying_by_status()), |_, reply, _| served(reply, &OPENAI)).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_before_the_answer_sends_it_on() {
+    each(&RESETS, Staging::new, |_, reply, _| served(reply, &OPENAI)).await;
+    each(&RESETS, || Staging::new().with(|builder| builder.retrying_by_status()), |_, reply, _| served(reply, &OPENAI)).await;
+}
+
+#[tokio::test]
+async fn what_the_client_did_wrong_does_not() {
+    for retrying_by_status in [false, true] {
+        let staging = || Staging::new().with(|builder| if retrying_by_status { builder.retrying_by_status() } else { builder });
+        each(&["400", "413", "422", "409"], staging, |wish, reply, scene| {
+            failed(reply, &VLLM, wish.parse().unwrap());
+            assert_eq!(scene.asked()[1..], [0, 0]);
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn the_log_tells_who_was_passed_over() {
+    let scene = scene().await;
+    served(&scene.ask("vllm-local=503").await, &OPENAI);
+    let line = scene.gate.access_log(|line| line["provider"] == OPENAI.name).await;
+    assert_eq!((&line["attempts"], &line["tries"], &line["model"]), (&json!("vllm-local=503"), &json!(2), &json!(OPENAI.model)));
+    served(&scene.ask("vllm-local=reset openai=429").await, &ANTHROPIC);
+    let line = scene.gate.access_log(|line| line["provider"] == ANTHROPIC.name).await;
+    assert_eq!((&line["attempts"], &line["tries"]), (&json!("vllm-local=reset,openai=429"), &json!(3)));
+    served(&scene.ask("").await, &VLLM);
+    let line = scene.gate.access_log(|line| line["provider"] == VLLM.name).await;
+    assert!(line["attempts"].as_str().is_none_or(str::is_empty), "{line}");
+    assert_eq!(line["decision"], "allowed");
+}
+
+/// The primary had the whole prompt and nobody knows what it did with it; a status says that it did nothing.
+#[tokio::test]
+async fn each_provider_is_charged_for_what_it_did() {
+    let scene = scene().await;
+    served(&scene.ask("vllm-local=503").await, &OPENAI);
+    assert_eq!(scene.charges().await, [0, OPENAI.tokens(), 0]);
+    served(&scene.ask("vllm-local=reset").await, &OPENAI);
+    let [estimate, openai, anthropic] = scene.charges().await;
+    assert!((20..200).contains(&estimate), "{estimate}");
+    assert_eq!((openai, anthropic), (2 * OPENAI.tokens(), 0));
+    served(&scene.ask("vllm-local=429 openai=500").await, &ANTHROPIC);
+    assert_eq!(scene.charges().await, [estimate, openai, ANTHROPIC.tokens()]);
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    let scene = scene().await;
+    scene.upstream(&VLLM).stop().await;
+    served(&scene.ask("").await, &OPENAI);
+    assert_eq!(scene.charges().await, [0, OPENAI.tokens(), 0]);
+    assert_eq!(scene.logged("attempts", |line| line["provider"] == OPENAI.name).await, "vllm-local=connect");
+    scene.upstream(&VLLM).restart().await;
+    served(&scene.ask("").await, &VLLM);
+}
+
+#[tokio::test]
+async fn a_provider_that_does_not_begin_to_answer() {
+    let scene = Staging::new().with(|builder| builder.try_timeout(Duration::from_millis(300))).start().await;
+    served(&scene.ask("vllm-local=hang").await, &OPENAI);
+    let [estimate, openai, _] = scene.charges().await;
+    assert!((20..200).contains(&estimate), "{estimate}");
+    assert_eq!(openai, OPENAI.tokens());
+    until("the first is given up", async || (scene.upstream(&VLLM).aborted() == 1).then_some(())).await;
+    scene.ask("vllm-local=hang openai=hang anthropic=hang").await.refused(503, "server_error", "upstream_unavailable");
+}
+
+#[tokio::test]
+async fn all_fail() {
+    let scene = scene().await;
+    failed(&scene.ask("vllm-local=503 openai=502 anthropic=500").await, &ANTHROPIC, 500);
+    failed(&scene.ask("vllm-local=reset openai=429 anthropic=429").await, &ANTHROPIC, 429);
+    scene.ask("vllm-local=503 openai=429 anthropic=reset").await.refused(503, "server_error", "upstream_unavailable");
+    assert_eq!(scene.asked(), [3, 3, 3]);
+}
+
+#[tokio::test]
+async fn all_fail_by_status() {
+    let scene = Staging::new().with(|builder| builder.retrying_by_status()).start().await;
+    failed(&scene.ask("vllm-local=503 openai=502 anthropic=500").await, &ANTHROPIC, 500);
+    failed(&scene.ask("vllm-local=reset openai=429 anthropic=429").await, &ANTHROPIC, 429);
+    scene.ask("vllm-local=503 openai=429 anthropic=reset").await.refused(503, "server_error", "upstream_unavailable");
+    assert_eq!(scene.asked(), [3, 3, 3]);
+}
+
+#[tokio::test]
+async fn the_last_refuses_our_key() {
+    let scene = scene().await;
+    for status in [401, 403] {
+        let reply = scene.ask(&format!("vllm-local=503 openai=503 anthropic={status}")).await;
+        reply.refused(502, "server_error", "upstream_auth");
+    }
+    assert_eq!(scene.charges().await, [0, 0, 0]);
+}
+
+/// What the client has begun to read cannot be taken back.
+#[tokio::test]
+async fn nothing_is_tried_again_once_an_answer_has_begun() {
+    let scene = Staging::new().played(&VLLM, Upstream::scripted().await).start().await;
+    let mut body = hello(&VLLM, "");
+    body["stream"] = json!(true);
+    let asked = scene.gate.chat(&body).streaming();
+    let mut call = scene.upstream(&VLLM).call().await;
+    call.start_stream().await.chunk(says::role(None)).await.chunk(says::delta("one", None)).await;
+    let mut stream = asked.await.unwrap();
+    assert!(stream.event().await.unwrap().contains("assistant"));
+    call.reset();
+    let reply = stream.rest().await;
+    assert!(reply.cut && reply.text().contains("one") && !reply.text().contains("[DONE]"), "{}", reply.describe());
+    assert_eq!(reply.header("x-pai-provider"), Some(VLLM.name));
+
+    let asked = scene.chat("").sending();
+    let mut call = scene.upstream(&VLLM).call().await;
+    call.start(200, "application/json").await.chunk("{\"choices\": [").await;
+    call.reset();
+    assert!(asked.await.unwrap().cut);
+    scene.charges().await;
+    assert_eq!(scene.asked(), [2, 0, 0]);
+}
+
+/// Only the gate's own filter says what is tried again.
+#[tokio::test]
+async fn a_provider_orders_and_forbids_no_retries() {
+    let upstream = Upstream::answering(|request| {
+        let text = request.json()["messages"][0]["content"].as_str().unwrap().to_owned();
+        let (header, status) = text.split_once(' ').unwrap();
+        let body =
+            if status == "200" { says::chat_of(&VLLM.text(), says::usage(5, 3)) } else { VLLM.error(status.parse().unwrap()) };
+        Answer::with_headers(status.parse().unwrap(), &[("content-type", "application/json"), (header, "true")], body.to_string())
+    })
+    .await;
+    let scene = Staging::new().played(&VLLM, upstream).start().await;
+    served(&scene.ask("x-pai-retry 200").await, &VLLM);
+    failed(&scene.ask("x-pai-retry 400").await, &VLLM, 400);
+    served(&scene.ask("x-envoy-ratelimited 200").await, &VLLM);
+    failed(&scene.ask("x-envoy-ratelimited 400").await, &VLLM, 400);
+    assert_eq!(scene.asked(), [4, 0, 0]);
+    for header in ["x-envoy-ratelimited", "x-pai-retry", "x-envoy-overloaded"] {
+        served(&scene.ask(&format!("{header} 503")).await, &OPENAI);
+    }
+    assert_eq!(scene.asked(), [7, 3, 0]);
+}
+
+#[tokio::test]
+async fn over_http2_too() {
+    let scene = scene().await;
+    served(&scene.send(scene.chat("vllm-local=503").http2()).await, &OPENAI);
+    served(&scene.send(scene.chat("vllm-local=reset").http2()).await, &OPENAI);
+    failed(&scene.send(scene.chat("vllm-local=503 openai=503 anthropic=503").http2()).await, &ANTHROPIC, 503);
+}
+
+#[tokio::test]
+async fn the_other_paths_too() {
+    let upstream = Upstream::answering(|_| Answer::json(&says::embedding(9))).await;
+    let staging = MEMBERS.iter().fold(Staging::new(), |staging, member| staging.dialect(member, "vllm"));
+    let scene = staging.played(&ANTHROPIC, upstream).models(&[&VLLM, &ANTHROPIC]).start().await;
+    scene.upstream(&VLLM).stop().await;
+    let reply = scene.send(scene.gate.post("/v1/embeddings").json(&json!({ "model": VLLM.reference(), "input": "a" }))).await;
+    assert_eq!(reply.ok().header("x-pai-provider"), Some(ANTHROPIC.name));
+    assert_eq!(scene.upstream(&ANTHROPIC).last().path, "/compatible/v1/embeddings");
+    assert_eq!(scene.charges().await, [0, 0, 9]);
+}

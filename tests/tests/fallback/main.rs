@@ -1,0 +1,16 @@
+//! Requests that go on to another provider, because a budget is spent or a provider fails, in a real Envoy with two workers
+//! and three providers of three dialects.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod abort;
+mod bodies;
+mod budgets;
+mod callers;
+mod candidates;
+mod cast;
+mod credentials;
+mod failures;
+mod misrouting;
+mod reload;
+mod rest;
+mod storm;

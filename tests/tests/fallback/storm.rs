@@ -1,0 +1,193 @@
+//! A hundred clients at once while the first provider dies and comes back: nothing is lost that another could serve, no budget
+//! is exceeded at any moment, and every token is charged once, to whom it came from.
+//!
+//! What is asked for is drawn from a seed: `PAI_SEED=…` repeats a run, as far as two workers let anything be repeated.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use e2e::harness::{Answer, Draw, Received, Reply, Upstream, says, seed, until};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::cast::{ANTHROPIC, CAP, MEMBERS, Member, OPENAI, Scene, Staging, VLLM, check, hello};
+
+/// Clients, and what each asks for.
+const CLIENTS: u64 = 100;
+const EACH: u64 = 4;
+/// Models of the first provider, so that not all of them rest at once.
+const MODELS: u64 = 8;
+/// What the second provider has for the day: less than it is asked for.
+const TIGHT: u64 = 1200;
+/// How often the first provider dies.
+const DEATHS: u64 = 6;
+
+/// What the providers have sent, and how many requests are over.
+#[derive(Debug, Default)]
+struct Counts {
+    tokens: [AtomicU64; 3],
+    over: AtomicU64,
+    done: AtomicBool,
+}
+
+/// What became of one request.
+#[derive(Debug, Clone)]
+struct Outcome {
+    case: String,
+    provider: String,
+    cut: bool,
+}
+
+fn place(member: &Member) -> usize {
+    MEMBERS.iter().position(|known| *known == member).unwrap()
+}
+
+fn model(number: u64) -> String {
+    format!("model-{number}")
+}
+
+/// Answers slowly, in as many words as asked for, and counts them.
+fn answer(member: &Member, request: &Received, counts: &Counts) -> Answer {
+    const PAUSE: Duration = Duration::from_millis(4);
+    let body = request.json();
+    let words = body["max_tokens"].as_u64().or(body["max_completion_tokens"].as_u64()).unwrap();
+    let prompt = member.usage.0;
+    counts.tokens[place(member)].fetch_add(prompt + words, Ordering::Relaxed);
+    if body["stream"] == json!(true) {
+        let continuous = body["stream_options"]["continuous_usage_stats"] == json!(true);
+        let mut events = says::stream(&vec!["a"; usize::try_from(words).unwrap()], prompt, continuous);
+        if !continuous {
+            events.insert(events.len() - 1, says::final_usage(prompt, words));
+        }
+        return Answer::stream(events.chunks(6).map(|events| events.concat())).paced(PAUSE);
+    }
+    let body = says::chat(prompt, words).to_string();
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+    // Nothing has begun while it is at work.
+    Answer::raws([Vec::new(), head.into_bytes(), body.into_bytes()]).paced(PAUSE * 2)
+}
+
+async fn played(member: &'static Member, counts: &Arc<Counts>) -> Upstream {
+    let counts = Arc::clone(counts);
+    Upstream::answering(move |request| answer(member, request, &counts)).await
+}
+
+/// The agent may use every model of the first provider, and one of each of the others.
+async fn scene(counts: &Arc<Counts>) -> Scene {
+    let mut staging = Staging::new().spec(&OPENAI, &format!("maxTokensPerDay: {TIGHT}")).agent(&format!("maxTokensPerDay: {CAP}"));
+    for member in MEMBERS {
+        staging = staging.played(member, played(member, counts).await);
+    }
+    let models = (0..MODELS).map(|number| format!("{}/{}", VLLM.name, model(number)));
+    staging.references([OPENAI.reference(), ANTHROPIC.reference()].into_iter().chain(models)).start().await
+}
+
+/// One client: its requests, one after the other.
+async fn client(scene: Arc<Scene>, number: u64, counts: Arc<Counts>) -> Vec<Outcome> {
+    let mut draw = Draw::new(seed() ^ (number << 32));
+    let mut outcomes = Vec::new();
+    for turn in 0..EACH {
+        let mut body = hello(&VLLM, "");
+        body["model"] = json!(format!("{}/{}", VLLM.name, model(draw.below(MODELS))));
+        body["max_tokens"] = json!(4 + draw.below(36));
+        body["stream"] = json!(draw.below(2) == 0);
+        let case = format!("{number}.{turn}");
+        let reply = scene.gate.chat(&body).header("x-test-case", &case).patient(Duration::from_secs(60)).send().await;
+        counts.over.fetch_add(1, Ordering::Relaxed);
+        outcomes.push(judged(&reply, case));
+    }
+    outcomes
+}
+
+/// Everything is served; only what the first provider had begun may break off.
+fn judged(reply: &Reply, case: String) -> Outcome {
+    check(reply);
+    let provider = reply.ok().header("x-pai-provider").unwrap().to_owned();
+    assert!(!reply.cut || provider == VLLM.name, "{}", reply.describe());
+    let whole = reply.text().ends_with("data: [DONE]\n\n") || serde_json::from_slice::<Value>(&reply.body).is_ok();
+    assert!(whole || reply.cut, "{}", reply.describe());
+    Outcome { case, provider, cut: reply.cut }
+}
+
+/// Takes the first provider down and up again, each time when some requests have passed.
+async fn trouble(upstream: &Upstream, counts: &Counts) -> u64 {
+    let mut draw = Draw::new(seed());
+    let mut deaths = 0;
+    let passed = async |some: u64| {
+        let from = counts.over.load(Ordering::Relaxed);
+        let passed =
+            async || (counts.over.load(Ordering::Relaxed) >= from + some || counts.done.load(Ordering::Relaxed)).then_some(());
+        until("some requests are over", passed).await;
+    };
+    while deaths < DEATHS && !counts.done.load(Ordering::Relaxed) {
+        passed(20 + draw.below(20)).await;
+        upstream.stop().await;
+        deaths += 1;
+        passed(5 + draw.below(15)).await;
+        upstream.restart().await;
+    }
+    deaths
+}
+
+/// Looks at all budgets until it is over. Says how often.
+async fn watch(scene: &Scene, counts: &Counts) -> u64 {
+    let mut looks = 0;
+    while !counts.done.load(Ordering::Relaxed) {
+        for member in MEMBERS {
+            let provider = scene.gate.provider(member.name).await;
+            let cap = provider.max_tokens_per_day.unwrap();
+            assert!(provider.used_today + provider.reserved <= cap, "{provider:?}");
+            looks += 1;
+        }
+    }
+    looks
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_and_nothing_counted_twice() {
+    let counts = Arc::new(Counts::default());
+    let scene = Arc::new(scene(&counts).await);
+    let clients: JoinSet<_> = (0..CLIENTS).map(|number| client(Arc::clone(&scene), number, Arc::clone(&counts))).collect();
+    let clients = async {
+        let outcomes = clients.join_all().await;
+        counts.done.store(true, Ordering::Relaxed);
+        outcomes.concat()
+    };
+    let (outcomes, deaths, looks) = tokio::join!(clients, trouble(scene.upstream(&VLLM), &counts), watch(&scene, &counts));
+    let used = scene.charges().await;
+    let lines = until("every request is in the access log", async || {
+        let lines: Vec<Value> = scene.gate.access_lines().into_iter().filter(|line| line["case"].is_string()).collect();
+        (lines.len() as u64 == CLIENTS * EACH).then_some(lines)
+    })
+    .await;
+    let tokens = |line: &Value| ["prompt_tokens", "completion_tokens"].map(|name| number(&line[name])).iter().sum::<u64>();
+    for outcome in &outcomes {
+        let line = lines.iter().find(|line| line["case"] == outcome.case).unwrap();
+        assert_eq!(line["provider"], outcome.provider, "{line}");
+        assert!(tokens(line) > 0, "{line}");
+    }
+    // What the log says of each request is what the providers were charged, all together.
+    assert_eq!(lines.iter().map(tokens).sum::<u64>(), used.iter().sum::<u64>());
+    // Those that never died were charged what they have sent, and nothing for what others have.
+    let sent = |member| counts.tokens[place(member)].load(Ordering::Relaxed);
+    assert_eq!((used[1], used[2]), (sent(&OPENAI), sent(&ANTHROPIC)));
+    agent_was_charged(&scene, used.iter().sum()).await;
+    let by = |member: &Member| outcomes.iter().filter(|outcome| outcome.provider == member.name).count();
+    let cut = outcomes.iter().filter(|outcome| outcome.cut).count();
+    let served = [by(&VLLM), by(&OPENAI), by(&ANTHROPIC)];
+    eprintln!("seed {}: {served:?} served, {cut} cut off by {deaths} deaths, {used:?} tokens, looked {looks} times", seed());
+    assert!(deaths >= 3 && looks > 10, "{deaths} {looks}");
+    assert!(served.iter().all(|count| *count > 0), "{served:?}");
+    assert!(lines.iter().any(|line| line["attempts"].as_str().is_some_and(|attempts| attempts.contains("openai=spent"))));
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_str().map_or(0, |text| text.parse().unwrap())
+}
+
+/// The agent's own budget holds what its requests have cost wherever they were served.
+async fn agent_was_charged(scene: &Scene, total: u64) {
+    let name = "subject=.=agent/researcher;.;subject_budget_used_tokens";
+    until("the agent's gauge is renewed", async || scene.gate.stats(name).into_values().find(|used| *used == total)).await;
+}
