@@ -233,9 +233,9 @@ impl Admitted {
         self.attempt.holds_answer()
     }
 
-    /// Envoy answers in place of the provider.
-    pub fn on_local_reply(&mut self, status: u16, host: &Host<'_>) -> ResponseStep {
-        self.attempt.on_local_reply(status, &self.asked, host)
+    /// Envoy answers in place of the provider; `details` are its `response.code_details`.
+    pub fn on_local_reply(&mut self, status: u16, details: &[u8], host: &Host<'_>) -> ResponseStep {
+        self.attempt.on_local_reply(status, details, &self.asked, host)
     }
 
     /// The headers of the answer that is passed on have come.
@@ -250,7 +250,7 @@ impl Admitted {
             if headers.get(RETRY).is_none() {
                 // Whoever answers was sent a request that nobody has made its own.
                 crate::metrics::filter_error(host.meter, "attempt");
-                return self.attempt.on_local_reply(503, &self.asked, host);
+                return self.attempt.on_local_reply(503, b"", &self.asked, host);
             }
             self.step_back(host);
         }

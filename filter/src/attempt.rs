@@ -147,14 +147,17 @@ impl Attempt {
         matches!(&self.response, Response::Provider(provider) if provider.held)
     }
 
-    /// Envoy answers in place of the provider.
-    pub fn on_local_reply(&mut self, status: u16, asked: &Asked, host: &Host<'_>) -> ResponseStep {
+    /// Envoy answers in place of the provider; `details` are its `response.code_details`.
+    pub fn on_local_reply(&mut self, status: u16, details: &[u8], asked: &Asked, host: &Host<'_>) -> ResponseStep {
         let refusal = Refusal::local(status, Some(self.provider_name()));
         self.response = Response::Local(refusal.case);
         // What was settled has been noted.
         let noted = self.is_settled() || !matches!(refusal.case, Case::UpstreamUnavailable | Case::UpstreamTimeout);
         if let Some((_, model)) = self.gate.model(self.candidate()).filter(|_| !noted) {
-            model.rest.failed(host.now());
+            // Envoy does not try again where there is nothing to try.
+            let gone =
+                [b"no_healthy_upstream".as_slice(), b"cluster_not_found"].into_iter().any(|known| details.starts_with(known));
+            if gone { model.rest.gone(host.now()) } else { model.rest.failed(host.now()) }
         }
         self.replace(&refusal, asked, host)
     }

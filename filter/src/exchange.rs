@@ -189,11 +189,16 @@ impl Exchange {
         let status = status(headers);
         // Most answers are a provider's 200, for which nobody has to be asked.
         let asks = status != 200 && matches!(self.phase, Phase::Admitted(_) | Phase::Reading(_));
-        let local = asks && details().as_deref() != Some(b"via_upstream");
+        let details = asks.then(|| details().unwrap_or_default());
+        let local = details.filter(|details| details != b"via_upstream");
         let (step, decision) = match &mut self.phase {
-            Phase::Admitted(admitted) if local => return admitted.on_local_reply(status, host),
-            Phase::Admitted(admitted) => return admitted.on_response_headers(status, headers, end_of_stream, host),
-            Phase::Reading(_) if local => instead(&Refusal::local(status, None)),
+            Phase::Admitted(admitted) => {
+                return match local {
+                    Some(details) => admitted.on_local_reply(status, &details, host),
+                    None => admitted.on_response_headers(status, headers, end_of_stream, host),
+                };
+            }
+            Phase::Reading(_) if local.is_some() => instead(&Refusal::local(status, None)),
             // With `routing: fixed`, a provider may answer before it has the body.
             Phase::Reading(_) if matches!(status, 401 | 403) => instead(&Refusal::upstream_auth("the provider")),
             Phase::Reading(_) => (ResponseStep::Edit(headers.drop_provider_headers()), "unjudged"),
@@ -227,7 +232,9 @@ impl Exchange {
         match &mut self.phase {
             Phase::Admitted(admitted) => admitted.begin(provider, host),
             // With `routing: fixed`, the headers come before the body is judged.
-            Phase::Reading(_) if self.gate.policy.gateway.routing == Routing::Fixed => AttemptStep::Forward(Vec::new()),
+            Phase::Reading(_) if self.gate.policy.serves_only(provider) => {
+                AttemptStep::Forward(vec![HeaderEdit::Remove("x-pai-provider".into())])
+            }
             Phase::Open | Phase::Reading(_) | Phase::Answered { .. } | Phase::Closed => no_exchange(),
         }
     }

@@ -250,6 +250,12 @@ impl Policy {
         self.providers.get(provider).map_or("", |provider| &provider.name)
     }
 
+    /// Whether the route is fixed to the provider of this name.
+    pub fn serves_only(&self, provider: Option<&[u8]>) -> bool {
+        let name = self.providers.first().map(|only| only.name.as_bytes());
+        self.gateway.routing == Routing::Fixed && name.is_some() && name == provider
+    }
+
     /// Splits `<provider>/<model-id>` if a provider has that name.
     pub fn split_reference<'a>(&self, name: &'a str) -> Option<(usize, &'a str)> {
         split_reference(&self.providers, name)

@@ -44,6 +44,13 @@ impl Rest {
         over
     }
 
+    /// Nothing is there that could answer.
+    pub fn gone(&self, now: Time) {
+        // The next failure is one too many, unless it rests already.
+        self.failures.set(self.failures.get().max(PATIENCE - 1));
+        self.failed(now);
+    }
+
     /// It has failed.
     pub fn failed(&self, now: Time) {
         let failures = self.failures.get().saturating_add(1);
@@ -91,6 +98,15 @@ mod tests {
         rest.answered();
         rest.failed(Time(0));
         assert!(rest.admits(Time(0)), "not in a row");
+    }
+
+    #[test]
+    fn it_rests_at_once_where_nothing_is_there() {
+        let rest = Rest::default();
+        rest.gone(Time(0));
+        assert!(!rest.admits(Time(5 * SECOND - 1)) && rest.admits(Time(5 * SECOND)));
+        rest.gone(Time(5 * SECOND));
+        assert!(!rest.admits(Time(15 * SECOND - 1)) && rest.admits(Time(15 * SECOND)));
     }
 
     #[test]
