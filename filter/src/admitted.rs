@@ -102,19 +102,14 @@ impl Admitted {
 
     /// An attempt begins at a provider of this name.
     pub fn begin(&mut self, provider: Option<&[u8]>, host: &Host<'_>) -> AttemptStep {
-        let first = self.begun == 0 && self.dresser == Dresser::Gate;
-        let due = self.stage == Stage::Unsent || (first && self.stage == Stage::Sent);
-        let ours = self.attempt.provider().filter(|known| provider == Some(known.name.as_bytes()));
-        let Some(ours) = ours.filter(|_| due && !self.attempt.is_answered()) else {
-            if self.before.is_some() && due {
-                // Envoy did not follow: too old to, or its route does not say so. No use in trying that again.
-                host.worker.borrow_mut().retries = Retries::SameProvider;
-            }
-            if self.stage == Stage::Sent {
-                self.stage = Stage::Unsent;
-            }
-            return AttemptStep::Refuse(Refusal::local(503, Some(self.attempt.provider_name())).reply());
+        let due = match self.stage {
+            Stage::Unsent => true,
+            // Nobody has told that the one which the gate has dressed is on its way.
+            Stage::Sent => self.dresser == Dresser::Gate && self.begun == 0,
+            Stage::Over => false,
         };
+        let ours = self.attempt.provider().filter(|known| provider == Some(known.name.as_bytes()));
+        let Some(ours) = ours.filter(|_| due) else { return self.stop(ours.is_none(), host) };
         let mut edits = vec![HeaderEdit::Remove("x-pai-provider".into())];
         if self.dresser == Dresser::Attempts {
             self.asked.dress(&mut edits, ours, self.path.as_bytes(), self.attempt.changes());
@@ -123,6 +118,19 @@ impl Admitted {
         self.begun += 1;
         self.stage = Stage::Sent;
         AttemptStep::Forward(edits)
+    }
+
+    /// Keeps an attempt from a provider, which may be another one than it is for.
+    fn stop(&mut self, astray: bool, host: &Host<'_>) -> AttemptStep {
+        if astray && self.stage == Stage::Unsent && self.before.is_some() {
+            // Envoy did not follow: too old to, or its route does not say so. No use in trying that again.
+            host.worker.borrow_mut().retries = Retries::SameProvider;
+        }
+        if self.begun == 0 {
+            self.stage = Stage::Unsent;
+        }
+        let reply = Refusal::local(503, Some(self.attempt.provider_name())).reply();
+        if astray { AttemptStep::Astray(reply) } else { AttemptStep::Refuse(reply) }
     }
 
     /// Which attempt it is that has begun last.

@@ -471,7 +471,7 @@ enum Opening {
 
 /// What an attempt is answered that no gate has let through.
 pub fn no_exchange() -> AttemptStep {
-    AttemptStep::Refuse(Refusal::local(503, None).reply())
+    AttemptStep::Astray(Refusal::local(503, None).reply())
 }
 
 /// A refusal in place of an answer, and what it is counted as.

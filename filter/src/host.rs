@@ -78,8 +78,10 @@ pub enum BodyStep {
 pub enum AttemptStep {
     /// Change the request's headers and let it go on.
     Forward(Vec<HeaderEdit>),
-    /// Answer this: it is not the provider's to see.
+    /// Answer this: the request is not, or no longer, for anybody to see.
     Refuse(Reply),
+    /// Answer this: the request is not for this provider, which the operator should know.
+    Astray(Reply),
 }
 
 /// Changes to the headers of both messages once an attempt has been answered, or has ended without an answer.

@@ -520,7 +520,11 @@ impl HttpContext for Attempt {
                 if self.holds { Action::Pause } else { Action::Continue }
             }
             AttemptStep::Refuse(reply) => {
-                self.refused(provider.as_deref(), found.is_some());
+                send(&reply);
+                Action::Pause
+            }
+            AttemptStep::Astray(reply) => {
+                tell_astray(provider.as_deref(), found.is_some());
                 send(&reply);
                 Action::Pause
             }
@@ -577,24 +581,27 @@ impl Attempt {
             apply(MapType::HttpRequestHeaders, edits);
         }
     }
+}
 
-    fn refused(&self, provider: Option<&[u8]>, judged: bool) {
-        if once("pai/1/attempt-refused", b"told") {
-            let provider = provider.map(String::from_utf8_lossy);
-            match (&provider, judged) {
-                (None, _) => warn!(
-                    "an attempt filter does not know its provider: the cluster has no `metadata.filter_metadata.pai.provider` (see docs/fallback.md)"
-                ),
-                (Some(name), false) => warn!(
-                    "a request reached the cluster of provider `{name}` that no gate has let through: gate and attempt filter must have one \
-                     `vm_config`, and the gate must be in every listener that leads there (see docs/fallback.md)"
-                ),
-                (Some(name), true) => warn!(
-                    "a request for another provider was sent to the cluster of `{name}`: the route must follow `x-pai-provider`, also when it \
-                     retries (`refresh_cluster_on_retry`, see docs/fallback.md). Until the attempt filters are configured anew, a provider that fails is not followed by another"
-                ),
-            }
-        }
+/// Says once that a request has come where it does not belong; `judged`: a gate has let it through.
+fn tell_astray(provider: Option<&[u8]>, judged: bool) {
+    if !once("pai/1/astray", b"told") {
+        return;
+    }
+    let provider = provider.map(String::from_utf8_lossy);
+    match (&provider, judged) {
+        (None, _) => warn!(
+            "an attempt filter does not know its provider: the cluster has no `metadata.filter_metadata.pai.provider` (see docs/fallback.md)"
+        ),
+        (Some(name), false) => warn!(
+            "a request reached the cluster of provider `{name}` that no gate has let through: gate and attempt filter must have one \
+             `vm_config`, and the gate must be in every listener that leads there (see docs/fallback.md)"
+        ),
+        (Some(name), true) => warn!(
+            "a request for another provider was sent to the cluster of `{name}`: the route must follow `x-pai-provider`, also when it \
+             retries (`refresh_cluster_on_retry`, see docs/fallback.md). Until the attempt filters are configured anew, a provider that \
+             fails is not followed by another"
+        ),
     }
 }
 
