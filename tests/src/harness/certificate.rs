@@ -104,7 +104,7 @@ impl Authority {
     }
 
     /// What it is trusted by, as PEM.
-    pub(crate) fn pem(&self) -> String {
+    pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
@@ -164,10 +164,13 @@ impl ClientCertificate {
 // === impl ServerCertificate ===
 
 impl ServerCertificate {
-    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+    /// A server that shows it, and speaks these protocols, if any are named.
+    pub fn config(&self, protocols: &[&[u8]]) -> Arc<ServerConfig> {
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().expect("versions").with_no_client_auth();
-        Arc::new(builder.with_single_cert(vec![self.certificate.clone()], self.key.clone_key()).expect("a key that fits"))
+        let mut config = builder.with_single_cert(vec![self.certificate.clone()], self.key.clone_key()).expect("a key that fits");
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        Arc::new(config)
     }
 }
 

@@ -154,7 +154,7 @@ impl Upstream {
         let listener = runtime().spawn(bind()).await.expect("no panic");
         let address = listener.local_addr().expect("a bound socket");
         let (sender, calls) = mpsc::unbounded_channel();
-        let tls = certificate.map(ServerCertificate::config);
+        let tls = certificate.map(|certificate| certificate.config(&[]));
         let service = Service { seen: Arc::default(), mode: mode(sender), tls };
         let server = Server::Up(runtime().spawn(service.clone().serve(listener)));
         Self { address, service, calls: tokio::sync::Mutex::new(calls), server: tokio::sync::Mutex::new(server) }

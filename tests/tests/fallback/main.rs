@@ -13,4 +13,5 @@ mod failures;
 mod misrouting;
 mod reload;
 mod rest;
+mod shipped;
 mod storm;

@@ -1,0 +1,177 @@
+//! `envoy/fallback.yaml` as it is shipped, but for addresses and whom it trusts: hosted providers that speak HTTP/2 over TLS.
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use e2e::harness::{Answer, Authority, Gate, SLASHED, Upstream, says, until};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+const NAME: &str = "localhost";
+
+/// A server that speaks HTTP/2 only, and always answers the same.
+struct Hosted {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    server: JoinHandle<()>,
+}
+
+#[derive(Debug, Clone)]
+struct Seen {
+    authority: String,
+    path: String,
+    credential: String,
+    headers: String,
+    body: Value,
+}
+
+// === impl Hosted ===
+
+impl Hosted {
+    async fn answering(authority: &Authority, status: u16, body: Value) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tls = TlsAcceptor::from(authority.server(NAME).config(&[b"h2"]));
+        let seen = Arc::<Mutex<Vec<Seen>>>::default();
+        let notes = Arc::clone(&seen);
+        let server = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((socket, _)) = listener.accept().await {
+                connections.spawn(converse(socket, tls.clone(), Arc::clone(&notes), status, body.to_string()));
+            }
+        });
+        Self { address, seen, server }
+    }
+
+    async fn stop(self) {
+        self.server.abort();
+        let _ = self.server.await;
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+async fn converse(socket: TcpStream, tls: TlsAcceptor, seen: Arc<Mutex<Vec<Seen>>>, status: u16, body: String) {
+    let Ok(stream) = tls.accept(socket).await else { return };
+    let serve = service_fn(move |request: hyper::Request<Incoming>| {
+        let (seen, body) = (Arc::clone(&seen), body.clone());
+        async move {
+            let noted = noted(request).await;
+            seen.lock().unwrap().push(noted);
+            let answer = hyper::Response::builder().status(status).header("content-type", "application/json");
+            Ok::<_, Infallible>(answer.body(Full::new(Bytes::from(body))).unwrap())
+        }
+    });
+    let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), serve).await;
+}
+
+async fn noted(request: hyper::Request<Incoming>) -> Seen {
+    let (head, body) = request.into_parts();
+    Seen {
+        authority: head.uri.authority().unwrap().to_string(),
+        path: head.uri.path().to_owned(),
+        credential: head.headers.get("authorization").map_or("", |value| value.to_str().unwrap()).to_owned(),
+        headers: format!("{:?}", head.headers),
+        body: serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap(),
+    }
+}
+
+fn shipped() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../envoy/fallback.yaml")).unwrap()
+}
+
+/// Puts `new` in the place of `old`, which must be there.
+fn with(text: &str, old: &str, new: &str) -> String {
+    assert!(text.contains(old), "{old}");
+    text.replace(old, new)
+}
+
+async fn gate(vllm: SocketAddr, openai: SocketAddr, anthropic: SocketAddr, trusted: &Path) -> Gate {
+    let place = |name: &str, address: SocketAddr| format!("{{ address: {name}, port_value: {} }}", address.port());
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/wasm32-wasip1/release/pai_filter.wasm");
+    let text = with(&shipped(), "port_value: 9901", "port_value: 0");
+    let text = with(&text, "port_value: 8080", "port_value: 0");
+    let text = with(&text, "{ address: 127.0.0.1, port_value: 8000 }", &place("127.0.0.1", vllm));
+    let text = with(&text, "{ address: api.openai.com, port_value: 443 }", &place(NAME, openai));
+    let text = with(&text, "{ address: api.anthropic.com, port_value: 443 }", &place(NAME, anthropic));
+    let text = with(&text, "/etc/ssl/certs/ca-certificates.crt", trusted.to_str().unwrap());
+    let text = with(&text, "target/wasm32-wasip1/release/pai_filter.wasm", module.to_str().unwrap());
+    let gate = Gate::builder().configuration(text).caller("x-agent-id", "spiffe://cluster.local/ns/agents/sa/researcher");
+    let gate =
+        gate.variable("PAI_SECRET_OPENAI_API_KEY", "key-of-openai").variable("PAI_SECRET_ANTHROPIC_API_KEY", "key-of-anthropic");
+    gate.start().await
+}
+
+#[tokio::test]
+async fn the_shipped_configuration_falls_back() {
+    let trusted = Authority::new("trusted");
+    let file = std::env::temp_dir().join(format!("pai-trusted-{}.pem", std::process::id()));
+    std::fs::write(&file, trusted.pem()).unwrap();
+    let vllm = Upstream::answering(|request| match &*request.path {
+        "/v1/models" => Answer::json(&says::models(8192)),
+        _ => Answer::error(503, &json!({ "error": "busy" })),
+    })
+    .await;
+    let anthropic = Hosted::answering(&trusted, 429, json!({ "error": "slow down" })).await;
+    let openai = Hosted::answering(&trusted, 200, says::chat(7, 5)).await;
+    let gate = gate(vllm.address(), openai.address, anthropic.address, &file).await;
+    until("the filter has asked for the window", async || {
+        vllm.requests().iter().any(|request| request.path == "/v1/models").then_some(())
+    })
+    .await;
+
+    let body =
+        json!({ "model": format!("vllm-local/{SLASHED}"), "messages": [{ "role": "user", "content": "Hello" }], "max_tokens": 8 });
+    for request in [gate.chat(&body), gate.chat(&body).http2()] {
+        let reply = request.send().await;
+        assert_eq!(reply.ok().header("x-pai-provider"), Some("openai"));
+        assert!(!reply.headers.keys().any(|name| name.as_str().starts_with("x-envoy-")), "{}", reply.describe());
+    }
+    assert_eq!(gate.used_of("openai").await, 24);
+    assert_eq!((gate.used().await, gate.used_of("anthropic").await), (0, 0));
+    for (hosted, name, model) in [(&openai, "openai", "gpt-5-mini"), (&anthropic, "anthropic", "claude-haiku-4-5")] {
+        assert_eq!(hosted.seen().len(), 2, "{name}");
+        for seen in hosted.seen() {
+            let sent = (&*seen.authority, &*seen.path, &*seen.credential);
+            let credential = format!("Bearer key-of-{name}");
+            assert_eq!(sent, (&*format!("api.{name}.com"), "/v1/chat/completions", &*credential));
+            assert_eq!(seen.body["model"], model);
+            let hidden = ["x-pai-", "x-envoy-", "x-forwarded-", "x-agent-id"];
+            assert!(hidden.iter().all(|name| !seen.headers.contains(name)), "{}", seen.headers);
+        }
+    }
+
+    // Where nobody can be reached, that is what the client is told, and soon.
+    openai.stop().await;
+    anthropic.stop().await;
+    vllm.stop().await;
+    gate.chat(&body).send().await.refused(503, "server_error", "upstream_unavailable");
+    std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test]
+async fn a_hosted_provider_without_the_right_certificate_gets_nothing() {
+    let (trusted, other) = (Authority::new("trusted"), Authority::new("other"));
+    let file = std::env::temp_dir().join(format!("pai-trusted-only-{}.pem", std::process::id()));
+    std::fs::write(&file, trusted.pem()).unwrap();
+    let vllm = Upstream::answering(|_| Answer::error(503, &json!({}))).await;
+    let anthropic = Hosted::answering(&other, 200, says::chat(1, 1)).await;
+    let openai = Hosted::answering(&trusted, 200, says::chat(7, 5)).await;
+    let gate = gate(vllm.address(), openai.address, anthropic.address, &file).await;
+    let body =
+        json!({ "model": format!("vllm-local/{SLASHED}"), "messages": [{ "role": "user", "content": "Hello" }], "max_tokens": 8 });
+    assert_eq!(gate.chat(&body).send().await.ok().header("x-pai-provider"), Some("openai"));
+    assert!(anthropic.seen().is_empty());
+    std::fs::remove_file(file).unwrap();
+}
