@@ -1,6 +1,6 @@
 // The official Node client against a gate: tests/tests/clients.rs starts it.
 //
-// Usage: openai_client.mjs BASE_URL everything|spent|reserved|developer|limited
+// Usage: openai_client.mjs BASE_URL everything|spent|reserved|developer|limited|fallback
 // with PAI_CLIENTS from scripts/install-clients, and the key in PAI_KEY
 
 import assert from 'node:assert/strict'
@@ -116,5 +116,23 @@ async function limited(baseURL) {
   assert.equal(chat.usage.total_tokens, 8)
 }
 
+/** An agent that asks for the first of its models, and is served by the second without knowing how. */
+async function fallback(baseURL) {
+  const defaultHeaders = { 'x-agent-id': 'spiffe://cluster.local/ns/agents/sa/researcher' }
+  const client = new OpenAI({ baseURL, apiKey: KEY, defaultHeaders, maxRetries: 0 })
+  const chat = (fields = {}) => client.chat.completions.create({ model: REFERENCE, messages, max_tokens: 8, ...fields })
+
+  const { data, response } = await chat().withResponse()
+  assert.deepEqual(['x-pai-provider', 'x-pai-model'].map((name) => response.headers.get(name)), ['hosted', MODEL])
+  assert.ok(data.choices[0].message.content && data.usage.completion_tokens > 0)
+
+  const streamed = await chat({ stream: true }).withResponse()
+  assert.equal(streamed.response.headers.get('x-pai-provider'), 'hosted')
+  const plain = await collect(streamed.data)
+  assert.ok(plain.every((chunk) => chunk.choices.length > 0 && !chunk.usage) && plain.at(-1).choices[0].finish_reason)
+  const counted = await collect(chat({ stream: true, stream_options: { include_usage: true } }))
+  assert.ok(counted.at(-1).usage.total_tokens > 8 && counted.at(-1).choices.length === 0)
+}
+
 const [baseURL, scenario] = process.argv.slice(2)
-await { everything, spent, reserved, developer, limited }[scenario](baseURL)
+await { everything, spent, reserved, developer, limited, fallback }[scenario](baseURL)

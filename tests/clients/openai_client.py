@@ -1,6 +1,6 @@
 """The official Python client against a gate: tests/tests/clients.rs starts it.
 
-Usage: openai_client.py BASE_URL everything|spent|reserved|developer|limited      with the key in PAI_KEY
+Usage: openai_client.py BASE_URL everything|spent|reserved|developer|limited|fallback      with the key in PAI_KEY
 """
 
 import os
@@ -118,6 +118,24 @@ def limited(base_url):
     assert chat.usage.total_tokens == 8
 
 
+def fallback(base_url):
+    """An agent that asks for the first of its models, and is served by the second without knowing how."""
+    headers = {"x-agent-id": "spiffe://cluster.local/ns/agents/sa/researcher"}
+    client = openai.OpenAI(base_url=base_url, api_key=KEY, default_headers=headers, max_retries=0)
+    completions = client.chat.completions
+    chat = completions.with_raw_response.create(model=REFERENCE, messages=HELLO, max_tokens=8)
+    assert (chat.headers["x-pai-provider"], chat.headers["x-pai-model"]) == ("hosted", MODEL)
+    assert chat.parse().choices[0].message.content and chat.parse().usage.completion_tokens > 0
+
+    stream = completions.with_raw_response.create(model=REFERENCE, messages=HELLO, max_tokens=8, stream=True)
+    assert stream.headers["x-pai-provider"] == "hosted"
+    chunks = list(stream.parse())
+    assert all(chunk.choices and chunk.usage is None for chunk in chunks) and chunks[-1].choices[0].finish_reason
+    options = {"include_usage": True}
+    chunks = list(completions.create(model=REFERENCE, messages=HELLO, max_tokens=8, stream=True, stream_options=options))
+    assert not chunks[-1].choices and chunks[-1].usage.total_tokens > 8
+
+
 if __name__ == "__main__":
-    scenarios = [everything, spent, reserved, developer, limited]
+    scenarios = [everything, spent, reserved, developer, limited, fallback]
     {scenario.__name__: scenario for scenario in scenarios}[sys.argv[2]](sys.argv[1])

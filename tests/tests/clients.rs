@@ -11,6 +11,9 @@ use e2e::standin::{Options, StandIn};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+/// The identity of the agent `researcher`.
+const RESEARCHER: &str = "spiffe://cluster.local/ns/agents/sa/researcher";
+
 /// The programs of `tests/clients`, by what runs them.
 #[derive(Clone, Copy, Debug)]
 enum Client {
@@ -184,6 +187,65 @@ async fn limited_by_tokens(client: Client) {
     gate.chat(&json!({ "model": SLASHED, "messages": [], "max_tokens": 8 })).key(&alice()).send().await.ok();
     gate.settled_shares(&Key::new("operator"), "vllm-local").await;
     waits(client, &gate).await;
+}
+
+/// A gate whose agent has two models: of a provider that is played by the test, and of a hosted one.
+async fn with_fallback(first: &Upstream, second: &StandIn) -> Gate {
+    let agent = format!(
+        "---\napiVersion: pai.io/v1\nkind: Agent\nmetadata: {{ name: researcher }}\nspec:\n  identities: [{RESEARCHER}]\n  models: [vllm-local/{SLASHED}, hosted/{SLASHED}]\n"
+    );
+    let hosted = named_provider("hosted", "").replace("provider: vllm", "provider: openai");
+    let manifests = provider("maxTokensPerDay: 1000") + &hosted + &agent + &gateway("identityHeader: x-agent-id");
+    let gate = Gate::builder().manifests(manifests).fallback().caller("x-agent-id", RESEARCHER);
+    gate.upstream("vllm-local", first).address("hosted", second.addr()).start().await
+}
+
+async fn past_a_failure(client: Client) {
+    let first = Upstream::answering(|_| Answer::error(503, &json!({ "error": { "message": "busy" } }))).await;
+    let second = StandIn::start(Options { tokens: 8, ..Options::default() }).await.unwrap();
+    let gate = with_fallback(&first, &second).await;
+    served_by_the_second(client, &gate, &second).await;
+    assert_eq!(first.requests().len(), 3);
+    assert_eq!(gate.used().await, 0);
+}
+
+async fn past_a_spent_budget(client: Client) {
+    let first = Upstream::answering(|_| Answer::json(&says::chat(5, 995))).await;
+    let second = StandIn::start(Options { tokens: 8, ..Options::default() }).await.unwrap();
+    let gate = with_fallback(&first, &second).await;
+    let body = json!({ "model": format!("vllm-local/{SLASHED}"), "messages": [], "max_tokens": 8 });
+    gate.chat(&body).send().await.ok();
+    assert_eq!(gate.used().await, 1000);
+    served_by_the_second(client, &gate, &second).await;
+    assert_eq!(first.requests().len(), 1);
+}
+
+async fn served_by_the_second(client: Client, gate: &Gate, second: &StandIn) {
+    client.run("fallback", gate).await;
+    second.idle().await;
+    let total = second.counters().total;
+    assert_eq!(total.requests, 3, "{total:?}");
+    assert_eq!(gate.used_of("hosted").await, total.prompt_tokens + total.completion_tokens);
+}
+
+#[tokio::test]
+async fn python_goes_past_a_failure() {
+    past_a_failure(Client::Python).await;
+}
+
+#[tokio::test]
+async fn node_goes_past_a_failure() {
+    past_a_failure(Client::Node).await;
+}
+
+#[tokio::test]
+async fn python_goes_past_a_spent_budget() {
+    past_a_spent_budget(Client::Python).await;
+}
+
+#[tokio::test]
+async fn node_goes_past_a_spent_budget() {
+    past_a_spent_budget(Client::Node).await;
 }
 
 #[tokio::test]
