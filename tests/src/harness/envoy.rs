@@ -25,6 +25,8 @@ pub(crate) struct Shape {
     pub(crate) fallback: Option<Fallback>,
     /// Providers whose clusters say that they are another's.
     pub(crate) impostors: Vec<(String, String)>,
+    /// Providers whose clusters take no requests at all.
+    pub(crate) full: Vec<String>,
     /// Providers behind TLS: the server's name, and the authority that it is trusted by, as PEM.
     pub(crate) secured: Vec<(String, (String, String))>,
 }
@@ -224,8 +226,7 @@ fn virtual_host(shape: &Shape) -> Value {
     let mut host = json!({ "name": "all", "domains": ["*"] });
     if let Some(fallback) = &shape.fallback {
         host["routes"] = json!([fallback.route(&timeout, &routed)]);
-        // What is kept of a request for another try.
-        host["request_body_buffer_limit"] = json!(shape.buffer_limit);
+        host["request_body_buffer_limit"] = json!(fallback.kept);
     } else {
         host["routes"] = Value::from(routes(&timeout, &routed));
     }
@@ -251,6 +252,10 @@ fn provider(name: &str, address: SocketAddr, shape: &Shape, dir: &Path) -> Value
     let mut cluster = secured_cluster(name, name, address, shape);
     if shape.fallback.is_some() {
         fallback::equip(&mut cluster, name, shape, dir);
+    }
+    if shape.full.iter().any(|full| full == name) {
+        cluster["circuit_breakers"]["thresholds"][0]["max_requests"] = json!(0);
+        cluster["circuit_breakers"]["thresholds"][0]["max_pending_requests"] = json!(0);
     }
     cluster
 }

@@ -14,6 +14,10 @@ use super::envoy::{Shape, WASM, seconds};
 #[derive(Debug, Clone)]
 pub(crate) struct Fallback {
     pub(crate) retries: Retries,
+    /// How often Envoy tries again, whatever is left to try.
+    pub(crate) most: u32,
+    /// Bytes of a request that are kept for another try.
+    pub(crate) kept: u32,
     /// What Envoy has from 1.39 on: the cluster is chosen again for each retry.
     pub(crate) refresh: bool,
     /// A header that no provider's name matches leads to a cluster that does not exist, and not to the one before.
@@ -41,8 +45,16 @@ const UPSTREAM_CODEC: &str = "type.googleapis.com/envoy.extensions.filters.http.
 
 impl Fallback {
     /// As shipped, but for shorter pauses.
-    pub(crate) fn new() -> Self {
-        Self { retries: Retries::Marked, refresh: true, dead_end: true, try_timeout: None, back_off: Duration::from_millis(5) }
+    pub(crate) fn new(kept: u32) -> Self {
+        Self {
+            retries: Retries::Marked,
+            most: 5,
+            kept,
+            refresh: true,
+            dead_end: true,
+            try_timeout: None,
+            back_off: Duration::from_millis(5),
+        }
     }
 
     /// The one route of all providers.
@@ -74,7 +86,7 @@ impl Fallback {
 
     fn policy(&self) -> Value {
         let mut policy = json!({
-            "num_retries": 5,
+            "num_retries": self.most,
             "refresh_cluster_on_retry": self.refresh,
             "retry_back_off": { "base_interval": seconds(self.back_off), "max_interval": seconds(self.back_off * 4) },
         });

@@ -106,6 +106,7 @@ impl GateBuilder {
                 connection_state: Vec::new(),
                 fallback: None,
                 impostors: Vec::new(),
+                full: Vec::new(),
                 secured: Vec::new(),
             },
             caller: None,
@@ -180,7 +181,7 @@ impl GateBuilder {
 
     /// Every provider's cluster has the attempt filter, and requests that fail go on to the next provider.
     pub fn fallback(mut self) -> Self {
-        self.shape.fallback = Some(Fallback::new());
+        self.shape.fallback = Some(Fallback::new(self.shape.buffer_limit));
         self
     }
 
@@ -211,6 +212,24 @@ impl GateBuilder {
     /// About how long Envoy waits before it tries again.
     pub fn back_off(mut self, pause: Duration) -> Self {
         self.fallback_mut().back_off = pause;
+        self
+    }
+
+    /// Envoy tries again no more often than that.
+    pub fn retries(mut self, most: u32) -> Self {
+        self.fallback_mut().most = most;
+        self
+    }
+
+    /// Envoy keeps so many bytes of a request for another try.
+    pub fn keeping(mut self, bytes: u32) -> Self {
+        self.fallback_mut().kept = bytes;
+        self
+    }
+
+    /// The cluster of this provider is full: its circuit breaker is open.
+    pub fn full(mut self, provider: &str) -> Self {
+        self.shape.full.push(provider.to_owned());
         self
     }
 

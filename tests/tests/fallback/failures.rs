@@ -5,48 +5,43 @@ use std::time::Duration;
 use e2e::harness::{Answer, Reply, Upstream, says, until};
 use serde_json::json;
 
-use crate::cast::{ANTHROPIC, MEMBERS, OPENAI, Scene, Staging, VLLM, failed, hello, scene, served};
+use crate::cast::{ANTHROPIC, MEMBERS, OPENAI, Staging, VLLM, failed, hello, scene, served};
 
-/// As many failures in a row as no provider needs a rest for.
-const FEW: usize = 4;
-
-/// Asks with each of these wishes, a few of each gate.
-async fn each(wishes: &[&str], staging: impl Fn() -> Staging, verify: impl Fn(&str, &Reply, &Scene)) {
-    for some in wishes.chunks(FEW) {
-        let scene = staging().start().await;
-        for wish in some {
-            let reply = scene.ask(&format!("{}={wish}", VLLM.name)).await;
-            verify(wish, &reply, &scene);
-        }
+/// Asks with each of these wishes, each time for another model of the first provider, so that none has to rest.
+async fn each(wishes: &[&str], staging: Staging, verify: impl Fn(&str, &Reply)) {
+    let model = |wish: &str| format!("{}/for-{wish}", VLLM.name);
+    let models = [OPENAI.reference(), ANTHROPIC.reference()].into_iter().chain(wishes.iter().map(|wish| model(wish)));
+    let scene = staging.references(models).start().await;
+    for wish in wishes {
+        let mut body = hello(&VLLM, &format!("{}={wish}", VLLM.name));
+        body["model"] = json!(model(wish));
+        verify(wish, &scene.send(scene.gate.chat(&body)).await);
     }
+    assert_eq!(scene.asked()[0], wishes.len());
+}
+
+/// Envoys that try again by the filter's word, and by the status.
+fn stagings() -> [Staging; 2] {
+    [Staging::new(), Staging::new().with(|builder| builder.retrying_by_status())]
 }
 
 const STATUSES: [&str; 11] = ["401", "403", "404", "408", "429", "500", "502", "503", "504", "529", "599"];
 const RESETS: [&str; 3] = ["reset", "close", "half"];
 
 #[tokio::test]
-async fn an_error_sends_the_request_on() {
-    each(&STATUSES, Staging::new, |_, reply, _| served(reply, &OPENAI)).await;
-}
-
-#[tokio::test]
-async fn by_status_too() {
-    each(&STATUSES, || Staging::new().with(|builder| builder.retrying_by_status()), |_, reply, _| served(reply, &OPENAI)).await;
-}
-
-#[tokio::test]
-async fn a_connection_that_breaks_before_the_answer_sends_it_on() {
-    each(&RESETS, Staging::new, |_, reply, _| served(reply, &OPENAI)).await;
-    each(&RESETS, || Staging::new().with(|builder| builder.retrying_by_status()), |_, reply, _| served(reply, &OPENAI)).await;
+async fn an_error_or_a_broken_connection_sends_the_request_on() {
+    let failures = [&STATUSES[..], &RESETS].concat();
+    for staging in stagings() {
+        each(&failures, staging, |_, reply| served(reply, &OPENAI)).await;
+    }
 }
 
 #[tokio::test]
 async fn what_the_client_did_wrong_does_not() {
-    for retrying_by_status in [false, true] {
-        let staging = || Staging::new().with(|builder| if retrying_by_status { builder.retrying_by_status() } else { builder });
-        each(&["400", "413", "422", "409"], staging, |wish, reply, scene| {
-            failed(reply, &VLLM, wish.parse().unwrap());
-            assert_eq!(scene.asked()[1..], [0, 0]);
+    for staging in stagings() {
+        each(&["400", "409", "413", "422"], staging, |wish, reply| {
+            assert_eq!(reply.status.to_string(), wish);
+            assert_eq!(reply.header("x-pai-provider"), Some(VLLM.name), "{}", reply.describe());
         })
         .await;
     }
@@ -105,20 +100,13 @@ async fn a_provider_that_does_not_begin_to_answer() {
 
 #[tokio::test]
 async fn all_fail() {
-    let scene = scene().await;
-    failed(&scene.ask("vllm-local=503 openai=502 anthropic=500").await, &ANTHROPIC, 500);
-    failed(&scene.ask("vllm-local=reset openai=429 anthropic=429").await, &ANTHROPIC, 429);
-    scene.ask("vllm-local=503 openai=429 anthropic=reset").await.refused(503, "server_error", "upstream_unavailable");
-    assert_eq!(scene.asked(), [3, 3, 3]);
-}
-
-#[tokio::test]
-async fn all_fail_by_status() {
-    let scene = Staging::new().with(|builder| builder.retrying_by_status()).start().await;
-    failed(&scene.ask("vllm-local=503 openai=502 anthropic=500").await, &ANTHROPIC, 500);
-    failed(&scene.ask("vllm-local=reset openai=429 anthropic=429").await, &ANTHROPIC, 429);
-    scene.ask("vllm-local=503 openai=429 anthropic=reset").await.refused(503, "server_error", "upstream_unavailable");
-    assert_eq!(scene.asked(), [3, 3, 3]);
+    for staging in stagings() {
+        let scene = staging.start().await;
+        failed(&scene.ask("vllm-local=503 openai=502 anthropic=500").await, &ANTHROPIC, 500);
+        failed(&scene.ask("vllm-local=reset openai=429 anthropic=429").await, &ANTHROPIC, 429);
+        scene.ask("vllm-local=503 openai=429 anthropic=reset").await.refused(503, "server_error", "upstream_unavailable");
+        assert_eq!(scene.asked(), [3, 3, 3]);
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod candidates;
 mod cast;
 mod credentials;
 mod failures;
+mod given_up;
 mod misrouting;
 mod reload;
 mod rest;

@@ -1,0 +1,112 @@
+//! Envoy does not try again although it was told to, or gives up by itself: the client gets what there is, named rightly, and
+//! whoever was to be next keeps no reservation.
+
+use std::time::Duration;
+
+use e2e::harness::{Answer, Upstream};
+use serde_json::json;
+
+use crate::cast::{OPENAI, Scene, Staging, VLLM, failed, hello, served};
+
+async fn with(change: impl FnOnce(e2e::harness::GateBuilder) -> e2e::harness::GateBuilder) -> Scene {
+    Staging::new().with(change).start().await
+}
+
+#[tokio::test]
+async fn after_so_many_retries() {
+    let scene = with(|builder| builder.retries(1)).await;
+    failed(&scene.ask("vllm-local=503 openai=502").await, &OPENAI, 502);
+    scene.ask("vllm-local=503 openai=reset").await.refused(503, "server_error", "upstream_unavailable");
+    scene.ask("vllm-local=503 openai=401").await.refused(502, "server_error", "upstream_auth");
+    let [vllm, openai, anthropic] = scene.charges().await;
+    assert!((20..200).contains(&openai), "{openai}");
+    assert_eq!((vllm, anthropic), (0, 0));
+    assert_eq!(scene.asked(), [3, 3, 0]);
+}
+
+#[tokio::test]
+async fn never() {
+    let scene = with(|builder| builder.retries(0)).await;
+    failed(&scene.ask("vllm-local=429").await, &VLLM, 429);
+    scene.ask("vllm-local=reset").await.refused(503, "server_error", "upstream_unavailable");
+    let [vllm, openai, anthropic] = scene.charges().await;
+    assert!((20..200).contains(&vllm), "{vllm}");
+    assert_eq!((openai, anthropic), (0, 0));
+    assert_eq!(scene.asked(), [2, 0, 0]);
+}
+
+#[tokio::test]
+async fn with_more_than_it_has_kept() {
+    let scene = with(|builder| builder.keeping(10_000)).await;
+    let long = format!("vllm-local=503 {}", "a".repeat(100_000));
+    failed(&scene.ask(&long).await, &VLLM, 503);
+    assert_eq!(scene.asked(), [1, 0, 0]);
+    served(&scene.ask("vllm-local=503").await, &OPENAI);
+    assert_eq!(scene.charges().await, [0, OPENAI.tokens(), 0]);
+}
+
+/// A provider may answer 100 first, after which Envoy does not try again.
+#[tokio::test]
+async fn after_an_answer_that_goes_on() {
+    let upstream = Upstream::answering(|_| {
+        let body = VLLM.error(503).to_string();
+        Answer::raw(format!(
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 No\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    })
+    .await;
+    let scene = Staging::new().played(&VLLM, upstream).start().await;
+    failed(&scene.ask("").await, &VLLM, 503);
+    assert_eq!(scene.charges().await, [0, 0, 0]);
+    assert_eq!(scene.asked(), [1, 0, 0]);
+}
+
+#[tokio::test]
+async fn where_the_first_is_full() {
+    let scene = with(|builder| builder.full(VLLM.name)).await;
+    scene.ask("").await.refused(503, "server_error", "upstream_unavailable");
+    assert_eq!(scene.charges().await, [0, 0, 0]);
+    assert_eq!(scene.asked(), [0, 0, 0]);
+}
+
+#[tokio::test]
+async fn where_the_second_is_full() {
+    let scene = with(|builder| builder.full(OPENAI.name)).await;
+    scene.ask("vllm-local=503").await.refused(503, "server_error", "upstream_unavailable");
+    assert_eq!(scene.charges().await, [0, 0, 0]);
+    assert_eq!(scene.asked(), [1, 0, 0]);
+}
+
+/// The whole takes too long: whoever has the prompt is charged for it.
+#[tokio::test]
+async fn in_the_end() {
+    let scene = with(|builder| builder.route_timeout(Duration::from_millis(400))).await;
+    scene.ask("vllm-local=503 openai=hang").await.refused(504, "server_error", "upstream_timeout");
+    let [vllm, openai, anthropic] = scene.charges().await;
+    assert!((20..200).contains(&openai), "{openai}");
+    assert_eq!((vllm, anthropic), (0, 0));
+    assert_eq!(scene.asked(), [1, 1, 0]);
+}
+
+#[tokio::test]
+async fn between_attempts() {
+    let scene = with(|builder| builder.route_timeout(Duration::from_millis(400)).back_off(Duration::from_secs(3600))).await;
+    scene.ask("vllm-local=503").await.refused(504, "server_error", "upstream_timeout");
+    assert_eq!(scene.charges().await, [0, 0, 0]);
+    assert_eq!(scene.asked(), [1, 0, 0]);
+}
+
+/// Where nobody of those that are left listens, nobody is charged.
+#[tokio::test]
+async fn where_nobody_listens_any_more() {
+    let scene = Staging::new().start().await;
+    scene.upstream(&OPENAI).stop().await;
+    scene.upstream(&crate::cast::ANTHROPIC).stop().await;
+    scene.ask("vllm-local=503").await.refused(503, "server_error", "upstream_unavailable");
+    let mut body = hello(&VLLM, "vllm-local=503");
+    body["stream"] = json!(true);
+    scene.send(scene.gate.chat(&body).http2()).await.refused(503, "server_error", "upstream_unavailable");
+    assert_eq!(scene.charges().await, [0, 0, 0]);
+    assert_eq!(scene.asked(), [2, 0, 0]);
+}
