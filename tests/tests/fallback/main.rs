@@ -10,6 +10,7 @@ mod candidates;
 mod cast;
 mod credentials;
 mod failures;
+mod midnight;
 mod misrouting;
 mod reload;
 mod rest;
