@@ -185,15 +185,15 @@ fn moving_route() -> Value {
     let action =
         |cluster: &str| json!({ "action": { "name": cluster, "typed_config": { "@type": TO_CLUSTER, "cluster": cluster } } });
     json!({
-        "match": { "prefix": "/" },
+        "match": { "prefix": "/", "headers": [{ "name": "x-pai-provider", "present_match": true }] },
         "route": {
             "timeout": "0s",
-            "inline_cluster_specifier_plugin": { "extension": { "name": "provider", "typed_config": {
+            "inline_cluster_specifier_plugin": { "extension": { "name": "matcher", "typed_config": {
                 "@type": BY_MATCH,
                 "cluster_matcher": { "matcher_tree": {
                     "input": { "name": "provider", "typed_config": { "@type": BY_HEADER, "header_name": "x-pai-provider" } },
                     "exact_match_map": { "map": { FIRST: action(FIRST), SECOND: action(SECOND) } },
-                } },
+                }, "on_no_match": action("none") },
             } } },
             "retry_policy": {
                 "retry_on": "connect-failure,refused-stream,reset,retriable-headers",
