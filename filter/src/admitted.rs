@@ -178,8 +178,10 @@ impl Admitted {
         if !next.is_empty() {
             return next;
         }
-        if connected || self.attempt.is_settled() {
-            self.lost += self.attempt.fail(connected, host);
+        if connected && !self.attempt.is_settled() {
+            self.lost += self.attempt.fail(why, host);
+        }
+        if self.attempt.is_settled() {
             self.stage = Stage::Over;
             return Vec::new();
         }
@@ -198,7 +200,7 @@ impl Admitted {
             return Vec::new();
         }
         // First give back, then take: the caller's own budgets may not hold both.
-        self.lost += self.attempt.fail(why == Why::Reset, host);
+        self.lost += self.attempt.fail(why, host);
         notes.passed_over(&self.gate, self.attempt.candidate(), why, host);
         let Some(next) = self.next(notes, host) else { return Vec::new() };
         let edits = vec![route_to(next.provider_name()), HeaderEdit::Remove("authorization".into())];

@@ -8,6 +8,7 @@ use crate::gate::{Gate, ModelState, ProviderState};
 use crate::headers::{HeaderEdit, Headers, media_type};
 use crate::host::{BodyStep, Entry, Host, ResponseStep};
 use crate::ledger::Permit;
+use crate::notes::Why;
 use crate::openai::{Answer, Changes, Hide, Request, Usage};
 use crate::policy::{Candidate, Dialect, Provider};
 use crate::refusal::{Case, Refusal, Reply};
@@ -109,14 +110,15 @@ impl Attempt {
         self.permit.is_none()
     }
 
-    /// It has failed before an answer was passed on: settles it. `reached`: the provider had the body and is charged for the prompt.
-    /// Returns the tokens charged.
-    pub fn fail(&mut self, reached: bool, host: &Host<'_>) -> u64 {
-        let charge = if reached { self.prompt_estimate } else { 0 };
-        if let Some((_, model)) = self.gate.model(self.candidate()) {
-            model.rest.failed(host.now());
-            model.series.prompt_tokens.add(host.meter, charge);
+    /// It has failed before an answer was passed on: settles it. Where the provider had the body and has not answered, it is charged
+    /// for the prompt. Returns the tokens charged.
+    pub fn fail(&mut self, why: Why, host: &Host<'_>) -> u64 {
+        let charge = if why == Why::Reset { self.prompt_estimate } else { 0 };
+        match why {
+            Why::Status(status) => self.note(status, host),
+            _ => self.with_model(|model| model.rest.failed(host.now())),
         }
+        self.with_model(|model| model.series.prompt_tokens.add(host.meter, charge));
         self.settle(charge, host);
         charge
     }
@@ -152,12 +154,11 @@ impl Attempt {
         let refusal = Refusal::local(status, Some(self.provider_name()));
         self.response = Response::Local(refusal.case);
         // What was settled has been noted.
-        let noted = self.is_settled() || !matches!(refusal.case, Case::UpstreamUnavailable | Case::UpstreamTimeout);
-        if let Some((_, model)) = self.gate.model(self.candidate()).filter(|_| !noted) {
+        if !self.is_settled() && matches!(refusal.case, Case::UpstreamUnavailable | Case::UpstreamTimeout) {
             // Envoy does not try again where there is nothing to try.
             let gone =
                 [b"no_healthy_upstream".as_slice(), b"cluster_not_found"].into_iter().any(|known| details.starts_with(known));
-            if gone { model.rest.gone(host.now()) } else { model.rest.failed(host.now()) }
+            self.with_model(|model| if gone { model.rest.gone(host.now()) } else { model.rest.failed(host.now()) });
         }
         self.replace(&refusal, asked, host)
     }
@@ -253,12 +254,17 @@ impl Attempt {
 
     /// Notes whether the provider does anything for anybody.
     fn note(&self, status: u16, host: &Host<'_>) {
-        let Some((_, model)) = self.gate.model(self.candidate()) else { return };
-        match status {
+        self.with_model(|model| match status {
             // A model that is not there says nothing of the others which are counted with it.
             404 => {}
             _ if is_failure(status) => model.rest.failed(host.now()),
             _ => model.rest.answered(),
+        });
+    }
+
+    fn with_model(&self, act: impl FnOnce(&ModelState)) {
+        if let Some((_, model)) = self.gate.model(self.candidate()) {
+            act(model);
         }
     }
 

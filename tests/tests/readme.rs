@@ -48,7 +48,7 @@ impl Running {
         for line in BufReader::new(running.script.stdout.take().unwrap()).lines() {
             running.said.push_str(&line.unwrap());
             running.said.push('\n');
-            if running.said.contains("OPENAI_BASE_URL") {
+            if running.said.contains("/stats/prometheus") {
                 return running;
             }
         }
@@ -131,6 +131,36 @@ async fn the_readmes_commands_work_as_written() {
 }
 
 #[test]
+fn the_demonstration_of_fallback_shows_it() {
+    let running = Running::start(&["--demo", "fallback"]);
+    let (transcript, printed) = running.said.split_once("The gateway listens on").unwrap();
+    let lines = transcript.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let asked = lines.filter(|words| words.first().is_some_and(|word| word.parse::<u32>().is_ok()));
+    let mut asked: Vec<String> = asked.map(|words| [&words[1..3], &words[4..]].concat().join(" ")).collect();
+    asked.dedup();
+    let steps = [
+        "vllm-local 200",
+        "anthropic 200 vllm-local=503",
+        "anthropic 200 vllm-local=connect",
+        "vllm-local 200",
+        "anthropic 200 vllm-local=spent",
+    ];
+    assert_eq!(asked, steps, "{transcript}");
+
+    let commands: Vec<&str> = printed.lines().map(str::trim).filter(|line| line.starts_with("curl ")).collect();
+    let answers = commands.iter().map(|command| {
+        let output = shell(&command.replacen("curl ", "curl --silent --show-error --fail ", 1));
+        assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    });
+    let expected = ["x-pai-provider: anthropic", "\"usedToday\":", "vllm-local/", "{}"];
+    for (answer, expected) in answers.zip(expected) {
+        assert!(answer.contains(expected), "{answer}");
+    }
+    assert_eq!(commands.len(), expected.len());
+}
+
+#[test]
 fn the_documented_manifests_are_accepted() {
     let example = blocks_of("docs/configuration.md", "yaml").swap_remove(0);
     pai_filter::config::load(example.as_bytes(), &|_| Some("key".to_owned())).unwrap();
@@ -206,13 +236,14 @@ async fn a_developer_gets_in_as_documented() {
 fn help_teaches_and_mistakes_are_named() {
     let help = shell("scripts/run --help");
     let said = String::from_utf8_lossy(&help.stdout);
-    for option in ["--vllm URL", "--config FILE", "--port N"] {
+    for option in ["--vllm URL", "--config FILE", "--port N", "--demo NAME"] {
         assert!(help.status.success() && said.contains(option), "{said}");
     }
     for (command, expected) in [
         ("scripts/run --port 0", "not a port"),
         ("scripts/run --config /nowhere", "cannot read /nowhere"),
         ("scripts/run --nonsense", "Usage: scripts/run"),
+        ("scripts/run --demo nonsense", "the only one is fallback"),
     ] {
         let output = shell(command);
         let said = String::from_utf8_lossy(&output.stderr);

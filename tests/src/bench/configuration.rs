@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use super::workload::{MODEL, REFERENCE};
+use super::workload::{FIRST, MODEL, SECOND};
 
 /// A configuration of the filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Configuration {
     Guarded,
     /// Three agents, known by a header so that no TLS enters the figures, each with a daily budget.
     Agents,
+    /// The same, and a second provider, to which a request moves on where the first fails.
+    Fallback,
     /// So many access keys with a daily budget and both rates, three agents, and a budget for external use; of no keys: [`Self::Open`].
     Keys(usize),
 }
@@ -39,14 +41,19 @@ impl Configuration {
     /// The manifests with one model more, by which `GET /v1/models` tells them from others.
     pub(super) fn revision(self, model: &str) -> String {
         let mut manifests = match self {
-            Self::Open | Self::Keys(0) => provider(model, "") + &gateway("routing: body"),
+            Self::Open | Self::Keys(0) => provider(FIRST, model, "") + &gateway("routing: body"),
             Self::Guarded => {
-                provider(model, "  guards: [{ name: injection, type: promptInjection }]\n") + &gateway("routing: body")
+                let guards = "  guards: [{ name: injection, type: promptInjection }]\n";
+                provider(FIRST, model, guards) + &gateway("routing: body")
             }
-            Self::Agents => provider(model, "") + &agents() + &gateway(&format!("identityHeader: {AGENT_HEADER}")),
+            Self::Agents => provider(FIRST, model, "") + &agents(&[FIRST]) + &gateway(&format!("identityHeader: {AGENT_HEADER}")),
+            Self::Fallback => {
+                let providers = provider(FIRST, model, "") + "---\n" + &provider(SECOND, model, "");
+                providers + &agents(&[FIRST, SECOND]) + &gateway(&format!("identityHeader: {AGENT_HEADER}"))
+            }
             Self::Keys(_) => {
                 let external = format!("  externalAccess: {{ enabled: true, maxTokensPerDay: {TOKENS_PER_DAY} }}\n");
-                provider(model, &external) + &agents() + &gateway("routing: body")
+                provider(FIRST, model, &external) + &agents(&[FIRST]) + &gateway("routing: body")
             }
         };
         if let Self::Keys(keys) = self {
@@ -59,18 +66,18 @@ impl Configuration {
     pub(super) fn credentials(self) -> String {
         match self {
             Self::Open | Self::Guarded | Self::Keys(0) => "authorization: Bearer none\r\n".to_owned(),
-            Self::Agents => format!("authorization: Bearer none\r\n{AGENT_HEADER}: {}\r\n", identity(0)),
+            Self::Agents | Self::Fallback => format!("authorization: Bearer none\r\n{AGENT_HEADER}: {}\r\n", identity(0)),
             Self::Keys(keys) => format!("authorization: Bearer {}\r\n", key(keys / 2)),
         }
     }
 }
 
-fn provider(model: &str, more: &str) -> String {
+fn provider(name: &str, model: &str, more: &str) -> String {
     let comma = if model.is_empty() { "" } else { ", " };
     format!(
         "apiVersion: pai.io/v1\n\
          kind: ModelProvider\n\
-         metadata: {{ name: vllm-local }}\n\
+         metadata: {{ name: {name} }}\n\
          spec:\n\
          \x20 provider: vllm\n\
          \x20 endpoint: http://127.0.0.1:8000/v1\n\
@@ -85,8 +92,11 @@ fn gateway(spec: &str) -> String {
     manifest("Gateway", "default", spec)
 }
 
-fn agents() -> String {
-    let spec = |number| format!("identities: [{}], models: [{REFERENCE}], maxTokensPerDay: {TOKENS_PER_DAY}", identity(number));
+/// Agents that may use the model of these providers.
+fn agents(providers: &[&str]) -> String {
+    let models: Vec<String> = providers.iter().map(|provider| format!("{provider}/{MODEL}")).collect();
+    let models = models.join(", ");
+    let spec = |number| format!("identities: [{}], models: [{models}], maxTokensPerDay: {TOKENS_PER_DAY}", identity(number));
     (0..AGENTS).map(|number| manifest("Agent", &format!("agent-{number}"), &spec(number))).collect()
 }
 
@@ -123,6 +133,7 @@ mod tests {
             (Configuration::Open, 0, 0),
             (Configuration::Guarded, 0, 0),
             (Configuration::Agents, 0, AGENTS),
+            (Configuration::Fallback, 0, AGENTS),
             (Configuration::Keys(0), 0, 0),
             (Configuration::Keys(20), 20, AGENTS),
         ] {

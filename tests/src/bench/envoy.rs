@@ -13,10 +13,16 @@ use super::Filter;
 use super::client::Client;
 use super::cpu;
 use super::memory;
+use super::workload::{FIRST, SECOND};
 
 const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+const HTTP: &str = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const CODEC: &str = "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec";
+const BY_MATCH: &str = "type.googleapis.com/envoy.extensions.router.cluster_specifiers.matcher.v3.MatcherClusterSpecifier";
+const TO_CLUSTER: &str = "type.googleapis.com/envoy.extensions.router.cluster_specifiers.matcher.v3.ClusterAction";
+const BY_HEADER: &str = "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput";
 const TEXT: &str = "type.googleapis.com/google.protobuf.StringValue";
 
 /// The filter's.
@@ -31,7 +37,10 @@ const START: Duration = Duration::from_secs(30);
 pub(super) struct Setup<'a> {
     pub(super) binary: &'a Path,
     pub(super) filter: &'a Filter,
+    /// The first provider's server.
     pub(super) upstream: SocketAddr,
+    /// That of a second one, where there is one: then the filter stands in front of both, too, and a retry moves from one to the other.
+    pub(super) second: Option<SocketAddr>,
     pub(super) workers: usize,
     /// Whether [`Envoy::configure`] can be used.
     pub(super) reloads: bool,
@@ -52,7 +61,7 @@ impl Envoy {
         let directory = std::env::temp_dir().join(format!("pai-bench-{}-{name}", std::process::id()));
         fs::create_dir_all(&directory)?;
         fs::write(directory.join("envoy.json"), bootstrap(setup, &directory)?.to_string())?;
-        if let (true, Some(wasm)) = (setup.reloads, wasm(setup.filter)?) {
+        if let (true, Some(wasm)) = (setup.reloads, wasm(setup.filter, "gate")?) {
             publish(&directory, 1, &wasm)?;
         }
         let log = fs::File::create(directory.join("envoy.log"))?;
@@ -99,7 +108,7 @@ impl Envoy {
 
     /// Gives the filter, which is the gateway's, other manifests: the `version`th.
     pub(super) fn configure(&self, version: u32, module: &Path, manifests: &str) -> Result<()> {
-        publish(&self.directory, version, &plugin(module, manifests)?)
+        publish(&self.directory, version, &plugin(module, "gate", manifests)?)
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -132,7 +141,7 @@ impl Drop for Envoy {
 
 /// Alike for all but the filter.
 fn bootstrap(setup: &Setup<'_>, directory: &Path) -> Result<Value> {
-    let mut filters = Vec::from_iter(if setup.reloads { Some(discovered(directory)) } else { inline(setup.filter)? });
+    let mut filters = Vec::from_iter(if setup.reloads { Some(discovered(directory)) } else { inline(setup.filter, "gate")? });
     filters.push(json!({ "name": "router", "typed_config": { "@type": ROUTER, "suppress_envoy_headers": true } }));
     let mut listener = json!({
         "name": "bench",
@@ -144,11 +153,7 @@ fn bootstrap(setup: &Setup<'_>, directory: &Path) -> Result<Value> {
             "route_config": { "name": "bench", "virtual_hosts": [{
                 "name": "all",
                 "domains": ["*"],
-                "routes": [{
-                    "match": { "prefix": "/", "headers": [{ "name": "x-pai-provider", "string_match": { "exact": "vllm-local" } }] },
-                    "request_headers_to_remove": ["x-pai-provider"],
-                    "route": { "cluster": "vllm-local", "timeout": "0s" },
-                }],
+                "routes": [if setup.second.is_some() { moving_route() } else { route() }],
             }] },
             "http_filters": filters,
         } }] }],
@@ -162,19 +167,82 @@ fn bootstrap(setup: &Setup<'_>, directory: &Path) -> Result<Value> {
         "admin": { "address": socket(SocketAddr::from(([127, 0, 0, 1], 0))) },
         "static_resources": {
             "listeners": [listener],
-            "clusters": [{
-                "name": "vllm-local",
-                "type": "STATIC",
-                "load_assignment": { "cluster_name": "vllm-local", "endpoints": [{ "lb_endpoints": [{
-                    "endpoint": { "address": socket(setup.upstream) },
-                }] }] },
-            }],
+            "clusters": clusters(setup)?,
         },
     }))
 }
 
-fn inline(filter: &Filter) -> Result<Option<Value>> {
-    Ok(wasm(filter)?.map(|wasm| json!({ "name": NAME, "typed_config": wasm })))
+fn route() -> Value {
+    json!({
+        "match": { "prefix": "/", "headers": [{ "name": "x-pai-provider", "string_match": { "exact": FIRST } }] },
+        "request_headers_to_remove": ["x-pai-provider"],
+        "route": { "cluster": FIRST, "timeout": "0s" },
+    })
+}
+
+/// The route that chooses its cluster anew for each attempt, as `envoy/fallback.yaml` has it but for shorter waits.
+fn moving_route() -> Value {
+    let action =
+        |cluster: &str| json!({ "action": { "name": cluster, "typed_config": { "@type": TO_CLUSTER, "cluster": cluster } } });
+    json!({
+        "match": { "prefix": "/", "headers": [{ "name": "x-pai-provider", "present_match": true }] },
+        "route": {
+            "timeout": "0s",
+            "inline_cluster_specifier_plugin": { "extension": { "name": "matcher", "typed_config": {
+                "@type": BY_MATCH,
+                "cluster_matcher": { "matcher_tree": {
+                    "input": { "name": "provider", "typed_config": { "@type": BY_HEADER, "header_name": "x-pai-provider" } },
+                    "exact_match_map": { "map": { FIRST: action(FIRST), SECOND: action(SECOND) } },
+                }, "on_no_match": action("none") },
+            } } },
+            "retry_policy": {
+                "retry_on": "connect-failure,refused-stream,reset,retriable-headers",
+                "retriable_headers": [{ "name": "x-pai-retry", "present_match": true }],
+                "num_retries": 4,
+                "per_try_timeout": "600s",
+                "refresh_cluster_on_retry": true,
+                "retry_back_off": { "base_interval": "0.001s", "max_interval": "0.002s" },
+            },
+        },
+    })
+}
+
+fn clusters(setup: &Setup<'_>) -> Result<Vec<Value>> {
+    let Some(second) = setup.second else { return Ok(vec![cluster(FIRST, setup.upstream)]) };
+    let both = [(FIRST, setup.upstream), (SECOND, second)];
+    both.into_iter().map(|(name, address)| filtered_cluster(name, address, setup.filter)).collect()
+}
+
+fn cluster(name: &str, address: SocketAddr) -> Value {
+    json!({
+        "name": name,
+        "type": "STATIC",
+        "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": socket(address) } }] }] },
+    })
+}
+
+/// A cluster with the filter in its upstream chain.
+fn filtered_cluster(name: &str, address: SocketAddr, filter: &Filter) -> Result<Value> {
+    let mut filters = Vec::from_iter(inline(filter, "attempt")?);
+    filters.push(json!({ "name": "codec", "typed_config": { "@type": CODEC } }));
+    let more = json!({
+        "metadata": { "filter_metadata": { "pai": { "provider": name } } },
+        "circuit_breakers": { "thresholds": [{ "max_retries": 1024 }] },
+        "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": HTTP,
+            "explicit_http_config": { "http_protocol_options": {} },
+            "http_filters": filters,
+        } },
+    });
+    let mut cluster = cluster(name, address);
+    if let (Some(cluster), Value::Object(more)) = (cluster.as_object_mut(), more) {
+        cluster.extend(more);
+    }
+    Ok(cluster)
+}
+
+fn inline(filter: &Filter, root: &str) -> Result<Option<Value>> {
+    Ok(wasm(filter, root)?.map(|wasm| json!({ "name": NAME, "typed_config": wasm })))
 }
 
 /// The filter as [`publish`] describes it.
@@ -196,20 +264,21 @@ fn publish(directory: &Path, version: u32, wasm: &Value) -> Result<()> {
     Ok(fs::rename(draft, directory.join("filter.json"))?)
 }
 
-fn wasm(filter: &Filter) -> Result<Option<Value>> {
+fn wasm(filter: &Filter, root: &str) -> Result<Option<Value>> {
     Ok(match filter {
         Filter::None => None,
-        Filter::Empty(module) => Some(plugin(module, "")?),
-        Filter::Holding(module) => Some(plugin(module, "hold")?),
-        Filter::Gateway(module, configuration) => Some(plugin(module, &configuration.manifests())?),
+        Filter::Empty(module) => Some(plugin(module, root, "")?),
+        Filter::Holding(module) => Some(plugin(module, root, "hold")?),
+        Filter::Gateway(module, configuration) => Some(plugin(module, root, &configuration.manifests())?),
     })
 }
 
-fn plugin(module: &Path, manifests: &str) -> Result<Value> {
+/// Both places have one VM: they differ in nothing but the root.
+fn plugin(module: &Path, root: &str, manifests: &str) -> Result<Value> {
     let module = module.canonicalize().with_context(|| format!("no module at {}", module.display()))?;
     Ok(json!({ "@type": WASM, "config": {
-        "name": "gate",
-        "root_id": "gate",
+        "name": root,
+        "root_id": root,
         "failure_policy": "FAIL_RELOAD",
         "allow_on_headers_stop_iteration": true,
         "vm_config": { "vm_id": "pai", "runtime": "envoy.wasm.runtime.v8", "code": { "local": { "filename": module } } },

@@ -54,8 +54,22 @@ pub struct Column {
     pub name: String,
     /// What it runs.
     pub filter: Filter,
+    /// Where that stands.
+    pub places: Places,
     /// Names of the columns that it is compared with.
     pub against: &'static [&'static str],
+}
+
+/// Where the filter stands, and what it stands in front of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Places {
+    /// In the listener alone, in front of one provider.
+    Listener,
+    /// In the upstream chains of two providers as well, with the route by which a retry moves from one to the other. The providers
+    /// share a server.
+    Both,
+    /// The same, but the first provider's server fails at every second request.
+    BothFailing,
 }
 
 /// What stands in the filter chain before the router.

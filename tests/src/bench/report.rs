@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Column;
 use super::load::Served;
 use super::machine::Machine;
 use super::table::{Spread, write_aligned};
+use super::{Column, Places};
 
 /// All that was measured.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) struct Cell {
 }
 
 /// One round of it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Round {
     /// Envoy's CPU time per request, in microseconds.
     micros: f64,
@@ -47,6 +47,15 @@ pub(super) struct Round {
     rate: f64,
     /// Chunks of an answer.
     chunks: f64,
+}
+
+/// What a request with two attempts costs.
+#[derive(Debug)]
+struct Moved {
+    micros: Spread,
+    /// The column that it is compared with.
+    base: &'static str,
+    ratio: Spread,
 }
 
 // === impl Report ===
@@ -71,6 +80,11 @@ impl Report {
         self.write_rows(&mut text, pairs.iter().map(|(title, ..)| title.clone()).collect(), ratios);
         text.push('\n');
         for row in &self.rows {
+            let Some(Moved { micros, base, ratio }) = self.moved(row) else { continue };
+            let (micros, ratio) = (micros.show(1), ratio.show(2));
+            let _ = writeln!(text, "{}: a request with two attempts: {micros} µs, {ratio} × {base}", row.workload);
+        }
+        for row in &self.rows {
             let Some(events) = row.events else { continue };
             let each = |cell: &Cell| format!("{} {:.1}", cell.column, events as f64 / cell.spread(|round| round.chunks).median);
             let all: Vec<String> = row.cells.iter().map(each).collect();
@@ -90,6 +104,7 @@ impl Report {
                 "events_per_answer": row.events,
                 "cells": cells.collect::<Vec<_>>(),
                 "ratios": ratios.collect::<serde_json::Map<_, _>>(),
+                "two_attempts": self.moved(row).map(|moved| moved.json()),
             })
         });
         let columns = self.columns.iter().map(|column| {
@@ -117,6 +132,19 @@ impl Report {
         pairs.collect()
     }
 
+    /// In one column every second request has two attempts. What the others cost there, another column tells: the one that differs in
+    /// nothing but that its first provider never fails.
+    fn moved(&self, row: &Row) -> Option<Moved> {
+        let (half, column) = self.columns.iter().enumerate().find(|(_, column)| column.places == Places::BothFailing)?;
+        let whole = self.columns.iter().position(|other| other.places == Places::Both && other.filter == column.filter)?;
+        let base = *column.against.first()?;
+        let under = self.columns.iter().position(|other| other.name == base)?;
+        let micros: Vec<f64> = row.each_round(half, whole, |half, whole| 2.0 * half - whole)?;
+        let under = row.cells.get(under)?.rounds.iter();
+        let ratio = micros.iter().zip(under).map(|(moved, under)| moved / under.micros).collect();
+        Some(Moved { micros: Spread::of(micros), base, ratio: Spread::of(ratio) })
+    }
+
     fn write_rows(&self, text: &mut String, titles: Vec<String>, cells: impl Fn(&Row) -> Vec<String>) {
         let line = |first: &str, rest: Vec<String>| std::iter::once(first.to_owned()).chain(rest).collect();
         let mut lines = vec![line("", titles)];
@@ -129,13 +157,25 @@ impl Report {
 
 impl Row {
     fn ratio(&self, over: usize, under: usize) -> Option<Spread> {
-        let (over, under) = (self.cells.get(over)?, self.cells.get(under)?);
-        let ratios = over.rounds.iter().zip(&under.rounds).map(|(over, under)| over.micros / under.micros);
-        Some(Spread::of(ratios.collect()))
+        Some(Spread::of(self.each_round(over, under, |over, under| over / under)?))
+    }
+
+    /// What comes of two columns' times in each round.
+    fn each_round(&self, one: usize, other: usize, what: impl Fn(f64, f64) -> f64) -> Option<Vec<f64>> {
+        let (one, other) = (self.cells.get(one)?, self.cells.get(other)?);
+        Some(one.rounds.iter().zip(&other.rounds).map(|(one, other)| what(one.micros, other.micros)).collect())
     }
 
     fn show_ratio(&self, over: usize, under: usize) -> String {
         self.ratio(over, under).map_or_else(String::new, |ratio| ratio.show(2))
+    }
+}
+
+// === impl Moved ===
+
+impl Moved {
+    fn json(&self) -> Value {
+        json!({ "micros": self.micros.json(), "base": self.base, "ratio": self.ratio.json() })
     }
 }
 
@@ -167,5 +207,34 @@ impl Round {
             rate: requests / served.took.as_secs_f64(),
             chunks: served.chunks as f64 / requests,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::super::{Configuration, Filter};
+    use super::*;
+
+    #[test]
+    fn a_request_with_two_attempts_is_told_from_the_others() {
+        let gateway = || Filter::Gateway(PathBuf::new(), Configuration::Fallback);
+        let column = |name: &str, filter, places| Column { name: name.to_owned(), filter, places, against: &["empty-twice"] };
+        let columns = vec![
+            column("empty-twice", Filter::Empty(PathBuf::new()), Places::Both),
+            column("fallback", gateway(), Places::Both),
+            column("fallback-used", gateway(), Places::BothFailing),
+        ];
+        let cell = |(column, micros): (&Column, f64)| Cell {
+            column: column.name.clone(),
+            rounds: vec![Round { micros, ..Round::default() }],
+        };
+        let cells = columns.iter().zip([100.0, 130.0, 190.0]).map(cell).collect();
+        let rows = vec![Row { workload: "chat", requests: 2, events: None, cells }];
+        let report = Report { machine: Machine::here(), envoy: String::new(), connections: 1, columns, rows };
+        let table = report.table();
+        let line = "chat: a request with two attempts: 250.0 (250.0–250.0) µs, 2.50 (2.50–2.50) × empty-twice";
+        assert!(table.lines().any(|found| found == line), "{table}");
     }
 }

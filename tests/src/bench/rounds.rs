@@ -11,16 +11,18 @@ use super::machine::Machine;
 use super::report::{Cell, Report, Round, Row};
 use super::upstream;
 use super::workload::{Expected, TOKENS, Workload};
-use super::{CONNECTIONS, Column, Configuration, Filter, Plan};
+use super::{CONNECTIONS, Column, Configuration, Filter, Places, Plan};
+use crate::standin::StandIn;
 
 /// Requests of the warm-up are this share of a round's, and at least as many.
 const WARM_UP: (u64, u64) = (2, 100);
 /// Time for an Envoy to come to rest, after which the kernel's numbers are up to date.
 const REST: Duration = Duration::from_millis(30);
 
-/// One Envoy and the connections to it.
-struct Subject {
+/// One Envoy, the connections to it, and the server of its first provider.
+struct Subject<'a> {
     column: Column,
+    first: &'a StandIn,
     envoy: Envoy,
     load: Load,
 }
@@ -28,12 +30,15 @@ struct Subject {
 /// Measures, telling `progress` how far it is.
 pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
     let machine = Machine::here();
-    let standin = upstream::start().await?;
+    let (standin, failing) = (upstream::start().await?, upstream::start_failing().await?);
     let mut subjects = Vec::with_capacity(plan.columns.len());
     for (place, column) in plan.columns.iter().enumerate() {
         progress(&format!("{} starts", column.name));
-        let setup = Setup { binary: &plan.envoy, filter: &column.filter, upstream: standin.addr(), workers: 1, reloads: false };
-        subjects.push(Subject::start(column.clone(), &setup, &place.to_string()).await?);
+        let first = if column.places == Places::BothFailing { &failing } else { &standin };
+        let second = (column.places != Places::Listener).then(|| standin.addr());
+        let setup =
+            Setup { binary: &plan.envoy, filter: &column.filter, upstream: first.addr(), second, workers: 1, reloads: false };
+        subjects.push(Subject::start(column.clone(), first, &setup, &place.to_string()).await?);
     }
     let mut rows = Vec::with_capacity(plan.workloads.len());
     for workload in &plan.workloads {
@@ -42,7 +47,7 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
     Ok(Report { machine, envoy: envoy::version(&plan.envoy)?, connections: CONNECTIONS, columns: plan.columns, rows })
 }
 
-async fn row(workload: Workload, plan: &Plan, subjects: &mut [Subject], progress: &mut impl FnMut(&str)) -> Result<Row> {
+async fn row(workload: Workload, plan: &Plan, subjects: &mut [Subject<'_>], progress: &mut impl FnMut(&str)) -> Result<Row> {
     let requests = (workload.requests() / plan.haste).max(CONNECTIONS as u64);
     let (share, least) = WARM_UP;
     let mut asked = Vec::with_capacity(subjects.len());
@@ -67,19 +72,19 @@ async fn row(workload: Workload, plan: &Plan, subjects: &mut [Subject], progress
 
 // === impl Subject ===
 
-impl Subject {
-    async fn start(column: Column, setup: &Setup<'_>, name: &str) -> Result<Self> {
+impl<'a> Subject<'a> {
+    async fn start(column: Column, first: &'a StandIn, setup: &Setup<'_>, name: &str) -> Result<Self> {
         let mut envoy = Envoy::start(setup, name)?;
         let address = envoy.address().await.with_context(|| column.name.clone())?;
         let load = Load::connect(address, CONNECTIONS).await?;
-        Ok(Self { column, envoy, load })
+        Ok(Self { column, first, envoy, load })
     }
 
     /// Asks once and looks closely: is the answer right, and is the filter at work?
     async fn examine(&mut self, workload: Workload, request: &[u8]) -> Result<Expected> {
         let answer = self.load.ask(request).await;
         let answer = answer.with_context(|| format!("{}\n{}", self.column.name, self.envoy.log()))?;
-        let governed = answer.has_header("x-pai-provider: vllm-local");
+        let governed = answer.has_header("x-pai-provider: ");
         let right = governed == matches!(self.column.filter, Filter::Gateway(..));
         ensure!(right, "{}: x-pai-provider in the answer: {governed}", self.column.name);
         let counted = answer.has_header("x-ratelimit-limit-requests: ");
@@ -96,9 +101,22 @@ impl Subject {
     async fn round(&mut self, request: &Arc<[u8]>, requests: u64, expected: Expected) -> Result<Round> {
         tokio::time::sleep(REST).await;
         let before = self.envoy.cpu()?;
+        let (asked, failed) = self.asked().await;
         let served = self.serve(request, requests, expected).await?;
+        let (asked_since, failed_since) = self.asked().await;
         tokio::time::sleep(REST).await;
         let used = self.envoy.cpu()?.saturating_sub(before);
+        let (asked, failed) = (asked_since - asked, failed_since - failed);
+        let fail = if self.column.places == Places::BothFailing { requests / 2 } else { 0 };
+        let right = (asked, failed) == (requests, fail);
+        ensure!(right, "{}: {asked} of {requests} requests came to the first provider, {failed} failed there", self.column.name);
         Ok(Round::new(used, &served))
+    }
+
+    /// Requests that the first provider's server has had so far, and how many of them it has failed.
+    async fn asked(&self) -> (u64, u64) {
+        self.first.idle().await;
+        let counters = self.first.counters();
+        (counters.requests, counters.refused)
     }
 }

@@ -1,15 +1,25 @@
-//! The stand-in vLLM behind every Envoy.
+//! The stand-in vLLM behind every Envoy, and one that fails.
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 
 use super::workload::{MODEL, REFERENCE, TOKENS};
-use crate::standin::{Options, StandIn};
+use crate::standin::{Fault, Options, StandIn};
 
 /// The stand-in in a runtime of its own, which ends with the process.
 pub(super) async fn start() -> Result<StandIn> {
+    start_with(Fault::default()).await
+}
+
+/// One that answers 503 to every second request. (A model that always failed would rest: the filter would pass it over.)
+pub(super) async fn start_failing() -> Result<StandIn> {
+    start_with("status=503,every=2".parse().map_err(Error::msg)?).await
+}
+
+async fn start_with(fault: Fault) -> Result<StandIn> {
     let options = Options {
+        fault,
         models: vec![MODEL.to_owned(), REFERENCE.to_owned()],
         max_model_len: 131_072,
         tokens: TOKENS as u64,

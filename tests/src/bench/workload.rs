@@ -8,6 +8,10 @@ use super::client::Answer;
 
 /// The model, as the stand-in calls it.
 pub(super) const MODEL: &str = "meta-llama/Meta-Llama-3-70B-Instruct";
+/// The provider that clients name.
+pub(super) const FIRST: &str = "vllm-local";
+/// The one that requests move on to.
+pub(super) const SECOND: &str = "vllm-other";
 /// The model as clients name it. The stand-in knows it too, for the Envoys that do not rewrite it.
 pub(super) const REFERENCE: &str = "vllm-local/meta-llama/Meta-Llama-3-70B-Instruct";
 /// Tokens of every answer: with the one that announces the role, a stream has 65 events before `[DONE]`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Parser, ValueEnum};
-use e2e::bench::{self, Column, Configuration, Filter, Plan, Workload, flood, reload};
+use e2e::bench::{self, Column, Configuration, Filter, Places, Plan, Workload, flood, reload};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -69,6 +69,14 @@ enum Choice {
     Agent,
     /// As `filter`, with a guard against prompt injection
     Guards,
+    /// Two empty filters where `fallback` has its own: in the listener and before the upstream
+    EmptyTwice,
+    /// As `filter`, in both places: fallback is there for others
+    Attempt,
+    /// An agent with two providers, of which the first answers
+    Fallback,
+    /// The same, but the first fails at every second request
+    FallbackUsed,
 }
 
 /// What was found, for people and for programs.
@@ -103,6 +111,7 @@ impl Args {
         columns.extend(self.vs.map(|module| Column {
             name: "other".to_owned(),
             filter: Filter::Gateway(module, Configuration::Open),
+            places: Places::Listener,
             against: &["empty", "no filter"],
         }));
         Plan {
@@ -118,7 +127,7 @@ impl Args {
 // === impl Choice ===
 
 impl Choice {
-    /// What is measured where nothing else is asked for.
+    /// What is measured where nothing else is asked for: the filter in the listener alone.
     const DEFAULT: [Self; 7] = [Self::None, Self::Empty, Self::Holding, Self::Filter, Self::Developer, Self::Agent, Self::Guards];
     /// Access keys among which the developer's is one.
     const KEYS: usize = 100;
@@ -133,8 +142,17 @@ impl Choice {
             Self::Developer => ("developer", gateway(Configuration::Keys(Self::KEYS)), &["empty"]),
             Self::Agent => ("agent", gateway(Configuration::Agents), &["empty"]),
             Self::Guards => ("guards", gateway(Configuration::Guarded), &["filter", "empty"]),
+            Self::EmptyTwice => ("empty-twice", Filter::Empty(empty.to_owned()), &["empty"]),
+            Self::Attempt => ("attempt", gateway(Configuration::Open), &["empty-twice", "filter"]),
+            Self::Fallback => ("fallback", gateway(Configuration::Fallback), &["empty-twice"]),
+            Self::FallbackUsed => ("fallback-used", gateway(Configuration::Fallback), &["empty-twice"]),
         };
-        Column { name: name.to_owned(), filter, against }
+        let places = match self {
+            Self::EmptyTwice | Self::Attempt | Self::Fallback => Places::Both,
+            Self::FallbackUsed => Places::BothFailing,
+            _ => Places::Listener,
+        };
+        Column { name: name.to_owned(), filter, places, against }
     }
 }
 

@@ -261,6 +261,12 @@ impl GateBuilder {
         self.shape.fallback.as_mut().expect("a gate with fallback")
     }
 
+    /// The filter with what tests may do to it: [`Gate::set_clock`].
+    pub fn with_test_hooks(self) -> Self {
+        let module = hooked_module();
+        self.module(module)
+    }
+
     /// Another module than the filter.
     pub fn module(mut self, path: impl Into<PathBuf>) -> Self {
         self.module = Some(path.into());
@@ -376,6 +382,12 @@ impl Gate {
             Some(self.provider(provider).await).filter(|provider| provider.reserved == 0)
         });
         found.await.used_today
+    }
+
+    /// Sets the clock of the filter, in all its workers, to so many seconds after the last midnight, or before it.
+    pub async fn set_clock(&self, since_midnight: i64) {
+        let now = 86_400 - i64::try_from(super::limits::seconds_to_midnight()).expect("a day");
+        self.get("/v1/models").header("x-test-clock", &(since_midnight - now).to_string()).send().await;
     }
 
     /// Gives the filter another configuration and waits for its verdict: `Err` holds what was logged meanwhile.
@@ -579,9 +591,21 @@ fn new_directory() -> PathBuf {
 }
 
 fn built_module() -> PathBuf {
-    let built = "../target/wasm32-wasip1/release/pai_filter.wasm";
-    let path = std::env::var_os("PAI_FILTER_WASM").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(built), PathBuf::from);
-    path.canonicalize().unwrap_or_else(|_| panic!("no module at {}: run scripts/build", path.display()))
+    let path = std::env::var_os("PAI_FILTER_WASM");
+    existing(path.map_or_else(|| built("wasm32-wasip1/release/pai_filter.wasm"), PathBuf::from), "scripts/build")
+}
+
+/// The module with what tests may do to it.
+fn hooked_module() -> PathBuf {
+    existing(built("test-hooks/wasm32-wasip1/release/pai_filter.wasm"), "scripts/test e2e, which builds it")
+}
+
+fn built(module: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target").join(module)
+}
+
+fn existing(path: PathBuf, remedy: &str) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| panic!("no module at {}: run {remedy}", path.display()))
 }
 
 /// The Envoy that the suite runs.

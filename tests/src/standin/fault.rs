@@ -1,6 +1,6 @@
 //! A fault: how one answer departs from the healthy one. Specs are comma-separated and add up: `gzip,fragment=7`.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -28,7 +28,8 @@ Faults (comma-separated; --fault, `POST /standin/fault`, or per request the head
   tokens=N                length of an answer that nothing cuts
   latency=D, interval=D   time to the first token, and from one to the next
   header=NAME:VALUE       one more response header
-  times=N                 the server's fault holds for its next N requests";
+  times=N                 the server's fault holds for its next N requests
+  every=N                 the server's fault holds for every Nth of its requests, first the Nth";
 
 /// Departures from a healthy answer; the default is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +72,15 @@ pub struct Fault {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// How many requests the server's own fault still holds for; `None` is all.
     pub times: Option<u64>,
+    /// Of the server's requests, its own fault holds for every Nth only.
+    pub every: Option<Every>,
+}
+
+/// Every Nth of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Every {
+    number: NonZeroU64,
+    passed: u64,
 }
 
 // === impl Fault ===
@@ -113,19 +123,37 @@ impl Fault {
             "interval" => self.interval = Some(duration(value)?),
             "header" => self.headers.push(header(word, value)?),
             "times" => self.times = Some(number(word, value)?),
+            "every" => self.every = Some(Every::nth(value.parse().map_err(|_| format!("`{word}`: not a number from 1"))?)),
             _ => return Err(format!("`{word}` is not a fault")),
         }
         Ok(())
     }
 
-    /// The fault for the next request: counts `times` down, none once it is used up.
+    /// The fault for the next request: none where it is not its turn; counts `times` down, none once it is used up.
     pub(super) fn next(&mut self) -> Self {
+        if self.every.as_mut().is_some_and(|every| !every.turn()) {
+            return Self::default();
+        }
         match &mut self.times {
             Some(0) => return Self::default(),
             Some(left) => *left -= 1,
             None => {}
         }
         self.clone()
+    }
+}
+
+// === impl Every ===
+
+impl Every {
+    fn nth(number: NonZeroU64) -> Self {
+        Self { number, passed: 0 }
+    }
+
+    /// Whether the next one is one of them.
+    fn turn(&mut self) -> bool {
+        self.passed = (self.passed + 1) % self.number;
+        self.passed == 0
     }
 }
 
@@ -155,7 +183,7 @@ mod tests {
         for spec in ["", "status=503", "hang", "latency=20ms", "times=2"] {
             assert!(spec.parse::<Fault>().is_ok(), "{spec}");
         }
-        for spec in ["nonsense", "status", "status=99", "fragment=0", "header=x", "latency=soon"] {
+        for spec in ["nonsense", "status", "status=99", "fragment=0", "every=0", "header=x", "latency=soon"] {
             assert!(spec.parse::<Fault>().is_err(), "{spec}");
         }
     }
@@ -165,5 +193,12 @@ mod tests {
         let mut fault: Fault = "hang,times=1".parse().unwrap();
         assert!(fault.next().hang);
         assert!(!fault.next().hang);
+    }
+
+    #[test]
+    fn every_third() {
+        let mut fault: Fault = "status=503,every=3,times=2".parse().unwrap();
+        let failed: Vec<bool> = (0..10).map(|_| fault.next().status.is_some()).collect();
+        assert_eq!(failed, [false, false, true, false, false, true, false, false, false, false]);
     }
 }

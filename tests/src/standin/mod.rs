@@ -40,7 +40,7 @@ mod whole;
 mod wire;
 
 pub use counters::{Counters, ModelCounters, Outcome, REMEMBERED, REMEMBERED_BODY, Seen};
-pub use fault::{FAULT_HELP, Fault};
+pub use fault::{Every, FAULT_HELP, Fault};
 pub use options::{CAPTURED_MODELS, Options};
 pub use wire::FINGERPRINT;
 

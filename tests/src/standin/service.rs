@@ -80,7 +80,7 @@ impl Server {
             return self.no_answer(call).await;
         }
         if let Some(status) = call.fault.status.and_then(|status| StatusCode::from_u16(status).ok()) {
-            tokio::time::sleep(call.fault.latency.unwrap_or(self.options.latency)).await;
+            wait(call.fault.latency.unwrap_or(self.options.latency)).await;
             return Ok(self.refuse(call, &Refusal::fault(status)));
         }
         match route {

@@ -203,13 +203,16 @@ impl Staging {
     }
 
     /// The agent's models.
-    pub fn models(self, members: &[&Member]) -> Self {
-        self.references(members.iter().map(|member| member.reference()))
+    pub fn models(mut self, members: &[&Member]) -> Self {
+        self.models = members.iter().map(|member| member.reference()).collect();
+        self
     }
 
-    /// The same, by their names.
-    pub fn references(mut self, references: impl IntoIterator<Item = String>) -> Self {
-        self.models = references.into_iter().collect();
+    /// The agent may use these models of the first provider, and behind them those of the others. Each rests by itself.
+    pub fn with_models(mut self, models: &[String]) -> Self {
+        let _ = write!(self.specs[VLLM.place()], "\nallowedModels: [{}]", models.join(", "));
+        let references = models.iter().map(|model| format!("{}/{model}", VLLM.name));
+        self.models = [OPENAI.reference(), ANTHROPIC.reference()].into_iter().chain(references).collect();
         self
     }
 

@@ -9,12 +9,11 @@ use crate::cast::{ANTHROPIC, MEMBERS, OPENAI, Staging, VLLM, failed, hello, scen
 
 /// Asks with each of these wishes, each time for another model of the first provider, so that none has to rest.
 async fn each(wishes: &[&str], staging: Staging, verify: impl Fn(&str, &Reply)) {
-    let model = |wish: &str| format!("{}/for-{wish}", VLLM.name);
-    let models = [OPENAI.reference(), ANTHROPIC.reference()].into_iter().chain(wishes.iter().map(|wish| model(wish)));
-    let scene = staging.references(models).start().await;
-    for wish in wishes {
+    let models: Vec<String> = wishes.iter().map(|wish| format!("for-{wish}")).collect();
+    let scene = staging.with_models(&models).start().await;
+    for (wish, model) in wishes.iter().zip(&models) {
         let mut body = hello(&VLLM, &format!("{}={wish}", VLLM.name));
-        body["model"] = json!(model(wish));
+        body["model"] = json!(format!("{}/{model}", VLLM.name));
         verify(wish, &scene.send(scene.gate.chat(&body)).await);
     }
     assert_eq!(scene.asked()[0], wishes.len());

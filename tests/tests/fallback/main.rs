@@ -11,6 +11,7 @@ mod cast;
 mod credentials;
 mod failures;
 mod given_up;
+mod midnight;
 mod misrouting;
 mod reload;
 mod rest;

@@ -79,8 +79,7 @@ async fn scene(counts: &Arc<Counts>) -> Scene {
     for member in MEMBERS {
         staging = staging.played(member, played(member, counts).await);
     }
-    let models = (0..MODELS).map(|number| format!("{}/{}", VLLM.name, model(number)));
-    staging.references([OPENAI.reference(), ANTHROPIC.reference()].into_iter().chain(models)).start().await
+    staging.with_models(&(0..MODELS).map(model).collect::<Vec<_>>()).start().await
 }
 
 /// One client: its requests, one after the other.

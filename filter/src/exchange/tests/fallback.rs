@@ -331,6 +331,7 @@ fn a_budget_that_runs_out_meanwhile_leaves_the_last_answer() {
         };
         let entry = way.exchange.on_log(|| true, &world.host()).unwrap();
         assert_eq!((entry.decision, ledger(&gate, &world)[0]), (expected.0, (expected.1, 0)), "{connected:?}");
+        assert_eq!(entry.tokens, Some((expected.1, 0)));
     }
 }
 
@@ -439,6 +440,17 @@ fn a_stale_end_changes_nothing() {
     assert_eq!(turn.request, []);
     assert_eq!(turn.response, [HeaderEdit::Remove("x-pai-retry".into()), HeaderEdit::Remove("x-envoy-ratelimited".into())]);
     assert_eq!(ledger(&gate, &world), before);
+}
+
+#[test]
+fn a_caller_cannot_send_a_model_to_rest_by_asking_for_what_is_not_there() {
+    let (world, gate) = (world_that_follows(), gate_of(&trio(CAP, CAP, CAP, "")));
+    for _ in 0..9 {
+        let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
+        assert_eq!(way.attempt(&world).authority, "one");
+        assert!(way.fails("404", &world));
+        way.exchange.on_log(|| true, &world.host());
+    }
 }
 
 #[test]
