@@ -203,7 +203,9 @@ impl Admitted {
         self.lost += self.attempt.fail(why, host);
         notes.passed_over(&self.gate, self.attempt.candidate(), why, host);
         let Some(next) = self.next(notes, host) else { return Vec::new() };
-        let edits = vec![route_to(next.provider_name()), HeaderEdit::Remove("authorization".into())];
+        // What was the last one's own. A cluster without an attempt filter would send it.
+        let own = ["authorization", "content-length"].map(|name| HeaderEdit::Remove(name.into()));
+        let edits = [route_to(next.provider_name())].into_iter().chain(own).collect();
         self.before = Some(std::mem::replace(&mut self.attempt, next));
         self.stage = Stage::Unsent;
         self.tried += 1;
