@@ -25,6 +25,8 @@ pub(crate) struct Shape {
     pub(crate) fallback: Option<Fallback>,
     /// Providers whose clusters say that they are another's.
     pub(crate) impostors: Vec<(String, String)>,
+    /// Providers whose clusters have no attempt filter, although there is fallback.
+    pub(crate) bare: Vec<String>,
     /// Providers whose clusters take no requests at all.
     pub(crate) full: Vec<String>,
     /// Providers behind TLS: the server's name, and the authority that it is trusted by, as PEM.
@@ -213,7 +215,7 @@ fn http(shape: &Shape, dir: &Path) -> Value {
                         "type_urls": [WASM],
                     },
                 },
-                { "name": "router", "typed_config": { "@type": ROUTER, "suppress_envoy_headers": shape.fallback.is_some() } },
+                { "name": "router", "typed_config": { "@type": ROUTER, "suppress_envoy_headers": true } },
             ],
         },
     })
@@ -242,6 +244,7 @@ fn routes(timeout: &str, clusters: &[&str]) -> Vec<Value> {
                     "prefix": "/",
                     "headers": [{ "name": "x-pai-provider", "string_match": { "exact": name } }],
                 },
+                "request_headers_to_remove": ["x-pai-provider"],
                 "route": { "cluster": name, "timeout": timeout },
             })
         })
@@ -250,7 +253,7 @@ fn routes(timeout: &str, clusters: &[&str]) -> Vec<Value> {
 
 fn provider(name: &str, address: SocketAddr, shape: &Shape, dir: &Path) -> Value {
     let mut cluster = secured_cluster(name, name, address, shape);
-    if shape.fallback.is_some() {
+    if shape.fallback.is_some() && !shape.bare.iter().any(|bare| bare == name) {
         fallback::equip(&mut cluster, name, shape, dir);
     }
     if shape.full.iter().any(|full| full == name) {

@@ -106,6 +106,7 @@ impl GateBuilder {
                 connection_state: Vec::new(),
                 fallback: None,
                 impostors: Vec::new(),
+                bare: Vec::new(),
                 full: Vec::new(),
                 secured: Vec::new(),
             },
@@ -224,6 +225,12 @@ impl GateBuilder {
     /// Envoy keeps so many bytes of a request for another try.
     pub fn keeping(mut self, bytes: u32) -> Self {
         self.fallback_mut().kept = bytes;
+        self
+    }
+
+    /// The cluster of this provider has no attempt filter, although the others have one.
+    pub fn bare(mut self, provider: &str) -> Self {
+        self.shape.bare.push(provider.to_owned());
         self
     }
 

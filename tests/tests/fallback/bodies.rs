@@ -62,6 +62,21 @@ async fn large_bodies_are_sent_again() {
     }
 }
 
+/// An aggregator calls the model as the client does: there, nothing of the body changes, and its length is what it was.
+#[tokio::test]
+async fn a_body_that_fits_as_it_was_written() {
+    let there = VLLM.reference();
+    let staging = Staging::new().dialect(&OPENAI, "vllm").references(&[&there, &format!("{}/{there}", OPENAI.name)]);
+    let scene = staging.start().await;
+    let body = hello(&VLLM, "vllm-local=503");
+    for _ in 0..4 {
+        let reply = scene.send(scene.gate.chat(&body)).await;
+        assert_eq!((reply.ok().header("x-pai-provider"), reply.header("x-pai-model")), (Some(OPENAI.name), Some(&*there)));
+        assert_eq!(scene.upstream(&OPENAI).last().text(), body.to_string());
+    }
+    assert_eq!(scene.asked(), [4, 4, 0]);
+}
+
 fn streamed(text: &str, usage: bool) -> Value {
     let mut body = hello(&VLLM, text);
     body["stream"] = json!(true);

@@ -77,6 +77,7 @@ pub struct Staging {
     settings: String,
     others: String,
     upstreams: [Option<Upstream>; 3],
+    bare: Option<usize>,
     builder: GateBuilder,
 }
 
@@ -85,6 +86,7 @@ pub struct Staging {
 pub struct Scene {
     pub gate: Gate,
     upstreams: [Upstream; 3],
+    bare: Option<usize>,
 }
 
 // === impl Member ===
@@ -180,6 +182,7 @@ impl Staging {
             settings: String::new(),
             others: String::new(),
             upstreams: [None, None, None],
+            bare: None,
             builder: Gate::builder().fallback(),
         }
     }
@@ -205,6 +208,12 @@ impl Staging {
     /// The agent's models.
     pub fn models(mut self, members: &[&Member]) -> Self {
         self.models = members.iter().map(|member| member.reference()).collect();
+        self
+    }
+
+    /// The agent's models, by reference.
+    pub fn references(mut self, references: &[&str]) -> Self {
+        self.models = references.iter().map(|reference| (*reference).to_owned()).collect();
         self
     }
 
@@ -238,6 +247,12 @@ impl Staging {
     pub fn played(mut self, member: &Member, upstream: Upstream) -> Self {
         self.upstreams[member.place()] = Some(upstream);
         self
+    }
+
+    /// The cluster of this provider has no attempt filter.
+    pub fn bare(mut self, member: &Member) -> Self {
+        self.bare = Some(member.place());
+        self.with(|builder| builder.bare(member.name))
     }
 
     /// Another Envoy.
@@ -281,7 +296,7 @@ impl Staging {
         for (member, upstream) in MEMBERS.iter().zip(&upstreams) {
             builder = builder.variable(&member.variable(), member.key).upstream(member.name, upstream);
         }
-        Scene { gate: builder.start().await, upstreams }
+        Scene { gate: builder.start().await, upstreams, bare: self.bare }
     }
 }
 
@@ -365,7 +380,11 @@ impl Drop for Scene {
         }
         for (member, upstream) in MEMBERS.iter().zip(&self.upstreams) {
             for request in upstream.requests() {
-                check_request(member, &request);
+                if self.bare == Some(member.place()) {
+                    check_bare(&request);
+                } else {
+                    check_request(member, &request);
+                }
             }
         }
     }
@@ -407,6 +426,14 @@ pub fn check(reply: &Reply) {
     assert_eq!(odd, None, "{}", reply.describe());
     let text = reply.describe();
     assert!(MEMBERS.iter().all(|member| !text.contains(member.key)), "{text}");
+}
+
+/// Where nobody can add a key, none is there, and what is sent is whole.
+#[track_caller]
+fn check_bare(request: &Received) {
+    let sent = String::from_utf8_lossy(&request.head).to_lowercase();
+    assert!(!sent.contains("key-of-") && !sent.contains("authorization"), "{sent}");
+    assert!(request.json()["messages"].is_array(), "{sent}");
 }
 
 /// A provider gets its own key and nobody else's, and nothing of how fallback works.

@@ -10,6 +10,7 @@ mod candidates;
 mod cast;
 mod credentials;
 mod failures;
+mod filters;
 mod given_up;
 mod midnight;
 mod misrouting;

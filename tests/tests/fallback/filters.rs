@@ -1,0 +1,57 @@
+//! Envoys that have the attempt filter in none of their clusters, in some, or for nothing.
+
+use e2e::harness::{Answer, Gate, MODEL, Upstream, provider, says};
+use serde_json::json;
+
+use crate::cast::{OPENAI, Staging, VLLM, failed, served};
+
+/// Fallback by budgets is the gate's own.
+#[tokio::test]
+async fn in_no_cluster() {
+    let scene = Staging::new().with(|_| Gate::builder()).start().await;
+    served(&scene.ask("").await, &VLLM);
+    failed(&scene.ask("vllm-local=503").await, &VLLM, 503);
+    scene.ask("vllm-local=reset").await.refused(503, "server_error", "upstream_unavailable");
+    scene.spend(&VLLM).await;
+    served(&scene.ask("").await, &OPENAI);
+    assert_eq!(scene.asked(), [4, 1, 0]);
+}
+
+/// Nobody has made the request fit for its provider, and the client is told so. It had no key with it.
+#[tokio::test]
+async fn in_all_clusters_but_the_first() {
+    let scene = Staging::new().bare(&VLLM).start().await;
+    scene.ask("").await.refused(503, "server_error", "upstream_unavailable");
+    served(&scene.ask_with(&OPENAI, "").await, &OPENAI);
+    let [_, openai, anthropic] = scene.charges().await;
+    assert_eq!((openai, anthropic), (OPENAI.tokens(), 0));
+}
+
+#[tokio::test]
+async fn in_all_clusters_but_the_second() {
+    let scene = Staging::new().bare(&OPENAI).start().await;
+    for _ in 0..3 {
+        scene.ask("vllm-local=503").await.refused(503, "server_error", "upstream_unavailable");
+    }
+    served(&scene.ask("").await, &VLLM);
+}
+
+/// With fixed routing the headers go ahead of the body, and so the attempt does not hold them.
+#[tokio::test]
+async fn with_fixed_routing() {
+    let upstream = Upstream::answering(|request| match request.json()["max_tokens"].as_u64() {
+        Some(9) => Answer::error(503, &json!({ "error": "busy" })),
+        _ => Answer::json(&says::chat(5, 3)),
+    })
+    .await;
+    let manifests = provider("maxTokensPerDay: 1000");
+    let gate = Gate::builder().fallback().routing_fixed().manifests(manifests).upstream("vllm-local", &upstream).start().await;
+    let body = |limit| json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hello" }], "max_tokens": limit });
+    for request in [gate.chat(&body(8)), gate.chat(&body(8)).http2()] {
+        assert_eq!(request.send().await.ok().header("x-pai-provider"), Some("vllm-local"));
+    }
+    assert_eq!(gate.chat(&body(9)).send().await.status, 503);
+    assert_eq!(upstream.requests().len(), 3);
+    assert!(upstream.requests().iter().all(|request| request.headers.iter().all(|(name, _)| !name.starts_with("x-pai-"))));
+    assert_eq!(gate.used().await, 16);
+}
