@@ -45,8 +45,9 @@ pub struct Admitted {
     tried: u32,
     /// Who may follow, by their places in the list of the caller's agent; the next is the last.
     left: Vec<usize>,
-    /// The path as it stands in the request's headers.
+    /// The path and the body's length as they stand in the request's headers.
     path: String,
+    length: usize,
     /// Charged for attempts that failed.
     lost: u64,
 }
@@ -80,7 +81,8 @@ impl Admitted {
         left.reverse();
         let (dresser, stage) = if left.is_empty() { (Dresser::Gate, Stage::Sent) } else { (Dresser::Attempts, Stage::Unsent) };
         let path = attempt.provider().map_or_else(String::new, |provider| asked::path(provider, asked.operation));
-        Self { gate, asked, attempt, before: None, stage, dresser, begun: 0, tried: 1, left, path, lost: 0 }
+        let length = asked.length;
+        Self { gate, asked, attempt, before: None, stage, dresser, begun: 0, tried: 1, left, path, length, lost: 0 }
     }
 
     /// The gate's changes to the request, whose target is `target`, after `edits`.
@@ -89,7 +91,7 @@ impl Admitted {
         edits.push(route_to(&provider.name));
         match self.dresser {
             Dresser::Gate => {
-                self.asked.dress(&mut edits, provider, target, self.attempt.changes());
+                self.asked.dress(&mut edits, provider, target, self.length, self.attempt.changes());
                 Forward { headers: edits, body: self.attempt.changes().splice(body) }
             }
             Dresser::Attempts => {
@@ -112,7 +114,7 @@ impl Admitted {
         let Some(ours) = ours.filter(|_| due) else { return self.stop(ours.is_none(), host) };
         let mut edits = vec![HeaderEdit::Remove("x-pai-provider".into())];
         if self.dresser == Dresser::Attempts {
-            self.asked.dress(&mut edits, ours, self.path.as_bytes(), self.attempt.changes());
+            self.length = self.asked.dress(&mut edits, ours, self.path.as_bytes(), self.length, self.attempt.changes());
             self.path = asked::path(ours, self.asked.operation);
         }
         self.begun += 1;

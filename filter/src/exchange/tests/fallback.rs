@@ -489,3 +489,14 @@ fn a_model_that_fails_everybody_is_passed_over_for_a_while() {
     way.succeeds(&world, 9, 1);
     assert_eq!(asked_first(&world).1, "one");
 }
+
+#[test]
+fn a_length_is_that_of_the_body_that_goes_with_it() {
+    // A provider whose model ids look like references of another.
+    let manifests = trio("", "", "", "").replace("models: [one/a, two/b, three/c]", "models: [one/a, two/one/a]");
+    let (world, gate) = (world_that_follows(), gate_of(&manifests));
+    let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
+    assert_eq!(way.attempt(&world).body, chat("a", ""));
+    assert!(way.fails("500", &world));
+    assert_eq!(way.attempt(&world).body, chat("one/a", ""));
+}
