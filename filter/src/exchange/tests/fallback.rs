@@ -500,3 +500,61 @@ fn a_length_is_that_of_the_body_that_goes_with_it() {
     assert!(way.fails("500", &world));
     assert_eq!(way.attempt(&world).body, chat("one/a", ""));
 }
+
+#[test]
+fn who_was_not_asked_is_not_blamed() {
+    for after_reset in [false, true] {
+        for end in [Some((504, "upstream_response_timeout")), Some((503, "no_healthy_upstream")), None] {
+            let (world, gate) = (world_that_follows(), gate_of(&trio(CAP, CAP, "deniedModels: [c]", "")));
+            for _ in 0..5 {
+                let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
+                let first = way.attempt(&world).authority;
+                if after_reset {
+                    way.breaks_off(true, &world);
+                } else {
+                    assert!(way.fails("404", &world));
+                }
+                // Envoy waits before it tries again, and something else comes first.
+                if let Some((status, details)) = end {
+                    let status: String = status.to_string();
+                    let headers = Headers(vec![(b":status", status.as_bytes())]);
+                    let details = || Some(details.as_bytes().to_vec());
+                    way.exchange.on_response_headers(&headers, true, details, &world.host());
+                }
+                let gone = matches!(end, Some((503, _)));
+                let entry = way.exchange.on_log(|| true, &world.host()).unwrap();
+                assert_eq!(entry.provider, if gone { "two" } else { &*first }, "{end:?}");
+                assert_eq!(gate.providers[1].models[0].rest.admits(world.now.get()), !gone);
+                if gone {
+                    break;
+                }
+            }
+            assert_eq!(ledger(&gate, &world).map(|(_, reserved)| reserved), [0; 3]);
+        }
+    }
+}
+
+#[test]
+fn a_provider_without_an_attempt_filter_cannot_pretend_to_have_one() {
+    let (world, gate) = (world_that_follows(), gate_of(&trio(CAP, CAP, CAP, "")));
+    let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
+    let headers = Headers(vec![(b":status", b"200"), (b"x-pai-retry", b"true")]);
+    let step = way.exchange.on_response_headers(&headers, true, || None, &world.host());
+    assert!(matches!(step, ResponseStep::Reply(Reply { status: 503, .. })), "{step:?}");
+    assert_eq!(way.attempt_at("one", &world), None, "it is answered");
+}
+
+#[test]
+fn only_an_envoy_that_does_not_follow_is_not_expected_to() {
+    for (cluster, expected) in
+        [(Some("one"), Retries::SameProvider), (Some("three"), Retries::AnyProvider), (None, Retries::AnyProvider)]
+    {
+        let (world, gate) = (world_that_follows(), gate_of(&trio(CAP, CAP, CAP, "")));
+        let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
+        way.attempt(&world);
+        assert!(way.fails("500", &world));
+        let step = way.exchange.on_attempt(cluster.map(str::as_bytes), &world.host());
+        assert!(matches!(step, AttemptStep::Astray(_)));
+        assert_eq!(world.worker.borrow().retries, expected, "{cluster:?}");
+    }
+}
