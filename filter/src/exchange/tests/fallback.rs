@@ -558,3 +558,14 @@ fn only_an_envoy_that_does_not_follow_is_not_expected_to() {
         assert_eq!(world.worker.borrow().retries, expected, "{cluster:?}");
     }
 }
+
+#[test]
+fn who_stands_in_the_list_twice_is_asked_once() {
+    let manifests = trio("", "", "", "").replace("models: [one/a, two/b, three/c]", "models: [two/b, one/a, two/b, one/a]");
+    let (world, gate) = (world_that_follows(), gate_of(&manifests));
+    let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
+    for (provider, follows) in [("one", true), ("two", false)] {
+        assert_eq!(way.attempt(&world).authority, provider);
+        assert_eq!(way.fails("500", &world), follows);
+    }
+}
