@@ -569,3 +569,24 @@ fn who_stands_in_the_list_twice_is_asked_once() {
         assert_eq!(way.fails("500", &world), follows);
     }
 }
+
+#[test]
+fn with_fixed_routing_nothing_is_left_to_attempts() {
+    const ONE: &str = "---\n{apiVersion: pai.io/v1, kind: ModelProvider, metadata: {name: one}, spec: {provider: vllm, endpoint: 'http://one'}}\n\
+        ---\n{apiVersion: pai.io/v1, kind: Agent, metadata: {name: me}, spec: {identities: [td/me], models: [one/a, one/b]}}\n\
+        ---\n{apiVersion: pai.io/v1, kind: Gateway, metadata: {name: g}, spec: {routing: fixed}}\n";
+    let (world, gate, body) = (world_that_follows(), gate_of(ONE), chat("one/a", ""));
+    let mut exchange = Exchange::new(gate);
+    let peer = || Some(ME.as_bytes().to_vec());
+    let ahead = exchange.on_request_headers(&post("/v1/chat/completions", &[]), false, &peer, &world.host());
+    assert!(matches!(ahead, Step::Forward(_)));
+    assert!(
+        matches!(exchange.on_attempt(Some(b"one"), &world.host()), AttemptStep::Forward(_)),
+        "it begins before the body is there"
+    );
+    let step = exchange.on_request_body(body.len(), true, || body.clone().into_bytes(), &world.host());
+    let Step::Forward(Forward { body: Some(splice), .. }) = step else { panic!("{step:?}") };
+    assert_eq!([&splice.bytes, &body.as_bytes()[splice.length..]].concat(), chat("a", "").into_bytes());
+    let turn = exchange.on_attempt_answer(exchange.ordinal(), &Headers(vec![(b":status", b"500")]), &world.host());
+    assert_eq!(turn.request, []);
+}
