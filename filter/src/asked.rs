@@ -33,12 +33,22 @@ pub struct Asked {
 // === impl Asked ===
 
 impl Asked {
-    /// Adds the edits that make the headers, which point at `target`, those of a request to `provider` whose body has these changes.
-    pub fn dress(&self, edits: &mut Vec<HeaderEdit>, provider: &Provider, target: &[u8], changes: &Changes) {
+    /// Adds the edits that make the headers, which point at `target` and tell of `length` bytes, those of a request to `provider`
+    /// whose body has these changes. Returns the length that they tell of then.
+    pub fn dress(
+        &self,
+        edits: &mut Vec<HeaderEdit>,
+        provider: &Provider,
+        target: &[u8],
+        length: usize,
+        changes: &Changes,
+    ) -> usize {
         address(edits, provider, self.operation, target);
-        if self.has_length && *changes != Changes::default() {
-            edits.push(HeaderEdit::Set("content-length", changes.resized(self.length).to_string().into()));
+        let resized = changes.resized(self.length);
+        if self.has_length && resized != length {
+            edits.push(HeaderEdit::Set("content-length", resized.to_string().into()));
         }
+        resized
     }
 }
 
