@@ -45,9 +45,8 @@ pub struct Admitted {
     tried: u32,
     /// Who may follow, by their places in the list of the caller's agent; the next is the last.
     left: Vec<usize>,
-    /// The path and the body's length as they stand in the request's headers.
+    /// The path as it stands in the request's headers.
     path: String,
-    length: usize,
     /// Charged for attempts that failed.
     lost: u64,
 }
@@ -81,8 +80,7 @@ impl Admitted {
         left.reverse();
         let (dresser, stage) = if left.is_empty() { (Dresser::Gate, Stage::Sent) } else { (Dresser::Attempts, Stage::Unsent) };
         let path = attempt.provider().map_or_else(String::new, |provider| asked::path(provider, asked.operation));
-        let length = asked.length;
-        Self { gate, asked, attempt, before: None, stage, dresser, begun: 0, tried: 1, left, path, length, lost: 0 }
+        Self { gate, asked, attempt, before: None, stage, dresser, begun: 0, tried: 1, left, path, lost: 0 }
     }
 
     /// The gate's changes to the request, whose target is `target`, after `edits`.
@@ -91,7 +89,7 @@ impl Admitted {
         edits.push(route_to(&provider.name));
         match self.dresser {
             Dresser::Gate => {
-                self.asked.dress(&mut edits, provider, target, self.length, self.attempt.changes());
+                self.asked.dress(&mut edits, provider, target, self.attempt.changes());
                 Forward { headers: edits, body: self.attempt.changes().splice(body) }
             }
             Dresser::Attempts => {
@@ -114,7 +112,7 @@ impl Admitted {
         let Some(ours) = ours.filter(|_| due && !self.is_answered()) else { return self.stop(provider, host) };
         let mut edits = vec![HeaderEdit::Remove("x-pai-provider".into())];
         if self.dresser == Dresser::Attempts {
-            self.length = self.asked.dress(&mut edits, ours, self.path.as_bytes(), self.length, self.attempt.changes());
+            self.asked.dress(&mut edits, ours, self.path.as_bytes(), self.attempt.changes());
             self.path = asked::path(ours, self.asked.operation);
         }
         self.begun += 1;
@@ -208,7 +206,9 @@ impl Admitted {
         self.lost += self.attempt.fail(why, host);
         notes.passed_over(&self.gate, self.attempt.candidate(), why, host);
         let Some(next) = self.next(notes, host) else { return Vec::new() };
-        let edits = vec![route_to(next.provider_name()), HeaderEdit::Remove("authorization".into())];
+        // What was the last one's own: a cluster without an attempt filter would send it.
+        let own = ["authorization", "content-length"].map(|name| HeaderEdit::Remove(name.into()));
+        let edits = [route_to(next.provider_name())].into_iter().chain(own).collect();
         self.before = Some(std::mem::replace(&mut self.attempt, next));
         self.stage = Stage::Unsent;
         self.tried += 1;

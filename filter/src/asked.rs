@@ -33,22 +33,13 @@ pub struct Asked {
 // === impl Asked ===
 
 impl Asked {
-    /// Adds the edits that make the headers, which point at `target` and tell of `length` bytes, those of a request to `provider`
-    /// whose body has these changes. Returns the length that they tell of then.
-    pub fn dress(
-        &self,
-        edits: &mut Vec<HeaderEdit>,
-        provider: &Provider,
-        target: &[u8],
-        length: usize,
-        changes: &Changes,
-    ) -> usize {
+    /// Adds the edits that make the headers, which point at `target`, those of a request to `provider` whose body has these changes.
+    pub fn dress(&self, edits: &mut Vec<HeaderEdit>, provider: &Provider, target: &[u8], changes: &Changes) {
         address(edits, provider, self.operation, target);
-        let resized = changes.resized(self.length);
-        if self.has_length && resized != length {
-            edits.push(HeaderEdit::Set("content-length", resized.to_string().into()));
+        // Also where nothing changes: an attempt before may have had another length.
+        if self.has_length {
+            edits.push(HeaderEdit::Set("content-length", changes.resized(self.length).to_string().into()));
         }
-        resized
     }
 }
 
