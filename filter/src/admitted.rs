@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use crate::access::Access;
 use crate::asked::{self, Asked};
-use crate::attempt::{Attempt, is_failure};
+use crate::attempt::{Attempt, is_failure, is_gone};
 use crate::gate::Gate;
 use crate::headers::{HeaderEdit, Headers};
 use crate::host::{AttemptStep, BodyStep, Entry, Forward, Host, ResponseStep, Turn};
@@ -35,7 +35,7 @@ pub struct Admitted {
     gate: Rc<Gate>,
     asked: Asked,
     attempt: Attempt,
-    /// The attempt before, as long as its answer may turn out to be the last.
+    /// The attempt before, until this one begins: it may turn out to be the last.
     before: Option<Attempt>,
     stage: Stage,
     dresser: Dresser,
@@ -109,7 +109,7 @@ impl Admitted {
             Stage::Over => false,
         };
         let ours = self.attempt.provider().filter(|known| provider == Some(known.name.as_bytes()));
-        let Some(ours) = ours.filter(|_| due) else { return self.stop(ours.is_none(), host) };
+        let Some(ours) = ours.filter(|_| due && !self.is_answered()) else { return self.stop(provider, host) };
         let mut edits = vec![HeaderEdit::Remove("x-pai-provider".into())];
         if self.dresser == Dresser::Attempts {
             self.asked.dress(&mut edits, ours, self.path.as_bytes(), self.attempt.changes());
@@ -117,12 +117,15 @@ impl Admitted {
         }
         self.begun += 1;
         self.stage = Stage::Sent;
+        self.before = None;
         AttemptStep::Forward(edits)
     }
 
     /// Keeps an attempt from a provider, which may be another one than it is for.
-    fn stop(&mut self, astray: bool, host: &Host<'_>) -> AttemptStep {
-        if astray && self.stage == Stage::Unsent && self.before.is_some() {
+    fn stop(&mut self, provider: Option<&[u8]>, host: &Host<'_>) -> AttemptStep {
+        let is = |attempt: &Attempt| provider == Some(attempt.provider_name().as_bytes());
+        let astray = !is(&self.attempt);
+        if astray && self.stage == Stage::Unsent && self.before.as_ref().is_some_and(is) {
             // Envoy did not follow: too old to, or its route does not say so. No use in trying that again.
             host.worker.borrow_mut().retries = Retries::SameProvider;
         }
@@ -203,7 +206,7 @@ impl Admitted {
         self.lost += self.attempt.fail(why, host);
         notes.passed_over(&self.gate, self.attempt.candidate(), why, host);
         let Some(next) = self.next(notes, host) else { return Vec::new() };
-        // What was the last one's own. A cluster without an attempt filter would send it.
+        // What was the last one's own: a cluster without an attempt filter would send it.
         let own = ["authorization", "content-length"].map(|name| HeaderEdit::Remove(name.into()));
         let edits = [route_to(next.provider_name())].into_iter().chain(own).collect();
         self.before = Some(std::mem::replace(&mut self.attempt, next));
@@ -247,6 +250,9 @@ impl Admitted {
 
     /// Envoy answers in place of the provider; `details` are its `response.code_details`.
     pub fn on_local_reply(&mut self, status: u16, details: &[u8], host: &Host<'_>) -> ResponseStep {
+        if !is_gone(details) {
+            self.step_back(host);
+        }
         self.attempt.on_local_reply(status, details, &self.asked, host)
     }
 
@@ -258,24 +264,21 @@ impl Admitted {
         end_of_stream: bool,
         host: &Host<'_>,
     ) -> ResponseStep {
-        if self.stage == Stage::Unsent {
-            if headers.get(RETRY).is_none() {
-                // Whoever answers was sent a request that nobody has made its own.
-                crate::metrics::filter_error(host.meter, "attempt");
-                return self.attempt.on_local_reply(503, b"", &self.asked, host);
-            }
-            self.step_back(host);
+        if self.stage == Stage::Unsent && (headers.get(RETRY).is_none() || !self.step_back(host)) {
+            // Whoever answers was sent a request that nobody has made its own.
+            crate::metrics::filter_error(host.meter, "attempt");
+            return self.attempt.on_local_reply(503, b"", &self.asked, host);
         }
         self.attempt.on_response_headers(status, headers, end_of_stream, &self.asked, host)
     }
 
-    /// Envoy has not tried again, as it was asked to: the answer of the attempt before is the last.
-    fn step_back(&mut self, host: &Host<'_>) {
-        if let Some(before) = self.before.take() {
-            self.attempt.release(host);
-            self.attempt = before;
-            self.stage = Stage::Sent;
-        }
+    /// Envoy does not try again, as it was asked to: the attempt before is the last. Says whether there is one.
+    fn step_back(&mut self, host: &Host<'_>) -> bool {
+        let Some(before) = self.before.take() else { return false };
+        self.attempt.release(host);
+        self.attempt = before;
+        self.stage = Stage::Sent;
+        true
     }
 
     /// A piece of the answer has come; all there is of it so far, if it is held.
@@ -284,11 +287,14 @@ impl Admitted {
     }
 
     /// All is over: settles and counts. `connected` tells whether the last attempt ever reached its provider.
-    pub fn close(self, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Entry {
+    pub fn close(mut self, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Entry {
+        if !self.is_answered() {
+            self.step_back(host);
+        }
         let unsent = self.stage == Stage::Unsent;
         let mut entry = self.attempt.close(&self.asked, || !unsent && connected(), host);
         if let Some((prompt, _)) = &mut entry.tokens {
-            *prompt += self.lost;
+            *prompt = prompt.saturating_add(self.lost);
         }
         entry
     }

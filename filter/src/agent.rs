@@ -12,14 +12,14 @@ pub struct Agent {
     pub name: Box<str>,
     /// Who is this agent.
     pub identities: Vec<Pattern>,
-    /// What it may use, in its order of preference.
+    /// What it may use, in its order of preference, each once.
     pub models: Vec<Reference>,
     /// Tokens per UTC day.
     pub max_tokens_per_day: Option<NonZeroU64>,
 }
 
 /// A model of a provider.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reference {
     /// Index into the policy's providers.
     pub provider: usize,

@@ -36,7 +36,7 @@ impl Asked {
     /// Adds the edits that make the headers, which point at `target`, those of a request to `provider` whose body has these changes.
     pub fn dress(&self, edits: &mut Vec<HeaderEdit>, provider: &Provider, target: &[u8], changes: &Changes) {
         address(edits, provider, self.operation, target);
-        // Also where nothing changes: the attempt before may have had another length.
+        // Also where nothing changes: an attempt before may have had another length.
         if self.has_length {
             edits.push(HeaderEdit::Set("content-length", changes.resized(self.length).to_string().into()));
         }

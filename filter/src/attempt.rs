@@ -155,10 +155,7 @@ impl Attempt {
         self.response = Response::Local(refusal.case);
         // What was settled has been noted.
         if !self.is_settled() && matches!(refusal.case, Case::UpstreamUnavailable | Case::UpstreamTimeout) {
-            // Envoy does not try again where there is nothing to try.
-            let gone =
-                [b"no_healthy_upstream".as_slice(), b"cluster_not_found"].into_iter().any(|known| details.starts_with(known));
-            self.with_model(|model| if gone { model.rest.gone(host.now()) } else { model.rest.failed(host.now()) });
+            self.with_model(|model| if is_gone(details) { model.rest.gone(host.now()) } else { model.rest.failed(host.now()) });
         }
         self.replace(&refusal, asked, host)
     }
@@ -384,6 +381,11 @@ impl Attempt {
 /// Whether an answer of this status is one that another provider may do better.
 pub fn is_failure(status: u16) -> bool {
     matches!(status, 401 | 403 | 404 | 408 | 429 | 500..)
+}
+
+/// Whether Envoy has found no server to ask. It does not try again then.
+pub fn is_gone(details: &[u8]) -> bool {
+    [b"no_healthy_upstream".as_slice(), b"cluster_not_found"].into_iter().any(|known| details.starts_with(known))
 }
 
 /// The window that a refusal tells of.

@@ -26,7 +26,7 @@ use crate::host::{AttemptStep, BodyStep, Entry, Forward, Host, ResponseStep, Ste
 use crate::models;
 use crate::notes::Notes;
 use crate::openai::{Operation, Request, Splice};
-use crate::policy::{Candidate, Dialect, Routing};
+use crate::policy::{Candidate, Dialect, Gateway, Routing};
 use crate::refusal::{Case, Refusal, Reply};
 use crate::route::Route;
 use crate::selection::Selection;
@@ -420,7 +420,11 @@ impl Exchange {
         let dialect = gate.policy.providers.get(named.provider).map_or(Dialect::OpenAi, |provider| provider.dialect);
         let peculiarities = OnceCell::new();
         let asked = Asked { caller, operation, started, request, dialect, peculiarities, length: body.len(), has_length };
-        let retries = if gate.policy.gateway.max_attempts > 1 { host.worker.borrow().retries } else { Retries::None };
+        let retries = match gate.policy.gateway {
+            // The headers have gone ahead as one provider's.
+            Gateway { routing: Routing::Fixed, .. } | Gateway { max_attempts: ..=1, .. } => Retries::None,
+            _ => host.worker.borrow().retries,
+        };
         let trial = Trial::new(&gate, named, &asked).ok_or_else(|| models::not_found(access, &asked.request.model))?;
         let selection = Selection::new(&gate, &asked, body, &mut self.notes, host);
         let selected = selection.run(trial, others, retries)?;

@@ -231,7 +231,7 @@ impl Root {
 /// Where Envoy's retries can go: since 1.39, to another cluster (`refresh_cluster_on_retry`).
 fn retries() -> Retries {
     let number = |part: &str| {
-        let bytes = property(&["node", "user_agent_build_version", "version", part])?;
+        let bytes = property(&["xds", "node", "user_agent_build_version", "version", part])?;
         Some(u64::from_le_bytes(bytes.try_into().ok()?))
     };
     let version = number("major_number").zip(number("minor_number"));

@@ -1,5 +1,7 @@
 //! `kind: Agent`.
 
+use std::collections::HashSet;
+
 use crate::agent::{Agent, Agents, Reference, Shared};
 use crate::pattern::Pattern;
 use crate::policy::{Provider, split_reference};
@@ -27,12 +29,12 @@ pub(super) fn compile(manifests: Vec<Manifest>, providers: &[Provider]) -> Resul
 }
 
 fn agent(name: Box<str>, mut spec: Fields, providers: &[Provider]) -> Result<Agent, InvalidConfig> {
-    Ok(Agent {
-        name,
-        identities: spec.required("identities", |list| list.some(|entry| entry.text(identity)))?,
-        models: spec.required("models", |list| list.some(|entry| entry.text(|text| reference(text, providers))))?,
-        max_tokens_per_day: spec.optional("maxTokensPerDay", Field::tokens)?,
-    })
+    let identities = spec.required("identities", |list| list.some(|entry| entry.text(identity)))?;
+    let mut models = spec.required("models", |list| list.some(|entry| entry.text(|text| reference(text, providers))))?;
+    // Who stands there twice is asked once.
+    let mut seen = HashSet::new();
+    models.retain(|reference| seen.insert(reference.clone()));
+    Ok(Agent { name, identities, models, max_tokens_per_day: spec.optional("maxTokensPerDay", Field::tokens)? })
 }
 
 /// An identity, exact or with a `*` at its end.

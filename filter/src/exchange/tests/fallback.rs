@@ -489,3 +489,104 @@ fn a_model_that_fails_everybody_is_passed_over_for_a_while() {
     way.succeeds(&world, 9, 1);
     assert_eq!(asked_first(&world).1, "one");
 }
+
+#[test]
+fn a_length_is_that_of_the_body_that_goes_with_it() {
+    // A provider whose model ids look like references of another.
+    let manifests = trio("", "", "", "").replace("models: [one/a, two/b, three/c]", "models: [one/a, two/one/a]");
+    let (world, gate) = (world_that_follows(), gate_of(&manifests));
+    let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
+    assert_eq!(way.attempt(&world).body, chat("a", ""));
+    assert!(way.fails("500", &world));
+    assert_eq!(way.attempt(&world).body, chat("one/a", ""));
+}
+
+#[test]
+fn who_was_not_asked_is_not_blamed() {
+    for after_reset in [false, true] {
+        for end in [Some((504, "upstream_response_timeout")), Some((503, "no_healthy_upstream")), None] {
+            let (world, gate) = (world_that_follows(), gate_of(&trio(CAP, CAP, "deniedModels: [c]", "")));
+            for _ in 0..5 {
+                let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
+                let first = way.attempt(&world).authority;
+                if after_reset {
+                    way.breaks_off(true, &world);
+                } else {
+                    assert!(way.fails("404", &world));
+                }
+                // Envoy waits before it tries again, and something else comes first.
+                if let Some((status, details)) = end {
+                    let status: String = status.to_string();
+                    let headers = Headers(vec![(b":status", status.as_bytes())]);
+                    let details = || Some(details.as_bytes().to_vec());
+                    way.exchange.on_response_headers(&headers, true, details, &world.host());
+                }
+                let gone = matches!(end, Some((503, _)));
+                let entry = way.exchange.on_log(|| true, &world.host()).unwrap();
+                assert_eq!(entry.provider, if gone { "two" } else { &*first }, "{end:?}");
+                assert_eq!(gate.providers[1].models[0].rest.admits(world.now.get()), !gone);
+                if gone {
+                    break;
+                }
+            }
+            assert_eq!(ledger(&gate, &world).map(|(_, reserved)| reserved), [0; 3]);
+        }
+    }
+}
+
+#[test]
+fn a_provider_without_an_attempt_filter_cannot_pretend_to_have_one() {
+    let (world, gate) = (world_that_follows(), gate_of(&trio(CAP, CAP, CAP, "")));
+    let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
+    let headers = Headers(vec![(b":status", b"200"), (b"x-pai-retry", b"true")]);
+    let step = way.exchange.on_response_headers(&headers, true, || None, &world.host());
+    assert!(matches!(step, ResponseStep::Reply(Reply { status: 503, .. })), "{step:?}");
+    assert_eq!(way.attempt_at("one", &world), None, "it is answered");
+}
+
+#[test]
+fn only_an_envoy_that_does_not_follow_is_not_expected_to() {
+    for (cluster, expected) in
+        [(Some("one"), Retries::SameProvider), (Some("three"), Retries::AnyProvider), (None, Retries::AnyProvider)]
+    {
+        let (world, gate) = (world_that_follows(), gate_of(&trio(CAP, CAP, CAP, "")));
+        let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
+        way.attempt(&world);
+        assert!(way.fails("500", &world));
+        let step = way.exchange.on_attempt(cluster.map(str::as_bytes), &world.host());
+        assert!(matches!(step, AttemptStep::Astray(_)));
+        assert_eq!(world.worker.borrow().retries, expected, "{cluster:?}");
+    }
+}
+
+#[test]
+fn who_stands_in_the_list_twice_is_asked_once() {
+    let manifests = trio("", "", "", "").replace("models: [one/a, two/b, three/c]", "models: [two/b, one/a, two/b, one/a]");
+    let (world, gate) = (world_that_follows(), gate_of(&manifests));
+    let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
+    for (provider, follows) in [("one", true), ("two", false)] {
+        assert_eq!(way.attempt(&world).authority, provider);
+        assert_eq!(way.fails("500", &world), follows);
+    }
+}
+
+#[test]
+fn with_fixed_routing_nothing_is_left_to_attempts() {
+    const ONE: &str = "---\n{apiVersion: pai.io/v1, kind: ModelProvider, metadata: {name: one}, spec: {provider: vllm, endpoint: 'http://one'}}\n\
+        ---\n{apiVersion: pai.io/v1, kind: Agent, metadata: {name: me}, spec: {identities: [td/me], models: [one/a, one/b]}}\n\
+        ---\n{apiVersion: pai.io/v1, kind: Gateway, metadata: {name: g}, spec: {routing: fixed}}\n";
+    let (world, gate, body) = (world_that_follows(), gate_of(ONE), chat("one/a", ""));
+    let mut exchange = Exchange::new(gate);
+    let peer = || Some(ME.as_bytes().to_vec());
+    let ahead = exchange.on_request_headers(&post("/v1/chat/completions", &[]), false, &peer, &world.host());
+    assert!(matches!(ahead, Step::Forward(_)));
+    assert!(
+        matches!(exchange.on_attempt(Some(b"one"), &world.host()), AttemptStep::Forward(_)),
+        "it begins before the body is there"
+    );
+    let step = exchange.on_request_body(body.len(), true, || body.clone().into_bytes(), &world.host());
+    let Step::Forward(Forward { body: Some(splice), .. }) = step else { panic!("{step:?}") };
+    assert_eq!([&splice.bytes, &body.as_bytes()[splice.length..]].concat(), chat("a", "").into_bytes());
+    let turn = exchange.on_attempt_answer(exchange.ordinal(), &Headers(vec![(b":status", b"500")]), &world.host());
+    assert_eq!(turn.request, []);
+}
