@@ -3,7 +3,7 @@
 use e2e::harness::until;
 use serde_json::json;
 
-use crate::cast::{ANTHROPIC, Member, OPENAI, Staging, VLLM, failed, hello, scene, served};
+use crate::cast::{ANTHROPIC, MEMBERS, Member, OPENAI, Staging, VLLM, failed, hello, scene, served};
 
 const CAP: &str = "maxTokensPerDay: 1000000";
 
@@ -20,11 +20,15 @@ async fn the_named_one_comes_first_and_then_the_agents_order() {
 
 #[tokio::test]
 async fn no_more_attempts_than_allowed() {
+    let scene = scene().await;
     for (most, asked) in [(1, [1, 0, 0]), (2, [1, 1, 0]), (3, [1, 1, 1]), (9, [1, 1, 1])] {
-        let scene = Staging::new().settings(&format!("maxAttempts: {most}")).start().await;
-        let last = [&VLLM, &OPENAI, &ANTHROPIC][asked.iter().sum::<usize>() - 1];
-        failed(&scene.ask("vllm-local=503 openai=502 anthropic=429").await, last, [503, 502, 429][asked.iter().sum::<usize>() - 1]);
-        assert_eq!(scene.asked(), asked);
+        scene.becomes(&Staging::new().settings(&format!("maxAttempts: {most}"))).await;
+        let last = asked.iter().sum::<usize>() - 1;
+        let asking = async {
+            let reply = scene.ask("vllm-local=503 openai=502 anthropic=429").await;
+            failed(&reply, MEMBERS[last], [503, 502, 429][last]);
+        };
+        assert_eq!(scene.asked_by(asking).await, asked);
     }
 }
 
@@ -44,17 +48,18 @@ async fn no_more_attempts_than_allowed_after_resets() {
 /// A candidate whose own rules refuse the request is as if it were not there.
 #[tokio::test]
 async fn who_may_not_serve_is_skipped() {
+    let scene = scene().await;
     for rule in [
         "deniedModels: [gpt-5-mini]",
         "allowedModels: [gpt-5]",
         "maxTokensPerRequest: 8",
         "guards: [{ name: words, type: pattern, deny: ['forbidden'] }]",
     ] {
-        let scene = Staging::new().spec(&OPENAI, &format!("{CAP}\n{rule}")).start().await;
-        served(&scene.ask("a forbidden word vllm-local=503").await, &ANTHROPIC);
-        assert_eq!(scene.asked(), [1, 0, 1], "{rule}");
-        assert_eq!(scene.charges().await, [0, 0, ANTHROPIC.tokens()], "{rule}");
+        scene.becomes(&Staging::new().spec(&OPENAI, &format!("{CAP}\n{rule}"))).await;
+        let asking = async { served(&scene.ask("a forbidden word vllm-local=503").await, &ANTHROPIC) };
+        assert_eq!(scene.asked_by(asking).await, [1, 0, 1], "{rule}");
     }
+    assert_eq!(scene.charges().await, [0, 0, 4 * ANTHROPIC.tokens()]);
 }
 
 #[tokio::test]
@@ -67,20 +72,21 @@ async fn a_guard_that_only_audits_skips_nobody() {
 /// What the named one refuses, nobody else serves.
 #[tokio::test]
 async fn a_refusal_of_the_named_one_is_final() {
+    let scene = scene().await;
     for (rule, status, code) in [
         ("deniedModels: ['meta-llama/*']", 403, "model_not_allowed"),
         ("maxTokensPerRequest: 8", 400, "context_length_exceeded"),
         ("guards: [{ name: words, type: pattern, deny: ['forbidden'] }]", 403, "prompt_rejected"),
     ] {
-        let scene = Staging::new().spec(&VLLM, &format!("{CAP}\n{rule}")).start().await;
-        scene.ask("a forbidden word").await.refused(status, "invalid_request_error", code);
-        assert_eq!(scene.asked(), [0, 0, 0], "{rule}");
-        served(&scene.ask_with(&OPENAI, "a forbidden word openai=503").await, &ANTHROPIC);
-        assert_eq!(scene.asked(), [0, 1, 1], "{rule}");
+        scene.becomes(&Staging::new().spec(&VLLM, &format!("{CAP}\n{rule}"))).await;
+        let asking = async {
+            scene.ask("a forbidden word").await.refused(status, "invalid_request_error", code);
+            served(&scene.ask_with(&OPENAI, "a forbidden word openai=503").await, &ANTHROPIC);
+        };
+        assert_eq!(scene.asked_by(asking).await, [0, 1, 1], "{rule}");
     }
 }
 
-/// The agent names two models of one provider: the second is another candidate.
 #[tokio::test]
 async fn only_the_agents_own_models_are_tried() {
     let scene = Staging::new().models(&[&ANTHROPIC, &VLLM]).start().await;

@@ -352,6 +352,19 @@ impl Scene {
         MEMBERS.map(|member| self.upstream(member).requests().len())
     }
 
+    /// The gate gets the manifests of another one.
+    pub async fn becomes(&self, staging: &Staging) {
+        self.gate.reconfigure(staging.manifests()).await.expect("a configuration that is taken");
+    }
+
+    /// How many more requests each provider was sent meanwhile.
+    pub async fn asked_by(&self, act: impl Future<Output = ()>) -> [usize; 3] {
+        let before = self.asked();
+        act.await;
+        let after = self.asked();
+        std::array::from_fn(|place| after[place] - before[place])
+    }
+
     /// What each provider was charged, when nothing is reserved any more.
     pub async fn charges(&self) -> [u64; 3] {
         let mut charges = [0; 3];
