@@ -226,7 +226,10 @@ impl Admitted {
                 continue;
             }
             match trial.fit(host).map_err(|oversize| oversize.refusal).and_then(|fitting| trial.reserve(&fitting, host)) {
-                Ok((grant, changes)) => return Some(Attempt::new(Rc::clone(&gate), candidate, grant, changes)),
+                Ok((grant, changes)) => {
+                    trial.comes(host);
+                    return Some(Attempt::new(Rc::clone(&gate), candidate, grant, changes));
+                }
                 Err(refusal) => notes.passed_over(&gate, candidate, Why::Budget(refusal.case), host),
             }
         }

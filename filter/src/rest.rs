@@ -30,18 +30,18 @@ pub struct Rest {
 // === impl Rest ===
 
 impl Rest {
-    /// Whether a request that could go elsewhere may come. Of those that ask after a rest, the first.
+    /// Whether a request that could go elsewhere may come.
     pub fn admits(&self, now: Time) -> bool {
-        if self.failures.get() < PATIENCE {
-            return true;
-        }
-        let over = now >= self.until.get();
-        if over {
+        !self.rests() || now >= self.until.get()
+    }
+
+    /// Such a request comes. After a rest it is the one that tries, and no other may.
+    pub fn comes(&self, now: Time) {
+        if self.rests() && self.admits(now) {
             self.tried.set(true);
             // Should the one that tries never hear an answer, another may try later.
             self.begin(now);
         }
-        over
     }
 
     /// Nothing is there that could answer.
@@ -71,6 +71,10 @@ impl Rest {
         self.tried.set(false);
     }
 
+    fn rests(&self) -> bool {
+        self.failures.get() >= PATIENCE
+    }
+
     fn begin(&self, now: Time) {
         self.until.set(Time(now.0.saturating_add(self.length.get())));
     }
@@ -83,6 +87,15 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const SECOND: u64 = 1_000_000_000;
+
+    /// A request comes if it may.
+    fn asks(rest: &Rest, now: u64) -> bool {
+        let may = rest.admits(Time(now));
+        if may {
+            rest.comes(Time(now));
+        }
+        may
+    }
 
     fn failing(times: u32) -> Rest {
         let rest = Rest::default();
@@ -97,23 +110,23 @@ mod tests {
         let rest = failing(4);
         rest.answered();
         rest.failed(Time(0));
-        assert!(rest.admits(Time(0)), "not in a row");
+        assert!(asks(&rest, 0), "not in a row");
     }
 
     #[test]
     fn it_rests_at_once_where_nothing_is_there() {
         let rest = Rest::default();
         rest.gone(Time(0));
-        assert!(!rest.admits(Time(5 * SECOND - 1)) && rest.admits(Time(5 * SECOND)));
+        assert!(!asks(&rest, 5 * SECOND - 1) && asks(&rest, 5 * SECOND));
         rest.gone(Time(5 * SECOND));
-        assert!(!rest.admits(Time(15 * SECOND - 1)) && rest.admits(Time(15 * SECOND)));
+        assert!(!asks(&rest, 15 * SECOND - 1) && asks(&rest, 15 * SECOND));
     }
 
     #[test]
     fn those_on_their_way_do_not_make_it_longer() {
         let rest = failing(100);
-        assert!(!rest.admits(Time(5 * SECOND - 1)));
-        assert!(rest.admits(Time(5 * SECOND)));
+        assert!(!asks(&rest, 5 * SECOND - 1));
+        assert!(asks(&rest, 5 * SECOND));
     }
 
     #[test]
@@ -121,22 +134,22 @@ mod tests {
         let rest = failing(5);
         let mut now = 5 * SECOND;
         for length in [10, 20, 40, 80, 160, 300, 300] {
-            assert!(rest.admits(Time(now)), "{length}");
-            assert!(!rest.admits(Time(now)), "one only");
+            assert!(asks(&rest, now), "{length}");
+            assert!(!asks(&rest, now), "one only");
             rest.failed(Time(now));
-            assert!(!rest.admits(Time(now + length * SECOND - 1)), "{length}");
+            assert!(!asks(&rest, now + length * SECOND - 1), "{length}");
             now += length * SECOND;
         }
-        assert!(rest.admits(Time(now)));
+        assert!(asks(&rest, now));
         rest.answered();
-        assert!(rest.admits(Time(now)) && rest.admits(Time(now)), "all may come again");
+        assert!(asks(&rest, now) && asks(&rest, now), "all may come again");
     }
 
     #[test]
     fn a_trial_that_hears_nothing_is_followed_by_another() {
         let rest = failing(5);
-        assert!(rest.admits(Time(5 * SECOND)));
-        assert!(!rest.admits(Time(10 * SECOND - 1)));
-        assert!(rest.admits(Time(10 * SECOND)));
+        assert!(asks(&rest, 5 * SECOND));
+        assert!(!asks(&rest, 10 * SECOND - 1));
+        assert!(asks(&rest, 10 * SECOND));
     }
 }

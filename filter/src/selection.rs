@@ -104,7 +104,9 @@ impl<'a, 'h> Selection<'a, 'h> {
             self.resting.push(trial.candidate());
             return None;
         }
-        self.reserve(&trial, fitting)
+        let attempt = self.reserve(&trial, fitting)?;
+        trial.comes(self.host);
+        Some(attempt)
     }
 
     fn reserve(&mut self, trial: &Trial<'_>, fitting: Result<Fitting, Oversize>) -> Option<Attempt> {

@@ -69,6 +69,11 @@ impl<'a> Trial<'a> {
         self.model.rest.admits(host.now())
     }
 
+    /// It is asked although another could be.
+    pub fn comes(&self, host: &Host<'_>) {
+        self.model.rest.comes(host.now());
+    }
+
     /// Whether the size of the request is one that the candidate can take.
     pub fn fit(&self, host: &Host<'_>) -> Result<Fitting, Oversize> {
         let request = &self.asked.request;

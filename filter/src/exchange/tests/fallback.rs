@@ -590,3 +590,25 @@ fn with_fixed_routing_nothing_is_left_to_attempts() {
     let turn = exchange.on_attempt_answer(exchange.ordinal(), &Headers(vec![(b":status", b"500")]), &world.host());
     assert_eq!(turn.request, []);
 }
+
+#[test]
+fn a_request_without_room_does_not_take_the_turn_of_one_that_could_try() {
+    // The second agent has no budget to try anything with.
+    let poor = "---\n{apiVersion: pai.io/v1, kind: Agent, metadata: {name: poor}, spec: {identities: [td/poor], models: [one/a, two/b], \
+        maxTokensPerDay: 1}}\n";
+    let (world, gate) = (world_that_follows(), gate_of(&(trio(CAP, CAP, CAP, "") + poor)));
+    for _ in 0..5 {
+        let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
+        way.attempt(&world);
+        way.fails("503", &world);
+        way.exchange.on_log(|| true, &world.host());
+    }
+    world.now.set(Time(world.now.get().0 + 5_000_000_000));
+    let mut exchange = Exchange::new(Rc::clone(&gate));
+    let (peer, body) = (|| Some(b"td/poor".to_vec()), chat("two/b", ""));
+    exchange.on_request_headers(&post("/v1/chat/completions", &[]), false, &peer, &world.host());
+    let step = exchange.on_request_body(body.len(), true, || body.clone().into_bytes(), &world.host());
+    assert_eq!(refused(&step).1, "context_length_exceeded");
+    let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
+    assert_eq!(way.attempt(&world).authority, "one");
+}
