@@ -1,6 +1,8 @@
 //! Whole exchanges without a host: a clock that is set by hand, a store in memory, metrics in a list.
 
 mod callers;
+#[cfg(not(target_arch = "wasm32"))]
+mod chaos;
 mod fallback;
 mod guards;
 
