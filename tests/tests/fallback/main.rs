@@ -13,6 +13,7 @@ mod failures;
 mod given_up;
 mod midnight;
 mod misrouting;
+mod one_provider;
 mod reload;
 mod rest;
 mod shipped;
