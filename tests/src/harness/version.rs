@@ -24,6 +24,16 @@ static VERSION: LazyLock<Version> = LazyLock::new(|| {
     version(&said).unwrap_or_else(|| panic!("no version in {said:?}"))
 });
 
+/// Ends the test where the Envoy of this run lacks this [`Ability`], and says so.
+#[macro_export]
+macro_rules! needs {
+    ($ability:ident) => {
+        if $crate::harness::Ability::$ability.is_missing() {
+            return;
+        }
+    };
+}
+
 /// Major and minor number of the Envoy that the suite runs.
 pub fn envoy_version() -> (u32, u32) {
     *VERSION

@@ -31,6 +31,7 @@ pub async fn sent(scene: &Scene, body: &Value) -> e2e::harness::Raw {
 /// Between two attempts nobody has the request: nobody charges for it.
 #[tokio::test]
 async fn between_attempts() {
+    e2e::needs!(OtherProviders);
     let scene = Staging::new().with(|builder| builder.back_off(LONG)).start().await;
     let raw = sent(&scene, &hello(&VLLM, "vllm-local=503")).await;
     let retry =
@@ -45,6 +46,7 @@ async fn between_attempts() {
 /// The second provider has the whole prompt.
 #[tokio::test]
 async fn during_the_second_attempt() {
+    e2e::needs!(OtherProviders);
     let scene = Staging::new().played(&OPENAI, Upstream::scripted().await).start().await;
     let raw = sent(&scene, &hello(&VLLM, "vllm-local=503")).await;
     let call = scene.upstream(&OPENAI).call().await;
@@ -74,6 +76,7 @@ async fn during_the_first_attempt() {
 /// A stream that the client leaves is charged to whom it came from.
 #[tokio::test]
 async fn in_the_middle_of_a_stream_of_the_second() {
+    e2e::needs!(OtherProviders);
     let scene = Staging::new().played(&OPENAI, Upstream::scripted().await).start().await;
     let mut body = hello(&VLLM, "vllm-local=503");
     body["stream"] = json!(true);

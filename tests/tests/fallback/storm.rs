@@ -145,6 +145,7 @@ async fn watch(scene: &Scene, counts: &Counts) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_and_nothing_counted_twice() {
+    e2e::needs!(OtherProviders);
     let counts = Arc::new(Counts::default());
     let scene = Arc::new(scene(&counts).await);
     let clients: JoinSet<_> = (0..CLIENTS).map(|number| client(Arc::clone(&scene), number, Arc::clone(&counts))).collect();
