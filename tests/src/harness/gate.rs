@@ -393,7 +393,7 @@ impl Gate {
     /// Sets the clock of the filter, in all its workers, to so many seconds after the last midnight, or before it.
     pub async fn set_clock(&self, since_midnight: i64) {
         let now = 86_400 - i64::try_from(super::limits::seconds_to_midnight()).expect("a day");
-        self.get("/v1/models").header("x-test-clock", &(since_midnight - now).to_string()).send().await;
+        self.get("/v1/models").header("x-test-clock", (since_midnight - now).to_string()).send().await;
     }
 
     /// Gives the filter another configuration and waits for its verdict: `Err` holds what was logged meanwhile.
