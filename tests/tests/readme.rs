@@ -132,6 +132,7 @@ async fn the_readmes_commands_work_as_written() {
 
 #[test]
 fn the_demonstration_of_fallback_shows_it() {
+    e2e::needs!(OtherProviders);
     let running = Running::start(&["--demo", "fallback"]);
     let (transcript, printed) = running.said.split_once("The gateway listens on").unwrap();
     let lines = transcript.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());

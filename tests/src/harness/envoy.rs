@@ -227,7 +227,7 @@ fn virtual_host(shape: &Shape) -> Value {
     let routed: Vec<&str> = routed.filter(|name| !shape.unrouted.iter().any(|unrouted| unrouted == name)).collect();
     let mut host = json!({ "name": "all", "domains": ["*"] });
     if let Some(fallback) = &shape.fallback {
-        host["routes"] = json!([fallback.route(&timeout, &routed)]);
+        host["routes"] = Value::from(fallback.routes(&timeout, &routed));
         host["request_body_buffer_limit"] = json!(fallback.kept);
     } else {
         host["routes"] = Value::from(routes(&timeout, &routed));
@@ -235,7 +235,8 @@ fn virtual_host(shape: &Shape) -> Value {
     host
 }
 
-fn routes(timeout: &str, clusters: &[&str]) -> Vec<Value> {
+/// A route for each provider.
+pub(crate) fn routes(timeout: &str, clusters: &[&str]) -> Vec<Value> {
     clusters
         .iter()
         .map(|name| {

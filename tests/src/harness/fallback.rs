@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::envoy::{Shape, WASM, seconds};
+use super::version::Ability;
 
 /// How requests go on to the next provider.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub(crate) struct Fallback {
     pub(crate) kept: u32,
     /// What Envoy has from 1.39 on: the cluster is chosen again for each retry.
     pub(crate) refresh: bool,
+    /// Each provider has a route of its own.
+    pub(crate) plain: bool,
     /// A header that no provider's name matches leads to a cluster that does not exist, and not to the one before.
     pub(crate) dead_end: bool,
     /// How long one provider may take until its answer begins.
@@ -50,15 +53,28 @@ impl Fallback {
             retries: Retries::Marked,
             most: 5,
             kept,
-            refresh: true,
+            refresh: Ability::OtherProviders.is_there(),
+            plain: false,
             dead_end: true,
             try_timeout: None,
             back_off: Duration::from_millis(5),
         }
     }
 
+    /// The routes to these providers.
+    pub(crate) fn routes(&self, timeout: &str, clusters: &[&str]) -> Vec<Value> {
+        if !self.plain {
+            return vec![self.route(timeout, clusters)];
+        }
+        let mut routes = super::envoy::routes(timeout, clusters);
+        for route in &mut routes {
+            route["route"]["retry_policy"] = self.policy();
+        }
+        routes
+    }
+
     /// The one route of all providers.
-    pub(crate) fn route(&self, timeout: &str, clusters: &[&str]) -> Value {
+    fn route(&self, timeout: &str, clusters: &[&str]) -> Value {
         json!({
             "match": { "prefix": "/", "headers": [{ "name": "x-pai-provider", "present_match": true }] },
             "route": {
@@ -87,9 +103,12 @@ impl Fallback {
     fn policy(&self) -> Value {
         let mut policy = json!({
             "num_retries": self.most,
-            "refresh_cluster_on_retry": self.refresh,
             "retry_back_off": { "base_interval": seconds(self.back_off), "max_interval": seconds(self.back_off * 4) },
         });
+        // Older Envoys do not know the field, and refuse what they do not know.
+        if self.refresh {
+            policy["refresh_cluster_on_retry"] = json!(true);
+        }
         match self.retries {
             Retries::Marked => {
                 policy["retry_on"] = json!("connect-failure,refused-stream,reset,retriable-headers");

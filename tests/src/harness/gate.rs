@@ -198,6 +198,12 @@ impl GateBuilder {
         self
     }
 
+    /// A route for each provider, with which every Envoy stays with its cluster.
+    pub fn with_plain_routes(mut self) -> Self {
+        self.fallback_mut().plain = true;
+        self.without_refresh()
+    }
+
     /// A route that says nothing of headers which name no provider: Envoy then stays with the cluster before.
     pub fn without_dead_end(mut self) -> Self {
         self.fallback_mut().dead_end = false;

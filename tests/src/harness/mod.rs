@@ -22,6 +22,7 @@ mod limits;
 mod raw;
 pub mod says;
 mod upstream;
+mod version;
 mod wait;
 
 pub use certificate::{Authority, ClientCertificate, Peers, ServerCertificate};
@@ -32,6 +33,7 @@ pub use key::{Budget, Key, Shares};
 pub use limits::{Limits, go_seconds, seconds_to_midnight};
 pub use raw::Raw;
 pub use upstream::{Answer, Call, Received, Upstream};
+pub use version::{Ability, envoy_version};
 pub use wait::{settled, until};
 
 /// The model that tests ask for when it does not matter which: an open list serves it by its bare id, for it has no slash.

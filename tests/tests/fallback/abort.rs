@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use e2e::harness::{Upstream, until};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cast::{OPENAI, Scene, Staging, VLLM, hello};
 
@@ -15,8 +15,8 @@ async fn logged(scene: &Scene) {
 }
 
 /// Sends a chat on a connection that the test can break.
-async fn sent(scene: &Scene, wish: &str) -> e2e::harness::Raw {
-    let body = hello(&VLLM, wish).to_string();
+pub async fn sent(scene: &Scene, body: &Value) -> e2e::harness::Raw {
+    let body = body.to_string();
     let mut raw = scene.gate.raw().await;
     let head = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: gate.test\r\ncontent-type: application/json\r\n{}: {}\r\ncontent-length: {}\r\n\r\n",
@@ -31,8 +31,9 @@ async fn sent(scene: &Scene, wish: &str) -> e2e::harness::Raw {
 /// Between two attempts nobody has the request: nobody charges for it.
 #[tokio::test]
 async fn between_attempts() {
+    e2e::needs!(OtherProviders);
     let scene = Staging::new().with(|builder| builder.back_off(LONG)).start().await;
-    let raw = sent(&scene, "vllm-local=503").await;
+    let raw = sent(&scene, &hello(&VLLM, "vllm-local=503")).await;
     let retry =
         async || scene.gate.stats("cluster.vllm-local.retry.upstream_rq_completed").values().any(|count| *count == 1).then_some(());
     until("Envoy waits before it tries again", retry).await;
@@ -45,8 +46,9 @@ async fn between_attempts() {
 /// The second provider has the whole prompt.
 #[tokio::test]
 async fn during_the_second_attempt() {
+    e2e::needs!(OtherProviders);
     let scene = Staging::new().played(&OPENAI, Upstream::scripted().await).start().await;
-    let raw = sent(&scene, "vllm-local=503").await;
+    let raw = sent(&scene, &hello(&VLLM, "vllm-local=503")).await;
     let call = scene.upstream(&OPENAI).call().await;
     raw.reset();
     call.aborted().await;
@@ -60,7 +62,7 @@ async fn during_the_second_attempt() {
 #[tokio::test]
 async fn during_the_first_attempt() {
     let scene = Staging::new().played(&VLLM, Upstream::scripted().await).start().await;
-    let raw = sent(&scene, "").await;
+    let raw = sent(&scene, &hello(&VLLM, "")).await;
     let call = scene.upstream(&VLLM).call().await;
     raw.reset();
     call.aborted().await;
@@ -74,6 +76,7 @@ async fn during_the_first_attempt() {
 /// A stream that the client leaves is charged to whom it came from.
 #[tokio::test]
 async fn in_the_middle_of_a_stream_of_the_second() {
+    e2e::needs!(OtherProviders);
     let scene = Staging::new().played(&OPENAI, Upstream::scripted().await).start().await;
     let mut body = hello(&VLLM, "vllm-local=503");
     body["stream"] = json!(true);

@@ -12,6 +12,7 @@ fn limit(body: &Value) -> Option<u64> {
 /// Scenes check path, authority and key of every request themselves.
 #[tokio::test]
 async fn each_attempt_is_dressed_for_its_provider() {
+    e2e::needs!(OtherProviders);
     let scene = scene().await;
     let text = "Grüße \u{1f600} \\ \" vllm-local=503 openai=429";
     served(&scene.ask(text).await, &ANTHROPIC);
@@ -42,6 +43,7 @@ async fn whoever_serves_alone_is_dressed_as_well() {
 /// Providers of one dialect get what the client wrote, byte for byte, but for the model.
 #[tokio::test]
 async fn large_bodies_are_sent_again() {
+    e2e::needs!(OtherProviders);
     let mut staging = Staging::new().dialect(&OPENAI, "vllm");
     for member in MEMBERS {
         staging = staging.spec(member, "");
@@ -100,6 +102,7 @@ fn events(reply: &Reply) -> Vec<Value> {
 
 #[tokio::test]
 async fn streams_come_from_whoever_serves() {
+    e2e::needs!(OtherProviders);
     let scene = scene().await;
     for (wish, member) in [("", &VLLM), ("vllm-local=503", &OPENAI), ("vllm-local=reset openai=429", &ANTHROPIC)] {
         let before = scene.charges().await.iter().sum::<u64>();
@@ -123,6 +126,7 @@ async fn streams_come_from_whoever_serves() {
 /// Only vLLM knows usage in each event; others would refuse the question.
 #[tokio::test]
 async fn each_is_asked_for_usage_in_its_own_words() {
+    e2e::needs!(OtherProviders);
     let scene = scene().await;
     stream(&scene, "vllm-local=503 openai=503", false).await;
     let options = |member| scene.upstream(member).last().json()["stream_options"].clone();
@@ -133,6 +137,7 @@ async fn each_is_asked_for_usage_in_its_own_words() {
 
 #[tokio::test]
 async fn several_choices() {
+    e2e::needs!(OtherProviders);
     let scene = scene().await;
     let mut body = hello(&VLLM, "vllm-local=503");
     body["n"] = json!(2);
@@ -143,6 +148,7 @@ async fn several_choices() {
 
 #[tokio::test]
 async fn requests_with_trailers() {
+    e2e::needs!(OtherProviders);
     let scene = scene().await;
     for wish in ["vllm-local=503", "vllm-local=reset"] {
         let text = hello(&VLLM, wish).to_string();
@@ -160,6 +166,7 @@ async fn requests_with_trailers() {
 /// The client's own options hold for whoever serves.
 #[tokio::test]
 async fn a_request_without_a_limit() {
+    e2e::needs!(OtherProviders);
     let scene = scene().await;
     let body =
         json!({ "model": VLLM.reference(), "messages": [{ "role": "user", "content": "vllm-local=503" }], "temperature": 0.5 });

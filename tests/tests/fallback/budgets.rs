@@ -46,6 +46,7 @@ async fn a_spent_provider_is_passed_over() {
 
 #[tokio::test]
 async fn a_spent_provider_is_passed_over_after_a_failure() {
+    e2e::needs!(OtherProviders);
     let scene = scene().await;
     scene.spend(&OPENAI).await;
     served(&scene.ask("vllm-local=503").await, &ANTHROPIC);
@@ -102,6 +103,7 @@ async fn a_spent_agent_is_served_by_nobody() {
 /// The agent's budget holds one reservation of a request at a time, whoever is asked.
 #[tokio::test]
 async fn the_agents_budget_is_not_reserved_twice() {
+    e2e::needs!(OtherProviders);
     let scene = Staging::new().agent("maxTokensPerDay: 300").start().await;
     let mut body = hello(&VLLM, "vllm-local=503 openai=503");
     body["max_tokens"] = json!(160);
@@ -112,6 +114,7 @@ async fn the_agents_budget_is_not_reserved_twice() {
 /// There is somebody left when the first attempt begins, and nobody when it fails.
 #[tokio::test]
 async fn the_others_are_spent_while_the_first_is_asked() {
+    e2e::needs!(OtherProviders);
     let scene = Staging::new().played(&VLLM, Upstream::scripted().await).start().await;
     let first = scene.chat("").sending();
     let call = scene.upstream(&VLLM).call().await;

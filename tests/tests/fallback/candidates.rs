@@ -9,6 +9,7 @@ const CAP: &str = "maxTokensPerDay: 1000000";
 
 #[tokio::test]
 async fn the_named_one_comes_first_and_then_the_agents_order() {
+    e2e::needs!(OtherProviders);
     let scene = scene().await;
     served(&scene.ask_with(&OPENAI, "openai=503").await, &VLLM);
     served(&scene.ask_with(&OPENAI, "openai=503 vllm-local=503").await, &ANTHROPIC);
@@ -20,6 +21,7 @@ async fn the_named_one_comes_first_and_then_the_agents_order() {
 
 #[tokio::test]
 async fn no_more_attempts_than_allowed() {
+    e2e::needs!(OtherProviders);
     let scene = scene().await;
     for (most, asked) in [(1, [1, 0, 0]), (2, [1, 1, 0]), (3, [1, 1, 1]), (9, [1, 1, 1])] {
         scene.becomes(&Staging::new().settings(&format!("maxAttempts: {most}"))).await;
@@ -35,6 +37,7 @@ async fn no_more_attempts_than_allowed() {
 /// After a reset there is nothing to give to the client, whatever the route does with a request that has nowhere to go.
 #[tokio::test]
 async fn no_more_attempts_than_allowed_after_resets() {
+    e2e::needs!(OtherProviders);
     for dead_end in [true, false] {
         let staging = Staging::new().settings("maxAttempts: 2");
         let staging = staging.with(|builder| if dead_end { builder } else { builder.without_dead_end() });
@@ -48,6 +51,7 @@ async fn no_more_attempts_than_allowed_after_resets() {
 /// A candidate whose own rules refuse the request is as if it were not there.
 #[tokio::test]
 async fn who_may_not_serve_is_skipped() {
+    e2e::needs!(OtherProviders);
     let scene = scene().await;
     for rule in [
         "deniedModels: [gpt-5-mini]",
@@ -64,6 +68,7 @@ async fn who_may_not_serve_is_skipped() {
 
 #[tokio::test]
 async fn a_guard_that_only_audits_skips_nobody() {
+    e2e::needs!(OtherProviders);
     let guard = "guards: [{ name: words, type: pattern, action: audit, deny: ['forbidden'] }]";
     let scene = Staging::new().spec(&OPENAI, &format!("{CAP}\n{guard}")).start().await;
     served(&scene.ask("a forbidden word vllm-local=503").await, &OPENAI);
@@ -72,6 +77,7 @@ async fn a_guard_that_only_audits_skips_nobody() {
 /// What the named one refuses, nobody else serves.
 #[tokio::test]
 async fn a_refusal_of_the_named_one_is_final() {
+    e2e::needs!(OtherProviders);
     let scene = scene().await;
     for (rule, status, code) in [
         ("deniedModels: ['meta-llama/*']", 403, "model_not_allowed"),
@@ -89,6 +95,7 @@ async fn a_refusal_of_the_named_one_is_final() {
 
 #[tokio::test]
 async fn only_the_agents_own_models_are_tried() {
+    e2e::needs!(OtherProviders);
     let scene = Staging::new().models(&[&ANTHROPIC, &VLLM]).start().await;
     served(&scene.ask("vllm-local=503").await, &ANTHROPIC);
     failed(&scene.ask("vllm-local=503 anthropic=502").await, &ANTHROPIC, 502);
@@ -108,6 +115,7 @@ async fn an_agent_with_one_model_has_one_candidate() {
 /// A bare model id names a reference, too.
 #[tokio::test]
 async fn a_bare_model_id_falls_back_as_well() {
+    e2e::needs!(OtherProviders);
     let scene = scene().await;
     let mut body = hello(&OPENAI, "openai=503");
     body["model"] = json!(OPENAI.model);

@@ -136,11 +136,13 @@ impl Member {
         Answer::stream(events)
     }
 
-    /// What a request wants of it: its text may say `vllm-local=503`, or `=reset`, `=half`, `=close`, `=hang`, `=spend`.
+    /// What a request wants of it: its text may say `vllm-local=503`, or `=reset`, `=half`, `=close`, `=hang`, `=spend`; or the same of
+    /// one of its models.
     pub fn conduct(&self, request: &Received) -> Answer {
         let body = request.json();
         let text = body["messages"][0]["content"].as_str().unwrap_or_default();
-        let wish = text.split(' ').find_map(|word| word.strip_prefix(self.name)?.strip_prefix('='));
+        let wishes = text.split(' ').filter_map(|word| word.split_once('='));
+        let wish = wishes.into_iter().find(|(who, _)| *who == self.name || body["model"] == *who).map(|(_, wish)| wish);
         match wish {
             None => self.serve(&body),
             Some("reset") => Answer::raw("").then_reset(),
@@ -222,6 +224,14 @@ impl Staging {
         let _ = write!(self.specs[VLLM.place()], "\nallowedModels: [{}]", models.join(", "));
         let references = models.iter().map(|model| format!("{}/{model}", VLLM.name));
         self.models = [OPENAI.reference(), ANTHROPIC.reference()].into_iter().chain(references).collect();
+        self
+    }
+
+    /// The agent may use these models of the first provider, and only then those of the others.
+    pub fn beginning_with(mut self, models: &[&str]) -> Self {
+        let _ = write!(self.specs[VLLM.place()], "\nallowedModels: [{}]", models.join(", "));
+        let references = models.iter().map(|model| format!("{}/{model}", VLLM.name));
+        self.models = references.chain([OPENAI.reference(), ANTHROPIC.reference()]).collect();
         self
     }
 

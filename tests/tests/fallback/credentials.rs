@@ -12,6 +12,7 @@ async fn behind_tls(member: &'static Member, certificate: &ServerCertificate, tr
 
 #[tokio::test]
 async fn a_provider_with_the_right_certificate_serves() {
+    e2e::needs!(OtherProviders);
     let trusted = Authority::new("trusted");
     let scene = behind_tls(&OPENAI, &trusted.server(OPENAI.authority), &trusted).await;
     served(&scene.ask("vllm-local=503").await, &OPENAI);
@@ -21,6 +22,7 @@ async fn a_provider_with_the_right_certificate_serves() {
 
 #[tokio::test]
 async fn one_with_another_certificate_is_passed_over() {
+    e2e::needs!(OtherProviders);
     let trusted = Authority::new("trusted");
     for certificate in [trusted.server("api.elsewhere.test"), Authority::new("other").server(OPENAI.authority)] {
         let scene = behind_tls(&OPENAI, &certificate, &trusted).await;
@@ -35,6 +37,7 @@ async fn one_with_another_certificate_is_passed_over() {
 /// A gate that speaks plainly to a server that wants TLS, or the other way round.
 #[tokio::test]
 async fn one_that_does_not_speak_tls_is_passed_over() {
+    e2e::needs!(OtherProviders);
     let trusted = Authority::new("trusted");
     let scene = Staging::new().with(|builder| builder.https(VLLM.name, VLLM.name, &trusted)).start().await;
     served(&scene.ask("").await, &OPENAI);

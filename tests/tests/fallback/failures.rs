@@ -29,6 +29,7 @@ const RESETS: [&str; 3] = ["reset", "close", "half"];
 
 #[tokio::test]
 async fn an_error_or_a_broken_connection_sends_the_request_on() {
+    e2e::needs!(OtherProviders);
     let failures = [&STATUSES[..], &RESETS].concat();
     for staging in stagings() {
         each(&failures, staging, |_, reply| served(reply, &OPENAI)).await;
@@ -48,6 +49,7 @@ async fn what_the_client_did_wrong_does_not() {
 
 #[tokio::test]
 async fn the_log_tells_who_was_passed_over() {
+    e2e::needs!(OtherProviders);
     let scene = scene().await;
     served(&scene.ask("vllm-local=503").await, &OPENAI);
     let line = scene.gate.access_log(|line| line["provider"] == OPENAI.name).await;
@@ -64,6 +66,7 @@ async fn the_log_tells_who_was_passed_over() {
 /// The primary had the whole prompt and nobody knows what it did with it; a status says that it did nothing.
 #[tokio::test]
 async fn each_provider_is_charged_for_what_it_did() {
+    e2e::needs!(OtherProviders);
     let scene = scene().await;
     served(&scene.ask("vllm-local=503").await, &OPENAI);
     assert_eq!(scene.charges().await, [0, OPENAI.tokens(), 0]);
@@ -77,6 +80,7 @@ async fn each_provider_is_charged_for_what_it_did() {
 
 #[tokio::test]
 async fn nobody_listens() {
+    e2e::needs!(OtherProviders);
     let scene = scene().await;
     scene.upstream(&VLLM).stop().await;
     served(&scene.ask("").await, &OPENAI);
@@ -88,6 +92,7 @@ async fn nobody_listens() {
 
 #[tokio::test]
 async fn a_provider_that_does_not_begin_to_answer() {
+    e2e::needs!(OtherProviders);
     let scene = Staging::new().with(|builder| builder.try_timeout(Duration::from_millis(300))).start().await;
     served(&scene.ask("vllm-local=hang").await, &OPENAI);
     let [estimate, openai, _] = scene.charges().await;
@@ -99,6 +104,7 @@ async fn a_provider_that_does_not_begin_to_answer() {
 
 #[tokio::test]
 async fn all_fail() {
+    e2e::needs!(OtherProviders);
     for staging in stagings() {
         let scene = staging.start().await;
         failed(&scene.ask("vllm-local=503 openai=502 anthropic=500").await, &ANTHROPIC, 500);
@@ -110,6 +116,7 @@ async fn all_fail() {
 
 #[tokio::test]
 async fn the_last_refuses_our_key() {
+    e2e::needs!(OtherProviders);
     let scene = scene().await;
     for status in [401, 403] {
         let reply = scene.ask(&format!("vllm-local=503 openai=503 anthropic={status}")).await;
@@ -146,6 +153,7 @@ async fn nothing_is_tried_again_once_an_answer_has_begun() {
 /// Only the gate's own filter says what is tried again.
 #[tokio::test]
 async fn a_provider_orders_and_forbids_no_retries() {
+    e2e::needs!(OtherProviders);
     let upstream = Upstream::answering(|request| {
         let text = request.json()["messages"][0]["content"].as_str().unwrap().to_owned();
         let (header, status) = text.split_once(' ').unwrap();
@@ -168,6 +176,7 @@ async fn a_provider_orders_and_forbids_no_retries() {
 
 #[tokio::test]
 async fn over_http2_too() {
+    e2e::needs!(OtherProviders);
     let scene = scene().await;
     served(&scene.send(scene.chat("vllm-local=503").http2()).await, &OPENAI);
     served(&scene.send(scene.chat("vllm-local=reset").http2()).await, &OPENAI);
@@ -176,6 +185,7 @@ async fn over_http2_too() {
 
 #[tokio::test]
 async fn the_other_paths_too() {
+    e2e::needs!(OtherProviders);
     let upstream = Upstream::answering(|_| Answer::json(&says::embedding(9))).await;
     let staging = MEMBERS.iter().fold(Staging::new(), |staging, member| staging.dialect(member, "vllm"));
     let scene = staging.played(&ANTHROPIC, upstream).models(&[&VLLM, &ANTHROPIC]).start().await;

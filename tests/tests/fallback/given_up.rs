@@ -14,6 +14,7 @@ async fn with(change: impl FnOnce(e2e::harness::GateBuilder) -> e2e::harness::Ga
 
 #[tokio::test]
 async fn after_so_many_retries() {
+    e2e::needs!(OtherProviders);
     let scene = with(|builder| builder.retries(1)).await;
     failed(&scene.ask("vllm-local=503 openai=502").await, &OPENAI, 502);
     scene.ask("vllm-local=503 openai=reset").await.refused(503, "server_error", "upstream_unavailable");
@@ -37,6 +38,7 @@ async fn never() {
 
 #[tokio::test]
 async fn with_more_than_it_has_kept() {
+    e2e::needs!(OtherProviders);
     let scene = with(|builder| builder.keeping(10_000)).await;
     let long = format!("vllm-local=503 {}", "a".repeat(100_000));
     failed(&scene.ask(&long).await, &VLLM, 503);
@@ -72,6 +74,7 @@ async fn where_the_first_is_full() {
 
 #[tokio::test]
 async fn where_the_second_is_full() {
+    e2e::needs!(OtherProviders);
     let scene = with(|builder| builder.full(OPENAI.name)).await;
     scene.ask("vllm-local=503").await.refused(503, "server_error", "upstream_unavailable");
     assert_eq!(scene.charges().await, [0, 0, 0]);
@@ -81,6 +84,7 @@ async fn where_the_second_is_full() {
 /// The whole takes too long: whoever has the prompt is charged for it.
 #[tokio::test]
 async fn in_the_end() {
+    e2e::needs!(OtherProviders);
     let scene = with(|builder| builder.route_timeout(Duration::from_millis(400))).await;
     scene.ask("vllm-local=503 openai=hang").await.refused(504, "server_error", "upstream_timeout");
     let [vllm, openai, anthropic] = scene.charges().await;
@@ -91,6 +95,7 @@ async fn in_the_end() {
 
 #[tokio::test]
 async fn between_attempts() {
+    e2e::needs!(OtherProviders);
     let scene = with(|builder| builder.route_timeout(Duration::from_millis(400)).back_off(Duration::from_secs(3600))).await;
     scene.ask("vllm-local=503").await.refused(504, "server_error", "upstream_timeout");
     assert_eq!(scene.charges().await, [0, 0, 0]);
@@ -100,6 +105,7 @@ async fn between_attempts() {
 /// Where nobody of those that are left listens, nobody is charged.
 #[tokio::test]
 async fn where_nobody_listens_any_more() {
+    e2e::needs!(OtherProviders);
     let scene = Staging::new().start().await;
     scene.upstream(&OPENAI).stop().await;
     scene.upstream(&crate::cast::ANTHROPIC).stop().await;

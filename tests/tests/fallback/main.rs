@@ -14,6 +14,7 @@ mod filters;
 mod given_up;
 mod midnight;
 mod misrouting;
+mod one_provider;
 mod reload;
 mod rest;
 mod shipped;

@@ -46,6 +46,7 @@ async fn a_cluster_that_says_it_is_anothers() {
 
 #[tokio::test]
 async fn a_second_cluster_that_says_it_is_anothers() {
+    e2e::needs!(OtherProviders);
     let scene = Staging::new().with(|builder| builder.posing_as(OPENAI.name, VLLM.name)).start().await;
     scene.ask("vllm-local=503").await.refused(503, "server_error", "upstream_unavailable");
     assert_eq!(scene.asked(), [1, 0, 0]);
@@ -64,6 +65,7 @@ async fn a_cluster_that_says_it_is_anothers_and_one_candidate() {
 
 #[tokio::test]
 async fn a_second_provider_without_a_route() {
+    e2e::needs!(OtherProviders);
     let scene = Staging::new().with(|builder| builder.without_route(OPENAI.name)).start().await;
     let reply = scene.ask("vllm-local=503").await;
     reply.refused(503, "server_error", "upstream_unavailable");

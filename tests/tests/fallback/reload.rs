@@ -6,6 +6,7 @@ use crate::cast::{ANTHROPIC, OPENAI, Staging, VLLM, served};
 
 #[tokio::test]
 async fn a_request_keeps_its_policy() {
+    e2e::needs!(OtherProviders);
     let scene = Staging::new().played(&VLLM, Upstream::scripted().await).start().await;
     let asked = scene.chat("").sending();
     let call = scene.upstream(&VLLM).call().await;
@@ -23,6 +24,7 @@ async fn a_request_keeps_its_policy() {
 /// Where the first fails by a reset, nobody but the attempt's end sees it.
 #[tokio::test]
 async fn after_a_reset_too() {
+    e2e::needs!(OtherProviders);
     let scene = Staging::new().played(&VLLM, Upstream::scripted().await).start().await;
     let asked = scene.chat("").sending();
     let call = scene.upstream(&VLLM).call().await;
@@ -37,6 +39,7 @@ async fn after_a_reset_too() {
 /// The new configuration knows nothing of the provider that serves.
 #[tokio::test]
 async fn a_provider_that_is_gone_serves_what_had_begun() {
+    e2e::needs!(OtherProviders);
     let scene = Staging::new().played(&VLLM, Upstream::scripted().await).start().await;
     let asked = scene.chat("").sending();
     let call = scene.upstream(&VLLM).call().await;
@@ -49,6 +52,7 @@ async fn a_provider_that_is_gone_serves_what_had_begun() {
 
 #[tokio::test]
 async fn a_refused_configuration_changes_nothing() {
+    e2e::needs!(OtherProviders);
     let scene = Staging::new().start().await;
     scene.gate.reconfigure("kind: Nothing").await.unwrap_err();
     served(&scene.ask("vllm-local=503").await, &OPENAI);

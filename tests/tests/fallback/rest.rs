@@ -1,5 +1,6 @@
 //! Providers that have failed several times in a row rest, and are asked again later.
 
+use e2e::harness::Ability::OtherProviders;
 use e2e::harness::until;
 
 use crate::cast::{ANTHROPIC, OPENAI, Staging, VLLM, failed, scene, served};
@@ -10,6 +11,7 @@ const WORKERS: usize = 2;
 
 #[tokio::test]
 async fn a_failing_provider_rests_and_is_asked_again() {
+    e2e::needs!(OtherProviders);
     for wish in ["503", "reset"] {
         let scene = scene().await;
         for _ in 0..40 {
@@ -29,6 +31,7 @@ async fn a_failing_provider_rests_and_is_asked_again() {
 
 #[tokio::test]
 async fn one_where_nobody_listens_rests_too() {
+    e2e::needs!(OtherProviders);
     let scene = scene().await;
     scene.upstream(&VLLM).stop().await;
     for _ in 0..20 {
@@ -42,6 +45,7 @@ async fn one_where_nobody_listens_rests_too() {
 /// A rest is no refusal: who has nobody else is served by it.
 #[tokio::test]
 async fn a_resting_provider_serves_where_nobody_else_can() {
+    e2e::needs!(OtherProviders);
     let scene = Staging::new().models(&[&VLLM, &OPENAI]).start().await;
     for _ in 0..20 {
         served(&scene.ask("vllm-local=503").await, &OPENAI);
@@ -59,5 +63,7 @@ async fn a_bad_request_lets_nobody_rest() {
         failed(&scene.ask("vllm-local=400").await, &VLLM, 400);
     }
     assert_eq!(scene.asked(), [15, 0, 0]);
-    served(&scene.ask("vllm-local=503 openai=503").await, &ANTHROPIC);
+    if OtherProviders.is_there() {
+        served(&scene.ask("vllm-local=503 openai=503").await, &ANTHROPIC);
+    }
 }

@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use e2e::harness::{Answer, Authority, Gate, SLASHED, Upstream, says, until};
+use e2e::harness::{Ability, Answer, Authority, Gate, SLASHED, Upstream, envoy_binary, says, until};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -87,6 +88,9 @@ async fn noted(request: hyper::Request<Incoming>) -> Seen {
     }
 }
 
+/// The line that Envoys before 1.39 refuse, and with it the whole.
+const NEW: &str = "              refresh_cluster_on_retry: true # look at x-pai-provider again\n";
+
 fn shipped() -> String {
     std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../envoy/fallback.yaml")).unwrap()
 }
@@ -98,6 +102,11 @@ fn with(text: &str, old: &str, new: &str) -> String {
 }
 
 async fn gate(vllm: SocketAddr, openai: SocketAddr, anthropic: SocketAddr, trusted: &Path) -> Gate {
+    gate_without("", vllm, openai, anthropic, trusted).await
+}
+
+/// The same without this line.
+async fn gate_without(line: &str, vllm: SocketAddr, openai: SocketAddr, anthropic: SocketAddr, trusted: &Path) -> Gate {
     let place = |name: &str, address: SocketAddr| format!("{{ address: {name}, port_value: {} }}", address.port());
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/wasm32-wasip1/release/pai_filter.wasm");
     let text = with(&shipped(), "port_value: 9901", "port_value: 0");
@@ -106,6 +115,7 @@ async fn gate(vllm: SocketAddr, openai: SocketAddr, anthropic: SocketAddr, trust
     let text = with(&text, "{ address: api.openai.com, port_value: 443 }", &place(NAME, openai));
     let text = with(&text, "{ address: api.anthropic.com, port_value: 443 }", &place(NAME, anthropic));
     let text = with(&text, "/etc/ssl/certs/ca-certificates.crt", trusted.to_str().unwrap());
+    let text = with(&text, line, "");
     let text = with(&text, "target/wasm32-wasip1/release/pai_filter.wasm", module.to_str().unwrap());
     let gate = Gate::builder().configuration(text).caller("x-agent-id", "spiffe://cluster.local/ns/agents/sa/researcher");
     let gate =
@@ -115,6 +125,7 @@ async fn gate(vllm: SocketAddr, openai: SocketAddr, anthropic: SocketAddr, trust
 
 #[tokio::test]
 async fn the_shipped_configuration_falls_back() {
+    e2e::needs!(OtherProviders);
     let trusted = Authority::new("trusted");
     let file = std::env::temp_dir().join(format!("pai-trusted-{}.pem", std::process::id()));
     std::fs::write(&file, trusted.pem()).unwrap();
@@ -162,6 +173,7 @@ async fn the_shipped_configuration_falls_back() {
 
 #[tokio::test]
 async fn a_hosted_provider_without_the_right_certificate_gets_nothing() {
+    e2e::needs!(OtherProviders);
     let (trusted, other) = (Authority::new("trusted"), Authority::new("other"));
     let file = std::env::temp_dir().join(format!("pai-trusted-only-{}.pem", std::process::id()));
     std::fs::write(&file, trusted.pem()).unwrap();
@@ -173,5 +185,53 @@ async fn a_hosted_provider_without_the_right_certificate_gets_nothing() {
         json!({ "model": format!("vllm-local/{SLASHED}"), "messages": [{ "role": "user", "content": "Hello" }], "max_tokens": 8 });
     assert_eq!(gate.chat(&body).send().await.ok().header("x-pai-provider"), Some("openai"));
     assert!(anthropic.seen().is_empty());
+    std::fs::remove_file(file).unwrap();
+}
+
+/// An Envoy that is too old says which line it does not know, and takes the rest.
+#[tokio::test]
+async fn an_older_envoy_names_what_it_does_not_know() {
+    let file = std::env::temp_dir().join(format!("pai-shipped-{}.yaml", std::process::id()));
+    let module = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/wasm32-wasip1/release/pai_filter.wasm");
+    let text = with(&shipped(), "target/wasm32-wasip1/release/pai_filter.wasm", module);
+    for (text, accepted) in [(text.clone(), Ability::OtherProviders.is_there()), (with(&text, NEW, ""), true)] {
+        std::fs::write(&file, text).unwrap();
+        let output = Command::new(envoy_binary()).args(["--mode", "validate", "-c"]).arg(&file).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), accepted, "{said}");
+        assert!(accepted || said.contains("no such field: 'refresh_cluster_on_retry'"), "{said}");
+    }
+    std::fs::remove_file(file).unwrap();
+}
+
+/// What it takes, works: a budget leads to another provider, and a failure to none.
+#[tokio::test]
+async fn the_shipped_configuration_without_the_new_line() {
+    let trusted = Authority::new("trusted");
+    let file = std::env::temp_dir().join(format!("pai-trusted-older-{}.pem", std::process::id()));
+    std::fs::write(&file, trusted.pem()).unwrap();
+    let vllm = Upstream::answering(|request| match &*request.path {
+        "/v1/models" => Answer::json(&says::models(8192)),
+        _ if request.text().contains("fail") => Answer::error(503, &json!({ "error": "busy" })),
+        _ => Answer::json(&says::chat(50_000_000, 0)),
+    })
+    .await;
+    let anthropic = Hosted::answering(&trusted, 200, says::chat(7, 5)).await;
+    let openai = Hosted::answering(&trusted, 200, says::chat(1, 1)).await;
+    let gate = gate_without(NEW, vllm.address(), openai.address, anthropic.address, &file).await;
+    let body = |text: &str| json!({ "model": format!("vllm-local/{SLASHED}"), "messages": [{ "role": "user", "content": text }], "max_tokens": 8 });
+    let reply = gate.chat(&body("fail")).send().await;
+    if Ability::OtherProviders.is_there() {
+        reply.refused(503, "server_error", "upstream_unavailable");
+    } else {
+        assert_eq!((reply.status, reply.json()), (503, json!({ "error": "busy" })), "{}", reply.describe());
+    }
+    assert_eq!(gate.used().await, 0);
+    gate.chat(&body("spend")).send().await.ok();
+    assert_eq!(gate.used().await, 50_000_000);
+    let reply = gate.chat(&body("Hello")).send().await;
+    assert_eq!(reply.ok().header("x-pai-provider"), Some("anthropic"));
+    assert_eq!((gate.used_of("anthropic").await, gate.used_of("openai").await), (12, 0));
+    assert_eq!((anthropic.seen().len(), openai.seen().len()), (1, 0));
     std::fs::remove_file(file).unwrap();
 }

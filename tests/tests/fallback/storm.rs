@@ -161,11 +161,13 @@ async fn reload(scene: &Scene, counts: &Counts) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_and_nothing_counted_twice() {
+    e2e::needs!(OtherProviders);
     weather(staging(), false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nor_over_reloads_and_with_retries_by_status() {
+    e2e::needs!(OtherProviders);
     weather(staging().with(|builder| builder.retrying_by_status()), true).await;
 }
 
