@@ -251,12 +251,12 @@ impl Town {
         let charge = act(self, way);
         let after = self.books();
         let mut all = 0;
-        for place in 0..3 {
+        for (place, name) in NAMES.iter().enumerate() {
             let charged = after.charged[place] - before.charged[place];
             let used = after.providers[place].0 - before.providers[place].0;
-            assert_eq!(used, if counts { charged } else { 0 }, "{} is charged", NAMES[place]);
+            assert_eq!(used, if counts { charged } else { 0 }, "{name} is charged");
             match charge {
-                _ if Some(place) != holder => assert_eq!(charged, 0, "{} did nothing", NAMES[place]),
+                _ if Some(place) != holder => assert_eq!(charged, 0, "{name} did nothing"),
                 Charge::Exactly(tokens) => assert_eq!(charged, tokens),
                 Charge::Prompt => assert!((1..=held).contains(&charged), "{charged} of {held}"),
             }
