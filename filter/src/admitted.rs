@@ -112,6 +112,10 @@ impl Admitted {
         let Some(ours) = ours.filter(|_| due && !self.is_answered()) else { return self.stop(provider, host) };
         let mut edits = vec![HeaderEdit::Remove("x-pai-provider".into())];
         if self.dresser == Dresser::Attempts {
+            if self.begun > 0 {
+                // It went when the attempt before failed. Should it still be there, it is somebody else's.
+                edits.push(HeaderEdit::Remove("authorization".into()));
+            }
             self.asked.dress(&mut edits, ours, self.path.as_bytes(), self.attempt.changes());
             self.path = asked::path(ours, self.asked.operation);
         }

@@ -254,9 +254,9 @@ impl Town {
         for (place, name) in NAMES.iter().enumerate() {
             let charged = after.charged[place] - before.charged[place];
             let used = after.providers[place].0 - before.providers[place].0;
-            assert_eq!(used, if counts { charged } else { 0 }, "{} is charged", name);
+            assert_eq!(used, if counts { charged } else { 0 }, "{name} is charged");
             match charge {
-                _ if Some(place) != holder => assert_eq!(charged, 0, "{} did nothing", name),
+                _ if Some(place) != holder => assert_eq!(charged, 0, "{name} did nothing"),
                 Charge::Exactly(tokens) => assert_eq!(charged, tokens),
                 Charge::Prompt => assert!((1..=held).contains(&charged), "{charged} of {held}"),
             }

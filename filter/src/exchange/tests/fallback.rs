@@ -444,12 +444,18 @@ fn a_stale_end_changes_nothing() {
 
 #[test]
 fn a_caller_cannot_send_a_model_to_rest_by_asking_for_what_is_not_there() {
-    let (world, gate) = (world_that_follows(), gate_of(&trio(CAP, CAP, CAP, "")));
-    for _ in 0..9 {
-        let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
-        assert_eq!(way.attempt(&world).authority, "one");
-        assert!(way.fails("404", &world));
-        way.exchange.on_log(|| true, &world.host());
+    for (list, rests) in [("", false), (", allowedModels: ['*']", false), (", allowedModels: [a]", true)] {
+        for status in ["403", "404"] {
+            let (world, gate) = (world_that_follows(), gate_of(&trio(&format!("{CAP}{list}"), CAP, CAP, "")));
+            for _ in 0..5 {
+                let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
+                assert_eq!(way.attempt(&world).authority, "one");
+                assert!(way.fails(status, &world));
+                way.exchange.on_log(|| true, &world.host());
+            }
+            let way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
+            assert_eq!(way.next() == Some("two"), rests, "{status} {list}");
+        }
     }
 }
 
