@@ -196,10 +196,13 @@ async fn an_older_envoy_names_what_it_does_not_know() {
     let text = with(&shipped(), "target/wasm32-wasip1/release/pai_filter.wasm", module);
     for (text, accepted) in [(text.clone(), Ability::OtherProviders.is_there()), (with(&text, NEW, ""), true)] {
         std::fs::write(&file, text).unwrap();
-        let output = Command::new(envoy_binary()).args(["--mode", "validate", "-c"]).arg(&file).output().unwrap();
+        let mut envoy = Command::new(envoy_binary());
+        envoy.args(["--mode", "validate", "-c"]).arg(&file);
+        let output = envoy.env("PAI_SECRET_OPENAI_API_KEY", "key").env("PAI_SECRET_ANTHROPIC_API_KEY", "key").output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.success(), accepted, "{said}");
-        assert!(accepted || said.contains("no such field: 'refresh_cluster_on_retry'"), "{said}");
+        // How many blanks there are in the rest of the sentence differs from build to build.
+        assert!(accepted || said.contains("'refresh_cluster_on_retry'"), "{said}");
     }
     std::fs::remove_file(file).unwrap();
 }
