@@ -201,6 +201,7 @@ async fn with_fallback(first: &Upstream, second: &StandIn) -> Gate {
 }
 
 async fn past_a_failure(client: Client) {
+    e2e::needs!(OtherProviders);
     let first = Upstream::answering(|_| Answer::error(503, &json!({ "error": { "message": "busy" } }))).await;
     let second = StandIn::start(Options { tokens: 8, ..Options::default() }).await.unwrap();
     let gate = with_fallback(&first, &second).await;
