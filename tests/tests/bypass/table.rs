@@ -1,5 +1,6 @@
 //! Runs a table: every row, whatever became of the ones before, and the failures together at the end.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
 
@@ -7,7 +8,7 @@ use e2e::harness::{Answer, Gate, Received, Reply, Upstream, provider, says};
 use serde_json::Value;
 
 use crate::row::{Answered, CHARGE, Row, Sent};
-use crate::{http1, http2};
+use crate::{bodies, caps, fields, framing, headers, http1, http2, models, paths};
 
 /// Denied, although a pattern of the allowed ones would let it through.
 pub const FORBIDDEN: &str = "qwen/secret";
@@ -36,6 +37,8 @@ const HIDDEN: [&str; 13] = [
 pub struct Table {
     gate: Gate,
     upstream: Upstream,
+    /// Tokens charged until now.
+    used: Cell<u64>,
 }
 
 // === impl Table ===
@@ -54,27 +57,30 @@ impl Table {
             Some((header, value)) => builder.caller(header, value),
             None => builder,
         };
-        Self { gate: builder.start().await, upstream }
+        Self { gate: builder.start().await, upstream, used: Cell::new(0) }
     }
 
     /// Runs the rows one after the other. Fails with those that came out otherwise than expected.
-    pub async fn run(self, rows: Vec<Row>) {
-        let table = Rc::new(self);
+    pub async fn run(self, rows: impl IntoIterator<Item = Row>) {
+        let rows: Vec<Row> = rows.into_iter().collect();
+        let (table, passed) = (Rc::new(self), rows.iter().map(Row::passed).sum::<usize>());
         let rows = rows.into_iter().map(|row| {
             let (table, about) = (Rc::clone(&table), format!("{}\nsent: {}", row.name, row.sent));
             (about, async move { table.row(&row).await })
         });
         run_all(rows).await;
+        assert_eq!(table.upstream.requests().len(), passed, "one more came late");
     }
 
     async fn row(&self, row: &Row) -> Result<(), Vec<String>> {
-        let (used, seen) = (self.gate.used().await, self.upstream.requests().len());
+        let seen = self.upstream.requests().len();
         let came = match &row.sent {
             Sent::Http1(bytes) => http1::play(&self.gate, bytes, &row.answers).await,
             Sent::Http2(frames) => http2::play(&self.gate, frames, &row.answers).await,
         };
         let mut faults = came.err().unwrap_or_default();
-        let charged = self.gate.used().await - used;
+        let used = self.gate.used().await;
+        let charged = used - self.used.replace(used);
         if charged != CHARGE * row.passed() as u64 {
             faults.push(format!("charged {charged}"));
         }
@@ -174,10 +180,23 @@ fn not_canonical(request: &Received, path: &str, model: &str) -> Option<String> 
     if request.header("host") != Some(b"vllm-local.test:8000") {
         return Some("another host".to_owned());
     }
+    if request.headers.iter().any(|(_, value)| value.iter().any(|byte| matches!(byte, b'\r' | b'\0'))) {
+        return Some("a line break in a header".to_owned());
+    }
     if let Some(name) = request.header_names().into_iter().find(|name| hidden(name)) {
         return Some(format!("the header {name}"));
     }
     let trailers = String::from_utf8_lossy(&request.trailers).to_ascii_lowercase();
     let names = trailers.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim());
     names.into_iter().find(|name| hidden(name)).map(|name| format!("the trailer {name}"))
+}
+
+#[tokio::test]
+async fn no_body_gets_past() {
+    Table::open().await.run([models::rows(), bodies::rows(), fields::rows(), caps::rows()].into_iter().flatten()).await;
+}
+
+#[tokio::test]
+async fn no_request_gets_past() {
+    Table::open().await.run([paths::rows(), headers::rows(), framing::rows(), http2::rows()].into_iter().flatten()).await;
 }
