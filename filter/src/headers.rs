@@ -170,7 +170,9 @@ mod tests {
         assert!(encoded(b"gzip") && encoded(b"identity, gzip") && encoded(b"\xff"));
         assert!(!encoded(b"identity") && !encoded(b" Identity ") && !encoded(b""));
         let upgrades = |connection: &'static [u8]| Headers(vec![(b"connection", connection), (b"upgrade", b"x")]).upgrades();
-        assert!(upgrades(b"keep-alive, Upgrade") && !upgrades(b"keep-alive") && !Headers(vec![(b"connection", b"upgrade")]).upgrades());
+        assert!(
+            upgrades(b"keep-alive, Upgrade") && !upgrades(b"keep-alive") && !Headers(vec![(b"connection", b"upgrade")]).upgrades()
+        );
         assert_eq!(media_type(b"Application/JSON ; charset=utf-8"), b"application/json");
         assert_eq!(media_type(b""), b"");
         assert!(vllm_takes_for_json(b"Application/json;charset=utf-8") && !vllm_takes_for_json(b"application/json ;charset=utf-8"));

@@ -1,6 +1,6 @@
 //! Who asks: access keys and identities in other places, other spellings, and more than one of them.
 
-use e2e::harness::{Key, MODEL, gateway, provider};
+use e2e::harness::{Gate, Key, MODEL, gateway, provider};
 
 use crate::http1::{hello, json};
 use crate::http2::{Frames, head};
@@ -186,5 +186,6 @@ pub fn rows() -> Vec<Row> {
 #[tokio::test]
 async fn none_gets_past() {
     let operator = format!("Bearer {}", operator().secret());
-    Table::with(&manifests(), Some(("authorization", &operator))).await.run(rows()).await;
+    let builder = Gate::builder().manifests(manifests()).caller("authorization", &operator);
+    Table::behind(builder).await.run(rows()).await;
 }

@@ -392,3 +392,21 @@ async fn none_gets_past() {
     });
     crate::table::run_all(rows).await;
 }
+
+/// What a client sends behind a request whose answer changes the protocol stays with Envoy.
+#[tokio::test]
+async fn an_answer_that_upgrades_opens_no_tunnel() {
+    let upstream = Upstream::answering(|_| {
+        Answer::raw("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+    })
+    .await;
+    let gate = Gate::start(provider("maxTokensPerDay: 1000000"), &upstream).await;
+    let mut raw = gate.raw().await;
+    raw.write(crate::http1::chat(crate::http1::hello(MODEL))).await;
+    e2e::harness::until("the request reaches the provider", async || (!upstream.requests().is_empty()).then_some(())).await;
+    raw.write("POST /v1/load_lora_adapter HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}").await;
+    let _ = raw.shut().await;
+    // Settled: both sides of the exchange have ended.
+    assert!(ESTIMATED.contains(&gate.used().await));
+    assert_eq!(upstream.requests().len(), 1);
+}

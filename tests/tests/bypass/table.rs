@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
 
-use e2e::harness::{Answer, Gate, Received, Reply, Upstream, provider, says};
+use e2e::harness::{Answer, Gate, GateBuilder, Received, Reply, Upstream, provider, says};
 use serde_json::Value;
 
 use crate::row::{Answered, CHARGE, Row, Sent};
@@ -46,18 +46,13 @@ pub struct Table {
 impl Table {
     /// One provider with a list of models and caps, open to anyone.
     pub async fn open() -> Self {
-        Self::with(&manifests(), None).await
+        Self::behind(Gate::builder().manifests(manifests())).await
     }
 
-    /// These manifests, of which the ledger may be read with this header.
-    pub async fn with(manifests: &str, reader: Option<(&str, &str)>) -> Self {
+    /// The gate that is described, with the provider behind it.
+    pub async fn behind(builder: GateBuilder) -> Self {
         let upstream = Upstream::answering(honest).await;
-        let builder = Gate::builder().manifests(manifests).upstream("vllm-local", &upstream);
-        let builder = match reader {
-            Some((header, value)) => builder.caller(header, value),
-            None => builder,
-        };
-        Self { gate: builder.start().await, upstream, used: Cell::new(0) }
+        Self { gate: builder.upstream("vllm-local", &upstream).start().await, upstream, used: Cell::new(0) }
     }
 
     /// Runs the rows one after the other. Fails with those that came out otherwise than expected.
@@ -199,4 +194,18 @@ async fn no_body_gets_past() {
 #[tokio::test]
 async fn no_request_gets_past() {
     Table::open().await.run([paths::rows(), headers::rows(), framing::rows(), http2::rows()].into_iter().flatten()).await;
+}
+
+/// Where the attempt filter dresses requests, and Envoy keeps them for another try.
+#[tokio::test]
+async fn no_request_gets_past_a_gate_with_fallback() {
+    let table = Table::behind(Gate::builder().manifests(manifests()).fallback()).await;
+    table.run([headers::rows(), framing::rows(), http2::rows()].into_iter().flatten()).await;
+}
+
+/// Where the headers have gone before the body is judged.
+#[tokio::test]
+async fn no_request_gets_past_a_gate_of_fixed_routing() {
+    let table = Table::behind(Gate::builder().manifests(manifests()).routing_fixed()).await;
+    table.run([caps::rows(), framing::rows(), http2::rows()].into_iter().flatten()).await;
 }
