@@ -209,7 +209,7 @@ pub fn head<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
 }
 
 /// The same with another path.
-fn at<'a>(path: &'a str) -> Vec<(&'a str, &'a str)> {
+fn at(path: &str) -> Vec<(&str, &str)> {
     vec![METHOD, SCHEME, (":path", path), AUTHORITY, TYPE]
 }
 
@@ -313,7 +313,7 @@ pub fn rows() -> Vec<Row> {
         ),
         Row::http2(
             "a frame longer than agreed",
-            Frames::default().headers(1, &head(&[])).frame(DATA, 0, 1, &vec![b' '; 17_000_00]),
+            Frames::default().headers(1, &head(&[])).frame(DATA, 0, 1, &vec![b' '; 20_000]),
             [Answered::Closed],
         ),
         Row::http2("an unknown kind of frame", start().frame(0xbb, 0, 1, b"x").end(1, &body), [PASSED]),
