@@ -58,14 +58,9 @@ impl Learned {
             part => u64::from(part).saturating_add(u64::from(part / 4)),
         };
         let fixed = size.token_ids;
+        let whole = fixed.saturating_add(bytes / BYTES_PER_TOKEN).saturating_add(size.messages).saturating_add(size.parts);
         Estimate {
-            low: match size.truncated {
-                // A prompt that is cut may be of any length.
-                true => 1,
-                false => {
-                    fixed.saturating_add(bytes / BYTES_PER_TOKEN).saturating_add(size.messages).saturating_add(size.parts).max(1)
-                }
-            },
+            low: whole.min(size.cut.unwrap_or(u64::MAX)).max(1),
             high: fixed
                 .saturating_add(high)
                 .saturating_add(size.messages.saturating_mul(PER_MESSAGE))
@@ -188,9 +183,13 @@ mod tests {
             learned.learn(&text(3000), 30);
         }
         assert!(learned.estimate(&text(3000)).high > 750, "blanks do not make prose cheap");
-        let cut = PromptSize { truncated: true, ..text(3000) };
+        let cut = PromptSize { truncated: true, cut: Some(10), ..text(3000) };
         assert!(!learned.learn(&cut, 10), "a prompt that is cut teaches nothing");
-        assert_eq!(learned.estimate(&cut).low, 1);
+        assert_eq!(learned.estimate(&cut).low, 10);
+        let to_more = PromptSize { cut: Some(100_000), ..cut };
+        assert_eq!(learned.estimate(&to_more).low, learned.estimate(&text(3000)).low);
+        let to_the_window = PromptSize { cut: None, ..cut };
+        assert_eq!(learned.estimate(&to_the_window).low, learned.estimate(&text(3000)).low);
     }
 
     #[test]

@@ -340,6 +340,9 @@ impl Exchange {
             return Err(self.too_large());
         }
         counted?;
+        if headers.upgrades() {
+            return Err(Refusal::new(Case::InvalidBody, "The connection cannot be upgraded. Send the request without `upgrade`."));
+        }
         let content_type = headers.get("content-type").unwrap_or_default();
         let mut edits = self.strip(headers);
         if !vllm_takes_for_json(content_type) {

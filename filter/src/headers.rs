@@ -92,6 +92,12 @@ impl<'a> Headers<'a> {
             .any(|value| !value.trim_ascii().is_empty() && !value.trim_ascii().eq_ignore_ascii_case(b"identity"))
     }
 
+    /// Whether the connection is to speak something else from here on. What comes on it then is no body, and does not end.
+    pub fn upgrades(&self) -> bool {
+        let mut options = self.all("connection").flat_map(|value| value.split(|&b| b == b','));
+        self.get("upgrade").is_some() && options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+    }
+
     /// `content-length`, if it is a number.
     pub fn content_length(&self) -> Option<u64> {
         std::str::from_utf8(self.get("content-length")?).ok()?.trim().parse().ok()
@@ -163,6 +169,10 @@ mod tests {
         let encoded = |value: &'static [u8]| Headers(vec![(b"content-encoding", value)]).encoded();
         assert!(encoded(b"gzip") && encoded(b"identity, gzip") && encoded(b"\xff"));
         assert!(!encoded(b"identity") && !encoded(b" Identity ") && !encoded(b""));
+        let upgrades = |connection: &'static [u8]| Headers(vec![(b"connection", connection), (b"upgrade", b"x")]).upgrades();
+        assert!(
+            upgrades(b"keep-alive, Upgrade") && !upgrades(b"keep-alive") && !Headers(vec![(b"connection", b"upgrade")]).upgrades()
+        );
         assert_eq!(media_type(b"Application/JSON ; charset=utf-8"), b"application/json");
         assert_eq!(media_type(b""), b"");
         assert!(vllm_takes_for_json(b"Application/json;charset=utf-8") && !vllm_takes_for_json(b"application/json ;charset=utf-8"));

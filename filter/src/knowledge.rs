@@ -152,7 +152,7 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    const SIZE: PromptSize = PromptSize { text_bytes: 4096, messages: 1, token_ids: 0, parts: 0, truncated: false };
+    const SIZE: PromptSize = PromptSize { text_bytes: 4096, messages: 1, token_ids: 0, parts: 0, cut: None, truncated: false };
 
     #[test]
     fn what_one_worker_learns_the_others_know() {

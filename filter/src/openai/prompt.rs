@@ -15,6 +15,8 @@ pub struct PromptSize {
     pub token_ids: u64,
     /// Images, audio and other parts whose tokens their bytes do not tell.
     pub parts: u64,
+    /// Tokens that the server is to cut all prompts together to, at most; `None` where it cuts nothing, or to its window.
+    pub cut: Option<u64>,
     /// The request has the server cut its prompts.
     pub truncated: bool,
 }

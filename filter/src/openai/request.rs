@@ -279,8 +279,7 @@ impl Draft {
                 Ok(())
             }
             Key::Truncate => {
-                self.prompt.truncated = reader.kind()? != Kind::Null;
-                reader.skip()?;
+                (self.prompt.truncated, self.prompt.cut) = truncation(reader, name)?;
                 Ok(())
             }
         }
@@ -367,6 +366,8 @@ impl Draft {
             // No server goes by it there.
             self.places.max_completion_tokens = None;
         }
+        // Each prompt is cut by itself.
+        self.prompt.cut = self.prompt.cut.map(|cut| cut.saturating_mul(self.prompts.unwrap_or(1).max(1)));
         let choices = self.n.unwrap_or(1);
         let (limit, largest_limit, prompts) = match operation {
             Operation::Chat => (self.max_completion_tokens.or(self.max_tokens), self.max_completion_tokens.max(self.max_tokens), 1),
@@ -411,6 +412,20 @@ fn not_negative(reader: &mut Reader<'_>, param: &'static str) -> Result<u64, Inv
         return Ok(0);
     }
     u64::try_from(integer(reader, param)?).map_err(|_| InvalidBody::wrong(param, "must be at least 0"))
+}
+
+/// Reads whether the server is to cut prompts, and to how many tokens; -1 stands for its window.
+fn truncation(reader: &mut Reader<'_>, param: &'static str) -> Result<(bool, Option<u64>), InvalidBody> {
+    if reader.kind()? == Kind::Null {
+        reader.literal()?;
+        return Ok((false, None));
+    }
+    match integer(reader, param)? {
+        -1 => Ok((true, None)),
+        tokens => u64::try_from(tokens)
+            .map(|tokens| (true, Some(tokens)))
+            .map_err(|_| InvalidBody::wrong(param, "must be at least 0, or -1 for all that fits")),
+    }
 }
 
 /// Reads an integer written as one: `-?[0-9]+`, within 64 bits.
@@ -591,7 +606,8 @@ mod tests {
 
     #[test]
     fn prompts_are_measured_by_what_reaches_them() {
-        let size = |text_bytes, messages, token_ids, parts| PromptSize { text_bytes, messages, token_ids, parts, truncated: false };
+        let size =
+            |text_bytes, messages, token_ids, parts| PromptSize { text_bytes, messages, token_ids, parts, ..PromptSize::default() };
         for (operation, body, expected, sequences) in [
             (Operation::TextCompletion, r#""prompt":"abcd""#, size(4, 0, 0, 0), 1),
             (Operation::TextCompletion, r#""prompt":["ab","\u00e9"]"#, size(4, 0, 0, 0), 2),

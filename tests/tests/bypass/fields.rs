@@ -1,0 +1,106 @@
+//! Fields of a body that a server reads more generously than the gate, and those that move cost or content past it.
+
+use e2e::harness::MODEL;
+
+use crate::http1::{chat, json, with};
+use crate::row::{Answered, CHAT, INVALID, PASSED, Row};
+
+/// A chat with these members besides.
+fn has(name: &'static str, members: &str, answer: Answered) -> Row {
+    Row::http1(name, chat(with(members)), [answer])
+}
+
+/// A chat with these messages.
+fn says(name: &'static str, messages: &str, answer: Answered) -> Row {
+    Row::http1(name, chat(format!(r#"{{"model":"{MODEL}","max_tokens":8,"messages":{messages}}}"#)), [answer])
+}
+
+/// A request to another path, with these members behind the model.
+fn at(name: &'static str, path: &'static str, members: &str, answer: Answered) -> Row {
+    let body = format!(r#"{{"model":"{MODEL}",{members}}}"#);
+    Row::http1(name, json(&format!("POST {path}"), "", body), [answer])
+}
+
+pub fn rows() -> Vec<Row> {
+    const TEXT: &str = "/v1/completions";
+    const EMBED: &str = "/v1/embeddings";
+    vec![
+        // === numbers that others take for numbers ===
+        has("a limit in quotes", r#""max_tokens":"5""#, INVALID),
+        has("a limit with a point", r#""max_tokens":5.0"#, INVALID),
+        has("a limit with an exponent", r#""max_tokens":1e1"#, INVALID),
+        has("a limit with a huge exponent", r#""max_tokens":1e400"#, INVALID),
+        has("a limit with a tiny exponent", r#""max_tokens":5e-324"#, INVALID),
+        has("a limit of nothing", r#""max_tokens":0"#, INVALID),
+        has("a limit of less than nothing", r#""max_tokens":-1"#, INVALID),
+        has("a limit of minus nothing", r#""max_tokens":-0"#, INVALID),
+        has("a limit beyond 63 bits", r#""max_tokens":9223372036854775808"#, INVALID),
+        has("a limit beyond 64 bits", r#""max_tokens":18446744073709551617"#, INVALID),
+        has("a limit in an array", r#""max_tokens":[5]"#, INVALID),
+        has("a limit in an object", r#""max_tokens":{"value":5}"#, INVALID),
+        has("a limit that is true", r#""max_tokens":true"#, INVALID),
+        has("a limit twice", r#""max_tokens":5,"max_tokens":500000"#, INVALID),
+        has("a limit twice, once escaped", r#""max_tokens":5,"m\u0061x_tokens":500000"#, INVALID),
+        has("a limit twice, once null", r#""max_tokens":null,"max_tokens":500000"#, INVALID),
+        has("the other limit twice", r#""max_completion_tokens":5,"max_completi\u006fn_tokens":500000"#, INVALID),
+        has("a number of choices in quotes", r#""n":"2""#, INVALID),
+        has("no choices", r#""n":0"#, INVALID),
+        has("choices twice", r#""n":1,"n":64"#, INVALID),
+        has("choices with a point", r#""n":1.5"#, INVALID),
+        has("best of in quotes", r#""best_of":"64""#, INVALID),
+        has("best of, twice", r#""best_of":1,"best_of":64"#, INVALID),
+        has("least tokens in quotes", r#""min_tokens":"500000""#, INVALID),
+        has("least tokens below nothing", r#""min_tokens":-5"#, INVALID),
+        // === words for yes ===
+        has("a stream, by word", r#""stream":"true""#, INVALID),
+        has("a stream, by number", r#""stream":1"#, INVALID),
+        has("a stream, yes", r#""stream":"yes""#, INVALID),
+        has("a stream, twice", r#""stream":false,"stream":true"#, INVALID),
+        has("options of a stream in an array", r#""stream":true,"stream_options":[]"#, INVALID),
+        has("options of a stream twice", r#""stream":true,"stream_options":{},"stream_options":{"include_usage":false}"#, INVALID),
+        has("usage twice", r#""stream":true,"stream_options":{"include_usage":true,"include_us\u0061ge":false}"#, INVALID),
+        has("usage by word", r#""stream":true,"stream_options":{"include_usage":"no"}"#, INVALID),
+        // === what moves cost or content past the gate ===
+        has("a transfer", r#""kv_transfer_params":{"prompt_token_ids":[1,2,3]}"#, INVALID),
+        has("a transfer, escaped", r#""kv_tr\u0061nsfer_params":{"do_remote_prefill":true}"#, INVALID),
+        has("a transfer, null and then one", r#""kv_transfer_params":null,"kv_transfer_params":{"a":1}"#, INVALID),
+        has("an encoder's transfer", r#""ec_transfer_params":{"a":1}"#, INVALID),
+        has("a transfer among the extra arguments", r#""vllm_xargs":{"kv_transfer_params":{"a":1}}"#, INVALID),
+        has("extra arguments as text", r#""vllm_xargs":"{}""#, INVALID),
+        has("a search by beams", r#""use_beam_search":true"#, INVALID),
+        has("a search by beams, by number", r#""use_beam_search":1"#, INVALID),
+        has("a search by beams, by word", r#""use_beam_search":"false""#, INVALID),
+        has("a prompt as a tensor", r#""prompt_embeds":"AAAA""#, INVALID),
+        has("a template", r#""chat_template":"{{ messages * 1000 }}""#, INVALID),
+        has("a template among its arguments", r#""chat_template_kwargs":{"chat_templ\u0061te":"x"}"#, INVALID),
+        has("a turn before others", r#""priority":-1"#, INVALID),
+        has("a turn with a point", r#""priority":-0.5"#, INVALID),
+        has("a turn of nothing", r#""priority":0"#, PASSED),
+        says("a tensor among the parts", r#"[{"role":"user","content":[{"type":"prompt_embeds","prompt_embeds":"AA"}]}]"#, INVALID),
+        says("a tensor by its type only", r#"[{"role":"user","content":[{"type":"prompt_\u0065mbeds","data":"AA"}]}]"#, INVALID),
+        at("a tensor for text", TEXT, r#""prompt":"a","prompt_embeds":["AA"]"#, INVALID),
+        // === other shapes of prompts ===
+        says("messages as text", r#""Hi""#, INVALID),
+        says("messages as an object", r#"{"0":{"role":"user","content":"Hi"}}"#, INVALID),
+        says("messages of text", r#"["Hi"]"#, INVALID),
+        says("messages of null", "[null]", INVALID),
+        says("null for messages", "null", INVALID),
+        has("messages twice", r#""messages":[]"#, INVALID),
+        at("ids beside text", TEXT, r#""prompt":[1,"a"]"#, INVALID),
+        at("ids that are no integers", TEXT, r#""prompt":[1.5]"#, INVALID),
+        at("ids below nothing", TEXT, r#""prompt":[-1]"#, INVALID),
+        at("a prompt that is an object", TEXT, r#""prompt":{"text":"a"}"#, INVALID),
+        at("a prompt twice", TEXT, r#""prompt":"a","prompt":"b""#, INVALID),
+        at("a prompt that is a number", TEXT, r#""prompt":5"#, INVALID),
+        at("an array three deep", TEXT, r#""prompt":[[[1]]]"#, INVALID),
+        at("messages for text", TEXT, r#""messages":[{"role":"user","content":"Hi"}]"#, INVALID),
+        at("an input that is true", EMBED, r#""input":true"#, INVALID),
+        at("an input twice", EMBED, r#""input":"a","inp\u0075t":"b""#, INVALID),
+        at("no input", EMBED, r#""prompt":"a""#, INVALID),
+        Row::http1(
+            "a body of text sent to chat",
+            json(&format!("POST {CHAT}"), "", format!(r#"{{"model":"{MODEL}","prompt":"Hi"}}"#)),
+            [INVALID],
+        ),
+    ]
+}

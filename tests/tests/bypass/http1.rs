@@ -1,0 +1,59 @@
+//! Requests of HTTP/1.1 as bytes, and the answers to them.
+
+use e2e::harness::{Gate, MODEL};
+
+use crate::row::{Answered, CHAT};
+use crate::table::fault;
+
+/// A chat for this model, as an ordinary client would write it.
+pub fn hello(model: &str) -> String {
+    format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"Hi"}}],"max_tokens":8}}"#)
+}
+
+/// A chat with these members behind the model.
+pub fn with(members: &str) -> String {
+    format!(r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"Hi"}}],{members}}}"#)
+}
+
+/// A whole request: a request line without its version, whole header lines, and a body whose length is told.
+pub fn request(line: &str, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let head = format!("{line} HTTP/1.1\r\nhost: gate.test\r\n{headers}content-length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+/// A request of JSON with these header lines besides.
+pub fn json(line: &str, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
+    request(line, &format!("content-type: application/json\r\n{headers}"), body)
+}
+
+/// A chat with this body.
+pub fn chat(body: impl AsRef<[u8]>) -> Vec<u8> {
+    json(&format!("POST {CHAT}"), "", body)
+}
+
+/// A chat with these header lines, which say themselves where the body ends, and whatever follows.
+pub fn framed(headers: &str, rest: impl AsRef<[u8]>) -> Vec<u8> {
+    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: gate.test\r\ncontent-type: application/json\r\n{headers}\r\n");
+    [head.as_bytes(), rest.as_ref()].concat()
+}
+
+/// Sends these bytes and compares what comes. Behind the last answer, one more request shows that there is no other.
+pub async fn play(gate: &Gate, bytes: &[u8], expected: &[Answered]) -> Result<(), Vec<String>> {
+    let mut connection = gate.raw().await;
+    connection.write(bytes).await;
+    let (mut faults, mut closing) = (Vec::new(), false);
+    for answer in expected {
+        let reply = connection.reply().await;
+        closing = reply.as_ref().is_none_or(|reply| reply.header("connection") == Some("close"));
+        faults.extend(fault(*answer, reply.as_ref()));
+    }
+    // Whoever says `close` answers no more; that nothing more reaches the provider is seen there.
+    if !closing {
+        connection.write("GET /v1/models/probe HTTP/1.1\r\nhost: gate.test\r\n\r\n").await;
+        let probed = |text: &str| text.contains("probe") || text.contains("invalid_api_key");
+        let next = connection.reply().await.filter(|reply| !probed(&reply.text()));
+        faults.extend(next.map(|reply| format!("then came {}", reply.describe())));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}

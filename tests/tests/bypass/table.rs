@@ -1,0 +1,211 @@
+//! Runs a table: every row, whatever became of the ones before, and the failures together at the end.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::rc::Rc;
+
+use e2e::harness::{Answer, Gate, GateBuilder, Received, Reply, Upstream, provider, says};
+use serde_json::Value;
+
+use crate::row::{Answered, CHARGE, Row, Sent};
+use crate::{bodies, caps, fields, framing, headers, http1, http2, models, paths};
+
+/// Denied, although a pattern of the allowed ones would let it through.
+pub const FORBIDDEN: &str = "qwen/secret";
+
+/// Paths that a provider may see.
+const CANONICAL: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"];
+
+/// Headers that no provider may see.
+const HIDDEN: [&str; 13] = [
+    "authorization",
+    "x-api-key",
+    "api-key",
+    "proxy-authorization",
+    "cookie",
+    "x-forwarded-client-cert",
+    "x-agent-id",
+    "openai-organization",
+    "x-vllm-priority",
+    "x-data-parallel-rank",
+    "x-session-id",
+    "accept-encoding",
+    "x-envoy-retry-on",
+];
+
+/// A gate and the provider behind it, which reports the same usage for every request.
+pub struct Table {
+    gate: Gate,
+    upstream: Upstream,
+    /// Tokens charged until now.
+    used: Cell<u64>,
+}
+
+// === impl Table ===
+
+impl Table {
+    /// One provider with a list of models and caps, open to anyone.
+    pub async fn open() -> Self {
+        Self::behind(Gate::builder().manifests(manifests())).await
+    }
+
+    /// The gate that is described, with the provider behind it.
+    pub async fn behind(builder: GateBuilder) -> Self {
+        let upstream = Upstream::answering(honest).await;
+        Self { gate: builder.upstream("vllm-local", &upstream).start().await, upstream, used: Cell::new(0) }
+    }
+
+    /// Runs the rows one after the other. Fails with those that came out otherwise than expected.
+    pub async fn run(self, rows: impl IntoIterator<Item = Row>) {
+        let rows: Vec<Row> = rows.into_iter().collect();
+        let (table, passed) = (Rc::new(self), rows.iter().map(Row::passed).sum::<usize>());
+        let rows = rows.into_iter().map(|row| {
+            let (table, about) = (Rc::clone(&table), format!("{}\nsent: {}", row.name, row.sent));
+            (about, async move { table.row(&row).await })
+        });
+        run_all(rows).await;
+        assert_eq!(table.upstream.requests().len(), passed, "one more came late");
+    }
+
+    async fn row(&self, row: &Row) -> Result<(), Vec<String>> {
+        let seen = self.upstream.requests().len();
+        let came = match &row.sent {
+            Sent::Http1(bytes) => http1::play(&self.gate, bytes, &row.answers).await,
+            Sent::Http2(frames) => http2::play(&self.gate, frames, &row.answers).await,
+        };
+        let mut faults = came.err().unwrap_or_default();
+        let used = self.gate.used().await;
+        let charged = used - self.used.replace(used);
+        if charged != CHARGE * row.passed() as u64 {
+            faults.push(format!("charged {charged}"));
+        }
+        faults.extend(saw(row, &self.upstream.requests()[seen..]));
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+}
+
+/// Runs what there is to run, one after the other, and fails with all that failed.
+pub async fn run_all<F: Future<Output = Result<(), Vec<String>>> + 'static>(rows: impl Iterator<Item = (String, F)>) {
+    let mut failures = Vec::new();
+    for (about, row) in rows {
+        // As a task of its own, so that a panic in one row ends that row only.
+        let outcome = tokio::task::LocalSet::new().run_until(async { tokio::task::spawn_local(row).await }).await;
+        if let Err(faults) = outcome.unwrap_or_else(|panic| Err(vec![panic.to_string()])) {
+            failures.push(format!("--- {about}\n{}", faults.join("\n")));
+        }
+    }
+    assert!(failures.is_empty(), "{} rows failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// The provider of most tables.
+pub fn manifests() -> String {
+    provider(&format!(
+        "allowedModels: [{}, {}, 'qwen/*']\ndeniedModels: [{FORBIDDEN}]\nmaxTokensPerDay: 100000000\nmaxTokensPerRequest: 1000",
+        e2e::harness::MODEL,
+        e2e::harness::SLASHED
+    ))
+}
+
+/// What a provider answers that has nothing to hide.
+fn honest(request: &Received) -> Answer {
+    let streamed = serde_json::from_slice::<Value>(&request.body).is_ok_and(|body| body["stream"] == true);
+    match request.path.as_str() {
+        "/v1/embeddings" => Answer::json(&says::embedding(CHARGE)),
+        "/v1/completions" => Answer::json(&says::completion(5, 3)),
+        _ if streamed => Answer::stream(says::stream(&["a", "b", "c"], 5, true)),
+        _ => Answer::json(&says::chat(5, 3)),
+    }
+}
+
+/// What is wrong with this answer.
+pub fn fault(expected: Answered, reply: Option<&Reply>) -> Option<String> {
+    let Some(reply) = reply else {
+        return (expected != Answered::Closed).then(|| format!("expected {expected:?}, but the connection was closed"));
+    };
+    let code = serde_json::from_slice::<Value>(&reply.body).ok().and_then(|body| Some(body["error"]["code"].as_str()?.to_owned()));
+    let as_expected = match expected {
+        Answered::Refused(status, wanted) => reply.status == status && code.as_deref() == Some(wanted),
+        Answered::Envoy(status) => reply.status == status && code.is_none(),
+        Answered::Told => reply.status == 200 && reply.header("x-pai-provider").is_none(),
+        Answered::Passed(_, model) => reply.status == 200 && reply.header("x-pai-model") == Some(model),
+        Answered::Reset | Answered::Closed => false,
+    };
+    (!as_expected).then(|| format!("expected {expected:?}, got {}", reply.describe()))
+}
+
+/// What is wrong with what reached the provider.
+fn saw(row: &Row, seen: &[Received]) -> Vec<String> {
+    let expected = row.answers.iter().filter_map(|answer| match answer {
+        Answered::Passed(path, model) => Some((*path, *model)),
+        _ => None,
+    });
+    let mut faults: Vec<String> = Vec::new();
+    if seen.len() != row.passed() {
+        faults.push(format!("the provider saw {} requests", seen.len()));
+    }
+    for (request, (path, model)) in seen.iter().zip(expected) {
+        let fault = not_canonical(request, path, model).or_else(|| {
+            let body = serde_json::from_slice(&request.body).ok()?;
+            (!(row.told)(&body)).then(|| "told something else".to_owned())
+        });
+        faults.extend(fault.map(|fault| format!("the provider saw {fault}: {}{}", request.head.escape_ascii(), request.text())));
+    }
+    faults
+}
+
+/// What a request that reached the provider has that no request may have.
+fn not_canonical(request: &Received, path: &str, model: &str) -> Option<String> {
+    let count = |name: &str| request.headers.iter().filter(|(known, _)| known == name).count();
+    let body: Value = match serde_json::from_slice(&request.body) {
+        Ok(body) => body,
+        Err(error) => return Some(format!("no JSON ({error})")),
+    };
+    let hidden = |name: &str| {
+        HIDDEN.contains(&name) || name.starts_with("x-pai-") && name != "x-pai-provider" || name.starts_with("x-amzn-sagemaker-")
+    };
+    if request.method != "POST" || request.path != path || !CANONICAL.contains(&path) {
+        return Some("another request line".to_owned());
+    }
+    if body["model"] != model || model == FORBIDDEN {
+        return Some(format!("the model {}", body["model"]));
+    }
+    if count("content-length") + count("transfer-encoding") != 1 || count("host") != 1 || count("content-type") != 1 {
+        return Some("an ambiguous head".to_owned());
+    }
+    if request.header("host") != Some(b"vllm-local.test:8000") {
+        return Some("another host".to_owned());
+    }
+    if request.headers.iter().any(|(_, value)| value.iter().any(|byte| matches!(byte, b'\r' | b'\0'))) {
+        return Some("a line break in a header".to_owned());
+    }
+    if let Some(name) = request.header_names().into_iter().find(|name| hidden(name)) {
+        return Some(format!("the header {name}"));
+    }
+    let trailers = String::from_utf8_lossy(&request.trailers).to_ascii_lowercase();
+    let names = trailers.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim());
+    names.into_iter().find(|name| hidden(name)).map(|name| format!("the trailer {name}"))
+}
+
+#[tokio::test]
+async fn no_body_gets_past() {
+    Table::open().await.run([models::rows(), bodies::rows(), fields::rows(), caps::rows()].into_iter().flatten()).await;
+}
+
+#[tokio::test]
+async fn no_request_gets_past() {
+    Table::open().await.run([paths::rows(), headers::rows(), framing::rows(), http2::rows()].into_iter().flatten()).await;
+}
+
+/// Where the attempt filter dresses requests, and Envoy keeps them for another try.
+#[tokio::test]
+async fn no_request_gets_past_a_gate_with_fallback() {
+    let table = Table::behind(Gate::builder().manifests(manifests()).fallback()).await;
+    table.run([headers::rows(), framing::rows(), http2::rows()].into_iter().flatten()).await;
+}
+
+/// Where the headers have gone before the body is judged.
+#[tokio::test]
+async fn no_request_gets_past_a_gate_of_fixed_routing() {
+    let table = Table::behind(Gate::builder().manifests(manifests()).routing_fixed()).await;
+    table.run([caps::rows(), framing::rows(), http2::rows()].into_iter().flatten()).await;
+}
