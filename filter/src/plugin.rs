@@ -90,6 +90,8 @@ struct Attempt {
     /// The headers wait for the body.
     holds: bool,
     answered: bool,
+    /// Its stream had ended before it began: nothing goes on.
+    late: bool,
 }
 
 /// One HTTP stream.
@@ -501,7 +503,14 @@ impl Context for Attempt {
 impl HttpContext for Attempt {
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
         let provider = property(&["xds", "cluster_metadata", "filter_metadata", "pai", "provider"]);
-        let found = property(&["filter_state", "wasm.pai.exchange"]).and_then(|token| find(&token));
+        let token = property(&["filter_state", "wasm.pai.exchange"]);
+        let found = token.as_deref().and_then(find);
+        if found.is_none() && token.as_deref().is_some_and(is_ours) {
+            // The stream is over: Envoy 1.39 starts an attempt after it has answered that there is no room for it. It crashes on
+            // a second answer.
+            self.late = true;
+            return Action::Pause;
+        }
         let step = match &found {
             Some(exchange) => {
                 let mut exchange = exchange.borrow_mut();
@@ -532,6 +541,9 @@ impl HttpContext for Attempt {
     }
 
     fn on_http_request_body(&mut self, _size: usize, end_of_stream: bool) -> Action {
+        if self.late {
+            return Action::Pause;
+        }
         if !self.holds {
             return Action::Continue;
         }
@@ -544,6 +556,9 @@ impl HttpContext for Attempt {
     }
 
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        if self.late {
+            return Action::Pause;
+        }
         self.dress_body();
         Action::Continue
     }
@@ -612,6 +627,11 @@ fn token(stream: u32) -> [u8; 12] {
     instance.copy_from_slice(&WORKER.with_borrow(|worker| worker.heartbeat.instance()).to_le_bytes());
     number.copy_from_slice(&stream.to_le_bytes());
     token
+}
+
+/// Whether this is the token of a stream of this instance, which may have ended.
+fn is_ours(seen: &[u8]) -> bool {
+    seen.len() == token(0).len() && seen.first_chunk::<8>() == token(0).first_chunk()
 }
 
 /// The stream of this token, if it is one of this instance and has not ended.
