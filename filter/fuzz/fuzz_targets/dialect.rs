@@ -7,21 +7,12 @@ use pai_filter::openai::{AskUsage, Edit, LimitField, Operation, Peculiarities, R
 use pai_filter::policy::Dialect;
 use pai_filter_fuzz::lax::{self, Members};
 
-/// Some members that only vLLM takes: OpenAI refuses what it does not know.
-const ONLY_VLLM: [&str; 12] = [
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "structured_outputs",
-    "guided_json",
-    "min_tokens",
-    "chat_template_kwargs",
-    "add_special_tokens",
-    "cache_salt",
-    "priority",
-    "vllm_xargs",
-    "stop_token_ids",
-];
+/// Some members that only vLLM takes, with whatever operation: OpenAI refuses what it does not know.
+const ONLY_VLLM: [&str; 5] = ["chat_template_kwargs", "add_special_tokens", "cache_salt", "priority", "vllm_xargs"];
+
+/// The same, where something is generated.
+const TO_SAMPLE: [&str; 7] =
+    ["top_k", "min_p", "repetition_penalty", "structured_outputs", "guided_json", "min_tokens", "stop_token_ids"];
 
 const DIALECTS: [Dialect; 3] = [Dialect::Vllm, Dialect::OpenAi, Dialect::Anthropic];
 
@@ -60,21 +51,26 @@ fn fits(sent: &[u8], request: &Request, limit: Option<u64>, operation: Operation
         assert!(most.is_none() || again.largest_limit.is_some_and(|limit| Some(limit) <= most), "{:?}", again.largest_limit);
     }
     if let Some(members) = lax::members(sent) {
-        takes(&members, operation, to);
+        takes(&members, again.stream, operation, to);
     }
 }
 
-fn takes(members: &Members, operation: Operation, to: Dialect) {
-    let has = |name: &str| members.contains_key(name);
+fn takes(members: &Members, stream: bool, operation: Operation, to: Dialect) {
+    let has = |name: &&str| members.contains_key(*name);
+    let generates = operation != Operation::Embeddings;
     if to != Dialect::Vllm {
-        ONLY_VLLM.iter().for_each(|name| assert!(!has(name), "{name}"));
+        assert_eq!(ONLY_VLLM.iter().find(|name| has(name)), None);
+        assert_eq!(TO_SAMPLE.iter().find(|name| generates && has(name)), None);
         let options = members.get("stream_options").and_then(|options| options.as_object());
-        assert!(options.is_none_or(|options| operation == Operation::Embeddings || !options.contains_key("continuous_usage_stats")) || !has("stream") );
+        let continuous = options.is_some_and(|options| options.contains_key("continuous_usage_stats"));
+        assert!(!(continuous && stream && generates));
     }
-    if to == Dialect::OpenAi && operation == Operation::Chat {
-        assert!(!has("max_tokens") && !has("thinking"));
-    }
-    if to == Dialect::OpenAi && operation == Operation::TextCompletion {
-        assert!(!has("max_completion_tokens"));
+    if to == Dialect::OpenAi {
+        let names: &[&str] = match operation {
+            Operation::Chat => &["max_tokens", "thinking"],
+            Operation::TextCompletion => &["max_completion_tokens"],
+            Operation::Embeddings => &[],
+        };
+        assert_eq!(names.iter().find(|name| has(name)), None);
     }
 }

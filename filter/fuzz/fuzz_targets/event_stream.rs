@@ -17,14 +17,14 @@ fuzz_target!(|bytes: &[u8]| {
     for (hide, sequences) in [(Hide::Nothing, 1), (Hide::Continuous, 1), (Hide::Usage, 1), (Hide::Usage, 4)] {
         let whole = pass(&[&stream], hide, sequences);
         if hide == Hide::Nothing {
-            assert_eq!(whole.out, stream);
+            assert!(whole.out == stream, "bytes are lost");
         }
         for cut in &cuttings {
             let passed = pass(cut, hide, sequences);
             if short {
-                assert_eq!(passed, whole);
+                assert!(passed == whole, "{hide:?}: {} is not {}", passed.shown(), whole.shown());
             } else if hide == Hide::Nothing {
-                assert_eq!(passed.out, stream);
+                assert!(passed.out == stream, "bytes are lost through cuts");
             }
         }
         if short && hide == Hide::Usage {
@@ -43,6 +43,12 @@ struct Passed {
     whole: bool,
     started: bool,
     deltas: u64,
+}
+
+impl Passed {
+    fn shown(&self) -> String {
+        format!("{} {:?} {} {} {}", self.out.escape_ascii(), self.usage, self.whole, self.started, self.deltas)
+    }
 }
 
 fn pass(chunks: &[&[u8]], hide: Hide, sequences: u64) -> Passed {
@@ -83,7 +89,9 @@ fn split(chunks: &[&[u8]]) -> Vec<Vec<u8>> {
 
 /// Where every event is one line with one plain object, what went out is the same objects, without usage.
 fn without_usage(events: &[Vec<u8>], out: &[u8]) {
-    let Some(objects) = events.split_last().filter(|(last, _)| last.is_empty()).and_then(|(_, events)| objects(events)) else { return };
+    let Some(objects) = events.split_last().filter(|(last, _)| last.is_empty()).and_then(|(_, events)| objects(events)) else {
+        return;
+    };
     let mut expected = Vec::new();
     for mut object in objects {
         let members = object.as_object_mut().unwrap();

@@ -68,7 +68,9 @@ pub fn read(members: &Members, operation: Operation) -> Reading {
 fn int(members: &Members, name: &str) -> Option<i128> {
     match members.get(name)? {
         Value::Bool(flag) => Some((*flag).into()),
-        Value::Number(number) if number.is_f64() => number.as_f64().filter(|number| number.fract() == 0.0).map(|number| number as i128),
+        Value::Number(number) if number.is_f64() => {
+            number.as_f64().filter(|number| number.fract() == 0.0).map(|number| number as i128)
+        }
         Value::Number(number) => number.as_i64().map(i128::from).or(number.as_u64().map(i128::from)),
         Value::String(text) => text.trim().replace('_', "").parse().ok(),
         Value::Null | Value::Array(_) | Value::Object(_) => None,

@@ -21,23 +21,18 @@ const ME: &[u8] = b"td/me";
 const NOON: u64 = 43_200_000_000_000;
 const AT_ONCE: usize = 4;
 
-const MANIFESTS: &str = "
-{apiVersion: pai.io/v1, kind: ModelProvider, metadata: {name: one}, spec: {provider: vllm, endpoint: 'http://one/one',
- apiKeySecretRef: {name: one, key: k}, maxTokensPerDay: 2000, maxTokensPerRequest: 900,
- guards: [{name: g, type: pattern, deny: [secret]}]}}
----
-{apiVersion: pai.io/v1, kind: ModelProvider, metadata: {name: two}, spec: {provider: openai, endpoint: 'http://two/two',
- apiKeySecretRef: {name: two, key: k}, maxTokensPerDay: 5000}}
----
-{apiVersion: pai.io/v1, kind: ModelProvider, metadata: {name: three}, spec: {provider: anthropic, endpoint: 'http://three/three',
- apiKeySecretRef: {name: three, key: k}, maxTokensPerDay: 90000}}
-";
+const PROVIDERS: &str = r#"
+{"apiVersion": "pai.io/v1", "kind": "ModelProvider", "metadata": {"name": "one"}, "spec": {"provider": "vllm",
+ "endpoint": "http://one/one", "apiKeySecretRef": {"name": "one", "key": "k"}, "maxTokensPerDay": 2000, "maxTokensPerRequest": 900,
+ "guards": [{"name": "g", "type": "pattern", "deny": ["secret"]}]}},
+{"apiVersion": "pai.io/v1", "kind": "ModelProvider", "metadata": {"name": "two"}, "spec": {"provider": "openai",
+ "endpoint": "http://two/two", "apiKeySecretRef": {"name": "two", "key": "k"}, "maxTokensPerDay": 5000}},
+{"apiVersion": "pai.io/v1", "kind": "ModelProvider", "metadata": {"name": "three"}, "spec": {"provider": "anthropic",
+ "endpoint": "http://three/three", "apiKeySecretRef": {"name": "three", "key": "k"}, "maxTokensPerDay": 90000}}"#;
 
-const AGENT: &str = "
----
-{apiVersion: pai.io/v1, kind: Agent, metadata: {name: me}, spec: {identities: [td/me],
- models: [one/a, two/b, three/c, one/d], maxTokensPerDay: 6000}}
-";
+const AGENT: &str = r#",
+{"apiVersion": "pai.io/v1", "kind": "Agent", "metadata": {"name": "me"}, "spec": {"identities": ["td/me"],
+ "models": ["one/a", "two/b", "three/c", "one/d"], "maxTokensPerDay": 6000}}"#;
 
 const PATHS: [&str; 6] =
     ["/v1/chat/completions", "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/v1/model-providers"];
@@ -209,9 +204,10 @@ impl Town {
         let kind = script.byte()?;
         let agent = if kind & 2 == 0 { AGENT } else { "" };
         let most = 1 + (kind >> 2) % 4;
-        let manifests = format!(
-            "{MANIFESTS}{agent}---\n{{apiVersion: pai.io/v1, kind: Gateway, metadata: {{name: g}}, spec: {{maxAttempts: {most}}}}}\n"
+        let gateway = format!(
+            r#"{{"apiVersion": "pai.io/v1", "kind": "Gateway", "metadata": {{"name": "g"}}, "spec": {{"maxAttempts": {most}}}}}"#
         );
+        let manifests = format!(r#"{{"items": [{PROVIDERS}{agent}, {gateway}]}}"#);
         let world = |instance| {
             let mut worker = Worker::new(instance);
             worker.retries = Retries::AnyProvider;
