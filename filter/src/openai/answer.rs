@@ -165,6 +165,8 @@ impl Stream {
             Piece::LineFeed => {}
         });
         if end_of_stream {
+            // Of an event that is too long to hold, only this is.
+            probe.flush(out);
             let rest = events.finish();
             pass_event(probe, prefix, &rest, context, out);
         }

@@ -311,7 +311,8 @@ impl Draft {
 
     fn prompts(&mut self, reader: &mut Reader<'_>, name: &'static str) -> Result<(), InvalidBody> {
         let prompts = self.prompt.prompts(reader, name)?;
-        self.prompts = Some(self.prompts.unwrap_or(0).saturating_add(prompts));
+        // Nobody completes an `input`.
+        self.prompts = Some(prompts).filter(|_| name == "prompt").or(self.prompts);
         Ok(())
     }
 
@@ -614,6 +615,7 @@ mod tests {
             (Operation::TextCompletion, r#""prompt":[1,2,3]"#, size(0, 0, 3, 0), 1),
             (Operation::TextCompletion, r#""prompt":[[1,2],[3]]"#, size(0, 0, 3, 0), 2),
             (Operation::TextCompletion, r#""prompt":[]"#, size(0, 0, 0, 0), 1),
+            (Operation::TextCompletion, r#""prompt":["a","b"],"input":"c""#, size(3, 0, 0, 0), 2),
             (Operation::Embeddings, r#""input":["abc","d"]"#, size(4, 0, 0, 0), 0),
             (
                 Operation::Chat,

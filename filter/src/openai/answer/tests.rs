@@ -143,6 +143,15 @@ fn a_stream_cut_for_good_is_counted_as_far_as_it_came() {
 }
 
 #[test]
+fn nothing_is_lost_of_a_stream_that_ends_in_a_long_event() {
+    let long = format!("data: {{\"a\":\"{}\",\"b", "x".repeat(sse::EVENT_LIMIT));
+    for hide in [Hide::Nothing, Hide::Usage] {
+        let (out, _) = pass(Answer::stream(1, 1, hide), [long.as_bytes()]);
+        assert!(out == long.as_bytes(), "{} of {} bytes", out.len(), long.len());
+    }
+}
+
+#[test]
 fn many_completions_add_up() {
     let event = |index: u64, prompt: u64, completion: u64| {
         format!(

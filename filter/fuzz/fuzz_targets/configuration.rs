@@ -1,0 +1,23 @@
+//! Any configuration is taken, or refused in one short line that shows no secret.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pai_filter::{config, gate::Gate};
+
+const SECRET: &str = "sk-secret-of-the-provider";
+
+fuzz_target!(|text: &[u8]| {
+    let env = |name: &str| name.starts_with("PAI_SECRET_").then(|| SECRET.to_owned());
+    match config::load(text, &env) {
+        Ok(policy) => {
+            assert!(!format!("{policy:?}").contains(SECRET));
+            let _ = Gate::new(policy);
+        }
+        Err(error) => {
+            let line = error.to_string();
+            assert!(!line.chars().any(char::is_control), "{line:?}");
+            assert!(line.len() < 600 && !line.contains(SECRET), "{line:?}");
+        }
+    }
+});

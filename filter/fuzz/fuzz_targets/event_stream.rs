@@ -1,0 +1,126 @@
+//! An event stream, cut anywhere: the same bytes go out and the same is counted; nothing is lost but the usage nobody asked for.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pai_filter::openai::{Answer, Hide, Usage};
+use pai_filter::sse::{EVENT_LIMIT, EventReader, Piece};
+use pai_filter_fuzz::chunks;
+use serde_json::Value;
+
+fuzz_target!(|bytes: &[u8]| {
+    let stream = chunks::expanded(bytes);
+    let cuttings = chunks::cuttings(&stream);
+    // What is longer goes on in parts, of which usage is taken as they come.
+    let short = stream.len() <= EVENT_LIMIT;
+    let events = split(&[&stream]);
+    for (hide, sequences) in [(Hide::Nothing, 1), (Hide::Continuous, 1), (Hide::Usage, 1), (Hide::Usage, 4)] {
+        let whole = pass(&[&stream], hide, sequences);
+        if hide == Hide::Nothing {
+            assert!(whole.out == stream, "bytes are lost");
+        }
+        for cut in &cuttings {
+            let passed = pass(cut, hide, sequences);
+            if short {
+                assert!(passed == whole, "{hide:?}: {} is not {}", passed.shown(), whole.shown());
+            } else if hide == Hide::Nothing {
+                assert!(passed.out == stream, "bytes are lost through cuts");
+            }
+        }
+        if short && hide == Hide::Usage {
+            without_usage(&events, &whole.out);
+        }
+    }
+    if short {
+        cuttings.iter().for_each(|cut| assert_eq!(split(cut), events));
+    }
+});
+
+#[derive(Debug, PartialEq, Eq)]
+struct Passed {
+    out: Vec<u8>,
+    usage: Option<Usage>,
+    whole: bool,
+    started: bool,
+    deltas: u64,
+}
+
+impl Passed {
+    fn shown(&self) -> String {
+        format!("{} {:?} {} {} {}", self.out.escape_ascii(), self.usage, self.whole, self.started, self.deltas)
+    }
+}
+
+fn pass(chunks: &[&[u8]], hide: Hide, sequences: u64) -> Passed {
+    let mut answer = Answer::stream(2.min(sequences), sequences, hide);
+    let mut out = Vec::new();
+    for chunk in chunks {
+        match answer.feed(chunk, false) {
+            Some(passed) => out.extend(passed),
+            None => out.extend_from_slice(chunk),
+        }
+    }
+    out.extend(answer.feed(b"", true).unwrap_or_default());
+    answer.finish();
+    let (usage, whole, started, deltas) = (answer.usage(), answer.usage_is_whole(), answer.started(), answer.deltas());
+    Passed { out, usage, whole, started, deltas }
+}
+
+/// The events of a stream with their blank lines, the last one what is unfinished.
+fn split(chunks: &[&[u8]]) -> Vec<Vec<u8>> {
+    let mut reader = EventReader::default();
+    let mut events = vec![Vec::new()];
+    for chunk in chunks {
+        reader.feed(chunk, |piece| match piece {
+            Piece::Event(bytes) | Piece::Part(bytes, true) => {
+                events.last_mut().unwrap().extend_from_slice(bytes);
+                events.push(Vec::new());
+            }
+            Piece::Part(bytes, false) => events.last_mut().unwrap().extend_from_slice(bytes),
+            Piece::LineFeed => {
+                let last = events.len() - 2;
+                events[last].push(b'\n');
+            }
+        });
+    }
+    events.last_mut().unwrap().extend(reader.finish());
+    events
+}
+
+/// Where every event is one line with one plain object, what went out is the same objects, without usage.
+fn without_usage(events: &[Vec<u8>], out: &[u8]) {
+    let Some(objects) = events.split_last().filter(|(last, _)| last.is_empty()).and_then(|(_, events)| objects(events)) else {
+        return;
+    };
+    let mut expected = Vec::new();
+    for mut object in objects {
+        let members = object.as_object_mut().unwrap();
+        let usage = members.remove("usage");
+        let about_all = members.get("choices").and_then(Value::as_array).is_some_and(Vec::is_empty);
+        if !(about_all && usage.is_some_and(|usage| usage.is_object())) {
+            expected.push(object);
+        }
+    }
+    let out = split(&[out]);
+    let passed = objects_of(&out[..out.len() - 1]);
+    assert_eq!(passed, Some(expected));
+}
+
+/// Keys are compared as written, and not twice.
+fn objects(events: &[Vec<u8>]) -> Option<Vec<Value>> {
+    let plain = |event: &Vec<u8>| {
+        let count = |what: &[u8]| memchr::memmem::find_iter(event, what).count();
+        count(b"\\u") == 0 && count(b"\"usage\"") <= 1 && count(b"\"choices\"") <= 1
+    };
+    if events.iter().all(plain) { objects_of(events) } else { None }
+}
+
+fn objects_of(events: &[Vec<u8>]) -> Option<Vec<Value>> {
+    let object = |event: &Vec<u8>| {
+        let value = event.strip_prefix(b"data: ")?;
+        let lines = value.iter().filter(|&&byte| byte == b'\n' || byte == b'\r').count();
+        let value = value.strip_suffix(b"\n\n").filter(|_| lines == 2)?;
+        serde_json::from_slice(value).ok().filter(Value::is_object)
+    };
+    events.iter().map(object).collect()
+}

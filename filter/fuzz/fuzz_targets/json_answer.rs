@@ -1,0 +1,43 @@
+//! A JSON answer passes as it is, and its usage is what a whole reader finds in it, however it was cut.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pai_filter::openai::{Answer, Usage};
+use pai_filter_fuzz::chunks;
+use serde_json::Value;
+
+/// Longer values are not kept.
+const USAGE_LIMIT: usize = 4096;
+
+fuzz_target!(|bytes: &[u8]| {
+    let body = chunks::expanded(bytes);
+    let whole = read(&[&body]);
+    for cut in chunks::cuttings(&body) {
+        assert_eq!(read(&cut), whole);
+    }
+    // Keys are compared as written.
+    if memchr::memmem::find(&body, b"\\u").is_none()
+        && body.len() <= USAGE_LIMIT
+        && let Ok(Value::Object(members)) = serde_json::from_slice(&body)
+    {
+        assert_eq!(whole.0, members.get("usage").and_then(reference));
+    }
+});
+
+fn read(chunks: &[&[u8]]) -> (Option<Usage>, bool) {
+    let mut answer = Answer::json(1);
+    for chunk in chunks {
+        assert_eq!(answer.feed(chunk, false), None);
+    }
+    assert_eq!(answer.feed(b"", true), None);
+    answer.finish();
+    (answer.usage(), answer.started())
+}
+
+fn reference(usage: &Value) -> Option<Usage> {
+    let count = |name: &str| usage.get(name).and_then(Value::as_u64).filter(|&count| count <= 1 << 53);
+    let prompt = count("prompt_tokens")?;
+    let rest = count("total_tokens").unwrap_or(0).saturating_sub(prompt);
+    Some(Usage { prompt, completion: rest.max(count("completion_tokens").unwrap_or(0)) })
+}
