@@ -25,7 +25,7 @@ use super::wait::{settled, until, within};
 /// What room beyond the largest body Envoy's buffers keep.
 const SPARE: u32 = 64 * 1024;
 /// How long Envoy may take to compile the module for all its workers, on a machine that does other things too.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(60);
 /// What Envoy logs when a VM traps, and the module's panic hook before it.
 const TRACES: [&str; 3] = ["Uncaught RuntimeError", "panicked at", " failed: Uncaught"];
 /// The filter's default `maxRequestBytes`.
