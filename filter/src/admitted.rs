@@ -45,7 +45,7 @@ pub struct Admitted {
     tried: u32,
     /// Who may follow, by their places in the list of the caller's agent; the next is the last.
     left: Vec<usize>,
-    /// The path as it stands in the request's headers.
+    /// The path as it stands in the request's headers, where attempts change it.
     path: String,
     /// Charged for attempts that failed.
     lost: u64,
@@ -79,7 +79,8 @@ impl Admitted {
         let Selected { attempt, mut left } = selected;
         left.reverse();
         let (dresser, stage) = if left.is_empty() { (Dresser::Gate, Stage::Sent) } else { (Dresser::Attempts, Stage::Unsent) };
-        let path = attempt.provider().map_or_else(String::new, |provider| asked::path(provider, asked.operation));
+        let named = attempt.provider().filter(|_| dresser == Dresser::Attempts);
+        let path = named.map_or_else(String::new, |provider| asked::path(provider, asked.operation));
         Self { gate, asked, attempt, before: None, stage, dresser, begun: 0, tried: 1, left, path, lost: 0 }
     }
 

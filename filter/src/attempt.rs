@@ -251,10 +251,10 @@ impl Attempt {
 
     /// Notes whether the provider does anything for anybody.
     fn note(&self, status: u16, host: &Host<'_>) {
-        let named = self.provider().is_some_and(|provider| provider.models.names(&self.model));
+        let named = || self.provider().is_some_and(|provider| provider.models.names(&self.model));
         self.with_model(|model| match status {
             // What is not there, or not for us, says nothing of the others that are let through by the same pattern.
-            403 | 404 if !named => {}
+            403 | 404 if !named() => {}
             _ if is_failure(status) => model.rest.failed(host.now()),
             _ => model.rest.answered(),
         });
@@ -375,7 +375,7 @@ impl Attempt {
     }
 
     fn dialect(&self) -> Dialect {
-        self.provider().map_or(Dialect::OpenAi, |provider| provider.dialect)
+        self.gate.policy.dialect(self.provider)
     }
 }
 

@@ -26,7 +26,7 @@ use crate::host::{AttemptStep, BodyStep, Entry, Forward, Host, ResponseStep, Ste
 use crate::models;
 use crate::notes::Notes;
 use crate::openai::{Operation, Request, Splice};
-use crate::policy::{Candidate, Dialect, Gateway, Routing};
+use crate::policy::{Candidate, Gateway, Routing};
 use crate::refusal::{Case, Refusal, Reply};
 use crate::route::Route;
 use crate::selection::Selection;
@@ -420,7 +420,7 @@ impl Exchange {
         let gate = Rc::clone(&self.gate);
         let Reading { caller, operation, started, target, has_length, edits, .. } = reading;
         let others = access.others(named);
-        let dialect = gate.policy.providers.get(named.provider).map_or(Dialect::OpenAi, |provider| provider.dialect);
+        let dialect = gate.policy.dialect(named.provider);
         let peculiarities = OnceCell::new();
         let asked = Asked { caller, operation, started, request, dialect, peculiarities, length: body.len(), has_length };
         let retries = match gate.policy.gateway {

@@ -250,6 +250,11 @@ impl Policy {
         self.providers.get(provider).map_or("", |provider| &provider.name)
     }
 
+    /// The dialect of the provider at this index; OpenAI's own if there is none.
+    pub fn dialect(&self, provider: usize) -> Dialect {
+        self.providers.get(provider).map_or(Dialect::OpenAi, |provider| provider.dialect)
+    }
+
     /// Whether the route is fixed to the provider of this name.
     pub fn serves_only(&self, provider: Option<&[u8]>) -> bool {
         let name = self.providers.first().map(|only| only.name.as_bytes());

@@ -54,11 +54,6 @@ impl<'a> Trial<'a> {
         Some(Self { gate, candidate, provider, state, model, asked, claims })
     }
 
-    /// The provider.
-    pub fn provider(&self) -> &'a Provider {
-        self.provider
-    }
-
     /// The candidate.
     pub fn candidate(&self) -> Candidate<'a> {
         self.candidate

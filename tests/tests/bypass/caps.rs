@@ -3,28 +3,13 @@
 use e2e::harness::MODEL;
 use serde_json::Value;
 
-use crate::http1::{chat, json, with};
+use crate::http1::{at, has, says};
 use crate::row::{Answered, INVALID, PASSED, Row, TOO_LARGE};
 
 const TEXT: &str = "/v1/completions";
 const EMBED: &str = "/v1/embeddings";
 const TEXT_PASSED: Answered = Answered::Passed(TEXT, MODEL);
 const EMBED_PASSED: Answered = Answered::Passed(EMBED, MODEL);
-
-/// A chat with these members besides.
-fn has(name: &'static str, members: &str, answer: Answered) -> Row {
-    Row::http1(name, chat(with(members)), [answer])
-}
-
-/// A chat with these messages.
-fn says(name: &'static str, messages: &str, answer: Answered) -> Row {
-    Row::http1(name, chat(format!(r#"{{"model":"{MODEL}","max_tokens":8,"messages":{messages}}}"#)), [answer])
-}
-
-fn at(name: &'static str, path: &'static str, members: &str, answer: Answered) -> Row {
-    let body = format!(r#"{{"model":"{MODEL}",{members}}}"#);
-    Row::http1(name, json(&format!("POST {path}"), "", body), [answer])
-}
 
 /// So many items in an array.
 fn list(item: &str, count: usize) -> String {

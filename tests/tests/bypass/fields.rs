@@ -2,24 +2,8 @@
 
 use e2e::harness::MODEL;
 
-use crate::http1::{chat, json, with};
-use crate::row::{Answered, CHAT, INVALID, PASSED, Row};
-
-/// A chat with these members besides.
-fn has(name: &'static str, members: &str, answer: Answered) -> Row {
-    Row::http1(name, chat(with(members)), [answer])
-}
-
-/// A chat with these messages.
-fn says(name: &'static str, messages: &str, answer: Answered) -> Row {
-    Row::http1(name, chat(format!(r#"{{"model":"{MODEL}","max_tokens":8,"messages":{messages}}}"#)), [answer])
-}
-
-/// A request to another path, with these members behind the model.
-fn at(name: &'static str, path: &'static str, members: &str, answer: Answered) -> Row {
-    let body = format!(r#"{{"model":"{MODEL}",{members}}}"#);
-    Row::http1(name, json(&format!("POST {path}"), "", body), [answer])
-}
+use crate::http1::{at, has, json, says};
+use crate::row::{CHAT, INVALID, PASSED, Row};
 
 pub fn rows() -> Vec<Row> {
     const TEXT: &str = "/v1/completions";

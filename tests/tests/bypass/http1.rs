@@ -2,7 +2,7 @@
 
 use e2e::harness::{Gate, MODEL};
 
-use crate::row::{Answered, CHAT};
+use crate::row::{Answered, CHAT, Row};
 use crate::table::fault;
 
 /// A chat for this model, as an ordinary client would write it.
@@ -56,4 +56,20 @@ pub async fn play(gate: &Gate, bytes: &[u8], expected: &[Answered]) -> Result<()
         faults.extend(next.map(|reply| format!("then came {}", reply.describe())));
     }
     if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+/// A chat with these members besides.
+pub fn has(name: &'static str, members: &str, answer: Answered) -> Row {
+    Row::http1(name, chat(with(members)), [answer])
+}
+
+/// A chat with these messages.
+pub fn says(name: &'static str, messages: &str, answer: Answered) -> Row {
+    Row::http1(name, chat(format!(r#"{{"model":"{MODEL}","max_tokens":8,"messages":{messages}}}"#)), [answer])
+}
+
+/// A request to another path, with these members behind the model.
+pub fn at(name: &'static str, path: &'static str, members: &str, answer: Answered) -> Row {
+    let body = format!(r#"{{"model":"{MODEL}",{members}}}"#);
+    Row::http1(name, json(&format!("POST {path}"), "", body), [answer])
 }
