@@ -175,7 +175,7 @@ impl Attempt {
         }
         let answer = self.read(headers, asked);
         let rewrites = answer.rewrites();
-        let held = self.unsure_limit && status == 400 && !end_of_stream;
+        let held = self.unsure_limit && status == 400 && !end_of_stream && answer.reads();
         let answer = ProviderAnswer { status, answer, first_token: None, refusal: Vec::new(), replaced, held };
         self.response = Response::Provider(Box::new(answer));
         if replaced.is_some() {

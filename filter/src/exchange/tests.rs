@@ -367,6 +367,21 @@ fn a_refusal_of_the_gates_own_limit_is_not_for_the_client() {
 }
 
 #[test]
+fn a_refusal_that_cannot_be_read_is_not_held() {
+    let (world, gate) = (World::new(), gate(&format!("{ONE}  maxTokensPerRequest: 900\n")));
+    for unreadable in [(&b"content-encoding"[..], &b"gzip"[..]), (b"content-type", b"text/html")] {
+        let mut exchange = Exchange::new(Rc::clone(&gate));
+        ask(&mut exchange, &world, &post("/v1/chat/completions", &[]), &chat("org/m", ""));
+        let response = Headers(vec![(b":status", b"400"), unreadable, (b"content-type", b"application/json")]);
+        let step = exchange.on_response_headers(&response, false, || Some(b"via_upstream".to_vec()), &world.host());
+        assert!(matches!(step, ResponseStep::Edit(_)), "{step:?}");
+        assert!(!exchange.reads_answer());
+        assert_eq!(exchange.on_response_body(b"\x1f\x8b", false, &world.host()), BodyStep::Continue);
+        exchange.on_log(|| true, &world.host());
+    }
+}
+
+#[test]
 fn fixed_routing_sends_the_headers_ahead() {
     let text = format!(
         "{ONE}  apiKeySecretRef: {{ name: t, key: k }}\n---\napiVersion: pai.io/v1\nkind: Gateway\nmetadata: {{ name: g }}\nspec: {{ routing: fixed }}\n"
