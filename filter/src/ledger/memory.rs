@@ -1,4 +1,4 @@
-//! A store for one thread: what tests use in place of a host.
+//! A store for one thread: what tests and measurements use in place of a host.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -4,7 +4,6 @@
 //! [`ATTEMPTS`] lost races the ledger gives up, which is an answer ([`Unavailable`]), not a wait.
 
 mod heartbeat;
-#[cfg(test)]
 mod memory;
 
 use std::cell::RefCell;
@@ -14,7 +13,6 @@ use crate::budget::{Account, Ask, Choice, Held, Limit, Short, Shortfall};
 use crate::clock::Time;
 
 pub use heartbeat::Heartbeat;
-#[cfg(test)]
 pub use memory::Memory;
 
 /// Races that a change may lose. Each costs about a microsecond, and to lose one somebody else must have won.
