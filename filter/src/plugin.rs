@@ -177,7 +177,10 @@ impl RootContext for Root {
             // A tick that stays short costs a little power and nothing else.
             let _ = hostcalls::set_tick_period(TICK);
         }
-        TICKED.set(BORN.with(Instant::elapsed));
+        let uptime = BORN.with(Instant::elapsed);
+        #[cfg(feature = "test-hooks")]
+        let uptime = hooks::hasten(uptime);
+        TICKED.set(uptime);
         with_host(|host| {
             host.settle_again();
             let ledger = host.ledger();
@@ -297,10 +300,13 @@ impl Context for Stream {}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        #[cfg(feature = "test-hooks")]
+        if let Some(reply) = hooks::obey(&self.exchange.borrow()) {
+            send(&reply);
+            return Action::Pause;
+        }
         let mut exchange = self.exchange.borrow_mut();
         let step = with_headers(MapType::HttpRequestHeaders, |headers| {
-            #[cfg(feature = "test-hooks")]
-            hooks::obey(headers);
             with_host(|host| {
                 let peer = || host.worker.borrow_mut().verified.identity(&Envoy, host.store, host.now());
                 exchange.on_request_headers(headers, end_of_stream, &peer, host)
