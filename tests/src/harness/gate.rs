@@ -105,6 +105,7 @@ impl GateBuilder {
                 buffer_limit: LARGEST_BODY + SPARE,
                 connect_timeout: Duration::from_millis(500),
                 route_timeout: None,
+                request_timeout: None,
                 stop_iteration: true,
                 providers: Vec::new(),
                 unrouted: Vec::new(),
@@ -172,6 +173,12 @@ impl GateBuilder {
     /// The routes wait no longer for an answer.
     pub fn route_timeout(mut self, timeout: Duration) -> Self {
         self.shape.route_timeout = Some(timeout);
+        self
+    }
+
+    /// Clients may take no longer to send a request.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.shape.request_timeout = Some(timeout);
         self
     }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cast::{Record, highest_estimate, is_vllm, name, place};
 use crate::client::{End, Outcome};
 use crate::ledger::Ledger;
-use crate::plan::{Caller, Conduct, Event, Form, Leave, Plan};
+use crate::plan::{Caller, Conduct, Form, Plan};
 
 /// All that is known of a round that is over.
 pub struct Books<'a> {
@@ -33,6 +33,8 @@ pub struct Range(pub u64, pub u64);
 
 /// One request with all that is known of it.
 struct Case<'a> {
+    /// Its providers stay up.
+    steady: bool,
     outcome: &'a Outcome,
     records: &'a [Record],
     line: Option<&'a Value>,
@@ -69,6 +71,7 @@ impl Books<'_> {
     /// Looks at everything.
     pub fn audit(&mut self) {
         let cases = self.outcomes.iter().map(|outcome| Case {
+            steady: !self.plan.someone_goes_down(),
             outcome,
             records: self.records.get(&outcome.ask.id).map_or(&[], Vec::as_slice),
             line: self.lines.get(&outcome.ask.id),
@@ -92,7 +95,7 @@ impl Books<'_> {
 
     /// What the client saw is what was planned for it.
     fn answer(&self, case: &Case<'_>) -> Result<(), String> {
-        let Outcome { ask, end, seen, sent, .. } = case.outcome;
+        let Outcome { ask, end, seen, .. } = case.outcome;
         if *end == End::Hung {
             return Err("it hangs".to_owned());
         }
@@ -103,16 +106,18 @@ impl Books<'_> {
         if providers.len() != case.records.len() {
             return Err("a provider was sent it twice".to_owned());
         }
+        // Envoy has not taken the connection yet when it closes its door.
+        let outside = case.line.is_none() && case.records.is_empty() && self.drained.is_some_and(|at| case.outcome.over >= at);
         // A VM that is dead refuses what it is sent, until it is replaced.
-        let troubled = self.traps > 0 || (self.drained.is_some_and(|at| *sent >= at));
+        let troubled = self.traps > 0 || outside;
         match (seen.status, end) {
-            (Some(200), End::Whole) if ask.leave != Leave::Stalled => return case.served(),
+            (Some(200), End::Whole) if !ask.is_unfinished() => return case.served(),
             (_, End::Left) => return Ok(()),
             (Some(503), _) if self.traps > 0 => return Ok(()),
-            (Some(408), End::Whole) if ask.leave == Leave::Stalled => return Ok(()),
+            (Some(408), End::Whole) if ask.is_unfinished() => return Ok(()),
             (Some(403), End::Whole) if ask.forbidden => return Ok(()),
             (_, End::Cut) if troubled => return Ok(()),
-            _ if ask.leave == Leave::Stalled => return Err("stalled, and not told so".to_owned()),
+            _ if ask.is_unfinished() => return Err("it is not told that its body has not come".to_owned()),
             _ if ask.forbidden => return Err("forbidden, and not refused".to_owned()),
             (Some(429), End::Whole) if self.plan.tight => return Ok(()),
             _ => {}
@@ -247,10 +252,11 @@ impl Case<'_> {
             return Range::exactly(whole);
         }
         match record.conduct {
-            Conduct::Status(_) if *end == End::Left => Range(0, most),
+            // It was not heard, or too late.
+            Conduct::Status(_) if *end == End::Left || self.is_local() => Range(0, most),
             Conduct::Status(_) => Range::default(),
             Conduct::Reset | Conduct::Close | Conduct::HalfHead | Conduct::Hang => Range(least, most),
-            Conduct::CutClose(_) if is_vllm(record.provider) && record.stream && *end == End::Cut && answered => {
+            Conduct::CutClose(_) if self.steady && is_vllm(record.provider) && record.stream && *end == End::Cut && answered => {
                 Range::exactly(record.prompt + record.most_words())
             }
             _ if !record.stream => Range(least, most.max(whole)),
@@ -283,6 +289,11 @@ impl Case<'_> {
         self.line.is_some_and(|line| line["attempts"].is_null() && line["decision"].is_string())
     }
 
+    /// Whether Envoy has answered in the provider's place.
+    fn is_local(&self) -> bool {
+        self.line.is_some_and(|line| line["decision"].as_str().is_some_and(|decision| decision.starts_with("upstream_")))
+    }
+
     fn is_of(&self, subject: &str) -> bool {
         match self.outcome.ask.caller {
             Caller::Inside => subject == "agent/researcher",
@@ -312,9 +323,4 @@ fn charged(line: &Value) -> Option<u64> {
 fn passed_over(entry: &str) -> Option<(usize, &str)> {
     let (who, why) = entry.split_once('=')?;
     Some((place(who)?, why))
-}
-
-/// Whether the plan has the day end.
-pub fn ends_the_day(plan: &Plan) -> bool {
-    plan.has(Event::Midnight)
 }

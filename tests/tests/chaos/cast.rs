@@ -23,9 +23,10 @@ const NAMES: [&str; 3] = ["vllm-local", "openai", "anthropic"];
 const DIALECTS: [&str; 3] = ["vllm", "openai", "anthropic"];
 const MODELS: [&str; 3] = ["llama", "gpt-5-mini", "claude-haiku-4-5"];
 const KEYS: [&str; 3] = ["alice", "bob", "carol"];
-/// Every connection to a provider is idle or slow at times, and a hang ends.
-const ROUTE_TIMEOUT: Duration = Duration::from_secs(6);
-const TRY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long clients may take to send a request, and providers to answer it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
+const ROUTE_TIMEOUT: Duration = Duration::from_secs(8);
+const TRY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What one provider has done with one request.
 #[derive(Debug, Clone)]
@@ -153,8 +154,7 @@ impl Scene {
     pub async fn new(plan: &Plan) -> Self {
         let (records, strays) = (Records::default(), Arc::new(Mutex::new(Vec::new())));
         let asks = Arc::new(plan.by_id());
-        let buffers = 200_000;
-        let mut builder = Gate::builder().with_test_hooks().workers(plan.workers).buffering(buffers).route_timeout(ROUTE_TIMEOUT);
+        let mut builder = Gate::builder().with_test_hooks().workers(plan.workers).buffering(200_000).route_timeout(ROUTE_TIMEOUT).request_timeout(REQUEST_TIMEOUT);
         if plan.form == Form::Everything {
             builder = builder.fallback().try_timeout(TRY_TIMEOUT);
         }

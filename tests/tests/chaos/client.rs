@@ -77,7 +77,7 @@ pub async fn ask(gate: SocketAddr, ask: Ask, form: Form) -> Outcome {
 async fn perform(gate: SocketAddr, ask: &Ask, form: Form, seen: &mut Seen) -> End {
     let Ok(socket) = connect(gate, ask.slow).await else { return End::Refused };
     match ask.leave {
-        Leave::Body | Leave::Stalled => half(socket, ask, form, seen).await,
+        Leave::Body | Leave::Stalled | Leave::Silent => half(socket, ask, form, seen).await,
         Leave::After(moment) => {
             tokio::select! {
                 end = exchange(socket, ask, form, seen) => end,
@@ -98,14 +98,15 @@ async fn connect(gate: SocketAddr, slow: bool) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends half of the body, and goes, or waits for what the gate says to that.
+/// Sends half of the body or nothing, and goes, or waits for what the gate says to that.
 async fn half(mut socket: TcpStream, ask: &Ask, form: Form, seen: &mut Seen) -> End {
     let body = body(ask).to_string();
     let mut head = format!("POST {PATH} HTTP/1.1\r\nhost: gate.test\r\ncontent-type: application/json\r\nx-test-case: {}\r\n", ask.id);
     for (name, value) in caller(ask, form) {
         head += &format!("{name}: {value}\r\n");
     }
-    head += &format!("content-length: {}\r\n\r\n{}", body.len(), &body[..body.len() / 2]);
+    let part = if ask.leave == Leave::Silent { "" } else { &body[..body.len() / 2] };
+    head += &format!("content-length: {}\r\n\r\n{part}", body.len());
     if socket.write_all(head.as_bytes()).await.is_err() {
         return End::Cut;
     }

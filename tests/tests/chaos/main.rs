@@ -11,6 +11,8 @@ mod client;
 mod ledger;
 mod plan;
 mod round;
+mod spend;
+mod trap;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 

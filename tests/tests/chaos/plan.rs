@@ -7,7 +7,7 @@ use e2e::harness::{Ability, Draw};
 
 /// Clients at once, and how many requests each makes, one after the other.
 pub const CLIENTS: u64 = 200;
-pub const EACH: u64 = 3;
+pub const EACH: u64 = 4;
 
 /// One round.
 #[derive(Debug, Clone)]
@@ -18,8 +18,8 @@ pub struct Plan {
     /// Budgets are smaller than what is asked for.
     pub tight: bool,
     pub clients: Vec<Client>,
-    /// What happens meanwhile, and when.
-    pub events: Vec<(Duration, Event)>,
+    /// What happens meanwhile, each when so many requests are over.
+    pub events: Vec<(u64, Event)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +32,8 @@ pub enum Form {
 
 #[derive(Debug, Clone)]
 pub struct Client {
-    pub begins: Duration,
-    pub asks: Vec<Ask>,
+    /// Each with the pause before it.
+    pub asks: Vec<(Duration, Ask)>,
 }
 
 /// One request, and what each provider will do with it.
@@ -78,6 +78,8 @@ pub enum Leave {
     Body,
     /// It sends half of the body and waits.
     Stalled,
+    /// It sends nothing of the body and waits.
+    Silent,
 }
 
 /// What a provider does with one request.
@@ -127,13 +129,14 @@ impl Plan {
     }
 
     pub fn asks(&self) -> impl Iterator<Item = &Ask> {
-        self.clients.iter().flat_map(|client| &client.asks)
+        self.clients.iter().flat_map(|client| client.asks.iter().map(|(_, ask)| ask))
     }
 
     pub fn by_id(&self) -> BTreeMap<String, Ask> {
         self.asks().map(|ask| (ask.id.clone(), ask.clone())).collect()
     }
 
+    /// Whether it happens.
     pub fn has(&self, wanted: Event) -> bool {
         self.events.iter().any(|(_, event)| *event == wanted)
     }
@@ -152,7 +155,7 @@ impl Plan {
 
     /// One line for a person.
     pub fn describe(&self) -> String {
-        let events: Vec<String> = self.events.iter().map(|(when, event)| format!("{event:?} at {when:?}")).collect();
+        let events: Vec<String> = self.events.iter().map(|(when, event)| format!("{event:?} at {when}")).collect();
         format!(
             "seed {}: {:?}, {} workers, {} budgets; {}",
             self.seed,
@@ -164,20 +167,21 @@ impl Plan {
     }
 }
 
-fn events(draw: &mut Draw, form: Form) -> Vec<(Duration, Event)> {
-    let mut events: Vec<_> = (0..2 + draw.below(3)).map(|_| (millis(draw, 100, 1800), Event::Reload)).collect();
+fn events(draw: &mut Draw, form: Form) -> Vec<(u64, Event)> {
+    let part = |draw: &mut Draw, from: u64, to: u64| CLIENTS * EACH * (from + draw.below(to - from)) / 100;
+    let mut events: Vec<_> = (0..2 + draw.below(3)).map(|_| (part(draw, 3, 90), Event::Reload)).collect();
     if draw.below(2) == 0 {
-        events.push((millis(draw, 200, 1500), Event::Trap));
+        events.push((part(draw, 10, 60), Event::Trap));
     }
     if draw.below(2) == 0 {
-        events.push((millis(draw, 400, 1500), Event::Midnight));
+        events.push((part(draw, 15, 70), Event::Midnight));
     }
     if draw.below(2) == 0 {
         let who = if form == Form::Everything { draw.below(3) as usize } else { 0 };
-        events.push((millis(draw, 200, 1500), Event::Down(who, millis(draw, 50, 400))));
+        events.push((part(draw, 10, 70), Event::Down(who, millis(draw, 50, 300))));
     }
     if draw.below(2) == 0 {
-        events.push((millis(draw, 1900, 2400), Event::Drain));
+        events.push((part(draw, 75, 95), Event::Drain));
     }
     events.sort_by_key(|(when, _)| *when);
     events
@@ -187,7 +191,8 @@ fn events(draw: &mut Draw, form: Form) -> Vec<(Duration, Event)> {
 
 impl Client {
     fn new(draw: &mut Draw, form: Form, number: u64) -> Self {
-        Self { begins: millis(draw, 0, 900), asks: (0..EACH).map(|turn| Ask::new(draw, form, &format!("c{number}t{turn}"))).collect() }
+        let ask = |turn: u64| (millis(draw, 0, if turn == 0 { 1000 } else { 700 }), Ask::new(draw, form, &format!("c{number}t{turn}")));
+        Self { asks: (0..EACH).map(ask).collect() }
     }
 }
 
@@ -227,6 +232,11 @@ impl Ask {
         ask
     }
 
+    /// Whether the gate waits in vain for the rest of it.
+    pub fn is_unfinished(&self) -> bool {
+        matches!(self.leave, Leave::Stalled | Leave::Silent)
+    }
+
     /// Whether whoever gets it serves it.
     pub fn is_served(&self) -> bool {
         self.conducts.iter().all(|conduct| *conduct == Conduct::Serve)
@@ -241,7 +251,7 @@ impl Leave {
             return Self::Never;
         }
         match draw.below(20) {
-            0 => Self::Stalled,
+            0 => [Self::Stalled, Self::Silent][draw.below(2) as usize],
             1 | 2 => Self::Body,
             3..=11 if stream => Self::Events(draw.below(words + 2)),
             _ => Self::After(millis(draw, 0, 250)),

@@ -1,7 +1,7 @@
 //! One round: everything at once, then a look at what it left behind.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ const KEPT: usize = 400;
 /// What goes on in a round besides the clients.
 #[derive(Default)]
 struct Course {
+    /// Requests that are over.
+    passed: AtomicU64,
     over: AtomicBool,
     drained: Mutex<Option<Instant>>,
     midnight: Mutex<Option<(Instant, Instant)>>,
@@ -52,7 +54,7 @@ pub async fn play(seed: u64) -> String {
     }
     let looking = tokio::spawn(look(Arc::clone(&scene), Arc::clone(&course), reader));
     let clients: JoinSet<Vec<Outcome>> =
-        plan.clients.iter().map(|client| act(scene.gate.address(), client.clone(), plan.form)).collect();
+        plan.clients.iter().map(|client| act(scene.gate.address(), client.clone(), plan.form, Arc::clone(&course))).collect();
     let (outcomes, ()) = tokio::join!(clients.join_all(), happen(&scene, &plan, &course));
     let outcomes = outcomes.concat();
     course.over.store(true, Ordering::Relaxed);
@@ -86,21 +88,23 @@ pub async fn play(seed: u64) -> String {
     told
 }
 
-async fn act(gate: std::net::SocketAddr, client: Client, form: Form) -> Vec<Outcome> {
-    sleep(client.begins).await;
+async fn act(gate: std::net::SocketAddr, client: Client, form: Form, course: Arc<Course>) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
-    for ask in client.asks {
+    for (pause, ask) in client.asks {
+        sleep(pause).await;
         outcomes.push(client::ask(gate, ask, form).await);
+        course.passed.fetch_add(1, Ordering::Relaxed);
     }
     outcomes
 }
 
 /// What the plan has happen, each at its time.
 async fn happen(scene: &Scene, plan: &Plan, course: &Course) {
-    let start = Instant::now();
     let mut edition = 0;
     for (when, event) in &plan.events {
-        sleep(when.saturating_sub(start.elapsed())).await;
+        while course.passed.load(Ordering::Relaxed) < *when {
+            sleep(EVERY).await;
+        }
         match *event {
             Event::Reload => {
                 edition += 1;
