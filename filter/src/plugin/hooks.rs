@@ -16,7 +16,8 @@ use crate::refusal::Reply;
 const AHEAD: &str = "pai/test/clock";
 
 /// How many times as fast the uptime passes by which instances are given up for dead: `PAI_TEST_SPEED`.
-static SPEED: LazyLock<u32> = LazyLock::new(|| std::env::var("PAI_TEST_SPEED").ok().and_then(|speed| speed.parse().ok()).unwrap_or(1));
+static SPEED: LazyLock<u32> =
+    LazyLock::new(|| std::env::var("PAI_TEST_SPEED").ok().and_then(|speed| speed.parse().ok()).unwrap_or(1));
 
 /// Does what a request asks for in `x-test-clock: <seconds ahead>`, `x-test-trap` and `x-test-ledger`; the last is answered.
 #[expect(clippy::panic, reason = "the test wants it")]

@@ -333,7 +333,15 @@ impl GateBuilder {
         let mut envoy = Envoy::spawn(directory, &self.environment, self.workers);
         let admin = envoy.admin_address().await;
         let address = within(START, "Envoy listens", async || listener_address(admin)).await;
-        Gate { address, admin, recent: Arc::default(), builder: self, version: AtomicU32::new(1), provoked: AtomicU32::new(0), envoy }
+        Gate {
+            address,
+            admin,
+            recent: Arc::default(),
+            builder: self,
+            version: AtomicU32::new(1),
+            provoked: AtomicU32::new(0),
+            envoy,
+        }
     }
 
     fn write_filter(&self, directory: &Path, version: u32, manifests: &str) {
@@ -503,7 +511,8 @@ impl Gate {
         let traps = of(PROVOKED[1]) as u64;
         assert!(traps <= u64::from(self.provoked.load(Ordering::Relaxed)), "more traps than were provoked: {provoked:?}");
         let reloads = self.stats("vm_reload");
-        let reloaded = |(name, count): (&String, &u64)| if name.ends_with("_backoff") { *count == 0 || traps > 0 } else { *count <= traps };
+        let reloaded =
+            |(name, count): (&String, &u64)| if name.ends_with("_backoff") { *count == 0 || traps > 0 } else { *count <= traps };
         assert!(reloads.iter().all(reloaded), "a VM was replaced: {reloads:?}");
         assert!(admin_get(self.admin, "/ready").is_some(), "Envoy is gone");
     }
@@ -658,7 +667,9 @@ fn built_module() -> PathBuf {
 
 /// The module with what tests may do to it.
 fn hooked_module() -> PathBuf {
-    existing(built("test-hooks/wasm32-wasip1/release/pai_filter.wasm"), "scripts/test e2e, which builds it")
+    let path = std::env::var_os("PAI_HOOKED_WASM");
+    let path = path.map_or_else(|| built("test-hooks/wasm32-wasip1/release/pai_filter.wasm"), PathBuf::from);
+    existing(path, "scripts/test e2e, which builds it")
 }
 
 fn built(module: &str) -> PathBuf {

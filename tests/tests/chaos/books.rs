@@ -32,6 +32,7 @@ pub struct Books<'a> {
 pub struct Range(pub u64, pub u64);
 
 /// One request with all that is known of it.
+#[derive(Clone, Copy)]
 struct Case<'a> {
     /// Its providers stay up.
     steady: bool,
@@ -86,10 +87,16 @@ impl Books<'_> {
         for provider in 0..self.plan.providers() {
             self.provider(provider, &cases);
         }
+        let providers = (0..self.plan.providers()).map(|provider| self.ledger.of(&format!("provider/{}", name(provider)))[0].used);
+        self.sum("all providers", providers.sum(), &cases);
         if self.plan.form == Form::Everything {
-            self.subject("agent/researcher", &cases);
-            self.subject("key/alice", &cases);
-            self.subject("key/bob", &cases);
+            // The third key has no cap, and so no account.
+            for (subject, caller) in
+                [("agent/researcher", Caller::Inside), ("key/alice", Caller::Developer(0)), ("key/bob", Caller::Developer(1))]
+            {
+                let own: Vec<Case<'_>> = cases.iter().filter(|case| case.outcome.ask.caller == caller).copied().collect();
+                self.sum(subject, self.ledger.of(subject)[0].used, &own);
+            }
         }
     }
 
@@ -169,19 +176,18 @@ impl Books<'_> {
         }
     }
 
-    /// The account of a caller is the sum of what its requests were charged.
-    fn subject(&mut self, subject: &str, cases: &[Case<'_>]) {
+    /// What accounts have used is what the requests of their callers were charged.
+    fn sum(&mut self, what: &str, used: u64, cases: &[Case<'_>]) {
         let mut sum = Range::default();
-        for case in cases.iter().filter(|case| case.is_of(subject)) {
+        for case in cases {
             let range = match case.line.and_then(charged) {
                 Some(charged) => Range::exactly(charged),
                 None => Range(0, case.attempts().map_or(0, |attempts| attempts.iter().map(|(_, range)| range.1).sum())),
             };
             sum.add(self.today(case, range));
         }
-        let used = self.ledger.of(subject)[0].used;
         if !sum.holds(used) {
-            self.faults.push(format!("{subject}: used {used}, and its requests were charged {sum:?}"));
+            self.faults.push(format!("{what}: used {used}, and the requests were charged {sum:?}"));
         }
     }
 
@@ -225,7 +231,8 @@ impl Case<'_> {
             return Ok(self.records.iter().map(|record| (record.provider, self.of_dead(record))).collect());
         };
         let last = line["provider"].as_str().and_then(place).filter(|_| charged(line).is_some());
-        let passed: BTreeMap<usize, &str> = line["attempts"].as_str().unwrap_or_default().split(',').filter_map(passed_over).collect();
+        let passed: BTreeMap<usize, &str> =
+            line["attempts"].as_str().unwrap_or_default().split(',').filter_map(passed_over).collect();
         let mut attempts = Vec::new();
         for record in self.records {
             let range = match passed.get(&record.provider) {
@@ -294,23 +301,27 @@ impl Case<'_> {
         self.line.is_some_and(|line| line["decision"].as_str().is_some_and(|decision| decision.starts_with("upstream_")))
     }
 
-    fn is_of(&self, subject: &str) -> bool {
-        match self.outcome.ask.caller {
-            Caller::Inside => subject == "agent/researcher",
-            Caller::Developer(place) => subject == ["key/alice", "key/bob", "key/carol"][place],
-        }
-    }
-
     fn describe(&self, fault: &str) -> String {
         let records: Vec<String> = self
             .records
             .iter()
             .map(|record| {
-                format!("{}: {:?}, {}+{}, sent {}", name(record.provider), record.conduct, record.prompt, record.words, record.sent())
+                format!(
+                    "{}: {:?}, {}+{}, sent {}",
+                    name(record.provider),
+                    record.conduct,
+                    record.prompt,
+                    record.words,
+                    record.sent()
+                )
             })
             .collect();
         let Outcome { ask, end, seen, .. } = self.outcome;
-        format!("{}: {fault}\n    {ask:?}\n    {end:?} {seen:?}\n    {records:?}\n    {}", ask.id, self.line.unwrap_or(&Value::Null))
+        format!(
+            "{}: {fault}\n    {ask:?}\n    {end:?} {seen:?}\n    {records:?}\n    {}",
+            ask.id,
+            self.line.unwrap_or(&Value::Null)
+        )
     }
 }
 

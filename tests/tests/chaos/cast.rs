@@ -154,17 +154,28 @@ impl Scene {
     pub async fn new(plan: &Plan) -> Self {
         let (records, strays) = (Records::default(), Arc::new(Mutex::new(Vec::new())));
         let asks = Arc::new(plan.by_id());
-        let mut builder = Gate::builder().with_test_hooks().workers(plan.workers).buffering(200_000).route_timeout(ROUTE_TIMEOUT).request_timeout(REQUEST_TIMEOUT);
+        let mut builder = Gate::builder()
+            .with_test_hooks()
+            .workers(plan.workers)
+            .buffering(200_000)
+            .route_timeout(ROUTE_TIMEOUT)
+            .request_timeout(REQUEST_TIMEOUT);
         if plan.form == Form::Everything {
             builder = builder.fallback().try_timeout(TRY_TIMEOUT);
         }
         builder = builder.manifests(manifests(plan, 0)).variable("PAI_TEST_SPEED", &SPEED.to_string());
         let mut upstreams = Vec::new();
-        for provider in 0..plan.providers() {
-            let house = House { provider, own: plan.form == Form::Everything, asks: Arc::clone(&asks), records: Arc::clone(&records), strays: Arc::clone(&strays) };
+        for (provider, name) in NAMES.iter().enumerate().take(plan.providers()) {
+            let house = House {
+                provider,
+                own: plan.form == Form::Everything,
+                asks: Arc::clone(&asks),
+                records: Arc::clone(&records),
+                strays: Arc::clone(&strays),
+            };
             let upstream = Upstream::answering(move |request| house.answer(request)).await;
-            let variable = format!("PAI_SECRET_{}_API_KEY", NAMES[provider].to_uppercase().replace('-', "_"));
-            builder = builder.upstream(NAMES[provider], &upstream).variable(&variable, &credential(provider));
+            let variable = format!("PAI_SECRET_{}_API_KEY", name.to_uppercase().replace('-', "_"));
+            builder = builder.upstream(name, &upstream).variable(&variable, &credential(provider));
             upstreams.push(upstream);
         }
         Self { gate: builder.start().await, upstreams, records, strays }
@@ -272,7 +283,8 @@ impl Record {
             let text = events.concat();
             format!("{:x}\r\n{text}\r\n", text.len()).into_bytes()
         };
-        let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        let head =
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
         let end = if self.is_whole() { b"0\r\n\r\n".to_vec() } else { Vec::new() };
         std::iter::once(head).chain(events.chunks(self.group).map(chunk)).chain([end]).collect()
     }

@@ -101,7 +101,8 @@ async fn connect(gate: SocketAddr, slow: bool) -> std::io::Result<TcpStream> {
 /// Sends half of the body or nothing, and goes, or waits for what the gate says to that.
 async fn half(mut socket: TcpStream, ask: &Ask, form: Form, seen: &mut Seen) -> End {
     let body = body(ask).to_string();
-    let mut head = format!("POST {PATH} HTTP/1.1\r\nhost: gate.test\r\ncontent-type: application/json\r\nx-test-case: {}\r\n", ask.id);
+    let mut head =
+        format!("POST {PATH} HTTP/1.1\r\nhost: gate.test\r\ncontent-type: application/json\r\nx-test-case: {}\r\n", ask.id);
     for (name, value) in caller(ask, form) {
         head += &format!("{name}: {value}\r\n");
     }

@@ -191,7 +191,8 @@ fn events(draw: &mut Draw, form: Form) -> Vec<(u64, Event)> {
 
 impl Client {
     fn new(draw: &mut Draw, form: Form, number: u64) -> Self {
-        let ask = |turn: u64| (millis(draw, 0, if turn == 0 { 1000 } else { 700 }), Ask::new(draw, form, &format!("c{number}t{turn}")));
+        let ask =
+            |turn: u64| (millis(draw, 0, if turn == 0 { 1000 } else { 700 }), Ask::new(draw, form, &format!("c{number}t{turn}")));
         Self { asks: (0..EACH).map(ask).collect() }
     }
 }

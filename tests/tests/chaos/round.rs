@@ -19,7 +19,7 @@ use crate::plan::{Client, Event, Form, Plan};
 /// How often the ledger is looked at.
 const EVERY: Duration = Duration::from_millis(3);
 /// What the contract allows from the end of an answer to the end of its reservation, and what a busy machine may add.
-const REST: Duration = Duration::from_secs(1);
+const REST: Duration = Duration::from_secs(2);
 /// How long until a dead VM's reservations are given back: a minute of its observers' uptime, and two of their ticks.
 const BURIAL: Duration = Duration::from_secs(60 / SPEED as u64 + 4);
 /// Connections that are kept for looking at the ledger when nobody is let in any more.

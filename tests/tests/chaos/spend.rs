@@ -85,11 +85,13 @@ async fn spends_all_but_a_hundredth(small: Small) {
     let gate = Gate::builder().manifests(manifests(small)).upstream("vllm-local", &upstream).with_test_hooks().start().await;
     let gate = Arc::new(gate);
     let first_refusal = Arc::new(AtomicU64::new(u64::MAX));
-    let clients: JoinSet<()> =
-        (0..CLIENTS).map(|number| client(Arc::clone(&gate), number, Arc::clone(&first_refusal))).collect();
+    let clients: JoinSet<()> = (0..CLIENTS).map(|number| client(Arc::clone(&gate), number, Arc::clone(&first_refusal))).collect();
     clients.join_all().await;
     let used = first_refusal.load(Ordering::Relaxed);
-    eprintln!("{small:?}: {used} of {CAP} were used when the first was told that it is spent; {} sent", sent.load(Ordering::Relaxed));
+    eprintln!(
+        "{small:?}: {used} of {CAP} were used when the first was told that it is spent; {} sent",
+        sent.load(Ordering::Relaxed)
+    );
     assert!(used * 100 >= CAP * 99, "{used} of {CAP} were used when the first was told that it is spent");
     assert!(used <= CAP, "{used} of {CAP}");
 }

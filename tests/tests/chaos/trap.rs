@@ -38,7 +38,8 @@ async fn instance(connection: &mut Raw) -> Option<String> {
 async fn open(gate: &Gate, upstream: &Upstream) -> Stream {
     let mut client = gate.raw().await;
     let instance = instance(&mut client).await.expect("a VM");
-    let body = json!({ "model": "llama", "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": LIMIT, "stream": true }).to_string();
+    let body = json!({ "model": "llama", "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": LIMIT, "stream": true })
+        .to_string();
     let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: gate.test\r\ncontent-type: application/json";
     client.write(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
     let mut call = upstream.call().await;
