@@ -150,7 +150,16 @@ impl Books<'_> {
         for attempt in case.attempts()? {
             range.add(attempt.1);
         }
-        if range.holds(charged) { Ok(()) } else { Err(format!("charged {charged}, and {range:?} were sent")) }
+        if !range.holds(charged) {
+            return Err(format!("charged {charged}, and {range:?} were sent"));
+        }
+        let passed = case.passed();
+        let completion = tokens(line, "completion_tokens").unwrap_or(0);
+        if passed.is_none_or(|range| range.holds(completion)) {
+            Ok(())
+        } else {
+            Err(format!("charged {completion} for a completion, and {passed:?} were sent"))
+        }
     }
 
     fn provider(&mut self, provider: usize, cases: &[Case<'_>]) {
@@ -273,6 +282,14 @@ impl Case<'_> {
         }
     }
 
+    /// Pieces of a completion that have passed the gate in a stream: those that the client has seen, and at most those that were sent.
+    fn passed(&self) -> Option<Range> {
+        let seen = &self.outcome.seen;
+        let by = seen.provider.as_deref().and_then(place)?;
+        let record = self.records.iter().find(|record| record.provider == by && record.stream)?;
+        (seen.status == Some(200)).then(|| Range(seen.words, record.sent()))
+    }
+
     /// What may be charged where a VM died that had it, or had passed it over before.
     fn of_dead(&self, record: &Record) -> Range {
         let charge = if matches!(record.conduct, Conduct::Status(_)) { 0 } else { record.prompt + record.words };
@@ -327,8 +344,11 @@ impl Case<'_> {
 
 /// The tokens that a line of the access log says were charged.
 fn charged(line: &Value) -> Option<u64> {
-    let tokens = |field: &str| line[field].as_str()?.parse::<u64>().ok();
-    Some(tokens("prompt_tokens")? + tokens("completion_tokens")?)
+    Some(tokens(line, "prompt_tokens")? + tokens(line, "completion_tokens")?)
+}
+
+fn tokens(line: &Value, field: &str) -> Option<u64> {
+    line[field].as_str()?.parse().ok()
 }
 
 fn passed_over(entry: &str) -> Option<(usize, &str)> {

@@ -113,7 +113,7 @@ pub fn manifests(plan: &Plan, edition: u64) -> String {
     let settings = format!("maxRequestBytes: {}", 100_000 + edition);
     match plan.form {
         Form::OneProvider => {
-            let cap = if plan.tight { 12_000 } else { 10_000_000 };
+            let cap = if plan.tight { 40_000 } else { 10_000_000 };
             named_provider(NAMES[0], &format!("maxTokensPerDay: {cap}\ndefaultMaxTokens: {UNNAMED}")) + &gateway(&settings)
         }
         Form::Everything => everything(plan.tight, &settings),
@@ -121,8 +121,8 @@ pub fn manifests(plan: &Plan, edition: u64) -> String {
 }
 
 fn everything(tight: bool, settings: &str) -> String {
-    let caps: [u64; 3] = if tight { [9000, 6000, 4000] } else { [10_000_000; 3] };
-    let share = if tight { 2500 } else { 5_000_000 };
+    let caps: [u64; 3] = if tight { [25_000, 12_000, 8000] } else { [10_000_000; 3] };
+    let share = if tight { 6000 } else { 5_000_000 };
     let mut manifests = String::new();
     for (provider, cap) in caps.into_iter().enumerate() {
         let name = NAMES[provider];
@@ -136,12 +136,12 @@ fn everything(tight: bool, settings: &str) -> String {
         manifests += &manifest.replace("provider: vllm\n", &format!("provider: {}\n", DIALECTS[provider]));
     }
     let models: Vec<String> = NAMES.iter().zip(MODELS).map(|(name, model)| format!("{name}/{model}")).collect();
-    let cap = if tight { 14_000 } else { 20_000_000 };
+    let cap = if tight { 35_000 } else { 20_000_000 };
     manifests += &format!(
         "---\napiVersion: pai.io/v1\nkind: Agent\nmetadata: {{ name: researcher }}\nspec:\n  identities: ['{RESEARCHER}']\n  models: [{}]\n  maxTokensPerDay: {cap}\n",
         models.join(", ")
     );
-    let day = if tight { 1500 } else { 1_000_000 };
+    let day = if tight { 4000 } else { 1_000_000 };
     manifests += &key(0).manifest(&format!("maxTokensPerDay: {day}"));
     manifests += &key(1).manifest(&format!("maxTokensPerDay: {}\ntokensPerMinute: 900000\nrequestsPerMinute: 60000", day * 2));
     manifests += &key(2).manifest("");

@@ -22,6 +22,9 @@ const EVERY: Duration = Duration::from_millis(3);
 const REST: Duration = Duration::from_secs(2);
 /// How long until a dead VM's reservations are given back: a minute of its observers' uptime, and two of their ticks.
 const BURIAL: Duration = Duration::from_secs(60 / SPEED as u64 + 4);
+/// Requests that were served, and looks at the ledger, without which nothing is shown.
+const LEAST_SERVED: usize = 50;
+const LEAST_LOOKS: u64 = 50;
 /// Connections that are kept for looking at the ledger when nobody is let in any more.
 const KEPT: usize = 400;
 
@@ -77,6 +80,10 @@ pub async fn play(seed: u64) -> String {
         faults,
     };
     books.audit();
+    let served = outcomes.iter().filter(|outcome| outcome.seen.status == Some(200)).count();
+    if served < LEAST_SERVED || looks.count < LEAST_LOOKS {
+        books.faults.push(format!("that was no round: {served} served, looked {} times", looks.count));
+    }
     let told = tell(&plan, &outcomes, looks.count, looks.longest_gap, traps);
     assert!(
         books.faults.is_empty(),

@@ -1,4 +1,5 @@
-//! A VM dies with streams in flight: those of its worker end with it, the others go on, and what it had reserved is given back.
+//! A VM dies with streams in flight: those of its worker end with it, the others go on, what it had reserved is given back, and the
+//! one that takes its place serves as it did.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -6,8 +7,10 @@ use std::time::{Duration, Instant};
 use e2e::harness::{Answer, Call, Gate, Raw, Upstream, provider, says, until};
 use serde_json::json;
 
-use crate::cast::SPEED;
+use crate::cast::{SPEED, Scene};
+use crate::client::{self, End, Seen};
 use crate::ledger::{Ledger, Reader};
+use crate::plan::{Ask, Caller, Client, Conduct, Form, Leave, Plan};
 
 const STREAMS: usize = 24;
 const LIMIT: u64 = 100;
@@ -131,4 +134,53 @@ async fn a_worker_dies_alone() {
     asked.await.unwrap().ok();
     assert_eq!(gate.used().await, budget.used + 8);
     gate.assert_no_trap();
+}
+
+/// A request that falls back twice.
+fn falling_back(number: usize) -> Ask {
+    Ask {
+        id: format!("f{number}"),
+        caller: Caller::Inside,
+        named: 0,
+        length: 100,
+        limit: Some(10),
+        words: 5,
+        stream: number.is_multiple_of(2),
+        asks_usage: false,
+        http2: false,
+        forbidden: false,
+        slow: false,
+        leave: Leave::Never,
+        conducts: [Conduct::Reset, Conduct::Status(503), Conduct::Serve],
+    }
+}
+
+/// Gate and attempt filters of a worker are one VM, also when it is another than before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_successor_falls_back_too() {
+    e2e::needs!(OtherProviders);
+    let mut plan = Plan { seed: 0, workers: 1, form: Form::Everything, tight: false, clients: Vec::new(), events: Vec::new() };
+    let asks: Vec<Ask> = (0..600).map(falling_back).collect();
+    plan.clients.push(Client { asks: asks.iter().map(|ask| (Duration::ZERO, ask.clone())).collect() });
+    let scene = Scene::new(&plan).await;
+    let mut asks = asks.into_iter();
+    let mut ask = async || client::ask(scene.gate.address(), asks.next().expect("enough of them"), plan.form).await;
+    for traps in 0..3 {
+        if traps > 0 {
+            scene.gate.trap().await;
+            // Until each plugin is there again, it refuses what it is sent.
+            until("a VM serves", async || {
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                let Seen { status, .. } = ask().await.seen;
+                assert!(matches!(status, Some(200 | 503)), "{status:?}");
+                (status == Some(200)).then_some(())
+            })
+            .await;
+        }
+        for _ in 0..10 {
+            let outcome = ask().await;
+            assert_eq!((outcome.seen.status, outcome.end), (Some(200), End::Whole), "after {traps} traps: {outcome:?}");
+        }
+    }
+    scene.gate.assert_no_trap();
 }
