@@ -287,7 +287,9 @@ impl Case<'_> {
         let seen = &self.outcome.seen;
         let by = seen.provider.as_deref().and_then(place)?;
         let record = self.records.iter().find(|record| record.provider == by && record.stream)?;
-        (seen.status == Some(200)).then(|| Range(seen.words, record.sent()))
+        // Where nothing is reported, the finishing event counts as a piece.
+        let finish = u64::from(!is_vllm(by) && record.sent() == record.words);
+        (seen.status == Some(200)).then(|| Range(seen.words, record.sent() + finish))
     }
 
     /// What may be charged where a VM died that had it, or had passed it over before.
