@@ -182,5 +182,6 @@ async fn its_successor_falls_back_too() {
             assert_eq!((outcome.seen.status, outcome.end), (Some(200), End::Whole), "after {traps} traps: {outcome:?}");
         }
     }
+    assert!(!scene.gate.logs().contains("no gate has let through"), "a request was taken for one that got past the gate");
     scene.gate.assert_no_trap();
 }
