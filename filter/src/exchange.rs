@@ -82,6 +82,12 @@ impl Exchange {
         Self { gate, phase: Phase::Open, caller: None, notes: Notes::default() }
     }
 
+    /// The configuration that it goes by.
+    #[cfg(feature = "test-hooks")]
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// Whether the body is awaited.
     pub fn is_reading(&self) -> bool {
         matches!(self.phase, Phase::Reading(_))

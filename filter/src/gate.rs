@@ -246,8 +246,13 @@ impl Gate {
                 metrics::filter_error(host.meter, "ledger");
             }
         }
+        host.worker.borrow_mut().heartbeat.guard(self.subjects());
+    }
+
+    /// Everybody who has budgets.
+    pub fn subjects(&self) -> impl Iterator<Item = &Rc<Subject>> {
         let callers = self.agents.iter().chain(&self.keys).map(|caller| &caller.subject);
-        host.worker.borrow_mut().heartbeat.guard(self.providers.iter().map(|provider| &provider.subject).chain(callers));
+        self.providers.iter().map(|provider| &provider.subject).chain(callers)
     }
 }
 

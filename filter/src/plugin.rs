@@ -40,6 +40,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// from the tick before it.
 const BODY_TIMEOUT: Duration = Duration::from_secs(31);
 
+/// Where attempt filters leave word that this Envoy has some.
+const ATTEMPTS_KEY: &str = "pai/1/attempts";
+
 /// Bytes of a provider's list of models that are read; a list that breaks off teaches what stood before.
 const MODELS_LIMIT: usize = 1 << 20;
 /// How long a provider may take to list its models.
@@ -58,6 +61,9 @@ thread_local! {
     static EXCHANGES: RefCell<HashMap<u32, Weak<RefCell<Exchange>>>> = RefCell::default();
     /// Configurations of attempt filters in force.
     static ATTEMPTS: Cell<usize> = const { Cell::new(0) };
+    /// Attempt filters of this Envoy may not be in this VM yet: it has taken the place of one that died, and each of its plugins follows
+    /// when it is first used.
+    static FOLLOWING: Cell<bool> = const { Cell::new(false) };
     /// When the last tick was: what waiting requests are timed by, so that none has to ask for the time.
     static TICKED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static WAITING: RefCell<Vec<Waiting>> = const { RefCell::new(Vec::new()) };
@@ -152,12 +158,14 @@ impl RootContext for Root {
                 ATTEMPTS.set(ATTEMPTS.get() + 1);
             }
             WORKER.with_borrow_mut(|worker| worker.retries = retries());
+            once(ATTEMPTS_KEY, b"there");
             return true;
         }
         let text = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX).ok().flatten().unwrap_or_default();
         match config::load(&text, &|name| std::env::var(name).ok()) {
             Ok(policy) => {
                 self.gate = Rc::new(Gate::new(policy));
+                FOLLOWING.set(Envoy.get(ATTEMPTS_KEY).0.is_some());
                 with_host(|host| {
                     models::begin(host);
                     self.gate.introduce(host);
@@ -177,7 +185,10 @@ impl RootContext for Root {
             // A tick that stays short costs a little power and nothing else.
             let _ = hostcalls::set_tick_period(TICK);
         }
-        TICKED.set(BORN.with(Instant::elapsed));
+        let uptime = BORN.with(Instant::elapsed);
+        #[cfg(feature = "test-hooks")]
+        let uptime = hooks::hasten(uptime);
+        TICKED.set(uptime);
         with_host(|host| {
             host.settle_again();
             let ledger = host.ledger();
@@ -297,10 +308,13 @@ impl Context for Stream {}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        #[cfg(feature = "test-hooks")]
+        if let Some(reply) = hooks::obey(&self.exchange.borrow()) {
+            send(&reply);
+            return Action::Pause;
+        }
         let mut exchange = self.exchange.borrow_mut();
         let step = with_headers(MapType::HttpRequestHeaders, |headers| {
-            #[cfg(feature = "test-hooks")]
-            hooks::obey(headers);
             with_host(|host| {
                 let peer = || host.worker.borrow_mut().verified.identity(&Envoy, host.store, host.now());
                 exchange.on_request_headers(headers, end_of_stream, &peer, host)
@@ -428,7 +442,7 @@ impl Stream {
     /// Leaves word where the attempts of this stream find its exchange: in filter state, which no client can set, together with who
     /// this instance is, as another may come to serve the worker.
     fn expect_attempts(&self) {
-        if ATTEMPTS.get() > 0 {
+        if ATTEMPTS.get() > 0 || FOLLOWING.get() {
             EXCHANGES.with_borrow_mut(|exchanges| exchanges.insert(self.id, Rc::downgrade(&self.exchange)));
             set_state("pai.exchange", &token(self.id));
         }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::certificate::{Authority, ListenerTls, Peers};
-use super::client::{Recent, Request};
+use super::client::{Recent, Reply, Request};
 use super::envoy::{self, Environment, Place, Shape};
 use super::fallback::{Fallback, Retries};
 use super::raw::Raw;
@@ -27,7 +27,10 @@ const SPARE: u32 = 64 * 1024;
 /// How long Envoy may take to compile the module for all its workers, on a machine that does other things too.
 const START: Duration = Duration::from_secs(60);
 /// What Envoy logs when a VM traps, and the module's panic hook before it.
-const TRACES: [&str; 3] = ["Uncaught RuntimeError", "panicked at", " failed: Uncaught"];
+const TRACES: [&str; 2] = ["Uncaught RuntimeError", "panicked at"];
+/// What they log of a trap that [`Gate::trap`] has provoked, one line each.
+const PROVOKED: [&str; 2] =
+    ["Function: proxy_on_request_headers failed: Uncaught RuntimeError: unreachable", "panicked at filter/src/plugin/hooks.rs:"];
 /// The filter's default `maxRequestBytes`.
 const LARGEST_BODY: u32 = 16 * 1024 * 1024;
 
@@ -39,6 +42,8 @@ pub struct Gate {
     recent: Recent,
     builder: GateBuilder,
     version: AtomicU32,
+    /// Traps that the test has provoked.
+    provoked: AtomicU32,
     // Last, so that it is still running while the others are reported.
     envoy: Envoy,
 }
@@ -53,6 +58,7 @@ pub struct GateBuilder {
     shape: Shape,
     caller: Option<(String, String)>,
     configuration: Option<String>,
+    workers: u32,
 }
 
 /// An Envoy that was given a configuration which the filter did not take.
@@ -99,6 +105,7 @@ impl GateBuilder {
                 buffer_limit: LARGEST_BODY + SPARE,
                 connect_timeout: Duration::from_millis(500),
                 route_timeout: None,
+                request_timeout: None,
                 stop_iteration: true,
                 providers: Vec::new(),
                 unrouted: Vec::new(),
@@ -112,6 +119,7 @@ impl GateBuilder {
             },
             caller: None,
             configuration: None,
+            workers: 2,
         }
     }
 
@@ -165,6 +173,12 @@ impl GateBuilder {
     /// The routes wait no longer for an answer.
     pub fn route_timeout(mut self, timeout: Duration) -> Self {
         self.shape.route_timeout = Some(timeout);
+        self
+    }
+
+    /// Clients may take no longer to send a request.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.shape.request_timeout = Some(timeout);
         self
     }
 
@@ -274,7 +288,13 @@ impl GateBuilder {
         self.shape.fallback.as_mut().expect("a gate with fallback")
     }
 
-    /// The filter with what tests may do to it: [`Gate::set_clock`].
+    /// Envoy has so many workers.
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// The filter with what tests may do to it: [`Gate::set_clock`], [`Gate::trap`].
     pub fn with_test_hooks(self) -> Self {
         let module = hooked_module();
         self.module(module)
@@ -310,10 +330,18 @@ impl GateBuilder {
         // JSON is YAML.
         fs::write(directory.join("envoy.yaml"), bootstrap).expect("a writable directory");
         self.write_filter(&directory, 1, &self.manifests);
-        let mut envoy = Envoy::spawn(directory, &self.environment);
+        let mut envoy = Envoy::spawn(directory, &self.environment, self.workers);
         let admin = envoy.admin_address().await;
         let address = within(START, "Envoy listens", async || listener_address(admin)).await;
-        Gate { address, admin, recent: Arc::default(), builder: self, version: AtomicU32::new(1), envoy }
+        Gate {
+            address,
+            admin,
+            recent: Arc::default(),
+            builder: self,
+            version: AtomicU32::new(1),
+            provoked: AtomicU32::new(0),
+            envoy,
+        }
     }
 
     fn write_filter(&self, directory: &Path, version: u32, manifests: &str) {
@@ -398,9 +426,22 @@ impl Gate {
     }
 
     /// Sets the clock of the filter, in all its workers, to so many seconds after the last midnight, or before it.
-    pub async fn set_clock(&self, since_midnight: i64) {
+    pub async fn set_clock(&self, since_midnight: i64) -> Reply {
         let now = 86_400 - i64::try_from(super::limits::seconds_to_midnight()).expect("a day");
-        self.get("/v1/models").header("x-test-clock", (since_midnight - now).to_string()).send().await;
+        self.get("/v1/models").header("x-test-clock", (since_midnight - now).to_string()).send().await
+    }
+
+    /// Makes the VM trap that serves a new connection, unless it is dead already. Returns what the client is answered.
+    pub async fn trap(&self) -> Option<Reply> {
+        self.provoked.fetch_add(1, Ordering::Relaxed);
+        let mut raw = self.raw().await;
+        raw.write("GET /v1/models HTTP/1.1\r\nhost: gate.test\r\nx-test-trap: 1\r\n\r\n").await.reply().await
+    }
+
+    /// Takes no new connections any more.
+    pub fn drain(&self) {
+        let drained = admin(self.admin, "POST", "/drain_listeners").expect("Envoy's admin interface");
+        assert_eq!(drained.trim(), "OK");
     }
 
     /// Gives the filter another configuration and waits for its verdict: `Err` holds what was logged meanwhile.
@@ -457,15 +498,29 @@ impl Gate {
         log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// Fails the test if the module trapped in any VM. Every gate checks it once more when it ends.
+    /// Fails the test if the module trapped in any VM, otherwise than by [`Gate::trap`]. Every gate checks it once more when it ends.
     #[track_caller]
     pub fn assert_no_trap(&self) {
         let log = self.logs();
-        let trap = log.lines().find(|line| TRACES.iter().any(|trace| line.contains(trace)));
-        assert_eq!(trap, None, "the module trapped");
+        let traces = log.lines().filter(|line| TRACES.iter().any(|trace| line.contains(trace)));
+        let (provoked, other): (Vec<&str>, Vec<&str>) =
+            traces.partition(|line| self.has_provoked() && PROVOKED.iter().any(|known| line.contains(known)));
+        assert_eq!(other, Vec::<&str>::new(), "the module trapped");
+        let of = |known: &str| provoked.iter().filter(|line| line.contains(known)).count();
+        assert_eq!(of(PROVOKED[0]), of(PROVOKED[1]), "a VM trapped without a reason: {provoked:?}");
+        let traps = of(PROVOKED[1]) as u64;
+        assert!(traps <= u64::from(self.provoked.load(Ordering::Relaxed)), "more traps than were provoked: {provoked:?}");
+        // Each plugin of the VM says that it was replaced, and those of clusters say so under one name.
+        let most = traps * self.builder.shape.providers.len() as u64;
         let reloads = self.stats("vm_reload");
-        assert!(reloads.values().all(|count| *count == 0), "a VM was replaced: {reloads:?}");
+        let reloaded =
+            |(name, count): (&String, &u64)| if name.ends_with("_backoff") { traps > 0 || *count == 0 } else { *count <= most };
+        assert!(reloads.iter().all(reloaded), "a VM was replaced: {reloads:?}");
         assert!(admin_get(self.admin, "/ready").is_some(), "Envoy is gone");
+    }
+
+    fn has_provoked(&self) -> bool {
+        self.provoked.load(Ordering::Relaxed) > 0
     }
 
     /// Whether the configuration of that version was taken, at all its places; if not, the log.
@@ -528,14 +583,14 @@ impl Drop for Gate {
 // === impl Envoy ===
 
 impl Envoy {
-    fn spawn(directory: PathBuf, environment: &Environment) -> Self {
+    fn spawn(directory: PathBuf, environment: &Environment, workers: u32) -> Self {
         let log = fs::File::create(directory.join("envoy.log")).expect("a writable directory");
         let process = Command::new(envoy_binary())
             .arg("--config-path")
             .arg(directory.join("envoy.yaml"))
             .arg("--admin-address-path")
             .arg(directory.join("admin"))
-            .args(["--concurrency", "2", "--disable-hot-restart", "--file-flush-interval-msec", "10"])
+            .args(["--concurrency", &workers.to_string(), "--disable-hot-restart", "--file-flush-interval-msec", "10"])
             .args(["--log-level", "warning", "--component-log-level", "wasm:debug"])
             .envs(environment.iter().cloned())
             .stdin(Stdio::null())
@@ -586,10 +641,14 @@ fn listener_address(admin: SocketAddr) -> Option<SocketAddr> {
 }
 
 /// Asks Envoy's admin interface, blocking, so that a failing test can ask too.
-fn admin_get(admin: SocketAddr, path: &str) -> Option<String> {
+fn admin_get(address: SocketAddr, path: &str) -> Option<String> {
+    admin(address, "GET", path)
+}
+
+fn admin(admin: SocketAddr, method: &str, path: &str) -> Option<String> {
     let mut socket = TcpStream::connect_timeout(&admin, Duration::from_secs(1)).ok()?;
     socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(socket, "GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").ok()?;
+    write!(socket, "{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").ok()?;
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer).ok()?;
     Some(String::from_utf8_lossy(&super::raw::parse(&answer)?.body).into_owned())
@@ -610,7 +669,9 @@ fn built_module() -> PathBuf {
 
 /// The module with what tests may do to it.
 fn hooked_module() -> PathBuf {
-    existing(built("test-hooks/wasm32-wasip1/release/pai_filter.wasm"), "scripts/test e2e, which builds it")
+    let path = std::env::var_os("PAI_HOOKED_WASM");
+    let path = path.map_or_else(|| built("test-hooks/wasm32-wasip1/release/pai_filter.wasm"), PathBuf::from);
+    existing(path, "scripts/test e2e, which builds it")
 }
 
 fn built(module: &str) -> PathBuf {

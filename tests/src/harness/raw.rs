@@ -51,6 +51,20 @@ impl Raw {
         timeout(patience, self.read_reply()).await.expect("an answer in time")
     }
 
+    /// Reads until these bytes have come, which it takes with all before them; `false` if the connection ends first.
+    pub async fn until(&mut self, what: &str) -> bool {
+        loop {
+            if let Some(at) = find(&self.held, what.as_bytes()) {
+                self.held.drain(..at + what.len());
+                return true;
+            }
+            let read = timeout(PATIENCE, self.socket.read_buf(&mut self.held)).await.expect("the answer goes on");
+            if matches!(read, Ok(0) | Err(_)) {
+                return false;
+            }
+        }
+    }
+
     /// Ends our side only, and reads the answer, if there is one.
     pub async fn shut(mut self) -> Option<Reply> {
         let _ = self.socket.shutdown().await;

@@ -98,6 +98,7 @@ pub struct Answer {
     pieces: Vec<Vec<u8>>,
     pause: Option<Duration>,
     end: End,
+    begun: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -359,7 +360,7 @@ impl Answer {
     /// These pieces as they are, head and all.
     pub fn raws<B: AsRef<[u8]>>(pieces: impl IntoIterator<Item = B>) -> Self {
         let pieces = pieces.into_iter().map(|piece| piece.as_ref().to_vec()).collect();
-        Self { pieces, pause: None, end: End::KeepOpen }
+        Self { pieces, pause: None, end: End::KeepOpen, begun: Arc::default() }
     }
 
     /// A status and a body.
@@ -390,12 +391,18 @@ impl Answer {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {EVENT_STREAM}\r\n{CHUNKED}").into_bytes();
         let chunks = pieces.into_iter().map(|piece| chunk(piece.as_ref()));
         let pieces = std::iter::once(head).chain(chunks).chain([LAST_CHUNK.to_vec()]).collect();
-        Self { pieces, pause: None, end: End::KeepOpen }
+        Self { pieces, pause: None, end: End::KeepOpen, begun: Arc::default() }
     }
 
     /// The model server's own pace: a pause before each piece but the first.
     pub fn paced(mut self, pause: Duration) -> Self {
         self.pause = Some(pause);
+        self
+    }
+
+    /// Counts the pieces of which anything is sent.
+    pub fn counting(mut self, begun: &Arc<AtomicUsize>) -> Self {
+        self.begun = Arc::clone(begun);
         self
     }
 
@@ -429,6 +436,7 @@ impl Answer {
             if let Some(pause) = self.pause.filter(|_| index > 0) {
                 tokio::time::sleep(pause).await;
             }
+            self.begun.fetch_add(1, Ordering::SeqCst);
             socket.write_all(piece).await?;
             socket.flush().await?;
         }

@@ -1,0 +1,359 @@
+//! What a round must have left behind: each charge against what the providers have sent, each account against the charges.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::cast::{Record, highest_estimate, is_vllm, name, place};
+use crate::client::{End, Outcome};
+use crate::ledger::Ledger;
+use crate::plan::{Caller, Conduct, Form, Plan};
+
+/// All that is known of a round that is over.
+pub struct Books<'a> {
+    pub plan: &'a Plan,
+    pub outcomes: &'a [Outcome],
+    pub records: &'a BTreeMap<String, Vec<Record>>,
+    /// The access log, by request.
+    pub lines: &'a BTreeMap<String, Value>,
+    pub ledger: &'a Ledger,
+    /// Before and after the day ended.
+    pub midnight: Option<(Instant, Instant)>,
+    /// VMs that died.
+    pub traps: usize,
+    /// From when on nobody was let in.
+    pub drained: Option<Instant>,
+    pub faults: Vec<String>,
+}
+
+/// A number of tokens: no less and no more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Range(pub u64, pub u64);
+
+/// One request with all that is known of it.
+#[derive(Clone, Copy)]
+struct Case<'a> {
+    /// Its providers stay up.
+    steady: bool,
+    outcome: &'a Outcome,
+    records: &'a [Record],
+    line: Option<&'a Value>,
+}
+
+/// The day that a charge counts in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Day {
+    Over,
+    Either,
+    Today,
+}
+
+// === impl Range ===
+
+impl Range {
+    fn exactly(tokens: u64) -> Self {
+        Self(tokens, tokens)
+    }
+
+    fn add(&mut self, other: Self) {
+        self.0 += other.0;
+        self.1 += other.1;
+    }
+
+    fn holds(self, tokens: u64) -> bool {
+        self.0 <= tokens && tokens <= self.1
+    }
+}
+
+// === impl Books ===
+
+impl Books<'_> {
+    /// Looks at everything.
+    pub fn audit(&mut self) {
+        let cases = self.outcomes.iter().map(|outcome| Case {
+            steady: !self.plan.someone_goes_down(),
+            outcome,
+            records: self.records.get(&outcome.ask.id).map_or(&[], Vec::as_slice),
+            line: self.lines.get(&outcome.ask.id),
+        });
+        let cases: Vec<Case<'_>> = cases.collect();
+        let mut faults = Vec::new();
+        for case in &cases {
+            let judged = self.answer(case).and_then(|()| self.charge(case));
+            faults.extend(judged.err().map(|fault| case.describe(&fault)));
+        }
+        self.faults.extend(faults);
+        for provider in 0..self.plan.providers() {
+            self.provider(provider, &cases);
+        }
+        let providers = (0..self.plan.providers()).map(|provider| self.ledger.of(&format!("provider/{}", name(provider)))[0].used);
+        self.sum("all providers", providers.sum(), &cases);
+        if self.plan.form == Form::Everything {
+            // The third key has no cap, and so no account.
+            for (subject, caller) in
+                [("agent/researcher", Caller::Inside), ("key/alice", Caller::Developer(0)), ("key/bob", Caller::Developer(1))]
+            {
+                let own: Vec<Case<'_>> = cases.iter().filter(|case| case.outcome.ask.caller == caller).copied().collect();
+                self.sum(subject, self.ledger.of(subject)[0].used, &own);
+            }
+        }
+    }
+
+    /// What the client saw is what was planned for it.
+    fn answer(&self, case: &Case<'_>) -> Result<(), String> {
+        let Outcome { ask, end, seen, .. } = case.outcome;
+        if *end == End::Hung {
+            return Err("it hangs".to_owned());
+        }
+        if *end == End::Refused {
+            return if self.drained.is_some() { Ok(()) } else { Err("no connection".to_owned()) };
+        }
+        let providers: BTreeSet<usize> = case.records.iter().map(|record| record.provider).collect();
+        if providers.len() != case.records.len() {
+            return Err("a provider was sent it twice".to_owned());
+        }
+        // Envoy has not taken the connection yet when it closes its door.
+        let outside = case.line.is_none() && case.records.is_empty() && self.drained.is_some_and(|at| case.outcome.over >= at);
+        // A VM that is dead refuses what it is sent, until it is replaced.
+        let troubled = self.traps > 0 || outside;
+        match (seen.status, end) {
+            (Some(200), End::Whole) if !ask.is_unfinished() => return case.served(),
+            (_, End::Left) => return Ok(()),
+            (Some(503), _) if self.traps > 0 => return Ok(()),
+            (Some(408), End::Whole) if ask.is_unfinished() => return Ok(()),
+            (Some(403), End::Whole) if ask.forbidden => return Ok(()),
+            (_, End::Cut) if troubled => return Ok(()),
+            _ if ask.is_unfinished() => return Err("it is not told that its body has not come".to_owned()),
+            _ if ask.forbidden => return Err("forbidden, and not refused".to_owned()),
+            (Some(429), End::Whole) if self.plan.tight => return Ok(()),
+            _ => {}
+        }
+        if ask.is_served() && !self.plan.someone_goes_down() {
+            return Err("every provider would have served it".to_owned());
+        }
+        let broken = matches!(seen.status, Some(400 | 429 | 500 | 502 | 503 | 504)) && *end == End::Whole;
+        let cut = *end == End::Cut && seen.status == Some(200);
+        let by = seen.provider.as_deref().and_then(place).and_then(|by| case.records.iter().find(|record| record.provider == by));
+        let deserved = by.is_some_and(|record| record.conduct != Conduct::Serve) || self.plan.someone_goes_down();
+        if broken || cut && deserved { Ok(()) } else { Err("nobody has broken it".to_owned()) }
+    }
+
+    /// What it was charged is what was sent.
+    fn charge(&self, case: &Case<'_>) -> Result<(), String> {
+        let Some(line) = case.line else { return Ok(()) };
+        let Some(charged) = charged(line) else {
+            // Only a VM that is dead says nothing.
+            return if self.traps > 0 || line["decision"].is_string() { Ok(()) } else { Err("nothing was logged".to_owned()) };
+        };
+        let mut range = Range::default();
+        for attempt in case.attempts()? {
+            range.add(attempt.1);
+        }
+        if !range.holds(charged) {
+            return Err(format!("charged {charged}, and {range:?} were sent"));
+        }
+        let passed = case.passed();
+        let completion = tokens(line, "completion_tokens").unwrap_or(0);
+        if passed.is_none_or(|range| range.holds(completion)) {
+            Ok(())
+        } else {
+            Err(format!("charged {completion} for a completion, and {passed:?} were sent"))
+        }
+    }
+
+    fn provider(&mut self, provider: usize, cases: &[Case<'_>]) {
+        let [mut all, mut external] = [Range::default(); 2];
+        for case in cases {
+            let Ok(attempts) = case.attempts() else { continue };
+            // What a dead VM held is charged as its prompt, or not at all where the day is over.
+            let range = attempts.into_iter().filter(|(who, _)| *who == provider).fold(Range::default(), |mut sum, (_, range)| {
+                sum.add(range);
+                sum
+            });
+            let range = self.today(case, range);
+            all.add(range);
+            if matches!(case.outcome.ask.caller, Caller::Developer(_)) {
+                external.add(range);
+            }
+        }
+        let budgets = self.ledger.of(&format!("provider/{}", name(provider)));
+        for (what, range, budget) in [("all", all, budgets[0]), ("developers", external, budgets[1])] {
+            if !range.holds(budget.used) {
+                self.faults.push(format!("{} ({what}): used {}, and {range:?} were sent", name(provider), budget.used));
+            }
+        }
+    }
+
+    /// What accounts have used is what the requests of their callers were charged.
+    fn sum(&mut self, what: &str, used: u64, cases: &[Case<'_>]) {
+        let mut sum = Range::default();
+        for case in cases {
+            let range = match case.line.and_then(charged) {
+                Some(charged) => Range::exactly(charged),
+                None => Range(0, case.attempts().map_or(0, |attempts| attempts.iter().map(|(_, range)| range.1).sum())),
+            };
+            sum.add(self.today(case, range));
+        }
+        if !sum.holds(used) {
+            self.faults.push(format!("{what}: used {used}, and the requests were charged {sum:?}"));
+        }
+    }
+
+    fn today(&self, case: &Case<'_>, range: Range) -> Range {
+        match case.day(self.midnight) {
+            Day::Over => Range::default(),
+            Day::Either => Range(0, range.1),
+            Day::Today => range,
+        }
+    }
+}
+
+// === impl Case ===
+
+impl Case<'_> {
+    /// A whole answer is one provider's, as it sent it.
+    fn served(&self) -> Result<(), String> {
+        let seen = &self.outcome.seen;
+        let by = seen.provider.as_deref().and_then(place);
+        let Some(record) = self.records.iter().find(|record| Some(record.provider) == by) else {
+            return Err("an answer that nobody has sent".to_owned());
+        };
+        if record.conduct != Conduct::Serve {
+            return Err("a whole answer from a provider that has broken it off".to_owned());
+        }
+        if record.stream && seen.words != record.words {
+            return Err(format!("{} words came, {} were sent", seen.words, record.words));
+        }
+        let told = !record.stream || self.outcome.ask.asks_usage;
+        if told != seen.usage.is_some() || seen.usage.is_some_and(|usage| usage != (record.prompt, record.words)) {
+            return Err(format!("{:?} reported, {:?} sent", seen.usage, (record.prompt, record.words)));
+        }
+        Ok(())
+    }
+
+    /// The providers that it was sent to, or may have been, and what each may charge.
+    fn attempts(&self) -> Result<Vec<(usize, Range)>, String> {
+        let estimate = Range(0, highest_estimate(&self.outcome.ask));
+        let Some(line) = self.line.filter(|line| line["decision"].is_string()) else {
+            // Nobody knows how far it came.
+            return Ok(self.records.iter().map(|record| (record.provider, self.of_dead(record))).collect());
+        };
+        let last = line["provider"].as_str().and_then(place).filter(|_| charged(line).is_some());
+        let passed: BTreeMap<usize, &str> =
+            line["attempts"].as_str().unwrap_or_default().split(',').filter_map(passed_over).collect();
+        let mut attempts = Vec::new();
+        for record in self.records {
+            let range = match passed.get(&record.provider) {
+                _ if Some(record.provider) == last => self.of_last(record),
+                Some(&"reset") => Range(record.prompt, estimate.1),
+                Some(status) if matches!(record.conduct, Conduct::Status(code) if code.to_string() == *status) => Range::default(),
+                other => return Err(format!("{} was sent it, and the log has {other:?}: {line}", name(record.provider))),
+            };
+            attempts.push((record.provider, range));
+        }
+        let unread = |provider: &usize| !self.records.iter().any(|record| record.provider == *provider);
+        let resets = passed.iter().filter(|(_, why)| **why == "reset").map(|(provider, _)| *provider);
+        attempts.extend(resets.chain(last).filter(unread).map(|provider| (provider, estimate)));
+        Ok(attempts)
+    }
+
+    /// What the provider that was asked last may charge.
+    fn of_last(&self, record: &Record) -> Range {
+        let Outcome { ask, end, seen, .. } = self.outcome;
+        let (least, most) = (record.prompt, highest_estimate(ask));
+        let whole = record.prompt + record.words;
+        let answered = seen.provider.as_deref() == Some(name(record.provider));
+        if *end == End::Whole && answered && seen.status == Some(200) {
+            return Range::exactly(whole);
+        }
+        match record.conduct {
+            // It was not heard, or too late.
+            Conduct::Status(_) if *end == End::Left || self.is_local() => Range(0, most),
+            Conduct::Status(_) => Range::default(),
+            Conduct::Reset | Conduct::Close | Conduct::HalfHead | Conduct::Hang => Range(least, most),
+            Conduct::CutClose(_) if self.steady && is_vllm(record.provider) && record.stream && *end == End::Cut && answered => {
+                Range::exactly(record.prompt + record.most_words())
+            }
+            _ if !record.stream => Range(least, most.max(whole)),
+            _ if is_vllm(record.provider) && seen.words > 0 => Range(record.prompt + seen.words, record.prompt + record.sent()),
+            _ if is_vllm(record.provider) => Range(least, most.max(record.prompt + record.sent())),
+            _ => Range(least + seen.words, most + record.sent()),
+        }
+    }
+
+    /// Pieces of a completion that have passed the gate in a stream: those that the client has seen, and at most those that were sent.
+    fn passed(&self) -> Option<Range> {
+        let seen = &self.outcome.seen;
+        let by = seen.provider.as_deref().and_then(place)?;
+        let record = self.records.iter().find(|record| record.provider == by && record.stream)?;
+        // Where nothing is reported, the finishing event counts as a piece.
+        let finish = u64::from(!is_vllm(by) && record.sent() == record.words);
+        (seen.status == Some(200)).then(|| Range(seen.words, record.sent() + finish))
+    }
+
+    /// What may be charged where a VM died that had it, or had passed it over before.
+    fn of_dead(&self, record: &Record) -> Range {
+        let charge = if matches!(record.conduct, Conduct::Status(_)) { 0 } else { record.prompt + record.words };
+        Range(0, highest_estimate(&self.outcome.ask).max(charge))
+    }
+
+    fn day(&self, midnight: Option<(Instant, Instant)>) -> Day {
+        let Some((before, after)) = midnight else { return Day::Today };
+        let only = if let [record] = self.records { Some(record) } else { None };
+        if self.outcome.sent > after {
+            Day::Today
+        } else if self.outcome.over < before || only.is_some_and(|record| record.at < before) && self.is_single() {
+            Day::Over
+        } else {
+            Day::Either
+        }
+    }
+
+    /// Whether nobody but the provider that has its record was asked.
+    fn is_single(&self) -> bool {
+        self.line.is_some_and(|line| line["attempts"].is_null() && line["decision"].is_string())
+    }
+
+    /// Whether Envoy has answered in the provider's place.
+    fn is_local(&self) -> bool {
+        self.line.is_some_and(|line| line["decision"].as_str().is_some_and(|decision| decision.starts_with("upstream_")))
+    }
+
+    fn describe(&self, fault: &str) -> String {
+        let records: Vec<String> = self
+            .records
+            .iter()
+            .map(|record| {
+                format!(
+                    "{}: {:?}, {}+{}, sent {}",
+                    name(record.provider),
+                    record.conduct,
+                    record.prompt,
+                    record.words,
+                    record.sent()
+                )
+            })
+            .collect();
+        let Outcome { ask, end, seen, .. } = self.outcome;
+        format!(
+            "{}: {fault}\n    {ask:?}\n    {end:?} {seen:?}\n    {records:?}\n    {}",
+            ask.id,
+            self.line.unwrap_or(&Value::Null)
+        )
+    }
+}
+
+/// The tokens that a line of the access log says were charged.
+fn charged(line: &Value) -> Option<u64> {
+    Some(tokens(line, "prompt_tokens")? + tokens(line, "completion_tokens")?)
+}
+
+fn tokens(line: &Value, field: &str) -> Option<u64> {
+    line[field].as_str()?.parse().ok()
+}
+
+fn passed_over(entry: &str) -> Option<(usize, &str)> {
+    let (who, why) = entry.split_once('=')?;
+    Some((place(who)?, why))
+}

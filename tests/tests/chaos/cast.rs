@@ -1,0 +1,309 @@
+//! Who plays: the gate in one of its two forms, and providers that note what they put on the wire.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use e2e::harness::{Answer, Gate, Key, Received, Upstream, gateway, named_provider, says};
+use serde_json::{Value, json};
+
+use crate::plan::{Ask, Caller, Conduct, Form, Plan};
+
+/// The header in which a proxy in front says who calls.
+pub const IDENTITY: &str = "x-agent-id";
+pub const RESEARCHER: &str = "spiffe://cluster.local/ns/agents/sa/researcher";
+/// What guards refuse.
+pub const FORBIDDEN: &str = "forbidden-7";
+/// How many times as fast the uptime passes that a dead VM is given up by: 60 seconds take 6.
+pub const SPEED: u32 = 10;
+/// Words of an answer to a request without a limit, which reserves as many.
+const UNNAMED: u64 = 300;
+const NAMES: [&str; 3] = ["vllm-local", "openai", "anthropic"];
+const DIALECTS: [&str; 3] = ["vllm", "openai", "anthropic"];
+const MODELS: [&str; 3] = ["llama", "gpt-5-mini", "claude-haiku-4-5"];
+const KEYS: [&str; 3] = ["alice", "bob", "carol"];
+/// How long clients may take to send a request, and providers to answer it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
+const ROUTE_TIMEOUT: Duration = Duration::from_secs(8);
+const TRY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What one provider has done with one request.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub provider: usize,
+    pub at: Instant,
+    pub conduct: Conduct,
+    pub stream: bool,
+    /// Tokens as a whole answer reports them.
+    pub prompt: u64,
+    pub words: u64,
+    /// Pieces of which anything was sent, and how many events there are in one.
+    begun: Arc<AtomicUsize>,
+    group: usize,
+}
+
+/// What all providers have done, by request.
+pub type Records = Arc<Mutex<BTreeMap<String, Vec<Record>>>>;
+
+/// A gate and its providers.
+pub struct Scene {
+    pub gate: Gate,
+    pub upstreams: Vec<Upstream>,
+    pub records: Records,
+    /// What providers have seen that is not for them.
+    pub strays: Arc<Mutex<Vec<String>>>,
+}
+
+pub fn name(provider: usize) -> &'static str {
+    NAMES[provider]
+}
+
+pub fn place(name: &str) -> Option<usize> {
+    NAMES.iter().position(|known| *known == name)
+}
+
+pub fn is_vllm(provider: usize) -> bool {
+    DIALECTS[provider] == "vllm"
+}
+
+pub fn key(developer: usize) -> Key {
+    Key::new(KEYS[developer])
+}
+
+fn credential(provider: usize) -> String {
+    format!("key-of-{}-3b1f", NAMES[provider])
+}
+
+/// The request's body.
+pub fn body(ask: &Ask) -> Value {
+    let mut body = json!({ "model": format!("{}/{}", NAMES[ask.named], MODELS[ask.named]), "messages": [{ "role": "user", "content": text(ask) }] });
+    if let Some(limit) = ask.limit {
+        body["max_tokens"] = json!(limit);
+    }
+    if ask.stream {
+        body["stream"] = json!(true);
+        if ask.asks_usage {
+            body["stream_options"] = json!({ "include_usage": true });
+        }
+    }
+    body
+}
+
+fn text(ask: &Ask) -> String {
+    let mut text = format!("{} {} ", ask.id, if ask.forbidden { FORBIDDEN } else { "" });
+    while text.len() < ask.length {
+        text.push_str("tell me more ");
+    }
+    text
+}
+
+/// Tokens of a prompt, as every provider counts them.
+fn prompt_tokens(text: &str) -> u64 {
+    text.len() as u64 / 3 + 4
+}
+
+/// No estimate of its prompt is higher: a token for each byte, 16 for the message, 64 for the request, and a little for its role.
+pub fn highest_estimate(ask: &Ask) -> u64 {
+    text(ask).len() as u64 + 16 + 64 + 16
+}
+
+/// The manifests of a round; `edition` makes a configuration another one without changing what it allows.
+pub fn manifests(plan: &Plan, edition: u64) -> String {
+    let settings = format!("maxRequestBytes: {}", 100_000 + edition);
+    match plan.form {
+        Form::OneProvider => {
+            let cap = if plan.tight { 40_000 } else { 10_000_000 };
+            named_provider(NAMES[0], &format!("maxTokensPerDay: {cap}\ndefaultMaxTokens: {UNNAMED}")) + &gateway(&settings)
+        }
+        Form::Everything => everything(plan.tight, &settings),
+    }
+}
+
+fn everything(tight: bool, settings: &str) -> String {
+    let caps: [u64; 3] = if tight { [25_000, 12_000, 8000] } else { [10_000_000; 3] };
+    let share = if tight { 6000 } else { 5_000_000 };
+    let mut manifests = String::new();
+    for (provider, cap) in caps.into_iter().enumerate() {
+        let name = NAMES[provider];
+        let spec = format!(
+            "apiKeySecretRef: {{ name: {name}, key: api-key }}\nallowedModels: [{}]\nmaxTokensPerDay: {cap}\ndefaultMaxTokens: {UNNAMED}\n\
+             externalAccess: {{ enabled: true, maxTokensPerDay: {share} }}\n\
+             guards: [{{ name: forbidden, type: pattern, deny: ['forbidden-[0-9]+'] }}, {{ name: injection, type: promptInjection }}]",
+            MODELS[provider]
+        );
+        let manifest = named_provider(name, &spec);
+        manifests += &manifest.replace("provider: vllm\n", &format!("provider: {}\n", DIALECTS[provider]));
+    }
+    let models: Vec<String> = NAMES.iter().zip(MODELS).map(|(name, model)| format!("{name}/{model}")).collect();
+    let cap = if tight { 35_000 } else { 20_000_000 };
+    manifests += &format!(
+        "---\napiVersion: pai.io/v1\nkind: Agent\nmetadata: {{ name: researcher }}\nspec:\n  identities: ['{RESEARCHER}']\n  models: [{}]\n  maxTokensPerDay: {cap}\n",
+        models.join(", ")
+    );
+    let day = if tight { 4000 } else { 1_000_000 };
+    manifests += &key(0).manifest(&format!("maxTokensPerDay: {day}"));
+    manifests += &key(1).manifest(&format!("maxTokensPerDay: {}\ntokensPerMinute: 900000\nrequestsPerMinute: 60000", day * 2));
+    manifests += &key(2).manifest("");
+    manifests + &gateway(&format!("{settings}\nidentityHeader: {IDENTITY}"))
+}
+
+// === impl Scene ===
+
+impl Scene {
+    pub async fn new(plan: &Plan) -> Self {
+        let (records, strays) = (Records::default(), Arc::new(Mutex::new(Vec::new())));
+        let asks = Arc::new(plan.by_id());
+        let mut builder = Gate::builder()
+            .with_test_hooks()
+            .workers(plan.workers)
+            .buffering(200_000)
+            .route_timeout(ROUTE_TIMEOUT)
+            .request_timeout(REQUEST_TIMEOUT);
+        if plan.form == Form::Everything {
+            builder = builder.fallback().try_timeout(TRY_TIMEOUT);
+        }
+        builder = builder.manifests(manifests(plan, 0)).variable("PAI_TEST_SPEED", &SPEED.to_string());
+        let mut upstreams = Vec::new();
+        for (provider, name) in NAMES.iter().enumerate().take(plan.providers()) {
+            let house = House {
+                provider,
+                own: plan.form == Form::Everything,
+                asks: Arc::clone(&asks),
+                records: Arc::clone(&records),
+                strays: Arc::clone(&strays),
+            };
+            let upstream = Upstream::answering(move |request| house.answer(request)).await;
+            let variable = format!("PAI_SECRET_{}_API_KEY", name.to_uppercase().replace('-', "_"));
+            builder = builder.upstream(name, &upstream).variable(&variable, &credential(provider));
+            upstreams.push(upstream);
+        }
+        Self { gate: builder.start().await, upstreams, records, strays }
+    }
+}
+
+/// One provider at work.
+struct House {
+    provider: usize,
+    /// Whether the gate has a credential for it.
+    own: bool,
+    asks: Arc<BTreeMap<String, Ask>>,
+    records: Records,
+    strays: Arc<Mutex<Vec<String>>>,
+}
+
+// === impl House ===
+
+impl House {
+    fn answer(&self, request: &Received) -> Answer {
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let text = body["messages"][0]["content"].as_str().unwrap_or_default();
+        let Some(ask) = text.split(' ').next().and_then(|id| self.asks.get(id)) else {
+            return self.stray(format!("an unknown request: {}", request.text()));
+        };
+        let own = format!("Bearer {}", credential(self.provider));
+        if self.own && request.header("authorization") != Some(own.as_bytes()) {
+            return self.stray(format!("{} without its own credential", ask.id));
+        }
+        let told = body["max_tokens"].as_u64().or(body["max_completion_tokens"].as_u64());
+        if ask.limit.is_some() && told.is_none() || body["model"] != MODELS[self.provider] || ask.forbidden {
+            return self.stray(format!("{}: {}", ask.id, request.text()));
+        }
+        let record = Record {
+            provider: self.provider,
+            at: Instant::now(),
+            conduct: ask.conducts[self.provider],
+            stream: ask.stream,
+            prompt: prompt_tokens(text),
+            words: ask.words.min(told.unwrap_or(UNNAMED)),
+            begun: Arc::default(),
+            group: if ask.slow { 1 } else { 3 },
+        };
+        let answer = record.answer(&body["stream_options"], ask.slow).counting(&record.begun);
+        self.records.lock().unwrap().entry(ask.id.clone()).or_default().push(record);
+        answer
+    }
+
+    fn stray(&self, what: String) -> Answer {
+        self.strays.lock().unwrap().push(format!("{} got {what}", NAMES[self.provider]));
+        Answer::error(500, &json!({ "error": {} }))
+    }
+}
+
+// === impl Record ===
+
+impl Record {
+    /// Words of a stream of which anything may have been sent: those after the head and the first event.
+    pub fn sent(&self) -> u64 {
+        let events = self.begun.load(Ordering::SeqCst).saturating_sub(1) * self.group;
+        (events as u64).saturating_sub(1).min(self.most_words())
+    }
+
+    /// Words that it is to send at most.
+    pub fn most_words(&self) -> u64 {
+        match self.conduct {
+            Conduct::CutReset(at) | Conduct::CutClose(at) | Conduct::HangAfter(at) => at.min(self.words),
+            _ => self.words,
+        }
+    }
+
+    fn answer(&self, options: &Value, large: bool) -> Answer {
+        const PAUSE: Duration = Duration::from_millis(4);
+        let pieces = if self.stream { self.events(options, large) } else { self.document() };
+        match self.conduct {
+            Conduct::Serve => Answer::raws(pieces).paced(PAUSE),
+            Conduct::Status(status) => Answer::error(status, &json!({ "error": { "message": "broken" } })),
+            Conduct::Reset => Answer::raw("").then_reset(),
+            Conduct::Close => Answer::raw("").then_close(),
+            Conduct::HalfHead => Answer::raw("HTTP/1.1 200 OK\r\ncontent-ty").then_reset(),
+            Conduct::CutReset(_) => Answer::raws(pieces).paced(PAUSE).then_reset(),
+            Conduct::CutClose(_) => Answer::raws(pieces).paced(PAUSE).then_close(),
+            Conduct::Hang => Answer::raws(["", ""]).then_hang(),
+            Conduct::HangAfter(_) => Answer::raws(pieces.into_iter().chain([Vec::new()])).paced(PAUSE).then_hang(),
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.conduct == Conduct::Serve
+    }
+
+    /// The head and what follows, some events in each piece.
+    fn events(&self, options: &Value, large: bool) -> Vec<Vec<u8>> {
+        let word = if large { format!("w{}", "o".repeat(3000)) } else { "w".to_owned() };
+        let words = vec![word.as_str(); self.words as usize];
+        let continuous = options["continuous_usage_stats"] == json!(true);
+        let mut events = says::stream(&words, self.prompt, continuous);
+        if !continuous && options["include_usage"] == json!(true) {
+            events.insert(events.len() - 1, says::final_usage(self.prompt, self.words));
+        }
+        if !self.is_whole() {
+            events.truncate(1 + self.most_words() as usize);
+        }
+        let chunk = |events: &[String]| {
+            let text = events.concat();
+            format!("{:x}\r\n{text}\r\n", text.len()).into_bytes()
+        };
+        let head =
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        let end = if self.is_whole() { b"0\r\n\r\n".to_vec() } else { Vec::new() };
+        std::iter::once(head).chain(events.chunks(self.group).map(chunk)).chain([end]).collect()
+    }
+
+    fn document(&self) -> Vec<Vec<u8>> {
+        let body = says::chat(self.prompt, self.words).to_string().into_bytes();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+        let (first, second) = body.split_at(body.len() / 3);
+        // Nothing has begun while it is at work.
+        let begins = vec![Vec::new(), Vec::new(), head.into_bytes(), first.to_vec()];
+        begins.into_iter().chain([if self.is_whole() { second.to_vec() } else { Vec::new() }]).collect()
+    }
+}
+
+/// Who calls, as headers say it.
+pub fn caller(ask: &Ask, form: Form) -> Vec<(&'static str, String)> {
+    match (ask.caller, form) {
+        (Caller::Developer(place), _) => vec![("authorization", format!("Bearer {}", key(place).secret()))],
+        (Caller::Inside, Form::Everything) => vec![(IDENTITY, RESEARCHER.to_owned())],
+        (Caller::Inside, Form::OneProvider) => Vec::new(),
+    }
+}

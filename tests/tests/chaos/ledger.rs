@@ -1,0 +1,76 @@
+//! The ledger as it stands, asked of the module itself (`x-test-ledger` of its test hooks): each account is read at one moment.
+
+use std::collections::BTreeMap;
+
+use e2e::harness::{Gate, Raw};
+use serde::Deserialize;
+
+/// All accounts, by their subjects (`provider/openai`).
+#[derive(Debug, Clone, Deserialize)]
+pub struct Ledger {
+    /// The VM that was asked.
+    pub instance: String,
+    accounts: BTreeMap<String, Option<Vec<Budget>>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Budget {
+    pub used: u64,
+    pub reserved: u64,
+    pub cap: Option<u64>,
+}
+
+/// Somebody who looks at the ledger again and again, on connections that he keeps.
+#[derive(Default)]
+pub struct Reader {
+    connections: Vec<Raw>,
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// The budgets of a subject.
+    pub fn of(&self, subject: &str) -> &[Budget] {
+        self.accounts[&format!("pai/1/account/{subject}")].as_deref().expect("an account that can be read")
+    }
+
+    /// Tokens reserved anywhere.
+    pub fn reserved(&self) -> u64 {
+        self.accounts.values().flatten().flatten().map(|budget| budget.reserved).sum()
+    }
+
+    /// What must not be: a budget that is exceeded, or cannot be read.
+    pub fn fault(&self) -> Option<String> {
+        let exceeded = |budget: &Budget| budget.cap.is_some_and(|cap| budget.used + budget.reserved > cap);
+        self.accounts.iter().find_map(|(account, budgets)| match budgets {
+            None => Some(format!("{account} cannot be read")),
+            Some(budgets) => budgets.iter().find(|budget| exceeded(budget)).map(|budget| format!("{account}: {budget:?}")),
+        })
+    }
+}
+
+// === impl Reader ===
+
+impl Reader {
+    /// Connects ahead, for when nobody is let in any more.
+    pub async fn reserve(&mut self, gate: &Gate, connections: usize) {
+        for _ in 0..connections {
+            self.connections.push(gate.raw().await);
+        }
+    }
+
+    /// Looks, from the connection that has waited longest; `None` where that one has ended, or its VM is dead.
+    pub async fn look(&mut self, gate: &Gate, drained: bool) -> Option<Ledger> {
+        if self.connections.is_empty() {
+            assert!(!drained, "no connection is left to look at the ledger by");
+            self.reserve(gate, 2).await;
+        }
+        let mut connection = self.connections.remove(0);
+        connection.write("GET /v1/models HTTP/1.1\r\nhost: gate.test\r\nx-test-ledger: 1\r\n\r\n").await;
+        let reply = connection.reply().await?;
+        if reply.header("connection") != Some("close") {
+            self.connections.push(connection);
+        }
+        (reply.status == 200).then(|| serde_json::from_slice(&reply.body).expect("the hook's own words"))
+    }
+}

@@ -1,0 +1,35 @@
+//! Chaos in a real Envoy: two hundred clients at once, of whom half go away, providers that break off, reloads, VMs that die, a day that
+//! ends, an Envoy that is drained. Whatever happens, the budgets hold and each charge is what was sent.
+//!
+//! A round is drawn from its seed: `scripts/test chaos --seed N --rounds 1` repeats the plan of one, as far as workers let anything be
+//! repeated.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod books;
+mod cast;
+mod client;
+mod ledger;
+mod plan;
+mod round;
+mod spend;
+mod trap;
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Rounds of a run that nobody has said anything about.
+const ROUNDS: u64 = 3;
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().expect("a number"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rounds() {
+    let drawn = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64 % 1_000_000;
+    let seed = variable("PAI_SEED").unwrap_or(drawn);
+    for seed in seed..seed + variable("PAI_ROUNDS").unwrap_or(ROUNDS) {
+        let start = Instant::now();
+        let told = round::play(seed).await;
+        eprintln!("{told}, {:.1} s", start.elapsed().as_secs_f64());
+    }
+}

@@ -1,0 +1,284 @@
+//! What a round is to be, drawn from its seed before it begins: the same seed is the same plan.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use e2e::harness::{Ability, Draw};
+
+/// Clients at once, and how many requests each makes, one after the other.
+pub const CLIENTS: u64 = 200;
+pub const EACH: u64 = 4;
+
+/// One round.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub seed: u64,
+    pub workers: u32,
+    pub form: Form,
+    /// Budgets are smaller than what is asked for.
+    pub tight: bool,
+    pub clients: Vec<Client>,
+    /// What happens meanwhile, each when so many requests are over.
+    pub events: Vec<(u64, Event)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// One provider, no manifests of callers.
+    OneProvider,
+    /// Three providers, an agent, access keys, guards, fallback.
+    Everything,
+}
+
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// Each with the pause before it.
+    pub asks: Vec<(Duration, Ask)>,
+}
+
+/// One request, and what each provider will do with it.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// What it is found by on its way.
+    pub id: String,
+    pub caller: Caller,
+    /// The provider whose model it names.
+    pub named: usize,
+    /// Bytes of its prompt.
+    pub length: usize,
+    pub limit: Option<u64>,
+    /// Completion tokens of a whole answer, if the limit allows.
+    pub words: u64,
+    pub stream: bool,
+    pub asks_usage: bool,
+    pub http2: bool,
+    /// A guard is to refuse it.
+    pub forbidden: bool,
+    pub slow: bool,
+    pub leave: Leave,
+    pub conducts: [Conduct; 3],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// Nobody in particular, or the agent.
+    Inside,
+    /// A developer, by the place of the key.
+    Developer(usize),
+}
+
+/// When the client goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    Never,
+    After(Duration),
+    /// After so many events of a stream.
+    Events(u64),
+    /// In the middle of the request's body.
+    Body,
+    /// It sends half of the body and waits.
+    Stalled,
+    /// It sends nothing of the body and waits.
+    Silent,
+}
+
+/// What a provider does with one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conduct {
+    Serve,
+    Status(u16),
+    /// Breaks the connection when it has read the request.
+    Reset,
+    /// Closes it.
+    Close,
+    /// Breaks it in the middle of the answer's head.
+    HalfHead,
+    /// Breaks it after so many words, or in the middle of the body.
+    CutReset(u64),
+    /// Closes it there.
+    CutClose(u64),
+    /// Never answers.
+    Hang,
+    /// Falls silent there.
+    HangAfter(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    Reload,
+    Trap,
+    Midnight,
+    /// A provider is down for so long.
+    Down(usize, Duration),
+    Drain,
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// What follows from this seed.
+    pub fn new(seed: u64) -> Self {
+        let mut draw = Draw::new(seed);
+        let everything = Ability::OtherProviders.is_there() && seed.is_multiple_of(2);
+        let form = if everything { Form::Everything } else { Form::OneProvider };
+        let workers = if (seed / 2).is_multiple_of(2) { 2 } else { 4 };
+        let tight = draw.below(3) == 0;
+        let events = events(&mut draw, form);
+        let clients = (0..CLIENTS).map(|number| Client::new(&mut draw, form, number)).collect();
+        Self { seed, workers, form, tight, clients, events }
+    }
+
+    pub fn asks(&self) -> impl Iterator<Item = &Ask> {
+        self.clients.iter().flat_map(|client| client.asks.iter().map(|(_, ask)| ask))
+    }
+
+    pub fn by_id(&self) -> BTreeMap<String, Ask> {
+        self.asks().map(|ask| (ask.id.clone(), ask.clone())).collect()
+    }
+
+    /// Whether it happens.
+    pub fn has(&self, wanted: Event) -> bool {
+        self.events.iter().any(|(_, event)| *event == wanted)
+    }
+
+    pub fn someone_goes_down(&self) -> bool {
+        self.events.iter().any(|(_, event)| matches!(event, Event::Down(..)))
+    }
+
+    /// How many providers there are.
+    pub fn providers(&self) -> usize {
+        match self.form {
+            Form::OneProvider => 1,
+            Form::Everything => 3,
+        }
+    }
+
+    /// One line for a person.
+    pub fn describe(&self) -> String {
+        let events: Vec<String> = self.events.iter().map(|(when, event)| format!("{event:?} at {when}")).collect();
+        format!(
+            "seed {}: {:?}, {} workers, {} budgets; {}",
+            self.seed,
+            self.form,
+            self.workers,
+            if self.tight { "tight" } else { "ample" },
+            events.join(", ")
+        )
+    }
+}
+
+fn events(draw: &mut Draw, form: Form) -> Vec<(u64, Event)> {
+    let part = |draw: &mut Draw, from: u64, to: u64| CLIENTS * EACH * (from + draw.below(to - from)) / 100;
+    let mut events: Vec<_> = (0..2 + draw.below(3)).map(|_| (part(draw, 3, 90), Event::Reload)).collect();
+    if draw.below(2) == 0 {
+        events.push((part(draw, 10, 60), Event::Trap));
+    }
+    if draw.below(2) == 0 {
+        events.push((part(draw, 15, 70), Event::Midnight));
+    }
+    if draw.below(2) == 0 {
+        let who = if form == Form::Everything { draw.below(3) as usize } else { 0 };
+        events.push((part(draw, 10, 70), Event::Down(who, millis(draw, 50, 300))));
+    }
+    if draw.below(2) == 0 {
+        events.push((part(draw, 75, 95), Event::Drain));
+    }
+    events.sort_by_key(|(when, _)| *when);
+    events
+}
+
+// === impl Client ===
+
+impl Client {
+    fn new(draw: &mut Draw, form: Form, number: u64) -> Self {
+        let ask =
+            |turn: u64| (millis(draw, 0, if turn == 0 { 1000 } else { 700 }), Ask::new(draw, form, &format!("c{number}t{turn}")));
+        Self { asks: (0..EACH).map(ask).collect() }
+    }
+}
+
+// === impl Ask ===
+
+impl Ask {
+    fn new(draw: &mut Draw, form: Form, id: &str) -> Self {
+        let stream = draw.below(3) > 0;
+        let slow = stream && draw.below(20) == 0;
+        let words = if slow { 200 } else { 1 + draw.below(60) };
+        let limit = (draw.below(8) > 0).then(|| words + draw.below(20));
+        let caller = match form {
+            Form::Everything if draw.below(3) == 0 => Caller::Developer(draw.below(3) as usize),
+            _ => Caller::Inside,
+        };
+        // The agent's own list goes on from the first; a developer has whom he names.
+        let named = match form {
+            Form::Everything if caller != Caller::Inside || draw.below(4) == 0 => draw.below(3) as usize,
+            _ => 0,
+        };
+        let mut ask = Self {
+            id: id.to_owned(),
+            caller,
+            named,
+            length: 20 + draw.below(600) as usize,
+            limit,
+            words,
+            stream,
+            asks_usage: draw.below(2) == 0,
+            http2: draw.below(3) == 0,
+            forbidden: form == Form::Everything && draw.below(25) == 0,
+            slow,
+            leave: Leave::new(draw, words, stream),
+            conducts: [Conduct::Serve; 3],
+        };
+        ask.conducts = std::array::from_fn(|_| Conduct::new(draw, words));
+        ask
+    }
+
+    /// Whether the gate waits in vain for the rest of it.
+    pub fn is_unfinished(&self) -> bool {
+        matches!(self.leave, Leave::Stalled | Leave::Silent)
+    }
+
+    /// Whether whoever gets it serves it.
+    pub fn is_served(&self) -> bool {
+        self.conducts.iter().all(|conduct| *conduct == Conduct::Serve)
+    }
+}
+
+// === impl Leave ===
+
+impl Leave {
+    fn new(draw: &mut Draw, words: u64, stream: bool) -> Self {
+        if draw.below(2) == 0 {
+            return Self::Never;
+        }
+        match draw.below(20) {
+            0 => [Self::Stalled, Self::Silent][draw.below(2) as usize],
+            1 | 2 => Self::Body,
+            3..=11 if stream => Self::Events(draw.below(words + 2)),
+            _ => Self::After(millis(draw, 0, 250)),
+        }
+    }
+}
+
+// === impl Conduct ===
+
+impl Conduct {
+    fn new(draw: &mut Draw, words: u64) -> Self {
+        let at = draw.below(words);
+        match draw.below(40) {
+            0..=23 => Self::Serve,
+            24..=27 => Self::Status([500, 503, 429, 400][draw.below(4) as usize]),
+            28 | 29 => Self::Reset,
+            30 | 31 => Self::Close,
+            32 | 33 => Self::HalfHead,
+            34 | 35 => Self::CutReset(at),
+            36 | 37 => Self::CutClose(at),
+            38 => Self::HangAfter(at),
+            _ => Self::Hang,
+        }
+    }
+}
+
+fn millis(draw: &mut Draw, from: u64, to: u64) -> Duration {
+    Duration::from_millis(from + draw.below(to - from))
+}

@@ -1,0 +1,107 @@
+//! Nothing of a budget is wasted: before anybody is told that it is spent, 99 % of it are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use e2e::harness::{Answer, Draw, Gate, Received, Upstream, gateway, named_provider, says, seed};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::cast::{IDENTITY, RESEARCHER};
+use crate::ledger::Reader;
+
+const CLIENTS: u64 = 60;
+const CAP: u64 = 40_000;
+
+/// Which of the budgets is the small one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Small {
+    Provider,
+    Agent,
+}
+
+fn manifests(small: Small) -> String {
+    let cap = |of: Small| if small == of { CAP } else { 1_000_000 };
+    let provider = named_provider("vllm-local", &format!("maxTokensPerDay: {}", cap(Small::Provider)));
+    let agent = format!(
+        "---\napiVersion: pai.io/v1\nkind: Agent\nmetadata: {{ name: researcher }}\nspec:\n  identities: ['{RESEARCHER}']\n  models: [vllm-local/llama]\n  maxTokensPerDay: {}\n",
+        cap(Small::Agent)
+    );
+    provider + &agent + &gateway(&format!("identityHeader: {IDENTITY}"))
+}
+
+/// Answers with half of the words that are allowed, slowly, so that much more is reserved than is used.
+fn answer(request: &Received, sent: &AtomicU64) -> Answer {
+    let body = request.json();
+    let words = body["max_tokens"].as_u64().unwrap() / 2;
+    let prompt = 6;
+    sent.fetch_add(prompt + words, Ordering::Relaxed);
+    if body["stream"] == json!(true) {
+        let events = says::stream(&vec!["w"; words as usize], prompt, true);
+        return Answer::stream(events.chunks(8).map(|events| events.concat())).paced(Duration::from_millis(3));
+    }
+    Answer::raws([Vec::new(), whole(&says::chat(prompt, words))]).paced(Duration::from_millis(10))
+}
+
+fn whole(body: &Value) -> Vec<u8> {
+    let body = body.to_string();
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+/// Asks until it is told that the budget is spent; waits a little where others' reservations are in the way.
+async fn client(gate: Arc<Gate>, number: u64, first_refusal: Arc<AtomicU64>) {
+    let mut draw = Draw::new(seed() ^ (number << 32));
+    loop {
+        let stream = draw.below(2) == 0;
+        let body = json!({ "model": "vllm-local/llama", "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 2 + draw.below(60), "stream": stream });
+        let request = gate.chat(&body).header(IDENTITY, RESEARCHER);
+        if stream && draw.below(3) == 0 {
+            let mut answer = request.stream().await;
+            let _ = answer.next().await;
+            answer.abort().await;
+            continue;
+        }
+        let reply = request.send().await;
+        match reply.status {
+            200 => {}
+            429 if reply.json()["error"]["code"] == "insufficient_quota" => {
+                let used = Reader::default().look(&gate, false).await.map(|ledger| ledger.of("provider/vllm-local")[0].used);
+                first_refusal.fetch_min(used.unwrap(), Ordering::Relaxed);
+                return;
+            }
+            _ => {
+                reply.limited("tokens");
+                tokio::time::sleep(Duration::from_millis(5 + draw.below(20))).await;
+            }
+        }
+    }
+}
+
+async fn spends_all_but_a_hundredth(small: Small) {
+    let sent = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&sent);
+    let upstream = Upstream::answering(move |request| answer(request, &counted)).await;
+    let gate = Gate::builder().manifests(manifests(small)).upstream("vllm-local", &upstream).with_test_hooks().start().await;
+    let gate = Arc::new(gate);
+    let first_refusal = Arc::new(AtomicU64::new(u64::MAX));
+    let clients: JoinSet<()> = (0..CLIENTS).map(|number| client(Arc::clone(&gate), number, Arc::clone(&first_refusal))).collect();
+    clients.join_all().await;
+    let used = first_refusal.load(Ordering::Relaxed);
+    eprintln!(
+        "{small:?}: {used} of {CAP} were used when the first was told that it is spent; {} sent",
+        sent.load(Ordering::Relaxed)
+    );
+    assert!(used * 100 >= CAP * 99, "{used} of {CAP} were used when the first was told that it is spent");
+    assert!(used <= CAP, "{used} of {CAP}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_provider() {
+    spends_all_but_a_hundredth(Small::Provider).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_an_agent() {
+    spends_all_but_a_hundredth(Small::Agent).await;
+}
