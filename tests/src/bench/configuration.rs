@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
+use super::soak;
 use super::workload::{FIRST, MODEL, SECOND};
 
 /// A configuration of the filter.
@@ -21,9 +22,12 @@ pub enum Configuration {
     Fallback,
     /// So many access keys with a daily budget and both rates, three agents, and a budget for external use; of no keys: [`Self::Open`].
     Keys(usize),
+    /// All of it at once, for a [soak](super::soak).
+    Soak,
 }
 
-const TOKENS_PER_DAY: u64 = 1_000_000_000_000_000;
+/// More than anybody can use.
+pub(super) const TOKENS_PER_DAY: u64 = 1_000_000_000_000_000;
 const TOKENS_PER_MINUTE: u64 = 1_000_000_000_000;
 const REQUESTS_PER_MINUTE: u64 = 60_000_000;
 
@@ -55,6 +59,7 @@ impl Configuration {
                 let external = format!("  externalAccess: {{ enabled: true, maxTokensPerDay: {TOKENS_PER_DAY} }}\n");
                 provider(FIRST, model, &external) + &agents(&[FIRST]) + &gateway("routing: body")
             }
+            Self::Soak => soak::manifests(),
         };
         if let Self::Keys(keys) = self {
             (0..keys).for_each(|number| access_key(&mut manifests, number));
@@ -65,7 +70,7 @@ impl Configuration {
     /// The headers that show who asks, as lines. All requests have the first, of which only an access key means anything.
     pub(super) fn credentials(self) -> String {
         match self {
-            Self::Open | Self::Guarded | Self::Keys(0) => "authorization: Bearer none\r\n".to_owned(),
+            Self::Open | Self::Guarded | Self::Soak | Self::Keys(0) => "authorization: Bearer none\r\n".to_owned(),
             Self::Agents | Self::Fallback => format!("authorization: Bearer none\r\n{AGENT_HEADER}: {}\r\n", identity(0)),
             Self::Keys(keys) => format!("authorization: Bearer {}\r\n", key(keys / 2)),
         }
@@ -100,10 +105,15 @@ fn agents(providers: &[&str]) -> String {
     (0..AGENTS).map(|number| manifest("Agent", &format!("agent-{number}"), &spec(number))).collect()
 }
 
+/// As an `AccessKey` has it.
+pub(super) fn sha256(key: &str) -> String {
+    format!("{:x}", Sha256::digest(key))
+}
+
 fn access_key(manifests: &mut String, number: usize) {
-    let hash = Sha256::digest(key(number));
+    let hash = sha256(&key(number));
     let spec = format!(
-        "sha256: \"{hash:x}\", models: [\"vllm-local/*\"], maxTokensPerDay: {TOKENS_PER_DAY}, \
+        "sha256: \"{hash}\", models: [\"vllm-local/*\"], maxTokensPerDay: {TOKENS_PER_DAY}, \
          requestsPerMinute: {REQUESTS_PER_MINUTE}, tokensPerMinute: {TOKENS_PER_MINUTE}"
     );
     let _ = write!(manifests, "{}", manifest("AccessKey", &format!("key-{number}"), &spec));

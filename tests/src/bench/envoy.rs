@@ -13,7 +13,7 @@ use super::Filter;
 use super::client::Client;
 use super::cpu;
 use super::memory;
-use super::workload::{FIRST, SECOND};
+use super::workload::FIRST;
 
 const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
@@ -28,6 +28,9 @@ const TEXT: &str = "type.googleapis.com/google.protobuf.StringValue";
 /// The filter's.
 const NAME: &str = "filter";
 
+/// The cluster for the filter's own requests: it must not have the filter.
+pub(super) const CALLOUTS: &str = "callouts";
+
 /// As `envoy/envoy.yaml` has it.
 const BUFFER: u32 = 16 * 1024 * 1024 + 64 * 1024;
 const START: Duration = Duration::from_secs(30);
@@ -39,11 +42,27 @@ pub(super) struct Setup<'a> {
     pub(super) filter: &'a Filter,
     /// The first provider's server.
     pub(super) upstream: SocketAddr,
-    /// That of a second one, where there is one: then the filter stands in front of both, too, and a retry moves from one to the other.
-    pub(super) second: Option<SocketAddr>,
+    /// Other providers and their servers. Where there are any, the filter stands in front of each provider, too, and a retry moves from
+    /// one to another.
+    pub(super) others: &'a [(&'static str, SocketAddr)],
+    /// Whether the filter has a cluster for requests of its own to the first provider: [`CALLOUTS`].
+    pub(super) callouts: bool,
     pub(super) workers: usize,
     /// Whether [`Envoy::configure`] can be used.
     pub(super) reloads: bool,
+}
+
+// === impl Setup ===
+
+impl<'a> Setup<'a> {
+    /// One provider, one worker.
+    pub(super) fn new(binary: &'a Path, filter: &'a Filter, upstream: SocketAddr) -> Self {
+        Self { binary, filter, upstream, others: &[], callouts: false, workers: 1, reloads: false }
+    }
+
+    fn providers(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> + '_ {
+        std::iter::once((FIRST, self.upstream)).chain(self.others.iter().copied())
+    }
 }
 
 /// A running Envoy; ends when dropped.
@@ -120,8 +139,13 @@ impl Envoy {
         fs::read(self.directory.join("envoy.log")).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
     }
 
+    /// A connection to its admin port.
+    pub(super) async fn admin(&self) -> Result<Client> {
+        Client::connect(fs::read_to_string(self.directory.join("admin"))?.parse()?).await
+    }
+
     async fn listener(&self) -> Result<SocketAddr> {
-        let mut admin = Client::connect(fs::read_to_string(self.directory.join("admin"))?.parse()?).await?;
+        let mut admin = self.admin().await?;
         admin.ask(b"GET /ready HTTP/1.1\r\nhost: admin\r\n\r\n").await?;
         let listeners = admin.ask(b"GET /listeners?format=json HTTP/1.1\r\nhost: admin\r\n\r\n").await?;
         let listeners: Value = serde_json::from_slice(&listeners.body)?;
@@ -153,7 +177,7 @@ fn bootstrap(setup: &Setup<'_>, directory: &Path) -> Result<Value> {
             "route_config": { "name": "bench", "virtual_hosts": [{
                 "name": "all",
                 "domains": ["*"],
-                "routes": [if setup.second.is_some() { moving_route() } else { route() }],
+                "routes": [if setup.others.is_empty() { route() } else { moving_route(setup) }],
             }] },
             "http_filters": filters,
         } }] }],
@@ -181,9 +205,10 @@ fn route() -> Value {
 }
 
 /// The route that chooses its cluster anew for each attempt, as `envoy/fallback.yaml` has it but for shorter waits.
-fn moving_route() -> Value {
+fn moving_route(setup: &Setup<'_>) -> Value {
     let action =
         |cluster: &str| json!({ "action": { "name": cluster, "typed_config": { "@type": TO_CLUSTER, "cluster": cluster } } });
+    let map: serde_json::Map<_, _> = setup.providers().map(|(name, _)| (name.to_owned(), action(name))).collect();
     json!({
         "match": { "prefix": "/", "headers": [{ "name": "x-pai-provider", "present_match": true }] },
         "route": {
@@ -192,7 +217,7 @@ fn moving_route() -> Value {
                 "@type": BY_MATCH,
                 "cluster_matcher": { "matcher_tree": {
                     "input": { "name": "provider", "typed_config": { "@type": BY_HEADER, "header_name": "x-pai-provider" } },
-                    "exact_match_map": { "map": { FIRST: action(FIRST), SECOND: action(SECOND) } },
+                    "exact_match_map": { "map": map },
                 }, "on_no_match": action("none") },
             } } },
             "retry_policy": {
@@ -208,9 +233,12 @@ fn moving_route() -> Value {
 }
 
 fn clusters(setup: &Setup<'_>) -> Result<Vec<Value>> {
-    let Some(second) = setup.second else { return Ok(vec![cluster(FIRST, setup.upstream)]) };
-    let both = [(FIRST, setup.upstream), (SECOND, second)];
-    both.into_iter().map(|(name, address)| filtered_cluster(name, address, setup.filter)).collect()
+    let own = setup.callouts.then(|| cluster(CALLOUTS, setup.upstream));
+    if setup.others.is_empty() {
+        return Ok(std::iter::once(cluster(FIRST, setup.upstream)).chain(own).collect());
+    }
+    let filtered = setup.providers().map(|(name, address)| filtered_cluster(name, address, setup.filter));
+    filtered.chain(own.map(Ok)).collect()
 }
 
 fn cluster(name: &str, address: SocketAddr) -> Value {
@@ -227,7 +255,7 @@ fn filtered_cluster(name: &str, address: SocketAddr, filter: &Filter) -> Result<
     filters.push(json!({ "name": "codec", "typed_config": { "@type": CODEC } }));
     let more = json!({
         "metadata": { "filter_metadata": { "pai": { "provider": name } } },
-        "circuit_breakers": { "thresholds": [{ "max_retries": 1024 }] },
+        "circuit_breakers": { "thresholds": [{ "max_connections": 8192, "max_pending_requests": 8192, "max_requests": 8192, "max_retries": 8192 }] },
         "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
             "@type": HTTP,
             "explicit_http_config": { "http_protocol_options": {} },

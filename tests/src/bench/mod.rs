@@ -4,7 +4,7 @@
 //! load, in turns, so that whatever else the machine does falls on all of them alike. The stand-in vLLM and the load
 //! generator run in this process. Time is what the kernel counts for Envoy's threads, not what passes on the clock.
 //!
-//! Beside the table there are two measurements of their own: [`flood`], of wrong keys, and [`reload`], of many keys.
+//! Beside the table there are measurements of their own: [`flood`], of wrong keys, [`reload`], of many keys, and [`soak`], of hours.
 
 mod client;
 mod configuration;
@@ -17,6 +17,7 @@ mod memory;
 pub mod reload;
 mod report;
 mod rounds;
+pub mod soak;
 mod steady;
 mod table;
 mod upstream;

@@ -10,7 +10,7 @@ use super::load::{Load, Served};
 use super::machine::Machine;
 use super::report::{Cell, Report, Round, Row};
 use super::upstream;
-use super::workload::{Expected, TOKENS, Workload};
+use super::workload::{Expected, SECOND, TOKENS, Workload};
 use super::{CONNECTIONS, Column, Configuration, Filter, Places, Plan};
 use crate::standin::StandIn;
 
@@ -35,9 +35,9 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
     for (place, column) in plan.columns.iter().enumerate() {
         progress(&format!("{} starts", column.name));
         let first = if column.places == Places::BothFailing { &failing } else { &standin };
-        let second = (column.places != Places::Listener).then(|| standin.addr());
-        let setup =
-            Setup { binary: &plan.envoy, filter: &column.filter, upstream: first.addr(), second, workers: 1, reloads: false };
+        let others = [(SECOND, standin.addr())];
+        let others = if column.places == Places::Listener { &[][..] } else { &others };
+        let setup = Setup { others, ..Setup::new(&plan.envoy, &column.filter, first.addr()) };
         subjects.push(Subject::start(column.clone(), first, &setup, &place.to_string()).await?);
     }
     let mut rows = Vec::with_capacity(plan.workloads.len());

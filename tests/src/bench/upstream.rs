@@ -17,7 +17,7 @@ pub(super) async fn start_failing() -> Result<StandIn> {
     start_with("status=503,every=2".parse().map_err(Error::msg)?).await
 }
 
-async fn start_with(fault: Fault) -> Result<StandIn> {
+pub(super) async fn start_with(fault: Fault) -> Result<StandIn> {
     let options = Options {
         fault,
         models: vec![MODEL.to_owned(), REFERENCE.to_owned()],

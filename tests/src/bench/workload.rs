@@ -19,6 +19,8 @@ pub(super) const TOKENS: usize = 64;
 
 const CHAT_BYTES: usize = 250;
 const LONG_BYTES: usize = 112 * 1024;
+/// A body of up to so many bytes has one question.
+const SHORT_BYTES: usize = 1024;
 const END: &[u8] = b"data: [DONE]\n\n";
 
 const SENTENCES: [&str; 6] = [
@@ -43,6 +45,15 @@ pub enum Workload {
     Paced,
     /// The stream in as few writes as can be
     Burst,
+}
+
+/// Whether the answer is to be a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Streaming {
+    No,
+    Plain,
+    /// One that ends with its usage.
+    WithUsage,
 }
 
 /// What every answer to a workload must be like, learned from the first.
@@ -112,24 +123,8 @@ impl Workload {
     }
 
     fn body(self) -> Vec<u8> {
-        let body = |messages: &[Value]| {
-            let mut body = json!({"messages": messages, "model": REFERENCE, "temperature": 0.7});
-            if let (true, Some(fields)) = (self.is_stream(), body.as_object_mut()) {
-                fields.insert("stream".into(), true.into());
-            }
-            body.to_string().into_bytes()
-        };
-        let system = json!({"role": "system", "content": "You are a helpful assistant."});
-        if self == Self::Long {
-            let mut messages = vec![system];
-            while body(&messages).len() < LONG_BYTES {
-                messages.push(message(messages.len()));
-            }
-            return body(&messages);
-        }
-        let question = |padding: usize| json!({"role": "user", "content": format!("What did the fox see?{}", "?".repeat(padding))});
-        let short = body(&[system.clone(), question(0)]).len();
-        body(&[system, question(CHAT_BYTES.saturating_sub(short))])
+        let bytes = if self == Self::Long { LONG_BYTES } else { CHAT_BYTES };
+        chat(REFERENCE, if self.is_stream() { Streaming::Plain } else { Streaming::No }, bytes)
     }
 
     /// Looks closely at the first answer.
@@ -140,6 +135,31 @@ impl Workload {
         ensure!(text.len() == TOKENS * 4, "{}: an answer of {} bytes instead of {}", self.title(), text.len(), TOKENS * 4);
         Ok(Expected { workload: self, length: body.len() })
     }
+}
+
+/// The body of a chat of this many bytes: one question, or as many turns as it takes, and then up to 1 KB more.
+pub(super) fn chat(model: &str, streaming: Streaming, bytes: usize) -> Vec<u8> {
+    let body = |messages: &[Value]| {
+        let mut body = json!({"messages": messages, "model": model, "temperature": 0.7});
+        if let Some(fields) = body.as_object_mut() {
+            fields.extend(streaming.fields());
+        }
+        body.to_string().into_bytes()
+    };
+    let mut messages = vec![json!({"role": "system", "content": "You are a helpful assistant."})];
+    let question = |padding: usize| json!({"role": "user", "content": format!("What did the fox see?{}", "?".repeat(padding))});
+    if bytes <= SHORT_BYTES {
+        let without = body(&[messages.as_slice(), &[question(0)]].concat()).len();
+        messages.push(question(bytes.saturating_sub(without)));
+        return body(&messages);
+    }
+    let mut length = body(&messages).len();
+    while length < bytes {
+        let message = message(messages.len());
+        length += message.to_string().len() + 1;
+        messages.push(message);
+    }
+    body(&messages)
 }
 
 /// A turn of a conversation: one paragraph.
@@ -168,6 +188,19 @@ fn streamed(body: &str) -> Result<String> {
         text += event.pointer("/choices/0/delta/content").and_then(Value::as_str).context("no delta")?;
     }
     Ok(text)
+}
+
+// === impl Streaming ===
+
+impl Streaming {
+    fn fields(self) -> serde_json::Map<String, Value> {
+        let fields = match self {
+            Self::No => json!({}),
+            Self::Plain => json!({ "stream": true }),
+            Self::WithUsage => json!({ "stream": true, "stream_options": { "include_usage": true } }),
+        };
+        fields.as_object().cloned().unwrap_or_default()
+    }
 }
 
 // === impl Expected ===
