@@ -25,6 +25,10 @@ const TO_CLUSTER: &str = "type.googleapis.com/envoy.extensions.router.cluster_sp
 const BY_HEADER: &str = "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput";
 const TEXT: &str = "type.googleapis.com/google.protobuf.StringValue";
 
+const NATIVE: &str = "type.googleapis.com/envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManager";
+const NATIVE_ROUTE: &str = "type.googleapis.com/envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManagerPerRoute";
+const LUA: &str = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua";
+
 /// The filter's.
 const NAME: &str = "filter";
 
@@ -80,8 +84,8 @@ impl Envoy {
         let directory = std::env::temp_dir().join(format!("pai-bench-{}-{name}", std::process::id()));
         fs::create_dir_all(&directory)?;
         fs::write(directory.join("envoy.json"), bootstrap(setup, &directory)?.to_string())?;
-        if let (true, Some(wasm)) = (setup.reloads, wasm(setup.filter, "gate")?) {
-            publish(&directory, 1, &wasm)?;
+        if let (true, Some(filter)) = (setup.reloads, configured(setup.filter, "gate")?) {
+            publish(&directory, 1, &filter)?;
         }
         let log = fs::File::create(directory.join("envoy.log"))?;
         let process = Command::new(setup.binary)
@@ -139,6 +143,14 @@ impl Envoy {
         fs::read(self.directory.join("envoy.log")).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
     }
 
+    /// One of its counters or gauges.
+    pub(super) async fn stat(&self, name: &str) -> Result<u64> {
+        let request = format!("GET /stats?filter=^{name}$ HTTP/1.1\r\nhost: admin\r\n\r\n");
+        let mut admin = self.admin().await?;
+        let answer = std::str::from_utf8(&admin.ask(request.as_bytes()).await?.body)?;
+        answer.trim().rsplit_once(": ").and_then(|(_, value)| value.parse().ok()).with_context(|| format!("no {name}"))
+    }
+
     /// A connection to its admin port.
     pub(super) async fn admin(&self) -> Result<Client> {
         Client::connect(fs::read_to_string(self.directory.join("admin"))?.parse()?).await
@@ -177,7 +189,7 @@ fn bootstrap(setup: &Setup<'_>, directory: &Path) -> Result<Value> {
             "route_config": { "name": "bench", "virtual_hosts": [{
                 "name": "all",
                 "domains": ["*"],
-                "routes": [if setup.others.is_empty() { route() } else { moving_route(setup) }],
+                "routes": [if setup.others.is_empty() { route(setup.filter) } else { moving_route(setup) }],
             }] },
             "http_filters": filters,
         } }] }],
@@ -196,12 +208,17 @@ fn bootstrap(setup: &Setup<'_>, directory: &Path) -> Result<Value> {
     }))
 }
 
-fn route() -> Value {
-    json!({
+fn route(filter: &Filter) -> Value {
+    let mut route = json!({
         "match": { "prefix": "/", "headers": [{ "name": "x-pai-provider", "string_match": { "exact": FIRST } }] },
         "request_headers_to_remove": ["x-pai-provider"],
         "route": { "cluster": FIRST, "timeout": "0s" },
-    })
+    });
+    if let (Filter::Native, Some(route)) = (filter, route.as_object_mut()) {
+        let declared = json!({ "@type": NATIVE_ROUTE, "request": { "llm_protocol": "OPENAI_CHAT_COMPLETIONS" } });
+        route.insert("typed_per_filter_config".into(), json!({ NAME: declared }));
+    }
+    route
 }
 
 /// The route that chooses its cluster anew for each attempt, as `envoy/fallback.yaml` has it but for shorter waits.
@@ -270,7 +287,7 @@ fn filtered_cluster(name: &str, address: SocketAddr, filter: &Filter) -> Result<
 }
 
 fn inline(filter: &Filter, root: &str) -> Result<Option<Value>> {
-    Ok(wasm(filter, root)?.map(|wasm| json!({ "name": NAME, "typed_config": wasm })))
+    Ok(configured(filter, root)?.map(|filter| json!({ "name": NAME, "typed_config": filter })))
 }
 
 /// The filter as [`publish`] describes it.
@@ -281,23 +298,25 @@ fn discovered(directory: &Path) -> Value {
     } })
 }
 
-fn publish(directory: &Path, version: u32, wasm: &Value) -> Result<()> {
+fn publish(directory: &Path, version: u32, filter: &Value) -> Result<()> {
     let resource = json!({
         "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
         "name": NAME,
-        "typed_config": wasm,
+        "typed_config": filter,
     });
     let draft = directory.join("filter.draft");
     fs::write(&draft, json!({ "version_info": version.to_string(), "resources": [resource] }).to_string())?;
     Ok(fs::rename(draft, directory.join("filter.json"))?)
 }
 
-fn wasm(filter: &Filter, root: &str) -> Result<Option<Value>> {
+fn configured(filter: &Filter, root: &str) -> Result<Option<Value>> {
     Ok(match filter {
         Filter::None => None,
         Filter::Empty(module) => Some(plugin(module, root, "")?),
         Filter::Holding(module) => Some(plugin(module, root, "hold")?),
         Filter::Gateway(module, configuration) => Some(plugin(module, root, &configuration.manifests())?),
+        Filter::Native => Some(json!({ "@type": NATIVE, "request_handling": {}, "response_handling": { "token_usage": {} } })),
+        Filter::Lua => Some(json!({ "@type": LUA, "default_source_code": { "inline_string": include_str!("peer.lua") } })),
     })
 }
 

@@ -21,7 +21,7 @@ pub(super) async fn start_with(fault: Fault) -> Result<StandIn> {
     let options = Options {
         fault,
         models: vec![MODEL.to_owned(), REFERENCE.to_owned()],
-        max_model_len: 131_072,
+        max_model_len: 1_048_576,
         tokens: TOKENS as u64,
         keep_alive: Duration::from_secs(24 * 3600), // an Envoy at rest keeps its connections
         ..Options::default()
