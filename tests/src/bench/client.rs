@@ -52,20 +52,31 @@ impl Client {
 
     /// Sends a request and reads the whole answer, which must be a 200.
     pub(super) async fn ask(&mut self, request: &[u8]) -> Result<&Answer> {
-        self.socket.write_all(request).await?;
+        let answer = self.exchange(request).await?;
+        if answer.status() != 200 {
+            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            bail!("not a 200: {}{}", text(&answer.head), text(&answer.body));
+        }
+        Ok(answer)
+    }
+
+    /// Sends a request and reads the whole answer, whatever it is. What came of one that was given up, [`Self::seen`] tells.
+    pub(super) async fn exchange(&mut self, request: &[u8]) -> Result<&Answer> {
         self.answer.head.clear();
         self.answer.body.clear();
         self.answer.chunks = 0;
+        self.socket.write_all(request).await?;
         match self.head().await? {
             Framing::Length(length) => self.take(length).await?,
             Framing::Chunked => self.chunks().await?,
         }
         ensure!(self.input.is_empty(), "{} bytes follow the answer", self.input.len());
-        if !self.answer.head.starts_with(b"HTTP/1.1 200") {
-            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-            bail!("not a 200: {}{}", text(&self.answer.head), text(&self.answer.body));
-        }
         Ok(&self.answer)
+    }
+
+    /// What has come of the last answer.
+    pub(super) fn seen(&self) -> &Answer {
+        &self.answer
     }
 
     async fn head(&mut self) -> Result<Framing> {
@@ -135,6 +146,19 @@ impl Client {
 // === impl Answer ===
 
 impl Answer {
+    /// The status; 0 if there is none.
+    pub(super) fn status(&self) -> u16 {
+        let digits = self.head.strip_prefix(b"HTTP/1.1 ").and_then(|line| line.get(..3));
+        digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(0)
+    }
+
+    /// The value of a header, whose name is written in lower case.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.split(|byte| *byte == b'\n');
+        let value = lines.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b": "))?;
+        std::str::from_utf8(value).ok()
+    }
+
     /// Whether a line of the head begins so.
     pub(super) fn has_header(&self, start: &str) -> bool {
         self.head.split(|byte| *byte == b'\n').any(|line| line.starts_with(start.as_bytes()))

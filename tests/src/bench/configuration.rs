@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
+use super::soak;
 use super::workload::{FIRST, MODEL, SECOND};
 
 /// A configuration of the filter.
@@ -21,11 +22,24 @@ pub enum Configuration {
     Fallback,
     /// So many access keys with a daily budget and both rates, three agents, and a budget for external use; of no keys: [`Self::Open`].
     Keys(usize),
+    /// The same as with so many keys, and a guard against prompt injection.
+    All(usize),
+    /// All of it at once, for a [soak](super::soak).
+    Soak,
 }
 
-const TOKENS_PER_DAY: u64 = 1_000_000_000_000_000;
+/// More than anybody can use.
+pub(super) const TOKENS_PER_DAY: u64 = 1_000_000_000_000_000;
 const TOKENS_PER_MINUTE: u64 = 1_000_000_000_000;
 const REQUESTS_PER_MINUTE: u64 = 60_000_000;
+
+const GUARDS: &str = "  guards: [{ name: injection, type: promptInjection }]\n";
+
+/// The key of one who may use another model, and of one who has used up what he may: two keys more of [`Configuration::All`].
+pub(super) const NARROW: &str = "pak_narrow";
+pub(super) const SPENT: &str = "pak_spent";
+/// Enough for one small chat.
+const SPENT_TOKENS_PER_DAY: u64 = 300;
 
 const AGENTS: usize = 3;
 const AGENT_HEADER: &str = "x-agent-id";
@@ -42,22 +56,27 @@ impl Configuration {
     pub(super) fn revision(self, model: &str) -> String {
         let mut manifests = match self {
             Self::Open | Self::Keys(0) => provider(FIRST, model, "") + &gateway("routing: body"),
-            Self::Guarded => {
-                let guards = "  guards: [{ name: injection, type: promptInjection }]\n";
-                provider(FIRST, model, guards) + &gateway("routing: body")
-            }
+            Self::Guarded => provider(FIRST, model, GUARDS) + &gateway("routing: body"),
             Self::Agents => provider(FIRST, model, "") + &agents(&[FIRST]) + &gateway(&format!("identityHeader: {AGENT_HEADER}")),
             Self::Fallback => {
                 let providers = provider(FIRST, model, "") + "---\n" + &provider(SECOND, model, "");
                 providers + &agents(&[FIRST, SECOND]) + &gateway(&format!("identityHeader: {AGENT_HEADER}"))
             }
-            Self::Keys(_) => {
+            Self::Keys(_) | Self::All(_) => {
                 let external = format!("  externalAccess: {{ enabled: true, maxTokensPerDay: {TOKENS_PER_DAY} }}\n");
-                provider(FIRST, model, &external) + &agents(&[FIRST]) + &gateway("routing: body")
+                let guards = if matches!(self, Self::All(_)) { GUARDS } else { "" };
+                provider(FIRST, model, &(external + guards)) + &agents(&[FIRST]) + &gateway("routing: body")
             }
+            Self::Soak => soak::manifests(),
         };
-        if let Self::Keys(keys) = self {
+        if let Self::Keys(keys) | Self::All(keys) = self {
             (0..keys).for_each(|number| access_key(&mut manifests, number));
+        }
+        if let Self::All(_) = self {
+            let narrow = format!("sha256: \"{}\", models: [\"{FIRST}/other\"]", sha256(NARROW));
+            let spent = format!("sha256: \"{}\", maxTokensPerDay: {SPENT_TOKENS_PER_DAY}", sha256(SPENT));
+            manifests += &manifest("AccessKey", "narrow", &narrow);
+            manifests += &manifest("AccessKey", "spent", &spent);
         }
         manifests
     }
@@ -65,9 +84,9 @@ impl Configuration {
     /// The headers that show who asks, as lines. All requests have the first, of which only an access key means anything.
     pub(super) fn credentials(self) -> String {
         match self {
-            Self::Open | Self::Guarded | Self::Keys(0) => "authorization: Bearer none\r\n".to_owned(),
+            Self::Open | Self::Guarded | Self::Soak | Self::Keys(0) => "authorization: Bearer none\r\n".to_owned(),
             Self::Agents | Self::Fallback => format!("authorization: Bearer none\r\n{AGENT_HEADER}: {}\r\n", identity(0)),
-            Self::Keys(keys) => format!("authorization: Bearer {}\r\n", key(keys / 2)),
+            Self::Keys(keys) | Self::All(keys) => format!("authorization: Bearer {}\r\n", key(keys / 2)),
         }
     }
 }
@@ -83,7 +102,7 @@ fn provider(name: &str, model: &str, more: &str) -> String {
          \x20 endpoint: http://127.0.0.1:8000/v1\n\
          \x20 allowedModels: [{MODEL}{comma}{model}]\n\
          \x20 maxTokensPerDay: {TOKENS_PER_DAY}\n\
-         \x20 maxTokensPerRequest: 131072\n\
+         \x20 maxTokensPerRequest: 1048576\n\
          {more}"
     )
 }
@@ -100,10 +119,15 @@ fn agents(providers: &[&str]) -> String {
     (0..AGENTS).map(|number| manifest("Agent", &format!("agent-{number}"), &spec(number))).collect()
 }
 
+/// As an `AccessKey` has it.
+pub(super) fn sha256(key: &str) -> String {
+    format!("{:x}", Sha256::digest(key))
+}
+
 fn access_key(manifests: &mut String, number: usize) {
-    let hash = Sha256::digest(key(number));
+    let hash = sha256(&key(number));
     let spec = format!(
-        "sha256: \"{hash:x}\", models: [\"vllm-local/*\"], maxTokensPerDay: {TOKENS_PER_DAY}, \
+        "sha256: \"{hash}\", models: [\"vllm-local/*\"], maxTokensPerDay: {TOKENS_PER_DAY}, \
          requestsPerMinute: {REQUESTS_PER_MINUTE}, tokensPerMinute: {TOKENS_PER_MINUTE}"
     );
     let _ = write!(manifests, "{}", manifest("AccessKey", &format!("key-{number}"), &spec));
@@ -136,6 +160,7 @@ mod tests {
             (Configuration::Fallback, 0, AGENTS),
             (Configuration::Keys(0), 0, 0),
             (Configuration::Keys(20), 20, AGENTS),
+            (Configuration::All(20), 22, AGENTS),
         ] {
             for model in ["", "other"] {
                 let policy = pai_filter::config::load(configuration.revision(model).as_bytes(), &|_| None);

@@ -14,6 +14,16 @@ pub(crate) fn time(pid: u32) -> Result<Duration> {
     threads(pid).or_else(|_| ticks(pid))
 }
 
+/// The same for each thread that has this name or one that begins so; empty where the kernel does not tell.
+pub(crate) fn of_threads(pid: u32, name: &str) -> Vec<Duration> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let used = threads.flatten().filter_map(|thread| {
+        let read = |file| fs::read_to_string(thread.path().join(file)).ok();
+        read("comm")?.starts_with(name).then(|| runtime(&read("sched")?)).flatten()
+    });
+    used.collect()
+}
+
 /// The sum of `se.sum_exec_runtime` of its threads. A thread's own is up to date while it sleeps.
 fn threads(pid: u32) -> Result<Duration> {
     let mut sum = Duration::ZERO;

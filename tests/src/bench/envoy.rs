@@ -13,7 +13,7 @@ use super::Filter;
 use super::client::Client;
 use super::cpu;
 use super::memory;
-use super::workload::{FIRST, SECOND};
+use super::workload::FIRST;
 
 const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 const HCM: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
@@ -25,8 +25,15 @@ const TO_CLUSTER: &str = "type.googleapis.com/envoy.extensions.router.cluster_sp
 const BY_HEADER: &str = "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput";
 const TEXT: &str = "type.googleapis.com/google.protobuf.StringValue";
 
+const NATIVE: &str = "type.googleapis.com/envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManager";
+const NATIVE_ROUTE: &str = "type.googleapis.com/envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManagerPerRoute";
+const LUA: &str = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua";
+
 /// The filter's.
 const NAME: &str = "filter";
+
+/// The cluster for the filter's own requests: it must not have the filter.
+pub(super) const CALLOUTS: &str = "callouts";
 
 /// As `envoy/envoy.yaml` has it.
 const BUFFER: u32 = 16 * 1024 * 1024 + 64 * 1024;
@@ -39,11 +46,27 @@ pub(super) struct Setup<'a> {
     pub(super) filter: &'a Filter,
     /// The first provider's server.
     pub(super) upstream: SocketAddr,
-    /// That of a second one, where there is one: then the filter stands in front of both, too, and a retry moves from one to the other.
-    pub(super) second: Option<SocketAddr>,
+    /// Other providers and their servers. Where there are any, the filter stands in front of each provider, too, and a retry moves from
+    /// one to another.
+    pub(super) others: &'a [(&'static str, SocketAddr)],
+    /// Whether the filter has a cluster for requests of its own to the first provider: [`CALLOUTS`].
+    pub(super) callouts: bool,
     pub(super) workers: usize,
     /// Whether [`Envoy::configure`] can be used.
     pub(super) reloads: bool,
+}
+
+// === impl Setup ===
+
+impl<'a> Setup<'a> {
+    /// One provider, one worker.
+    pub(super) fn new(binary: &'a Path, filter: &'a Filter, upstream: SocketAddr) -> Self {
+        Self { binary, filter, upstream, others: &[], callouts: false, workers: 1, reloads: false }
+    }
+
+    fn providers(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> + '_ {
+        std::iter::once((FIRST, self.upstream)).chain(self.others.iter().copied())
+    }
 }
 
 /// A running Envoy; ends when dropped.
@@ -61,8 +84,8 @@ impl Envoy {
         let directory = std::env::temp_dir().join(format!("pai-bench-{}-{name}", std::process::id()));
         fs::create_dir_all(&directory)?;
         fs::write(directory.join("envoy.json"), bootstrap(setup, &directory)?.to_string())?;
-        if let (true, Some(wasm)) = (setup.reloads, wasm(setup.filter, "gate")?) {
-            publish(&directory, 1, &wasm)?;
+        if let (true, Some(filter)) = (setup.reloads, configured(setup.filter, "gate")?) {
+            publish(&directory, 1, &filter)?;
         }
         let log = fs::File::create(directory.join("envoy.log"))?;
         let process = Command::new(setup.binary)
@@ -120,8 +143,21 @@ impl Envoy {
         fs::read(self.directory.join("envoy.log")).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
     }
 
+    /// One of its counters or gauges.
+    pub(super) async fn stat(&self, name: &str) -> Result<u64> {
+        let request = format!("GET /stats?filter=^{name}$ HTTP/1.1\r\nhost: admin\r\n\r\n");
+        let mut admin = self.admin().await?;
+        let answer = std::str::from_utf8(&admin.ask(request.as_bytes()).await?.body)?;
+        answer.trim().rsplit_once(": ").and_then(|(_, value)| value.parse().ok()).with_context(|| format!("no {name}"))
+    }
+
+    /// A connection to its admin port.
+    pub(super) async fn admin(&self) -> Result<Client> {
+        Client::connect(fs::read_to_string(self.directory.join("admin"))?.parse()?).await
+    }
+
     async fn listener(&self) -> Result<SocketAddr> {
-        let mut admin = Client::connect(fs::read_to_string(self.directory.join("admin"))?.parse()?).await?;
+        let mut admin = self.admin().await?;
         admin.ask(b"GET /ready HTTP/1.1\r\nhost: admin\r\n\r\n").await?;
         let listeners = admin.ask(b"GET /listeners?format=json HTTP/1.1\r\nhost: admin\r\n\r\n").await?;
         let listeners: Value = serde_json::from_slice(&listeners.body)?;
@@ -153,7 +189,7 @@ fn bootstrap(setup: &Setup<'_>, directory: &Path) -> Result<Value> {
             "route_config": { "name": "bench", "virtual_hosts": [{
                 "name": "all",
                 "domains": ["*"],
-                "routes": [if setup.second.is_some() { moving_route() } else { route() }],
+                "routes": [if setup.others.is_empty() { route(setup.filter) } else { moving_route(setup) }],
             }] },
             "http_filters": filters,
         } }] }],
@@ -172,18 +208,24 @@ fn bootstrap(setup: &Setup<'_>, directory: &Path) -> Result<Value> {
     }))
 }
 
-fn route() -> Value {
-    json!({
+fn route(filter: &Filter) -> Value {
+    let mut route = json!({
         "match": { "prefix": "/", "headers": [{ "name": "x-pai-provider", "string_match": { "exact": FIRST } }] },
         "request_headers_to_remove": ["x-pai-provider"],
         "route": { "cluster": FIRST, "timeout": "0s" },
-    })
+    });
+    if let (Filter::Native, Some(route)) = (filter, route.as_object_mut()) {
+        let declared = json!({ "@type": NATIVE_ROUTE, "request": { "llm_protocol": "OPENAI_CHAT_COMPLETIONS" } });
+        route.insert("typed_per_filter_config".into(), json!({ NAME: declared }));
+    }
+    route
 }
 
 /// The route that chooses its cluster anew for each attempt, as `envoy/fallback.yaml` has it but for shorter waits.
-fn moving_route() -> Value {
+fn moving_route(setup: &Setup<'_>) -> Value {
     let action =
         |cluster: &str| json!({ "action": { "name": cluster, "typed_config": { "@type": TO_CLUSTER, "cluster": cluster } } });
+    let map: serde_json::Map<_, _> = setup.providers().map(|(name, _)| (name.to_owned(), action(name))).collect();
     json!({
         "match": { "prefix": "/", "headers": [{ "name": "x-pai-provider", "present_match": true }] },
         "route": {
@@ -192,7 +234,7 @@ fn moving_route() -> Value {
                 "@type": BY_MATCH,
                 "cluster_matcher": { "matcher_tree": {
                     "input": { "name": "provider", "typed_config": { "@type": BY_HEADER, "header_name": "x-pai-provider" } },
-                    "exact_match_map": { "map": { FIRST: action(FIRST), SECOND: action(SECOND) } },
+                    "exact_match_map": { "map": map },
                 }, "on_no_match": action("none") },
             } } },
             "retry_policy": {
@@ -208,9 +250,12 @@ fn moving_route() -> Value {
 }
 
 fn clusters(setup: &Setup<'_>) -> Result<Vec<Value>> {
-    let Some(second) = setup.second else { return Ok(vec![cluster(FIRST, setup.upstream)]) };
-    let both = [(FIRST, setup.upstream), (SECOND, second)];
-    both.into_iter().map(|(name, address)| filtered_cluster(name, address, setup.filter)).collect()
+    let own = setup.callouts.then(|| cluster(CALLOUTS, setup.upstream));
+    if setup.others.is_empty() {
+        return Ok(std::iter::once(cluster(FIRST, setup.upstream)).chain(own).collect());
+    }
+    let filtered = setup.providers().map(|(name, address)| filtered_cluster(name, address, setup.filter));
+    filtered.chain(own.map(Ok)).collect()
 }
 
 fn cluster(name: &str, address: SocketAddr) -> Value {
@@ -227,7 +272,7 @@ fn filtered_cluster(name: &str, address: SocketAddr, filter: &Filter) -> Result<
     filters.push(json!({ "name": "codec", "typed_config": { "@type": CODEC } }));
     let more = json!({
         "metadata": { "filter_metadata": { "pai": { "provider": name } } },
-        "circuit_breakers": { "thresholds": [{ "max_retries": 1024 }] },
+        "circuit_breakers": { "thresholds": [{ "max_connections": 8192, "max_pending_requests": 8192, "max_requests": 8192, "max_retries": 8192 }] },
         "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
             "@type": HTTP,
             "explicit_http_config": { "http_protocol_options": {} },
@@ -242,7 +287,7 @@ fn filtered_cluster(name: &str, address: SocketAddr, filter: &Filter) -> Result<
 }
 
 fn inline(filter: &Filter, root: &str) -> Result<Option<Value>> {
-    Ok(wasm(filter, root)?.map(|wasm| json!({ "name": NAME, "typed_config": wasm })))
+    Ok(configured(filter, root)?.map(|filter| json!({ "name": NAME, "typed_config": filter })))
 }
 
 /// The filter as [`publish`] describes it.
@@ -253,23 +298,25 @@ fn discovered(directory: &Path) -> Value {
     } })
 }
 
-fn publish(directory: &Path, version: u32, wasm: &Value) -> Result<()> {
+fn publish(directory: &Path, version: u32, filter: &Value) -> Result<()> {
     let resource = json!({
         "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
         "name": NAME,
-        "typed_config": wasm,
+        "typed_config": filter,
     });
     let draft = directory.join("filter.draft");
     fs::write(&draft, json!({ "version_info": version.to_string(), "resources": [resource] }).to_string())?;
     Ok(fs::rename(draft, directory.join("filter.json"))?)
 }
 
-fn wasm(filter: &Filter, root: &str) -> Result<Option<Value>> {
+fn configured(filter: &Filter, root: &str) -> Result<Option<Value>> {
     Ok(match filter {
         Filter::None => None,
         Filter::Empty(module) => Some(plugin(module, root, "")?),
         Filter::Holding(module) => Some(plugin(module, root, "hold")?),
         Filter::Gateway(module, configuration) => Some(plugin(module, root, &configuration.manifests())?),
+        Filter::Native => Some(json!({ "@type": NATIVE, "request_handling": {}, "response_handling": { "token_usage": {} } })),
+        Filter::Lua => Some(json!({ "@type": LUA, "default_source_code": { "inline_string": include_str!("peer.lua") } })),
     })
 }
 

@@ -147,14 +147,7 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
     let mut rows = Vec::new();
     for (name, filter) in std::iter::once(("no filter".to_owned(), Filter::None)).chain(KEYS.map(with_keys)) {
         progress(&format!("{name}: Envoy starts"));
-        let setup = Setup {
-            binary: &plan.envoy,
-            filter: &filter,
-            upstream: standin.addr(),
-            second: None,
-            workers: WORKERS,
-            reloads: false,
-        };
+        let setup = Setup { workers: WORKERS, ..Setup::new(&plan.envoy, &filter, standin.addr()) };
         let mut subject = Subject::start(&setup, &format!("flood-{}", rows.len())).await?;
         let mut rounds = Vec::with_capacity(plan.rounds);
         for number in 1..=plan.rounds {

@@ -13,6 +13,7 @@ use super::workload::Expected;
 
 /// The connections to one Envoy.
 pub(super) struct Load {
+    address: SocketAddr,
     clients: Vec<Client>,
 }
 
@@ -31,27 +32,32 @@ pub(super) struct Served {
 
 impl Load {
     pub(super) async fn connect(address: SocketAddr, connections: usize) -> Result<Self> {
-        Ok(Self { clients: Client::connect_all(address, connections).await? })
+        Ok(Self { address, clients: Client::connect_all(address, connections).await? })
     }
 
-    /// Asks once.
+    /// Asks once, on a connection of its own.
     pub(super) async fn ask(&mut self, request: &[u8]) -> Result<&Answer> {
-        self.clients.first_mut().context("no connection")?.ask(request).await
+        let client = self.clients.first_mut().context("no connection")?;
+        *client = Client::connect(self.address).await?;
+        client.exchange(request).await
     }
 
-    /// Asks `requests` times; one answer that is not as expected fails all.
+    /// Asks `requests` times; one answer that is not as expected fails all. Where an answer ends its connection, there is a new one.
     pub(super) async fn run(&mut self, request: &Arc<[u8]>, requests: u64, expected: Expected) -> Result<Served> {
         let left = Arc::new(AtomicU64::new(requests));
         let start = Instant::now();
         let mut tasks = JoinSet::new();
         for mut client in self.clients.drain(..) {
-            let (request, left) = (Arc::clone(request), Arc::clone(&left));
+            let (request, left, address) = (Arc::clone(request), Arc::clone(&left), self.address);
             tasks.spawn(async move {
                 let mut chunks = 0;
                 while left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
-                    let answer = client.ask(&request).await?;
+                    let answer = client.exchange(&request).await?;
                     expected.check(answer)?;
                     chunks += answer.chunks;
+                    if answer.has_header("connection: close") {
+                        client = Client::connect(address).await?;
+                    }
                 }
                 anyhow::Ok((client, chunks))
             });

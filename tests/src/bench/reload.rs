@@ -89,8 +89,7 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
         progress(&format!("{keys} keys: Envoy starts"));
         let configuration = Configuration::Keys(keys);
         let filter = Filter::Gateway(plan.module.clone(), configuration);
-        let setup =
-            Setup { binary: &plan.envoy, filter: &filter, upstream: standin.addr(), second: None, workers: WORKERS, reloads: true };
+        let setup = Setup { workers: WORKERS, reloads: true, ..Setup::new(&plan.envoy, &filter, standin.addr()) };
         let mut subject = Subject::start(&plan, configuration, &setup, &format!("reload-{keys}")).await?;
         rows.push(subject.row(keys, &mut progress).await.with_context(|| subject.envoy.log())?);
     }

@@ -10,7 +10,7 @@ use super::load::{Load, Served};
 use super::machine::Machine;
 use super::report::{Cell, Report, Round, Row};
 use super::upstream;
-use super::workload::{Expected, TOKENS, Workload};
+use super::workload::{Expected, SECOND, Workload};
 use super::{CONNECTIONS, Column, Configuration, Filter, Places, Plan};
 use crate::standin::StandIn;
 
@@ -35,9 +35,9 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
     for (place, column) in plan.columns.iter().enumerate() {
         progress(&format!("{} starts", column.name));
         let first = if column.places == Places::BothFailing { &failing } else { &standin };
-        let second = (column.places != Places::Listener).then(|| standin.addr());
-        let setup =
-            Setup { binary: &plan.envoy, filter: &column.filter, upstream: first.addr(), second, workers: 1, reloads: false };
+        let others = [(SECOND, standin.addr())];
+        let others = if column.places == Places::Listener { &[][..] } else { &others };
+        let setup = Setup { others, ..Setup::new(&plan.envoy, &column.filter, first.addr()) };
         subjects.push(Subject::start(column.clone(), first, &setup, &place.to_string()).await?);
     }
     let mut rows = Vec::with_capacity(plan.workloads.len());
@@ -65,9 +65,8 @@ async fn row(workload: Workload, plan: &Plan, subjects: &mut [Subject<'_>], prog
             rounds.push(subject.round(request, requests, *known).await?);
         }
     }
-    let events = if workload.is_stream() { Some(TOKENS as u64 + 2) } else { None };
     let cells = subjects.iter().zip(rounds).map(|(subject, rounds)| Cell { column: subject.column.name.clone(), rounds });
-    Ok(Row { workload: workload.title(), requests, events, cells: cells.collect() })
+    Ok(Row { workload: workload.title(), requests, events: workload.events(), cells: cells.collect() })
 }
 
 // === impl Subject ===
@@ -88,9 +87,17 @@ impl<'a> Subject<'a> {
         let right = governed == matches!(self.column.filter, Filter::Gateway(..));
         ensure!(right, "{}: x-pai-provider in the answer: {governed}", self.column.name);
         let counted = answer.has_header("x-ratelimit-limit-requests: ");
-        let right = counted == matches!(self.column.filter, Filter::Gateway(_, Configuration::Keys(1..)));
+        let keys = matches!(self.column.filter, Filter::Gateway(_, Configuration::Keys(1..) | Configuration::All(_)));
+        let right = counted == keys;
         ensure!(right, "{}: x-ratelimit-limit-requests in the answer: {counted}", self.column.name);
-        workload.examine(answer).with_context(|| self.column.name.clone())
+        let read = answer.has_header("x-peer-model: meta-llama/");
+        ensure!(read == (self.column.filter == Filter::Lua), "{}: the model in the answer's headers: {read}", self.column.name);
+        let expected = workload.examine(answer).with_context(|| self.column.name.clone())?;
+        if self.column.filter == Filter::Native {
+            let parsed = self.envoy.stat("ai_protocol_manager.request_parsed").await?;
+            ensure!(parsed > 0, "{}: it has parsed nothing", self.column.name);
+        }
+        Ok(expected)
     }
 
     async fn serve(&mut self, request: &Arc<[u8]>, requests: u64, expected: Expected) -> Result<Served> {

@@ -88,6 +88,13 @@ impl Timetable {
 // === impl Latencies ===
 
 impl Latencies {
+    /// Of so many microseconds each.
+    pub(super) fn of_micros(micros: &[u32]) -> Self {
+        let mut all: Vec<_> = micros.iter().map(|micros| Duration::from_micros(u64::from(*micros))).collect();
+        all.sort_unstable();
+        Self(all)
+    }
+
     /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.0.len()

@@ -17,11 +17,11 @@ pub(super) async fn start_failing() -> Result<StandIn> {
     start_with("status=503,every=2".parse().map_err(Error::msg)?).await
 }
 
-async fn start_with(fault: Fault) -> Result<StandIn> {
+pub(super) async fn start_with(fault: Fault) -> Result<StandIn> {
     let options = Options {
         fault,
         models: vec![MODEL.to_owned(), REFERENCE.to_owned()],
-        max_model_len: 131_072,
+        max_model_len: 1_048_576,
         tokens: TOKENS as u64,
         keep_alive: Duration::from_secs(24 * 3600), // an Envoy at rest keeps its connections
         ..Options::default()

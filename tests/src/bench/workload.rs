@@ -14,11 +14,12 @@ pub(super) const FIRST: &str = "vllm-local";
 pub(super) const SECOND: &str = "vllm-other";
 /// The model as clients name it. The stand-in knows it too, for the Envoys that do not rewrite it.
 pub(super) const REFERENCE: &str = "vllm-local/meta-llama/Meta-Llama-3-70B-Instruct";
-/// Tokens of every answer: with the one that announces the role, a stream has 65 events before `[DONE]`.
+/// Tokens of almost every answer: with the one that announces the role, a stream has 65 events before `[DONE]`.
 pub(super) const TOKENS: usize = 64;
 
 const CHAT_BYTES: usize = 250;
-const LONG_BYTES: usize = 112 * 1024;
+/// A body of up to so many bytes has one question.
+const SHORT_BYTES: usize = 1024;
 const END: &[u8] = b"data: [DONE]\n\n";
 
 const SENTENCES: [&str; 6] = [
@@ -35,35 +36,58 @@ const SENTENCES: [&str; 6] = [
 pub enum Workload {
     /// A chat with a body of 250 bytes, answered in one piece
     Chat,
-    /// The same as a stream of 65 events, as fast as the server writes them
-    Sse,
+    /// The same with a body of 8 KB
+    #[value(name = "chat-8k")]
+    Chat8k,
     /// A chat with a body of 112 KB in many messages
     Long,
-    /// The stream with 2 ms between its events, so that each arrives alone
+    /// The same with a body of 1 MB
+    #[value(name = "chat-1m")]
+    Chat1m,
+    /// The small chat as a stream of 65 events, as fast as the server writes them
+    Sse,
+    /// The same with 1,000 events
+    #[value(name = "sse-1000")]
+    Sse1000,
+    /// The stream of 65 with 2 ms between its events, so that each arrives alone
     Paced,
-    /// The stream in as few writes as can be
+    /// The stream of 65 in as few writes as can be
     Burst,
 }
 
-/// What every answer to a workload must be like, learned from the first.
+/// Whether the answer is to be a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Streaming {
+    No,
+    Plain,
+    /// One that ends with its usage.
+    WithUsage,
+}
+
+/// What every answer must be like, learned from the first.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expected {
-    workload: Workload,
+    of: &'static str,
+    status: u16,
     length: usize,
+    end: &'static [u8],
 }
 
 // === impl Workload ===
 
 impl Workload {
     /// What is measured where nothing else is asked for.
-    pub const DEFAULT: [Self; 4] = [Self::Chat, Self::Sse, Self::Paced, Self::Long];
+    pub const DEFAULT: [Self; 7] = [Self::Chat, Self::Chat8k, Self::Long, Self::Chat1m, Self::Sse, Self::Sse1000, Self::Paced];
 
     /// As the table calls it.
     pub fn title(self) -> &'static str {
         match self {
             Self::Chat => "chat, 250 B",
-            Self::Sse => "SSE, 65 events",
+            Self::Chat8k => "chat, 8 KB body",
             Self::Long => "chat, 112 KB body",
+            Self::Chat1m => "chat, 1 MB body",
+            Self::Sse => "SSE, 65 events",
+            Self::Sse1000 => "SSE, 1,000 events",
             Self::Paced => "SSE, 65 events, 2 ms apart",
             Self::Burst => "SSE, 65 events at once",
         }
@@ -72,15 +96,34 @@ impl Workload {
     /// Requests of one round.
     pub(super) fn requests(self) -> u64 {
         match self {
-            Self::Chat => 8000,
+            Self::Chat | Self::Chat8k => 8000,
             Self::Sse => 2400,
             Self::Long | Self::Burst => 4000,
-            Self::Paced => 320,
+            Self::Paced | Self::Sse1000 => 320,
+            Self::Chat1m => 400,
         }
     }
 
     pub(super) fn is_stream(self) -> bool {
-        matches!(self, Self::Sse | Self::Paced | Self::Burst)
+        matches!(self, Self::Sse | Self::Sse1000 | Self::Paced | Self::Burst)
+    }
+
+    /// Events of an answer that is a stream, `[DONE]` included: one announces the role.
+    pub(super) fn events(self) -> Option<u64> {
+        self.is_stream().then_some(self.tokens() as u64 + 2)
+    }
+
+    fn tokens(self) -> usize {
+        if self == Self::Sse1000 { 999 } else { TOKENS }
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::Chat8k => 8 * 1024,
+            Self::Long => 112 * 1024,
+            Self::Chat1m => 1024 * 1024,
+            _ => CHAT_BYTES,
+        }
     }
 
     /// The whole request, as an official client sends it; `credentials`: lines that show who asks. The header that routes it where
@@ -90,7 +133,8 @@ impl Workload {
         let pace = match self {
             Self::Paced => "x-standin-fault: interval=2ms\r\n",
             Self::Burst => "x-standin-fault: coalesce\r\n",
-            Self::Chat | Self::Sse | Self::Long => "",
+            Self::Sse1000 => "x-standin-fault: tokens=999\r\n",
+            Self::Chat | Self::Chat8k | Self::Long | Self::Chat1m | Self::Sse => "",
         };
         let head = format!(
             "POST /v1/chat/completions HTTP/1.1\r\n\
@@ -112,34 +156,44 @@ impl Workload {
     }
 
     fn body(self) -> Vec<u8> {
-        let body = |messages: &[Value]| {
-            let mut body = json!({"messages": messages, "model": REFERENCE, "temperature": 0.7});
-            if let (true, Some(fields)) = (self.is_stream(), body.as_object_mut()) {
-                fields.insert("stream".into(), true.into());
-            }
-            body.to_string().into_bytes()
-        };
-        let system = json!({"role": "system", "content": "You are a helpful assistant."});
-        if self == Self::Long {
-            let mut messages = vec![system];
-            while body(&messages).len() < LONG_BYTES {
-                messages.push(message(messages.len()));
-            }
-            return body(&messages);
-        }
-        let question = |padding: usize| json!({"role": "user", "content": format!("What did the fox see?{}", "?".repeat(padding))});
-        let short = body(&[system.clone(), question(0)]).len();
-        body(&[system, question(CHAT_BYTES.saturating_sub(short))])
+        chat(REFERENCE, if self.is_stream() { Streaming::Plain } else { Streaming::No }, self.bytes())
     }
 
     /// Looks closely at the first answer.
     pub(super) fn examine(self, answer: &Answer) -> Result<Expected> {
         let body = std::str::from_utf8(&answer.body)?;
-        let tokens = if self.is_stream() { streamed(body) } else { whole(body) };
-        let text = tokens.with_context(|| format!("{}: not the answer of a chat: {body}", self.title()))?;
-        ensure!(text.len() == TOKENS * 4, "{}: an answer of {} bytes instead of {}", self.title(), text.len(), TOKENS * 4);
-        Ok(Expected { workload: self, length: body.len() })
+        let tokens = self.tokens();
+        let text = if self.is_stream() { streamed(body, tokens) } else { whole(body, tokens) };
+        let text = text.with_context(|| format!("{}: not the answer of a chat: {body}", self.title()))?;
+        ensure!(text.len() == tokens * 4, "{}: an answer of {} bytes instead of {}", self.title(), text.len(), tokens * 4);
+        let end = if self.is_stream() { END } else { b"}" };
+        Ok(Expected { of: self.title(), status: 200, length: body.len(), end })
     }
+}
+
+/// The body of a chat of this many bytes: one question, or as many turns as it takes, and then up to 1 KB more.
+pub(super) fn chat(model: &str, streaming: Streaming, bytes: usize) -> Vec<u8> {
+    let body = |messages: &[Value]| {
+        let mut body = json!({"messages": messages, "model": model, "temperature": 0.7});
+        if let Some(fields) = body.as_object_mut() {
+            fields.extend(streaming.fields());
+        }
+        body.to_string().into_bytes()
+    };
+    let mut messages = vec![json!({"role": "system", "content": "You are a helpful assistant."})];
+    let question = |padding: usize| json!({"role": "user", "content": format!("What did the fox see?{}", "?".repeat(padding))});
+    if bytes <= SHORT_BYTES {
+        let without = body(&[messages.as_slice(), &[question(0)]].concat()).len();
+        messages.push(question(bytes.saturating_sub(without)));
+        return body(&messages);
+    }
+    let mut length = body(&messages).len();
+    while length < bytes {
+        let message = message(messages.len());
+        length += message.to_string().len() + 1;
+        messages.push(message);
+    }
+    body(&messages)
 }
 
 /// A turn of a conversation: one paragraph.
@@ -149,18 +203,18 @@ fn message(number: usize) -> Value {
     json!({"role": role, "content": sentences.join(" ")})
 }
 
-fn whole(body: &str) -> Result<String> {
+fn whole(body: &str, tokens: usize) -> Result<String> {
     let answer: Value = serde_json::from_str(body)?;
     let text = answer.pointer("/choices/0/message/content").and_then(Value::as_str).context("no content")?;
     let usage = answer.pointer("/usage/completion_tokens").and_then(Value::as_u64).context("no usage")?;
-    ensure!(usage == TOKENS as u64, "{usage} tokens");
+    ensure!(usage == tokens as u64, "{usage} tokens");
     Ok(text.to_owned())
 }
 
-fn streamed(body: &str) -> Result<String> {
+fn streamed(body: &str, tokens: usize) -> Result<String> {
     let events = body.strip_suffix("data: [DONE]\n\n").context("no end")?;
     let events: Vec<&str> = events.split_terminator("\n\n").collect();
-    ensure!(events.len() == TOKENS + 1, "{} events", events.len());
+    ensure!(events.len() == tokens + 1, "{} events", events.len());
     let mut text = String::new();
     for event in events {
         let event: Value = serde_json::from_str(event.strip_prefix("data: ").context("no data")?)?;
@@ -170,18 +224,41 @@ fn streamed(body: &str) -> Result<String> {
     Ok(text)
 }
 
+// === impl Streaming ===
+
+impl Streaming {
+    fn fields(self) -> serde_json::Map<String, Value> {
+        let fields = match self {
+            Self::No => json!({}),
+            Self::Plain => json!({ "stream": true }),
+            Self::WithUsage => json!({ "stream": true, "stream_options": { "include_usage": true } }),
+        };
+        fields.as_object().cloned().unwrap_or_default()
+    }
+}
+
 // === impl Expected ===
 
 impl Expected {
-    /// Whether another answer is as long, and ends as it should.
+    /// Answers as this one, which refuses with `status` and `code`.
+    pub(super) fn refusal(of: &'static str, status: u16, code: &str, answer: &Answer) -> Result<Self> {
+        let body = String::from_utf8_lossy(&answer.body);
+        let found = answer.status() == status && body.contains(&format!("\"code\":\"{code}\""));
+        ensure!(found, "{of}: not {status} {code}: {} {body}", answer.status());
+        Ok(Self { of, status, length: answer.body.len(), end: b"}}" })
+    }
+
+    /// Whether another answer has the same status, is as long, and ends as it should.
     pub(super) fn check(&self, answer: &Answer) -> Result<()> {
-        let end = if self.workload.is_stream() { END } else { b"}" };
+        let (status, body) = (answer.status(), &answer.body);
         ensure!(
-            answer.body.len() == self.length && answer.body.ends_with(end),
-            "{}: an answer of {} bytes, where the first had {}",
-            self.workload.title(),
-            answer.body.len(),
-            self.length
+            status == self.status && body.len() == self.length && body.ends_with(self.end),
+            "{}: an answer of {} bytes with {status}, where the first had {} with {}: {}",
+            self.of,
+            body.len(),
+            self.length,
+            self.status,
+            String::from_utf8_lossy(body.get(..500).unwrap_or(body))
         );
         Ok(())
     }
@@ -195,7 +272,9 @@ mod tests {
     fn bodies_are_of_the_size_they_say() {
         assert_eq!(Workload::Chat.body().len(), CHAT_BYTES);
         assert_eq!(Workload::Sse.body().len(), CHAT_BYTES);
-        let long = Workload::Long.body().len();
-        assert!((LONG_BYTES..LONG_BYTES + 1024).contains(&long), "{long}");
+        for workload in [Workload::Chat8k, Workload::Long, Workload::Chat1m] {
+            let (length, least) = (workload.body().len(), workload.bytes());
+            assert!((least..least + 1024).contains(&length), "{workload:?}: {length}");
+        }
     }
 }

@@ -1,0 +1,192 @@
+//! What it costs that workers share a budget: the same requests to Envoys of one, two and four workers, all of one budget, beside an
+//! empty filter, whose workers share nothing.
+//!
+//! A worker that loses the race for a record of shared data changes it once more. If that happened often, the filter's cost beyond the
+//! empty one's would grow with the workers.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::column::Filter;
+use super::configuration::Configuration;
+use super::envoy::{self, Envoy, Setup};
+use super::load::Load;
+use super::machine::Machine;
+use super::table::{Spread, write_aligned};
+use super::upstream;
+use super::workload::{Expected, Workload};
+
+const WORKERS: [usize; 3] = [1, 2, 4];
+/// Connections to each worker.
+const BREADTH: usize = 16;
+const WORKLOAD: Workload = Workload::Chat;
+const REST: Duration = Duration::from_millis(30);
+
+/// What is to be measured.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Envoy's binary.
+    pub envoy: PathBuf,
+    /// The empty filter.
+    pub empty: PathBuf,
+    /// The gateway's filter.
+    pub module: PathBuf,
+    /// Rounds that count.
+    pub rounds: usize,
+    /// Requests are divided by this.
+    pub haste: u64,
+}
+
+/// All that was measured.
+#[derive(Debug)]
+pub struct Report {
+    machine: Machine,
+    envoy: String,
+    rows: Vec<Row>,
+}
+
+/// One number of workers.
+#[derive(Debug)]
+struct Row {
+    workers: usize,
+    empty: Vec<Round>,
+    filter: Vec<Round>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    /// Microseconds of CPU time per request.
+    micros: f64,
+    /// Requests a second.
+    rate: f64,
+}
+
+struct Subject {
+    envoy: Envoy,
+    load: Load,
+    request: Arc<[u8]>,
+    expected: Expected,
+}
+
+/// Measures, telling `progress` how far it is.
+pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
+    let machine = Machine::here();
+    let standin = upstream::start().await?;
+    let filters = [Filter::Empty(plan.empty.clone()), Filter::Gateway(plan.module.clone(), Configuration::Open)];
+    let requests = WORKLOAD.requests() / plan.haste;
+    let mut rows = Vec::new();
+    for workers in WORKERS {
+        progress(&format!("{workers} workers: Envoys start"));
+        let [mut empty, mut filter] = start(&plan.envoy, &filters, standin.addr(), workers).await?;
+        let mut row = Row { workers, empty: Vec::new(), filter: Vec::new() };
+        for number in 1..=plan.rounds {
+            progress(&format!("{workers} workers: round {number} of {}", plan.rounds));
+            row.empty.push(empty.round(requests).await?);
+            row.filter.push(filter.round(requests).await?);
+        }
+        rows.push(row);
+    }
+    Ok(Report { machine, envoy: envoy::version(&plan.envoy)?, rows })
+}
+
+async fn start(binary: &Path, filters: &[Filter; 2], upstream: std::net::SocketAddr, workers: usize) -> Result<[Subject; 2]> {
+    let setup = |filter| Setup { workers, ..Setup::new(binary, filter, upstream) };
+    let [empty, filter] = filters;
+    Ok([
+        Subject::start(&setup(empty), &format!("empty-{workers}")).await?,
+        Subject::start(&setup(filter), &format!("filter-{workers}")).await?,
+    ])
+}
+
+// === impl Subject ===
+
+impl Subject {
+    async fn start(setup: &Setup<'_>, name: &str) -> Result<Self> {
+        let mut envoy = Envoy::start(setup, name)?;
+        let mut load = Load::connect(envoy.address().await?, BREADTH * setup.workers).await?;
+        let request: Arc<[u8]> = WORKLOAD.request(&setup.filter.credentials()).into();
+        let expected = WORKLOAD.examine(load.ask(&request).await?).with_context(|| envoy.log())?;
+        load.run(&request, WORKLOAD.requests() / 8, expected).await?;
+        Ok(Self { envoy, load, request, expected })
+    }
+
+    async fn round(&mut self, requests: u64) -> Result<Round> {
+        sleep(REST).await;
+        let before = self.envoy.cpu()?;
+        let served = self.load.run(&self.request, requests, self.expected).await.with_context(|| self.envoy.log())?;
+        sleep(REST).await;
+        let used = self.envoy.cpu()?.saturating_sub(before);
+        let requests = served.requests as f64;
+        Ok(Round { micros: used.as_secs_f64() * 1e6 / requests, rate: requests / served.took.as_secs_f64() })
+    }
+}
+
+// === impl Report ===
+
+impl Report {
+    /// The table, for people.
+    pub fn table(&self) -> String {
+        let rounds = self.rows.first().map_or(0, |row| row.empty.len());
+        let mut text = format!(
+            "One budget, several workers: {}; median (min–max) of {rounds} rounds\nEnvoy {}; {}\n\n",
+            WORKLOAD.title(),
+            self.envoy,
+            self.machine.line()
+        );
+        let titles = ["workers", "empty µs", "filter µs", "filter − empty µs", "empty/s", "filter/s"];
+        let mut lines = vec![titles.map(str::to_owned).to_vec()];
+        lines.extend(self.rows.iter().map(Row::line));
+        write_aligned(&mut text, &lines);
+        text
+    }
+
+    /// Everything, for programs.
+    pub fn json(&self) -> Value {
+        json!({
+            "machine": self.machine,
+            "envoy": self.envoy,
+            "workload": WORKLOAD.title(),
+            "connections_per_worker": BREADTH,
+            "rows": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+// === impl Row ===
+
+impl Row {
+    fn line(&self) -> Vec<String> {
+        vec![
+            self.workers.to_string(),
+            spread(&self.empty, |round| round.micros).show(1),
+            spread(&self.filter, |round| round.micros).show(1),
+            self.beyond().show(1),
+            spread(&self.empty, |round| round.rate).show(0),
+            spread(&self.filter, |round| round.rate).show(0),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        let both = |rounds: &[Round]| json!({ "micros": spread(rounds, |round| round.micros).json(), "per_second": spread(rounds, |round| round.rate).json() });
+        json!({
+            "workers": self.workers,
+            "empty": both(&self.empty),
+            "filter": both(&self.filter),
+            "beyond_empty_micros": self.beyond().json(),
+        })
+    }
+
+    /// What the filter costs more than the empty one, round by round.
+    fn beyond(&self) -> Spread {
+        Spread::of(self.filter.iter().zip(&self.empty).map(|(filter, empty)| filter.micros - empty.micros).collect())
+    }
+}
+
+fn spread(rounds: &[Round], what: fn(&Round) -> f64) -> Spread {
+    Spread::of(rounds.iter().map(what).collect())
+}

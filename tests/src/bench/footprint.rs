@@ -1,0 +1,167 @@
+//! What memory Envoy takes, and what 100,000 requests add to it.
+//!
+//! Each column is an Envoy with one worker. A few hundred requests of each sort come first, so that pools and caches are there; then it is
+//! looked at, then come the rest, then it is looked at again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::column::{Column, Filter};
+use super::envoy::{self, Envoy, Setup};
+use super::load::Load;
+use super::machine::Machine;
+use super::memory;
+use super::table::write_aligned;
+use super::workload::Workload;
+use super::{CONNECTIONS, upstream};
+
+/// What is asked, and how often.
+const REQUESTS: [(Workload, u64); 3] = [(Workload::Chat, 85_000), (Workload::Sse, 14_000), (Workload::Long, 1_000)];
+/// Before: one of so many.
+const WARM_UP: u64 = 20;
+/// Time for an Envoy to come to rest.
+const REST: Duration = Duration::from_secs(2);
+
+/// What is to be measured.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Envoy's binary.
+    pub envoy: PathBuf,
+    /// The configurations.
+    pub columns: Vec<Column>,
+    /// Requests are divided by this.
+    pub haste: u64,
+}
+
+/// All that was measured.
+#[derive(Debug)]
+pub struct Report {
+    machine: Machine,
+    envoy: String,
+    requests: u64,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug)]
+struct Row {
+    column: Column,
+    before: Look,
+    after: Look,
+}
+
+/// Bytes.
+#[derive(Debug, Clone)]
+struct Look {
+    resident: u64,
+    /// The linear memories of the VMs: of the worker, of Envoy's main thread, and of those that code was compiled in.
+    vms: Vec<u64>,
+}
+
+/// Measures, telling `progress` how far it is.
+pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
+    let machine = Machine::here();
+    let standin = upstream::start().await?;
+    let mut rows = Vec::with_capacity(plan.columns.len());
+    for column in plan.columns {
+        let setup = Setup::new(&plan.envoy, &column.filter, standin.addr());
+        let mut envoy = Envoy::start(&setup, "footprint")?;
+        let mut load = Load::connect(envoy.address().await?, CONNECTIONS).await?;
+        progress(&format!("{}: warm-up", column.name));
+        serve(&mut load, &column.filter, plan.haste * WARM_UP).await.with_context(|| envoy.log())?;
+        let before = Look::at(&envoy).await?;
+        progress(&format!("{}: requests", column.name));
+        serve(&mut load, &column.filter, plan.haste).await.with_context(|| envoy.log())?;
+        let after = Look::at(&envoy).await?;
+        rows.push(Row { column, before, after });
+    }
+    let requests = REQUESTS.iter().map(|(_, requests)| requests / plan.haste).sum();
+    Ok(Report { machine, envoy: envoy::version(&plan.envoy)?, requests, rows })
+}
+
+async fn serve(load: &mut Load, filter: &Filter, share: u64) -> Result<()> {
+    for (workload, requests) in REQUESTS {
+        let request: Arc<[u8]> = workload.request(&filter.credentials()).into();
+        let expected = workload.examine(load.ask(&request).await?)?;
+        load.run(&request, (requests / share).max(1), expected).await?;
+    }
+    Ok(())
+}
+
+// === impl Look ===
+
+impl Look {
+    async fn at(envoy: &Envoy) -> Result<Self> {
+        sleep(REST).await;
+        Ok(Self { resident: envoy.resident()?, vms: memory::linear(envoy.pid()) })
+    }
+
+    fn largest(&self) -> u64 {
+        self.vms.iter().copied().max().unwrap_or(0)
+    }
+}
+
+// === impl Report ===
+
+impl Report {
+    /// The table, for people.
+    pub fn table(&self) -> String {
+        let sorts: Vec<&str> = REQUESTS.iter().map(|(workload, _)| workload.title()).collect();
+        let mut text = format!(
+            "Memory in MB before and after {} requests ({}), one worker\nEnvoy {}; {}\n\n",
+            self.requests,
+            sorts.join("; "),
+            self.envoy,
+            self.machine.line()
+        );
+        let titles = ["", ".wasm KB", "Envoy before", "after", "largest VM before", "after"];
+        let mut lines = vec![titles.map(str::to_owned).to_vec()];
+        lines.extend(self.rows.iter().map(Row::line));
+        write_aligned(&mut text, &lines);
+        text
+    }
+
+    /// Everything, for programs.
+    pub fn json(&self) -> Value {
+        json!({
+            "machine": self.machine,
+            "envoy": self.envoy,
+            "workers": 1,
+            "requests": self.requests,
+            "rows": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+// === impl Row ===
+
+impl Row {
+    fn module_bytes(&self) -> Option<u64> {
+        Some(self.column.filter.module()?.metadata().ok()?.len())
+    }
+
+    fn line(&self) -> Vec<String> {
+        let megabytes = |bytes: u64| format!("{:.2}", bytes as f64 / 1e6);
+        vec![
+            self.column.name.clone(),
+            self.module_bytes().map_or_else(String::new, |bytes| (bytes / 1000).to_string()),
+            megabytes(self.before.resident),
+            megabytes(self.after.resident),
+            megabytes(self.before.largest()),
+            megabytes(self.after.largest()),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "column": self.column.name,
+            "module_bytes": self.module_bytes(),
+            "resident_bytes": { "before": self.before.resident, "after": self.after.resident },
+            "vm_bytes": { "before": self.before.vms, "after": self.after.vms },
+        })
+    }
+}

@@ -1,0 +1,163 @@
+//! The clients' own books: what they were answered, how long it took, and what they know to have cost whom.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Unexpected answers that are kept, to be looked at.
+const KEPT: usize = 10;
+const SECONDS_OF_A_DAY: u64 = 86_400;
+
+/// Everything that clients know.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    /// Requests by what they were and what came of them.
+    pub(super) outcomes: BTreeMap<(&'static str, Outcome), u64>,
+    /// Answers that should not have been.
+    pub(super) unexpected: u64,
+    /// The first of them.
+    pub(super) examples: Vec<String>,
+    /// By provider.
+    pub(super) accounts: BTreeMap<&'static str, Account>,
+    /// Microseconds until small whole chats were answered: of the last sample, and of all.
+    pub(super) recent: Vec<u32>,
+    pub(super) all: Vec<u32>,
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Outcome {
+    /// A whole answer of this status.
+    Status(u16),
+    /// An answer that broke off, or none.
+    Broken,
+    /// The client left.
+    GivenUp,
+}
+
+/// Tokens that a provider must have charged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Charge {
+    pub(super) least: u64,
+    pub(super) most: u64,
+}
+
+/// What one provider has charged, as far as clients know.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Account {
+    /// Since the start.
+    pub(super) total: Charge,
+    /// Today. What was sent before midnight and ended after it may be in it or not.
+    today: Charge,
+    /// The day that `today` is.
+    day: u64,
+}
+
+// === impl Book ===
+
+impl Book {
+    pub(super) fn note(&mut self, kind: &'static str, outcome: Outcome) {
+        *self.outcomes.entry((kind, outcome)).or_default() += 1;
+    }
+
+    pub(super) fn complain(&mut self, what: String) {
+        self.unexpected += 1;
+        if self.examples.len() < KEPT {
+            self.examples.push(what);
+        }
+    }
+
+    /// Something that was sent on the day `sent`, and has ended now.
+    pub(super) fn charge(&mut self, provider: &'static str, charge: Charge, sent: u64) {
+        self.accounts.entry(provider).or_default().add(charge, sent, today());
+    }
+
+    pub(super) fn took(&mut self, micros: u32) {
+        self.recent.push(micros);
+        self.all.push(micros);
+    }
+}
+
+// === impl Outcome ===
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "{status}"),
+            Self::Broken => f.write_str("broken"),
+            Self::GivenUp => f.write_str("given up"),
+        }
+    }
+}
+
+// === impl Charge ===
+
+impl Charge {
+    pub(super) fn exactly(tokens: u64) -> Self {
+        Self { least: tokens, most: tokens }
+    }
+
+    /// By how much an amount lies outside; 0 within.
+    pub(super) fn missed_by(self, amount: u64) -> i64 {
+        let below = self.least.saturating_sub(amount);
+        let above = amount.saturating_sub(self.most);
+        i64::try_from(above).unwrap_or(i64::MAX) - i64::try_from(below).unwrap_or(i64::MAX)
+    }
+
+    fn add(&mut self, other: Self) {
+        self.least += other.least;
+        self.most += other.most;
+    }
+}
+
+// === impl Account ===
+
+impl Account {
+    fn add(&mut self, charge: Charge, sent: u64, ended: u64) {
+        self.total.add(charge);
+        self.turn(ended);
+        let least = if sent == ended { charge.least } else { 0 };
+        self.today.add(Charge { least, most: charge.most });
+    }
+
+    /// What it has charged on this day.
+    pub(super) fn on(mut self, day: u64) -> Charge {
+        self.turn(day);
+        self.today
+    }
+
+    fn turn(&mut self, day: u64) {
+        if self.day != day {
+            (self.day, self.today) = (day, Charge::default());
+        }
+    }
+}
+
+/// The number of this UTC day.
+pub(super) fn today() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / SECONDS_OF_A_DAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_crosses_midnight_may_count_on_either_day() {
+        let mut account = Account::default();
+        account.add(Charge::exactly(10), 7, 7);
+        assert_eq!(account.on(7), Charge::exactly(10));
+        account.add(Charge::exactly(5), 7, 8);
+        account.add(Charge { least: 1, most: 3 }, 8, 8);
+        assert_eq!(account.on(8), Charge { least: 1, most: 8 });
+        assert_eq!(account.on(9), Charge::default());
+        assert_eq!(account.total, Charge { least: 16, most: 18 });
+    }
+
+    #[test]
+    fn drift_is_what_lies_outside_the_bounds() {
+        let charge = Charge { least: 10, most: 12 };
+        for (amount, missed) in [(9, -1), (10, 0), (12, 0), (15, 3)] {
+            assert_eq!(charge.missed_by(amount), missed, "{amount}");
+        }
+    }
+}

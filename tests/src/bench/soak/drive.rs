@@ -1,0 +1,175 @@
+//! Requests at a fixed rate, each of a sort that is drawn by lot, whether or not those before it have been answered.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::super::client::Client;
+use super::book::{Book, Outcome, today};
+use super::traffic::{Ending, KINDS, Prepared};
+use crate::harness::Draw;
+
+/// How far the generator may fall behind. What it has missed beyond that is not made up for.
+const BEHIND: Duration = Duration::from_secs(1);
+/// A request that was sent no later than that after it was due was sent in time: timers tick in milliseconds.
+const IN_TIME: Duration = Duration::from_millis(3);
+/// With so many under way, no more are sent.
+const MOST_UNDER_WAY: u64 = 2000;
+/// An answer that takes longer has gone missing.
+const MISSING: Duration = Duration::from_secs(30);
+
+/// The sort of requests whose latency is told.
+const TIMED: &str = "chat";
+
+/// What all requests share.
+pub(super) struct Drive {
+    address: SocketAddr,
+    prepared: Vec<Prepared>,
+    book: Mutex<Book>,
+    idle: Mutex<Vec<Client>>,
+    under_way: AtomicU64,
+    sent: AtomicU64,
+    missed: AtomicU64,
+    stopped: AtomicBool,
+}
+
+// === impl Drive ===
+
+impl Drive {
+    /// Learns what answers cost that do not tell.
+    pub(super) async fn new(address: SocketAddr) -> Result<Self> {
+        let (mut client, mut book) = (Client::connect(address).await?, Book::default());
+        let mut prepared = Vec::with_capacity(KINDS.len());
+        for kind in KINDS {
+            let (one, cost) = Prepared::new(kind, &mut client).await.context(kind.name)?;
+            book.charge(super::manifests::SOUND, cost, today());
+            prepared.push(one);
+        }
+        Ok(Self {
+            address,
+            prepared,
+            book: Mutex::new(book),
+            idle: Mutex::default(),
+            under_way: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+        })
+    }
+
+    /// Sends `rate` requests a second until it is [stopped](Self::stop).
+    pub(super) async fn run(self: Arc<Self>, rate: u32, mut draw: Draw) {
+        let between = Duration::from_secs(1) / rate;
+        let mut due = Instant::now();
+        while !self.stopped.load(Relaxed) {
+            sleep_until(due).await;
+            let late = due.elapsed();
+            if late > BEHIND || self.under_way() >= MOST_UNDER_WAY {
+                due += between;
+                self.missed.fetch_add(1, Relaxed);
+                continue;
+            }
+            self.sent.fetch_add(1, Relaxed);
+            self.under_way.fetch_add(1, Relaxed);
+            let start = if late > IN_TIME { due } else { Instant::now() };
+            let (kind, lots) = (draw.below(1000), [draw.below(u64::MAX), draw.below(u64::MAX)]);
+            tokio::spawn(Arc::clone(&self).send(kind, lots, start));
+            due += between;
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Relaxed);
+    }
+
+    pub(super) fn under_way(&self) -> u64 {
+        self.under_way.load(Relaxed)
+    }
+
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    /// Requests that were due and never sent.
+    pub(super) fn missed(&self) -> u64 {
+        self.missed.load(Relaxed)
+    }
+
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn send(self: Arc<Self>, kind: u64, lots: [u64; 2], start: Instant) {
+        if let Some(prepared) = self.prepared(kind) {
+            self.ask(prepared, lots, start).await;
+        }
+        self.under_way.fetch_sub(1, Relaxed);
+    }
+
+    /// The sort that this number below a thousand stands for.
+    fn prepared(&self, mut number: u64) -> Option<&Prepared> {
+        self.prepared.iter().find(|prepared| {
+            let found = number < prepared.kind.share;
+            number = number.wrapping_sub(prepared.kind.share);
+            found
+        })
+    }
+
+    async fn ask(&self, prepared: &Prepared, [caller, patience]: [u64; 2], start: Instant) {
+        let kind = prepared.kind;
+        let Some(request) = prepared.request(caller) else { return };
+        let mut client = match self.client().await {
+            Ok(client) => client,
+            Err(error) => return self.book().complain(format!("{}: cannot connect: {error:#}", kind.name)),
+        };
+        let limit = match kind.ending {
+            Ending::GivenUp(milliseconds) => Duration::from_millis(patience % milliseconds),
+            _ => MISSING,
+        };
+        let sent = today();
+        let asked = timeout(limit, client.exchange(&request)).await;
+        let took = start.elapsed();
+        let (outcome, error) = match asked {
+            Ok(Ok(answer)) => (Outcome::Status(answer.status()), None),
+            Ok(Err(error)) => (Outcome::Broken, Some(error)),
+            Err(_) => (Outcome::GivenUp, None),
+        };
+        let judged = match outcome {
+            Outcome::GivenUp if limit == MISSING => Err(anyhow::anyhow!("no answer within {MISSING:?}")),
+            _ => prepared.judge(outcome, client.seen()),
+        };
+        let mut book = self.book();
+        book.note(kind.name, outcome);
+        if kind.name == TIMED {
+            book.took(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+        }
+        match judged {
+            Ok(Some((provider, charge))) => book.charge(provider, charge, sent),
+            Ok(None) => {}
+            Err(wrong) => {
+                let (head, body) = (&client.seen().head, &client.seen().body);
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes.get(..600).unwrap_or(bytes)).into_owned();
+                let error = error.map(|error| format!(" ({error:#})")).unwrap_or_default();
+                book.complain(format!("{}: {outcome}: {wrong}{error}\n{}\n{}", kind.name, text(head), text(body)));
+            }
+        }
+        drop(book);
+        if matches!(outcome, Outcome::Status(_)) && kind.ending != Ending::Closing && !client.seen().has_header("connection: close")
+        {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(client);
+        }
+    }
+
+    /// A connection: the one that was used last, so that those which are not needed fall idle.
+    async fn client(&self) -> Result<Client> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match idle {
+            Some(client) => Ok(client),
+            None => Client::connect(self.address).await,
+        }
+    }
+}

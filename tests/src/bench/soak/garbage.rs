@@ -1,0 +1,63 @@
+//! A model server that has lost its mind: what it answers is no HTTP, no JSON, or nothing.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::Result;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// What it answers, in turns.
+const ANSWERS: [&[u8]; 6] = [
+    b"\x16\x03\x01\x00\xc4\x01\x00\x00\xc0\x03\x03 this is not HTTP\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 24\r\n\r\n{\"choices\": [{\"message\": ",
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{\"id\"\r\nno size\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 36\r\n\r\ndata: {\"usage\": \xff\xfe}\n\ndata: [[[[\n\n\0\0\0\0",
+    b"HTTP/1.1 500 Oops\r\ncontent-type: text/html\r\ncontent-length: 13\r\n\r\n<html>\0</html",
+    b"",
+];
+
+/// The server; it ends when dropped.
+pub(super) struct Garbage {
+    address: SocketAddr,
+    accepting: JoinHandle<()>,
+}
+
+// === impl Garbage ===
+
+impl Garbage {
+    /// Starts it on a free port of the loopback.
+    pub(super) async fn start() -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { address, accepting: tokio::spawn(accept(listener)) })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Garbage {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener) {
+    for answer in ANSWERS.iter().cycle() {
+        if let Ok((socket, _)) = listener.accept().await {
+            tokio::spawn(answer_once(socket, answer));
+        }
+    }
+}
+
+/// Waits for the first bytes of a request, and for the rest only to be polite: a socket that is closed over unread bytes is reset.
+async fn answer_once(mut socket: TcpStream, answer: &[u8]) {
+    let mut request = [0; 16 * 1024];
+    if socket.read(&mut request).await.is_ok_and(|read| read > 0) {
+        let _ = socket.write_all(answer).await;
+        let _ = socket.shutdown().await;
+        while socket.read(&mut request).await.is_ok_and(|read| read > 0) {}
+    }
+}
