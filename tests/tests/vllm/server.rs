@@ -99,7 +99,7 @@ pub fn sum(metrics: &str, name: &str) -> u64 {
         let rest = line.strip_prefix(name)?;
         rest.starts_with(['{', ' ']).then(|| rest.rsplit(' ').next().expect("a value").parse::<f64>().expect("a number"))
     });
-    let sum: f64 = values.sum();
+    let sum = values.fold(0.0, |sum, value| sum + value);
     format!("{sum:.0}").parse().expect("a count")
 }
 
