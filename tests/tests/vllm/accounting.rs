@@ -276,7 +276,8 @@ async fn what_is_charged_is_what_the_engine_counts() {
     let books = Books::open(&gate, server).await;
     let phase = books.play(|at| Asked::drawn(&mut draw, format!("completed-{at}")), COMPLETED).await;
     let total = |engine: &Counts| (engine.prompt, engine.generation);
-    let engine = books.counted(&phase, |engine| engine.prompt >= phase.engine_prompt && engine.generation >= phase.completion).await;
+    let engine =
+        books.counted(&phase, |engine| engine.prompt >= phase.engine_prompt && engine.generation >= phase.completion).await;
     phase.print("read to the end", engine);
     assert_eq!(total(&engine), (phase.engine_prompt, phase.completion));
 
@@ -299,8 +300,7 @@ async fn what_is_charged_is_what_the_engine_counts() {
 
 /// Where clients leave, the engine has made at least what was charged, and has read at most all prompts once for each completion.
 async fn bounded(books: &Books, phase: &Phase) -> Counts {
-    let engine =
-        books.counted(phase, |engine| engine.prompt >= phase.prompt && engine.generation >= phase.completion).await;
+    let engine = books.counted(phase, |engine| engine.prompt >= phase.prompt && engine.generation >= phase.completion).await;
     assert!(engine.prompt <= phase.engine_prompt, "{phase:?}, {engine:?}");
     assert!(phase.completion >= phase.delivered);
     engine

@@ -266,7 +266,11 @@ async fn requests_move_on_to_vllm_from_a_dead_provider_and_from_a_spent_one() {
             let body = json!({ "model": format!("first/{}", MODELS[0]), "max_tokens": 8, "ignore_eos": true, "stream": stream });
             let (reply, charged) = charge(&gate, gate.chat(&chat(body))).await;
             assert_eq!(reply.ok().header("x-pai-provider"), Some("vllm-local"), "{status}");
-            assert_eq!(charged, server.prompt_tokens(&json!({ "model": MODELS[0], "messages": [{ "role": "user", "content": "Hello" }] })).await + 8);
+            assert_eq!(
+                charged,
+                server.prompt_tokens(&json!({ "model": MODELS[0], "messages": [{ "role": "user", "content": "Hello" }] })).await
+                    + 8
+            );
         }
     }
 }
