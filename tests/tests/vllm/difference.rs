@@ -7,17 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use e2e::harness::{Draw, Gate, Reply, gateway, seed, until};
+use e2e::harness::{Draw, Gate, Reply, Request, gateway, seed};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::server::{MODELS, Server, WINDOW, answer, events, reported};
+use super::server::{MODELS, Server, WINDOW, answer, events, reported, window_asked_for};
 use super::texts::{one_of, percent, text};
 
 /// Requests.
 const CASES: u64 = 1000;
 /// Clients at a time.
-const CLIENTS: u64 = 4;
+const CLIENTS: usize = 4;
+/// Requests under a cap, and the cap.
+const CAPPED: u64 = 200;
+const CAP: u64 = 600;
 /// Where a body names its model.
 const MODEL: &str = "@MODEL@";
 
@@ -383,6 +386,32 @@ impl Case {
         }
     }
 
+    /// The same, answered in one piece.
+    fn whole(self) -> Self {
+        let mut body = self.members();
+        let members = body.as_object_mut().unwrap();
+        members.remove("stream");
+        members.remove("stream_options");
+        Self { text: body.to_string(), ..self }
+    }
+
+    fn members(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap()
+    }
+
+    /// The limit it names or has by default, and how many completions it wants.
+    fn demand(&self) -> (Option<u64>, u64) {
+        let body = self.members();
+        let number = |name: &str| body[name].as_u64();
+        let limit = if self.kind == "chat" {
+            number("max_completion_tokens").or(number("max_tokens"))
+        } else {
+            number("max_tokens").or(Some(16))
+        };
+        let prompts = body["prompt"].as_array().filter(|prompts| !prompts[0].is_u64()).map_or(1, |prompts| prompts.len() as u64);
+        (limit, number("n").unwrap_or(1).max(number("best_of").unwrap_or(1)) * prompts)
+    }
+
     /// The body for a server where the model has this name.
     fn body(&self, model: &str) -> Vec<u8> {
         let text = self.text.replace(MODEL, model);
@@ -395,7 +424,7 @@ impl Case {
     }
 
     async fn play(self, server: Server, gate: Arc<Gate>, model: &str, reference: &str) -> Pair {
-        let typed = |request: e2e::harness::Request, body: Vec<u8>| request.header("content-type", self.content_type).body(body);
+        let typed = |request: Request, body: Vec<u8>| request.header("content-type", self.content_type).body(body);
         let direct = answer(typed(server.request("POST", self.path), self.body(model))).await;
         let through = answer(typed(gate.post(self.path), self.body(reference))).await;
         Pair { case: self, direct, through }
@@ -556,6 +585,28 @@ impl Pair {
         (tokens(direct) != tokens(through)).then(|| format!("tokens: {:?}, {:?}", tokens(direct), tokens(through)))
     }
 
+    fn is_too_large(&self) -> bool {
+        self.through.status == 400 && self.through.text().contains("\"context_length_exceeded\"")
+    }
+
+    /// What must not be under a cap: a refusal of what fits, or an answer well over it.
+    fn over_cap(&self) -> Option<String> {
+        let (limit, sequences) = self.case.demand();
+        if self.is_too_large() {
+            // What vLLM refuses as well has no tokens.
+            let (prompt, _) = reported(&self.direct)?;
+            let needed = prompt + limit.unwrap_or(1) * sequences;
+            return (needed <= CAP).then(|| format!("refused, and needs {needed} tokens"));
+        }
+        if self.direct.status != self.through.status {
+            return Some("the statuses differ".to_owned());
+        }
+        let (prompt, completion) = reported(&self.through)?;
+        // Where the upper bound of the prompt leaves too little, each completion is given 256 tokens.
+        let most = CAP.max(prompt + 256 * sequences);
+        (prompt + completion > most).then(|| format!("{prompt} + {completion} tokens"))
+    }
+
     fn describe(&self) -> String {
         let Self { case, direct, through } = self;
         let body: String = String::from_utf8_lossy(&case.body(MODEL)).chars().take(1500).collect();
@@ -590,34 +641,57 @@ async fn what_vllm_takes_the_gate_takes() {
     // One gate knows the model's window; the other does not, and has the attempt filter in its chain, too.
     let caps = "maxTokensPerDay: 50000000\nmaxTokensPerRequest: 32000";
     let informed = server.gate(caps).manifests(gateway("callouts: { vllm-local: vllm-local-callouts }")).start().await;
-    until("the window was asked for", async || {
-        informed.stats("cluster.vllm-local-callouts.upstream_rq_200").values().any(|count| *count > 0).then_some(())
-    })
-    .await;
+    window_asked_for(&informed).await;
     let gates = [Arc::new(informed), Arc::new(server.gate(caps).fallback().start().await)];
     let empty = json!({ "model": MODELS[0], "messages": [{ "role": "user", "content": "" }] });
     let overhead = server.prompt_tokens(&empty).await;
 
-    let mut cases: Vec<(Case, &str)> =
-        (0..CASES).map(|_| (Case::drawn(&mut draw, overhead), *one_of(&mut draw, &MODELS))).collect();
+    let cases = (0..CASES).map(|_| Case::drawn(&mut draw, overhead)).collect();
+    let pairs = play(cases, server, gates).await;
+    print(&pairs);
+    let faults: Vec<String> = pairs.iter().filter_map(|pair| Some(format!("{}: {}", pair.fault()?, pair.describe()))).collect();
+    assert!(faults.is_empty(), "{} of {CASES} requests:\n{}", faults.len(), faults.join("\n"));
+}
+
+#[tokio::test]
+#[ignore = "needs a vLLM: scripts/test vllm"]
+async fn a_cap_refuses_nobody_who_fits() {
+    let server = Server::running();
+    let seed = seed();
+    println!("cap: PAI_SEED={seed}");
+    let mut draw = Draw::new(seed);
+    let cap = format!("maxTokensPerRequest: {CAP}");
+    let informed = server.gate(&cap).manifests(gateway("callouts: { vllm-local: vllm-local-callouts }")).start().await;
+    window_asked_for(&informed).await;
+    let gates = [Arc::new(informed), Arc::new(server.gate(&cap).start().await)];
+    let cases = (0..CAPPED).map(|_| if percent(&mut draw, 70) { Case::chat(&mut draw) } else { Case::completion(&mut draw) });
+    let cases = cases.map(Case::whole).collect();
+    let pairs = play(cases, server, gates).await;
+    let faults: Vec<String> = pairs.iter().filter_map(|pair| Some(format!("{}: {}", pair.over_cap()?, pair.describe()))).collect();
+    let refused = pairs.iter().filter(|pair| pair.is_too_large()).count();
+    let fit = pairs.iter().filter(|pair| pair.direct.status == 200 && pair.through.status == 200).count();
+    println!("cap: {CAPPED} requests under a cap of {CAP} tokens: {fit} answered, {refused} refused as too large");
+    assert!(faults.is_empty(), "{} of {CAPPED} requests:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// Has these sent to both, by several clients at a time: half of them to each gate, half of those by reference.
+async fn play(mut cases: Vec<Case>, server: Server, gates: [Arc<Gate>; 2]) -> Vec<Pair> {
+    let share = cases.len().div_ceil(CLIENTS);
     let mut clients = JoinSet::new();
-    for client in 0..usize::try_from(CLIENTS).unwrap() {
-        let share = cases.split_off(cases.len() - usize::try_from((CASES / CLIENTS).min(cases.len() as u64)).unwrap());
-        let gate = Arc::clone(&gates[client / 2 % 2]);
+    for client in 0..CLIENTS {
+        let share = cases.split_off(cases.len().saturating_sub(share));
+        let (gate, model) = (Arc::clone(&gates[client / 2]), MODELS[client % 2]);
         clients.spawn(async move {
             let mut pairs = Vec::new();
-            for (case, model) in share {
-                let reference = if client % 2 == 0 { format!("vllm-local/{model}") } else { model.to_owned() };
+            for (at, case) in share.into_iter().enumerate() {
+                let reference = if at % 2 == 0 { format!("vllm-local/{model}") } else { model.to_owned() };
                 pairs.push(case.play(server, Arc::clone(&gate), model, &reference).await);
             }
             pairs
         });
     }
-    let pairs: Vec<Pair> = clients.join_all().await.into_iter().flatten().collect();
-    assert_eq!(pairs.len() as u64, CASES);
-    print(&pairs);
-    let faults: Vec<String> = pairs.iter().filter_map(|pair| Some(format!("{}: {}", pair.fault()?, pair.describe()))).collect();
-    assert!(faults.is_empty(), "{} of {CASES} requests:\n{}", faults.len(), faults.join("\n"));
+    assert!(cases.is_empty());
+    clients.join_all().await.into_iter().flatten().collect()
 }
 
 fn print(pairs: &[Pair]) {
