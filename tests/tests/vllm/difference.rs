@@ -19,7 +19,7 @@ const CASES: u64 = 1000;
 /// Clients at a time.
 const CLIENTS: usize = 4;
 /// Requests under a cap, and the cap.
-const CAPPED: u64 = 200;
+const CAPPED: u64 = 120;
 const CAP: u64 = 600;
 /// Where a body names its model.
 const MODEL: &str = "@MODEL@";
@@ -52,6 +52,16 @@ enum Encoding {
     Utf16,
     /// The last quarter of the text is no UTF-8.
     Broken,
+}
+
+/// What a request wants to have generated.
+#[derive(Debug, Clone, Copy)]
+struct Demand {
+    /// The limit it names or has by default.
+    limit: Option<u64>,
+    min_tokens: u64,
+    /// Completions.
+    sequences: u64,
 }
 
 /// How both answered.
@@ -183,6 +193,37 @@ impl Case {
             body["max_tokens"] = json!(limit);
         }
         Self::of_completion("near the window", &body)
+    }
+
+    /// What together takes more or less than a cap, in one piece.
+    fn near_the_cap(draw: &mut Draw) -> Self {
+        let (pieces, limit) = (1 + draw.below(150), 1 + draw.below(CAP + 50));
+        let text = text(draw, pieces);
+        let mut body = json!({ "model": MODEL });
+        if !percent(draw, 30) {
+            body["max_tokens"] = json!(limit);
+        }
+        if percent(draw, 25) {
+            body["n"] = json!(1 + draw.below(3));
+        }
+        if percent(draw, 15) {
+            body["min_tokens"] = json!(draw.below(limit));
+        }
+        if percent(draw, 10) {
+            body["truncate_prompt_tokens"] = json!(draw.below(200));
+        }
+        // Most are short, for there are many.
+        if percent(draw, 70) {
+            body["stop"] = json!(["e", "a", "o"]);
+        } else {
+            body["ignore_eos"] = json!(true);
+        }
+        if percent(draw, 70) {
+            body["messages"] = json!([{ "role": "user", "content": text }]);
+            return Self::of_chat("chat", &body);
+        }
+        body["prompt"] = if percent(draw, 20) { json!([text, "and another"]) } else { json!(text) };
+        Self::of_completion("completion", &body)
     }
 
     /// What vLLM reads generously, and the gate does not.
@@ -386,21 +427,12 @@ impl Case {
         }
     }
 
-    /// The same, answered in one piece.
-    fn whole(self) -> Self {
-        let mut body = self.members();
-        let members = body.as_object_mut().unwrap();
-        members.remove("stream");
-        members.remove("stream_options");
-        Self { text: body.to_string(), ..self }
-    }
-
     fn members(&self) -> Value {
         serde_json::from_str(&self.text).unwrap()
     }
 
-    /// The limit it names or has by default, and how many completions it wants.
-    fn demand(&self) -> (Option<u64>, u64) {
+    /// What it wants to have generated.
+    fn demand(&self) -> Demand {
         let body = self.members();
         let number = |name: &str| body[name].as_u64();
         let limit = if self.kind == "chat" {
@@ -409,7 +441,7 @@ impl Case {
             number("max_tokens").or(Some(16))
         };
         let prompts = body["prompt"].as_array().filter(|prompts| !prompts[0].is_u64()).map_or(1, |prompts| prompts.len() as u64);
-        (limit, number("n").unwrap_or(1).max(number("best_of").unwrap_or(1)) * prompts)
+        Demand { limit, min_tokens: number("min_tokens").unwrap_or(0), sequences: number("n").unwrap_or(1) * prompts }
     }
 
     /// The body for a server where the model has this name.
@@ -591,19 +623,19 @@ impl Pair {
 
     /// What must not be under a cap: a refusal of what fits, or an answer well over it.
     fn over_cap(&self) -> Option<String> {
-        let (limit, sequences) = self.case.demand();
+        let Demand { limit, min_tokens, sequences } = self.case.demand();
         if self.is_too_large() {
             // What vLLM refuses as well has no tokens.
             let (prompt, _) = reported(&self.direct)?;
-            let needed = prompt + limit.unwrap_or(1) * sequences;
+            let needed = prompt + limit.unwrap_or(1).max(min_tokens) * sequences;
             return (needed <= CAP).then(|| format!("refused, and needs {needed} tokens"));
         }
         if self.direct.status != self.through.status {
             return Some("the statuses differ".to_owned());
         }
         let (prompt, completion) = reported(&self.through)?;
-        // Where the upper bound of the prompt leaves too little, each completion is given 256 tokens.
-        let most = CAP.max(prompt + 256 * sequences);
+        // Where the upper bound of the prompt leaves too little, each completion is given 256 tokens, or what it must have.
+        let most = CAP.max(prompt + limit.unwrap_or(256).min(256).max(min_tokens) * sequences);
         (prompt + completion > most).then(|| format!("{prompt} + {completion} tokens"))
     }
 
@@ -664,8 +696,7 @@ async fn a_cap_refuses_nobody_who_fits() {
     let informed = server.gate(&cap).manifests(gateway("callouts: { vllm-local: vllm-local-callouts }")).start().await;
     window_asked_for(&informed).await;
     let gates = [Arc::new(informed), Arc::new(server.gate(&cap).start().await)];
-    let cases = (0..CAPPED).map(|_| if percent(&mut draw, 70) { Case::chat(&mut draw) } else { Case::completion(&mut draw) });
-    let cases = cases.map(Case::whole).collect();
+    let cases = (0..CAPPED).map(|_| Case::near_the_cap(&mut draw)).collect();
     let pairs = play(cases, server, gates).await;
     let faults: Vec<String> = pairs.iter().filter_map(|pair| Some(format!("{}: {}", pair.over_cap()?, pair.describe()))).collect();
     let refused = pairs.iter().filter(|pair| pair.is_too_large()).count();
