@@ -90,6 +90,11 @@ struct Pieces {
 // === impl Request ===
 
 impl Request {
+    /// A request to a server without a gate in between.
+    pub fn direct(address: SocketAddr, method: &str, path: &str) -> Self {
+        Self::new(address, None, Recent::default(), method, path)
+    }
+
     pub(crate) fn new(address: SocketAddr, tls: Option<ClientTls>, recent: Recent, method: &str, path: &str) -> Self {
         Self {
             address,

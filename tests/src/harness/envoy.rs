@@ -296,6 +296,8 @@ fn cluster(name: &str, address: SocketAddr, shape: &Shape) -> Value {
         "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
             "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
             "explicit_http_config": { "http_protocol_options": { "enable_trailers": true } },
+            // As shipped: vLLM closes idle connections after 5 s.
+            "common_http_protocol_options": { "idle_timeout": "4s" },
         } },
         "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [{
             "endpoint": { "address": socket(&address.ip().to_string(), address.port()) },

@@ -34,7 +34,7 @@ pub use limits::{Limits, go_seconds, seconds_to_midnight};
 pub use raw::Raw;
 pub use upstream::{Answer, Call, Received, Upstream};
 pub use version::{Ability, envoy_version};
-pub use wait::{settled, until};
+pub use wait::{settled, until, within};
 
 /// The model that tests ask for when it does not matter which: an open list serves it by its bare id, for it has no slash.
 pub const MODEL: &str = "Meta-Llama-3-70B-Instruct";

@@ -16,7 +16,7 @@ pub async fn settled<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
 }
 
 /// [`until`], with a deadline of the caller's.
-pub(crate) async fn within<T>(limit: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn within<T>(limit: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look().await {

@@ -1,0 +1,340 @@
+//! Tokens charged, compared with what the engine itself has counted: exactly, as long as every answer is read to its end; within
+//! bounds where clients leave.
+//!
+//! The engine counts a prompt once for each of its completions, usage counts it once. Its prefix cache changes neither. It counts what
+//! it makes after a client has left, which nobody reports.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use e2e::harness::{Draw, Gate, Request, seed, until};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::server::{Counts, MODELS, Server, answer, reported, sum};
+use super::texts::{one_of, percent, text};
+
+/// Requests of the three phases.
+const COMPLETED: u64 = 180;
+const ABORTED: u64 = 60;
+const MIXED: u64 = 60;
+/// Clients at a time.
+const CLIENTS: u64 = 6;
+/// Answers that are no streams, whose clients leave.
+const UNREAD: u64 = 6;
+
+/// A request, and what its client does.
+#[derive(Debug, Clone)]
+struct Asked {
+    case: String,
+    path: &'static str,
+    body: Value,
+    /// `n`
+    choices: u64,
+    /// Events after which the client leaves.
+    leaves_after: Option<u64>,
+}
+
+/// What a client has seen.
+#[derive(Debug)]
+struct Seen {
+    asked: Asked,
+    status: u16,
+    /// Usage at the end of the answer, if it was asked for.
+    reported: Option<(u64, u64)>,
+    /// Tokens that came at least.
+    delivered: u64,
+    left: bool,
+}
+
+/// What the access log says that a request was charged.
+#[derive(Debug, Clone, Copy)]
+struct Charge {
+    prompt: u64,
+    completion: u64,
+}
+
+/// A phase of requests: what was charged, what the engine counted, both in tokens.
+#[derive(Debug, Default)]
+struct Phase {
+    requests: u64,
+    left: u64,
+    prompt: u64,
+    completion: u64,
+    /// Prompts as the engine counts them.
+    engine_prompt: u64,
+    delivered: u64,
+    by_status: BTreeMap<u16, u64>,
+}
+
+/// A gate, the server behind it, and what both had counted before the phase.
+struct Books {
+    gate: Arc<Gate>,
+    server: Server,
+    engine: Counts,
+    ledger: u64,
+    series: u64,
+}
+
+// === impl Asked ===
+
+impl Asked {
+    /// A request whose answer is read to its end.
+    fn drawn(draw: &mut Draw, case: String) -> Self {
+        let chat = percent(draw, 60);
+        let choices = if percent(draw, 25) { 2 + draw.below(3) } else { 1 };
+        let (pieces, limit) = (1 + draw.below(120), 1 + draw.below(24));
+        let words = text(draw, pieces);
+        let mut body = json!({ "model": one_of(draw, &MODELS) });
+        if chat {
+            body["messages"] = json!([{ "role": "user", "content": words }]);
+        } else {
+            body["prompt"] = if percent(draw, 25) { json!([words, text(draw, 5)]) } else { json!(words) };
+        }
+        match draw.below(10) {
+            // Chats end by chance, completions after 16 tokens.
+            0 => {}
+            1 if chat => body["max_completion_tokens"] = json!(limit),
+            2 => (body["max_tokens"], body["ignore_eos"]) = (json!(60 + limit), json!(true)),
+            3 => (body["max_tokens"], body["stop"]) = (json!(60 + limit), json!(["e", "a"])),
+            _ => body["max_tokens"] = json!(limit),
+        }
+        if choices > 1 {
+            body["n"] = json!(choices);
+        }
+        if percent(draw, 50) {
+            body["stream"] = json!(true);
+            match draw.below(4) {
+                0 => {}
+                1 => body["stream_options"] = json!({ "include_usage": false }),
+                2 => body["stream_options"] = json!({ "include_usage": true }),
+                _ => body["stream_options"] = json!({ "include_usage": true, "continuous_usage_stats": true }),
+            }
+        }
+        let path = if chat { "/v1/chat/completions" } else { "/v1/completions" };
+        Self { case, path, body, choices, leaves_after: None }
+    }
+
+    /// A long stream that its client leaves, of one prompt.
+    fn left(draw: &mut Draw, case: String) -> Self {
+        let mut asked = Self::drawn(draw, case);
+        if asked.body["prompt"].is_array() {
+            asked.body["prompt"] = json!("Once upon a time");
+        }
+        let body = asked.body.as_object_mut().unwrap();
+        body.retain(|name, _| !["max_completion_tokens", "stop"].contains(&name.as_str()));
+        asked.body["stream"] = json!(true);
+        (asked.body["max_tokens"], asked.body["ignore_eos"]) = (json!(300 + draw.below(300)), json!(true));
+        asked.leaves_after = Some(1 + draw.below(30));
+        asked
+    }
+
+    fn request(&self, gate: &Gate) -> Request {
+        gate.post(self.path).header("x-test-case", &self.case).json(&self.body)
+    }
+
+    async fn play(self, gate: Arc<Gate>) -> Seen {
+        let Some(events) = self.leaves_after else {
+            let reply = answer(self.request(&gate)).await;
+            let seen = Seen { status: reply.status, reported: None, delivered: 0, left: false, asked: self };
+            return Seen { reported: (reply.status == 200).then(|| reported(&reply)).flatten(), ..seen };
+        };
+        let mut stream = self.request(&gate).stream().await;
+        let (mut delivered, mut left) = (0, true);
+        for _ in 0..events {
+            let Some(event) = stream.event().await else {
+                left = false;
+                break;
+            };
+            delivered += u64::from(holds_text(&event));
+        }
+        let status = stream.status;
+        stream.abort().await;
+        Seen { asked: self, status, reported: None, delivered, left }
+    }
+}
+
+/// Whether an event holds a piece of a completion: of at least one token.
+fn holds_text(event: &str) -> bool {
+    let Some(event) = event.strip_prefix("data: ").and_then(|data| serde_json::from_str::<Value>(data).ok()) else { return false };
+    let choice = &event["choices"][0];
+    [&choice["text"], &choice["delta"]["content"]].into_iter().any(|text| text.as_str().is_some_and(|text| !text.is_empty()))
+}
+
+// === impl Books ===
+
+impl Books {
+    async fn open(gate: &Arc<Gate>, server: Server) -> Self {
+        let (engine, ledger) = (server.counts().await, gate.used().await);
+        Self { gate: Arc::clone(gate), server, engine, ledger, series: series(gate).await }
+    }
+
+    /// Has these requests made, by several clients at a time, and adds them up.
+    async fn play(&self, mut asked: impl FnMut(u64) -> Asked, count: u64) -> Phase {
+        let mut asked: Vec<Asked> = (0..count).map(&mut asked).collect();
+        let mut clients = JoinSet::new();
+        for _ in 0..CLIENTS {
+            let share = asked.split_off(asked.len() - asked.len().min(usize::try_from(count.div_ceil(CLIENTS)).unwrap()));
+            let gate = Arc::clone(&self.gate);
+            clients.spawn(async move {
+                let mut seen = Vec::new();
+                for asked in share {
+                    seen.push(asked.play(Arc::clone(&gate)).await);
+                }
+                seen
+            });
+        }
+        let seen: Vec<Seen> = clients.join_all().await.into_iter().flatten().collect();
+        assert_eq!(seen.len() as u64, count);
+        let mut phase = Phase::default();
+        for seen in seen {
+            let charge = self.charge(&seen.asked.case).await;
+            self.compare(&seen, charge).await;
+            phase.add(&seen, charge);
+        }
+        // The ledger and the series have it, as the access log does.
+        assert_eq!(self.gate.used().await - self.ledger, phase.prompt + phase.completion);
+        assert_eq!(series(&self.gate).await - self.series, phase.prompt + phase.completion);
+        phase
+    }
+
+    async fn charge(&self, case: &str) -> Charge {
+        let line = self.gate.access_log(|line| line["case"] == case).await;
+        let count = |name: &str| line[name].as_str().map_or_else(|| line[name].as_u64(), |text| text.parse().ok());
+        let count = |name: &str| count(name).unwrap_or_else(|| panic!("no {name}: {line}"));
+        Charge { prompt: count("prompt_tokens"), completion: count("completion_tokens") }
+    }
+
+    /// What one request was charged, beside what its client knows.
+    async fn compare(&self, seen: &Seen, charge: Charge) {
+        let Charge { prompt, completion } = charge;
+        assert_eq!(seen.status, 200, "{seen:?}");
+        if let Some(reported) = seen.reported {
+            assert_eq!((prompt, completion), reported, "{seen:?}");
+        }
+        assert!(completion >= seen.delivered, "{seen:?} was charged {charge:?}");
+        if seen.asked.leaves_after.is_some() {
+            assert_eq!(prompt, self.server.prompt_tokens(&seen.asked.body).await, "{seen:?}");
+        }
+    }
+
+    async fn engine(&self) -> Counts {
+        self.server.counts().await.since(self.engine)
+    }
+
+    /// Waits until the engine has counted what `enough` says; fails with both counts.
+    async fn counted(&self, phase: &Phase, enough: impl Fn(&Counts) -> bool) -> Counts {
+        let what = format!("the engine has counted as much as was charged: {phase:?}, {:?} before", self.engine);
+        until(&what, async || Some(self.engine().await).filter(&enough)).await
+    }
+}
+
+// === impl Phase ===
+
+impl Phase {
+    fn add(&mut self, seen: &Seen, charge: Charge) {
+        self.requests += 1;
+        self.left += u64::from(seen.left);
+        self.prompt += charge.prompt;
+        self.completion += charge.completion;
+        self.engine_prompt += charge.prompt * seen.asked.choices;
+        self.delivered += seen.delivered;
+        *self.by_status.entry(seen.status).or_default() += 1;
+    }
+
+    fn print(&self, what: &str, engine: Counts) {
+        println!(
+            "accounting, {what}: {} requests, statuses {:?}, {} left by their clients; charged {} + {} tokens (prompts counted n times: {}); the engine counted {} + {}, with {} preemptions",
+            self.requests,
+            self.by_status,
+            self.left,
+            self.prompt,
+            self.completion,
+            self.engine_prompt,
+            engine.prompt,
+            engine.generation,
+            engine.preemptions
+        );
+    }
+}
+
+/// Tokens charged, as Prometheus sees them.
+async fn series(gate: &Gate) -> u64 {
+    let metrics = gate.prometheus();
+    sum(&metrics, "pai_prompt_tokens_total") + sum(&metrics, "pai_completion_tokens_total")
+}
+
+#[tokio::test]
+#[ignore = "needs a vLLM: scripts/test vllm"]
+async fn what_is_charged_is_what_the_engine_counts() {
+    let server = Server::running();
+    let seed = seed();
+    println!("accounting: PAI_SEED={seed}");
+    let mut draw = Draw::new(seed);
+    let gate = Arc::new(server.gate("maxTokensPerDay: 50000000\nmaxTokensPerRequest: 32000").start().await);
+
+    let books = Books::open(&gate, server).await;
+    let phase = books.play(|at| Asked::drawn(&mut draw, format!("completed-{at}")), COMPLETED).await;
+    let total = |engine: &Counts| (engine.prompt, engine.generation);
+    let engine =
+        books.counted(&phase, |engine| engine.prompt >= phase.engine_prompt && engine.generation >= phase.completion).await;
+    phase.print("read to the end", engine);
+    assert_eq!(total(&engine), (phase.engine_prompt, phase.completion));
+
+    let books = Books::open(&gate, server).await;
+    let phase = books.play(|at| Asked::left(&mut draw, format!("left-{at}")), ABORTED).await;
+    assert!(phase.left * 10 >= phase.requests * 9, "{phase:?}");
+    let engine = bounded(&books, &phase).await;
+    phase.print("left by their clients", engine);
+    unread(&books, engine).await;
+
+    let books = Books::open(&gate, server).await;
+    let mixed = |at| {
+        let case = format!("mixed-{at}");
+        if at % 3 == 0 { Asked::left(&mut draw, case) } else { Asked::drawn(&mut draw, case) }
+    };
+    let phase = books.play(mixed, MIXED).await;
+    let engine = bounded(&books, &phase).await;
+    phase.print("both", engine);
+}
+
+/// Where clients leave, the engine has made at least what was charged, and has read at most all prompts once for each completion.
+async fn bounded(books: &Books, phase: &Phase) -> Counts {
+    let engine = books.counted(phase, |engine| engine.prompt >= phase.prompt && engine.generation >= phase.completion).await;
+    assert!(engine.prompt <= phase.engine_prompt, "{phase:?}, {engine:?}");
+    assert!(phase.completion >= phase.delivered);
+    engine
+}
+
+/// Clients that leave before an answer in one piece has come: nobody reports what was made for them. The prompt is charged.
+async fn unread(books: &Books, before: Counts) {
+    let body = json!({ "model": MODELS[0], "prompt": "Once upon a time", "max_tokens": 2000, "ignore_eos": true });
+    let prompt = books.server.prompt_tokens(&body).await;
+    let ledger = books.gate.used().await;
+    for at in 1..=UNREAD {
+        let mut line = books.gate.raw().await;
+        let text = body.to_string();
+        line.write(format!(
+            "POST /v1/completions HTTP/1.1\r\nhost: gate.test\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
+            text.len()
+        ))
+        .await;
+        until("the engine has begun", async || {
+            let read = books.engine().await.prompt - before.prompt;
+            (read >= prompt * at).then_some(())
+        })
+        .await;
+        drop(line);
+    }
+    let charged = until("all are settled", async || {
+        let provider = books.gate.provider("vllm-local").await;
+        (provider.reserved == 0).then_some(provider.used_today - ledger)
+    })
+    .await;
+    let engine = books.engine().await.since(before);
+    println!(
+        "accounting, left before a whole answer came: {UNREAD} requests; charged {charged} tokens; the engine counted {} + {}",
+        engine.prompt, engine.generation
+    );
+    assert!(charged >= prompt * UNREAD, "{charged}");
+}

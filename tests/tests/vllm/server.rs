@@ -1,0 +1,130 @@
+//! The vLLM that `scripts/test vllm` has started, its own counts, and gates in front of it.
+
+use std::time::Duration;
+
+use e2e::harness::{Gate, GateBuilder, Reply, Request, named_provider, until};
+use serde_json::{Value, json};
+
+/// The two names of its model.
+pub const MODELS: [&str; 2] = ["meta-llama/Meta-Llama-3-70B-Instruct", "mistralai/Mistral-7B-Instruct-v0.3"];
+/// `max_model_len`.
+pub const WINDOW: u64 = 4096;
+/// How long an answer may take: the whole window, on a machine that does other things.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A vLLM that runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Server {
+    address: std::net::SocketAddr,
+}
+
+/// What the engine has counted since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// `vllm:prompt_tokens_total`: of every completion its prompt, so that a prompt counts `n` times.
+    pub prompt: u64,
+    /// `vllm:generation_tokens_total`
+    pub generation: u64,
+    /// `vllm:num_preemptions_total`
+    pub preemptions: u64,
+}
+
+// === impl Server ===
+
+impl Server {
+    /// The one at `PAI_VLLM`.
+    pub fn running() -> Self {
+        let address = std::env::var("PAI_VLLM").expect("a vLLM: run scripts/test vllm");
+        Self { address: address.parse().expect("an address") }
+    }
+
+    fn key() -> String {
+        std::env::var("VLLM_API_KEY").expect("the server's key: run scripts/test vllm")
+    }
+
+    /// A request that goes past every gate.
+    pub fn request(self, method: &str, path: &str) -> Request {
+        Request::direct(self.address, method, path).header("authorization", format!("Bearer {}", Self::key())).patient(PATIENCE)
+    }
+
+    /// What it has counted so far.
+    pub async fn counts(self) -> Counts {
+        let metrics = self.request("GET", "/metrics").send().await.ok().text();
+        let total = |name: &str| sum(&metrics, name);
+        Counts {
+            prompt: total("vllm:prompt_tokens_total"),
+            generation: total("vllm:generation_tokens_total"),
+            preemptions: total("vllm:num_preemptions_total"),
+        }
+    }
+
+    /// How many tokens the prompt of this request has.
+    pub async fn prompt_tokens(self, body: &Value) -> u64 {
+        let asked = ["model", "messages", "prompt"].into_iter().filter_map(|name| Some((name.to_owned(), body.get(name)?.clone())));
+        let asked = Value::Object(asked.collect());
+        self.request("POST", "/tokenize").json(&asked).send().await.ok().json()["count"].as_u64().expect("a count")
+    }
+
+    /// A gate that has its key, where its provider, `vllm-local`, has these further lines of `spec`.
+    pub fn gate(self, spec: &str) -> GateBuilder {
+        self.gate_with_key(&Self::key(), spec)
+    }
+
+    /// The same with this key.
+    pub fn gate_with_key(self, key: &str, spec: &str) -> GateBuilder {
+        let spec = format!("apiKeySecretRef: {{ name: vllm-token, key: api-key }}\nallowedModels: {}\n{spec}", json!(MODELS));
+        Gate::builder()
+            .manifests(named_provider("vllm-local", &spec))
+            .address("vllm-local", self.address)
+            .variable("PAI_SECRET_VLLM_TOKEN_API_KEY", key)
+    }
+}
+
+// === impl Counts ===
+
+impl Counts {
+    /// What was counted since `before`.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            prompt: self.prompt - before.prompt,
+            generation: self.generation - before.generation,
+            preemptions: self.preemptions - before.preemptions,
+        }
+    }
+}
+
+/// The sum of all series of this name, in tokens: Prometheus writes `1.7e+06` for whole numbers, too.
+pub fn sum(metrics: &str, name: &str) -> u64 {
+    let values = metrics.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        rest.starts_with(['{', ' ']).then(|| rest.rsplit(' ').next().expect("a value").parse::<f64>().expect("a number"))
+    });
+    let sum = values.fold(0.0, |sum, value| sum + value);
+    format!("{sum:.0}").parse().expect("a count")
+}
+
+/// Waits until a gate with `callouts` has been told the model's window.
+pub async fn window_asked_for(gate: &Gate) {
+    let told = "cluster.vllm-local-callouts.upstream_rq_200";
+    until("the window was asked for", async || gate.stats(told).values().any(|count| *count > 0).then_some(())).await;
+}
+
+/// Sends it and waits as long as an answer of the whole window takes.
+pub async fn answer(request: Request) -> Reply {
+    request.patient(PATIENCE).send().await
+}
+
+/// Prompt and completion tokens as this answer reports them: a document, or a stream at its end.
+pub fn reported(reply: &Reply) -> Option<(u64, u64)> {
+    let count = |usage: &Value| Some((usage["prompt_tokens"].as_u64()?, usage["completion_tokens"].as_u64()?));
+    match reply.header("content-type") {
+        Some("application/json") => count(&reply.json()["usage"]),
+        _ => events(reply).iter().rev().find_map(|event| count(&event["usage"])),
+    }
+}
+
+/// The events of a stream that are JSON: all but the last, `[DONE]`.
+pub fn events(reply: &Reply) -> Vec<Value> {
+    let text = reply.text();
+    text.split("\n\n").filter_map(|event| serde_json::from_str(event.strip_prefix("data: ")?).ok()).collect()
+}

@@ -1,0 +1,37 @@
+//! Random texts in several scripts.
+
+use e2e::harness::Draw;
+
+/// Pieces that texts are put together from: words, letters, emoji of several code points, signs that JSON escapes.
+const SCRIPTS: [&[&str]; 8] = [
+    &["the ", "model ", "gateway ", "of ", "Tokens", ", ", ". ", "A ", "quick ", "answer "],
+    &["fn ", "main() ", "{\n", "    ", "let x = 0x1f;", "\"\\n\"", "\t", "}\n", "// ", "<|im_end|>"],
+    &["你", "好", "世", "界", "，", "令", "牌", "預", "算", "。"],
+    &["при", "вет ", "мир", "ж", "щ", "ё", " — ", "«", "»", "ы"],
+    &["مرحبا", " ", "رمز", "ع", "‏", "ال", "١٢٣", "،", "ה", "א"],
+    &["🙂", "🚀", "👩‍👩‍👧", "🏳️‍🌈", "e\u{301}", "🇩🇪", " ", "𝔘", "\u{200b}", "☃"],
+    &["0", "1", "23", "9", "7", "44", "5", "68", "000", "3"],
+    &["\u{1}", "\u{1f}", "\\", "\"", "/", "\u{7f}", "\u{2028}", "\u{fffd}", "\r\n", "  "],
+];
+
+/// A text of that many pieces of one script, or of them all.
+pub fn text(draw: &mut Draw, pieces: u64) -> String {
+    let mixed = draw.below(4) == 0;
+    let script = draw.below(SCRIPTS.len() as u64);
+    (0..pieces)
+        .map(|_| {
+            let script = if mixed { draw.below(SCRIPTS.len() as u64) } else { script };
+            *one_of(draw, SCRIPTS[usize::try_from(script).expect("small")])
+        })
+        .collect()
+}
+
+/// One of these.
+pub fn one_of<'a, T>(draw: &mut Draw, choices: &'a [T]) -> &'a T {
+    &choices[usize::try_from(draw.below(choices.len() as u64)).expect("small")]
+}
+
+/// Whether something that happens so often in a hundred happens now.
+pub fn percent(draw: &mut Draw, often: u64) -> bool {
+    draw.below(100) < often
+}
