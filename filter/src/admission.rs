@@ -110,7 +110,9 @@ impl Plan {
             Telling::IfShrunk(_) if granted >= self.want => return None,
             Telling::IfShrunk(highest) | Telling::Always(highest) => highest,
         };
-        let limit = self.room(granted).min(highest).max(self.demand.min_tokens).max(1);
+        let least = self.demand.min_tokens.max(1);
+        // A limit below what each completion must have is the server's to refuse.
+        let limit = self.room(granted).min(highest).max(least).min(self.demand.limit.unwrap_or(u64::MAX));
         (self.demand.limit != Some(limit)).then_some(limit)
     }
 
@@ -280,6 +282,16 @@ mod tests {
             "that much, whatever the prompt"
         );
         assert!(Plan::new(demand, &bounds(Some(509), Some(4096))).is_err());
+    }
+
+    #[test]
+    fn a_named_limit_is_never_raised() {
+        // vLLM refuses what must be longer than its limit, and has to see it so.
+        let dense = Estimate { low: 10, high: 1000 };
+        for (limit, min_tokens) in [(16, 106), (400, 500), (1, 2)] {
+            let demand = Demand { prompt: dense, limit: Some(limit), min_tokens, choices: 1, sequences: 1 };
+            assert_eq!(plan(demand, &bounds(Some(600), Some(4096))).2, None, "{limit}, at least {min_tokens}");
+        }
     }
 
     #[test]
