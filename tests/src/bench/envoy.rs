@@ -26,7 +26,6 @@ const BY_HEADER: &str = "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHe
 const TEXT: &str = "type.googleapis.com/google.protobuf.StringValue";
 
 const NATIVE: &str = "type.googleapis.com/envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManager";
-const NATIVE_ROUTE: &str = "type.googleapis.com/envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManagerPerRoute";
 const LUA: &str = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua";
 
 /// The filter's.
@@ -189,7 +188,7 @@ fn bootstrap(setup: &Setup<'_>, directory: &Path) -> Result<Value> {
             "route_config": { "name": "bench", "virtual_hosts": [{
                 "name": "all",
                 "domains": ["*"],
-                "routes": [if setup.others.is_empty() { route(setup.filter) } else { moving_route(setup) }],
+                "routes": [if setup.others.is_empty() { route() } else { moving_route(setup) }],
             }] },
             "http_filters": filters,
         } }] }],
@@ -208,17 +207,12 @@ fn bootstrap(setup: &Setup<'_>, directory: &Path) -> Result<Value> {
     }))
 }
 
-fn route(filter: &Filter) -> Value {
-    let mut route = json!({
+fn route() -> Value {
+    json!({
         "match": { "prefix": "/", "headers": [{ "name": "x-pai-provider", "string_match": { "exact": FIRST } }] },
         "request_headers_to_remove": ["x-pai-provider"],
         "route": { "cluster": FIRST, "timeout": "0s" },
-    });
-    if let (Filter::Native, Some(route)) = (filter, route.as_object_mut()) {
-        let declared = json!({ "@type": NATIVE_ROUTE, "request": { "llm_protocol": "OPENAI_CHAT_COMPLETIONS" } });
-        route.insert("typed_per_filter_config".into(), json!({ NAME: declared }));
-    }
-    route
+    })
 }
 
 /// The route that chooses its cluster anew for each attempt, as `envoy/fallback.yaml` has it but for shorter waits.
@@ -315,8 +309,18 @@ fn configured(filter: &Filter, root: &str) -> Result<Option<Value>> {
         Filter::Empty(module) => Some(plugin(module, root, "")?),
         Filter::Holding(module) => Some(plugin(module, root, "hold")?),
         Filter::Gateway(module, configuration) => Some(plugin(module, root, &configuration.manifests())?),
-        Filter::Native => Some(json!({ "@type": NATIVE, "request_handling": {}, "response_handling": { "token_usage": {} } })),
+        Filter::Native => Some(native()),
         Filter::Lua => Some(json!({ "@type": LUA, "default_source_code": { "inline_string": include_str!("peer.lua") } })),
+    })
+}
+
+/// The cheapest that it has: where the route is declared to be of an API, it checks requests against a schema and takes streams to pieces,
+/// and it writes bodies anew unless it is told not to.
+fn native() -> Value {
+    json!({
+        "@type": NATIVE,
+        "request_handling": { "parse_unconfigured_routes": true, "reserialize_body": "DISABLE" },
+        "response_handling": { "token_usage": { "include_unconfigured_routes": true } },
     })
 }
 
