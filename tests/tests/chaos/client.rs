@@ -155,8 +155,9 @@ async fn exchange(socket: TcpStream, ask: &Ask, form: Form, seen: &mut Seen) -> 
     if streamed {
         return if seen.done { End::Whole } else { End::Cut };
     }
-    seen.take_document(&held);
-    End::Whole
+    // Some Envoys end a broken answer over HTTP/2 as if it were whole (seen of 1.36).
+    let whole = seen.take_document(&held) || seen.status != Some(200);
+    if whole { End::Whole } else { End::Cut }
 }
 
 async fn send(socket: TcpStream, ask: &Ask, form: Form) -> Option<(hyper::Response<hyper::body::Incoming>, Connection)> {
@@ -199,10 +200,12 @@ impl Seen {
         }
     }
 
-    fn take_document(&mut self, body: &[u8]) {
-        let Ok(document) = serde_json::from_slice::<Value>(body) else { return };
+    /// Takes the answer that is one document; says whether it is one.
+    fn take_document(&mut self, body: &[u8]) -> bool {
+        let Ok(document) = serde_json::from_slice::<Value>(body) else { return false };
         self.usage = usage(&document);
         self.code = document["error"]["code"].as_str().map(str::to_owned);
+        true
     }
 }
 
