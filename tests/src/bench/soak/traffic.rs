@@ -220,7 +220,7 @@ impl Prepared {
         ensure!(wanted.any(|(_, part)| contains(&answer.body, part.as_bytes())), "not what was wanted");
         let rough = matches!(self.kind.provider, CUT | GARBAGE);
         if status != 200 || self.kind.provider.is_empty() {
-            return Ok(rough.then(|| (self.kind.provider, Charge { least: 0, most: self.most })));
+            return Ok(rough.then_some((self.kind.provider, Charge { least: 0, most: self.most })));
         }
         let served = answer.header("x-pai-provider").context("nobody has served it")?;
         let provider = [SOUND, CUT, FAILING, GARBAGE, SPENT].into_iter().find(|name| *name == served);
