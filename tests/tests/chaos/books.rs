@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::cast::{Record, highest_estimate, is_vllm, name, place};
+use crate::cast::{Record, TRY_TIMEOUT, highest_estimate, is_vllm, name, place};
 use crate::client::{End, Outcome};
 use crate::ledger::Ledger;
 use crate::plan::{Caller, Conduct, Form, Plan};
@@ -129,13 +129,15 @@ impl Books<'_> {
             (Some(429), End::Whole) if self.plan.tight => return Ok(()),
             _ => {}
         }
-        if ask.is_served() && !self.plan.someone_goes_down() {
+        // A machine that is busy: Envoy gave up waiting.
+        let late = case.outcome.over - case.outcome.sent >= TRY_TIMEOUT;
+        if ask.is_served() && !late && !self.plan.someone_goes_down() {
             return Err("every provider would have served it".to_owned());
         }
         let broken = matches!(seen.status, Some(400 | 429 | 500 | 502 | 503 | 504)) && *end == End::Whole;
         let cut = *end == End::Cut && seen.status == Some(200);
         let by = seen.provider.as_deref().and_then(place).and_then(|by| case.records.iter().find(|record| record.provider == by));
-        let deserved = by.is_some_and(|record| record.conduct != Conduct::Serve) || self.plan.someone_goes_down();
+        let deserved = late || by.is_some_and(|record| record.conduct != Conduct::Serve) || self.plan.someone_goes_down();
         if broken || cut && deserved { Ok(()) } else { Err("nobody has broken it".to_owned()) }
     }
 

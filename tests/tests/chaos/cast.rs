@@ -26,7 +26,8 @@ const KEYS: [&str; 3] = ["alice", "bob", "carol"];
 /// How long clients may take to send a request, and providers to answer it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 const ROUTE_TIMEOUT: Duration = Duration::from_secs(8);
-const TRY_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an attempt may take to answer; a request that is over sooner was not timed out by anybody.
+pub const TRY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What one provider has done with one request.
 #[derive(Debug, Clone)]
