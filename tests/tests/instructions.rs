@@ -3,6 +3,8 @@
 //! They are WebAssembly's, counted by an interpreter, and the same on every machine. What they leave out is the host.
 //! After a change that is worth its price: `PAI_RECORD=1 scripts/test e2e instructions`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -129,15 +129,13 @@ impl Books<'_> {
             (Some(429), End::Whole) if self.plan.tight => return Ok(()),
             _ => {}
         }
-        // A machine that is busy: Envoy gave up waiting.
-        let late = case.outcome.over - case.outcome.sent >= TRY_TIMEOUT;
-        if ask.is_served() && !late && !self.plan.someone_goes_down() {
+        if ask.is_served() && !case.is_late() && !self.plan.someone_goes_down() {
             return Err("every provider would have served it".to_owned());
         }
         let broken = matches!(seen.status, Some(400 | 429 | 500 | 502 | 503 | 504)) && *end == End::Whole;
         let cut = *end == End::Cut && seen.status == Some(200);
         let by = seen.provider.as_deref().and_then(place).and_then(|by| case.records.iter().find(|record| record.provider == by));
-        let deserved = late || by.is_some_and(|record| record.conduct != Conduct::Serve) || self.plan.someone_goes_down();
+        let deserved = case.is_late() || by.is_some_and(|record| record.conduct != Conduct::Serve) || self.plan.someone_goes_down();
         if broken || cut && deserved { Ok(()) } else { Err("nobody has broken it".to_owned()) }
     }
 
@@ -274,7 +272,7 @@ impl Case<'_> {
             Conduct::Status(_) if *end == End::Left || self.is_local() => Range(0, most),
             Conduct::Status(_) => Range::default(),
             Conduct::Reset | Conduct::Close | Conduct::HalfHead | Conduct::Hang => Range(least, most),
-            Conduct::CutClose(_) if self.steady && is_vllm(record.provider) && record.stream && *end == End::Cut && answered => {
+            Conduct::CutClose(_) if self.breaks_off(record) && *end == End::Cut && answered => {
                 Range::exactly(record.prompt + record.most_words())
             }
             _ if !record.stream => Range(least, most.max(whole)),
@@ -282,6 +280,16 @@ impl Case<'_> {
             _ if is_vllm(record.provider) => Range(least, most.max(record.prompt + record.sent())),
             _ => Range(least + seen.words, most + record.sent()),
         }
+    }
+
+    /// It was the provider that broke this stream off, of which each piece tells the usage.
+    fn breaks_off(&self, record: &Record) -> bool {
+        self.steady && !self.is_late() && is_vllm(record.provider) && record.stream
+    }
+
+    /// Envoy may have given up waiting: for what is silent, or as the machine is busy.
+    fn is_late(&self) -> bool {
+        self.outcome.over - self.outcome.sent >= TRY_TIMEOUT
     }
 
     /// Pieces of a completion that have passed the gate in a stream: those that the client has seen, and at most those that were sent.
