@@ -34,7 +34,8 @@ pub struct Range(pub u64, pub u64);
 /// One request with all that is known of it.
 #[derive(Clone, Copy)]
 struct Case<'a> {
-    /// Its providers stay up.
+    /// How many there are, and whether they stay up.
+    providers: usize,
     steady: bool,
     outcome: &'a Outcome,
     records: &'a [Record],
@@ -72,6 +73,7 @@ impl Books<'_> {
     /// Looks at everything.
     pub fn audit(&mut self) {
         let cases = self.outcomes.iter().map(|outcome| Case {
+            providers: self.plan.providers(),
             steady: !self.plan.someone_goes_down(),
             outcome,
             records: self.records.get(&outcome.ask.id).map_or(&[], Vec::as_slice),
@@ -236,8 +238,10 @@ impl Case<'_> {
     fn attempts(&self) -> Result<Vec<(usize, Range)>, String> {
         let estimate = Range(0, highest_estimate(&self.outcome.ask));
         let Some(line) = self.line.filter(|line| line["decision"].is_string()) else {
-            // Nobody knows how far it came.
-            return Ok(self.records.iter().map(|record| (record.provider, self.of_dead(record))).collect());
+            // Nobody knows how far it came: it may have been let through, and not have reached its provider yet.
+            let asked = self.records.iter().map(|record| (record.provider, self.of_dead(record)));
+            let others = (0..self.providers).filter(|provider| !self.records.iter().any(|record| record.provider == *provider));
+            return Ok(asked.chain(others.map(|provider| (provider, estimate))).collect());
         };
         let last = line["provider"].as_str().and_then(place).filter(|_| charged(line).is_some());
         let passed: BTreeMap<usize, &str> =
