@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use e2e::harness::built;
 use wasmi::{CompilationMode, Config, Engine, Instance, Linker, Module, Store, TypedFunc};
 
 /// Growth that passes, as changes elsewhere move inlining about.
@@ -23,8 +24,8 @@ struct Core {
 
 impl Core {
     fn load() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/wasm32-unknown-unknown/release/examples/exchange.wasm");
-        let module = std::fs::read(&root).unwrap_or_else(|error| panic!("{}: {error}: run scripts/test e2e", root.display()));
+        let module = built("wasm32-unknown-unknown/release/examples/exchange.wasm", "scripts/test e2e, which builds it");
+        let module = std::fs::read(module).unwrap();
         // Translation costs fuel, too: all of it comes before what is counted.
         let engine = Engine::new(Config::default().consume_fuel(true).compilation_mode(CompilationMode::Eager));
         let module = Module::new(&engine, &module[..]).unwrap();

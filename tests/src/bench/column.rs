@@ -107,6 +107,8 @@ impl Choice {
     /// What is measured where nothing else is asked for: the filter in the listener alone, and its peers.
     pub const DEFAULT: [Self; 9] =
         [Self::None, Self::Empty, Self::Filter, Self::Developer, Self::Agent, Self::Guards, Self::All, Self::Cpp, Self::Lua];
+    /// The same where each column takes long: the least and the most that the filter does.
+    pub const FEW: [Self; 6] = [Self::None, Self::Empty, Self::Filter, Self::All, Self::Cpp, Self::Lua];
     /// Access keys among which the developer's is one.
     pub(super) const KEYS: usize = 100;
 

@@ -5,7 +5,6 @@
 //! empty one's would grow with the workers.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -14,12 +13,13 @@ use tokio::time::sleep;
 
 use super::column::Filter;
 use super::configuration::Configuration;
-use super::envoy::{self, Envoy, Setup};
-use super::load::Load;
+use super::envoy::{self, Setup};
 use super::machine::Machine;
-use super::table::{Spread, write_aligned};
+use super::report::Round;
+use super::subject::Subject;
+use super::table::{Spread, page};
 use super::upstream;
-use super::workload::{Expected, Workload};
+use super::workload::Workload;
 
 const WORKERS: [usize; 3] = [1, 2, 4];
 /// Connections to each worker.
@@ -58,21 +58,6 @@ struct Row {
     filter: Vec<Round>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Round {
-    /// Microseconds of CPU time per request.
-    micros: f64,
-    /// Requests a second.
-    rate: f64,
-}
-
-struct Subject {
-    envoy: Envoy,
-    load: Load,
-    request: Arc<[u8]>,
-    expected: Expected,
-}
-
 /// Measures, telling `progress` how far it is.
 pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
     let machine = Machine::here();
@@ -86,8 +71,8 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
         let mut row = Row { workers, empty: Vec::new(), filter: Vec::new() };
         for number in 1..=plan.rounds {
             progress(&format!("{workers} workers: round {number} of {}", plan.rounds));
-            row.empty.push(empty.round(requests).await?);
-            row.filter.push(filter.round(requests).await?);
+            row.empty.push(round(&mut empty, requests).await?);
+            row.filter.push(round(&mut filter, requests).await?);
         }
         rows.push(row);
     }
@@ -98,32 +83,17 @@ async fn start(binary: &Path, filters: &[Filter; 2], upstream: std::net::SocketA
     let setup = |filter| Setup { workers, ..Setup::new(binary, filter, upstream) };
     let [empty, filter] = filters;
     Ok([
-        Subject::start(&setup(empty), &format!("empty-{workers}")).await?,
-        Subject::start(&setup(filter), &format!("filter-{workers}")).await?,
+        Subject::start(&setup(empty), WORKLOAD, BREADTH * workers, &format!("empty-{workers}")).await?,
+        Subject::start(&setup(filter), WORKLOAD, BREADTH * workers, &format!("filter-{workers}")).await?,
     ])
 }
 
-// === impl Subject ===
-
-impl Subject {
-    async fn start(setup: &Setup<'_>, name: &str) -> Result<Self> {
-        let mut envoy = Envoy::start(setup, name)?;
-        let mut load = Load::connect(envoy.address().await?, BREADTH * setup.workers).await?;
-        let request: Arc<[u8]> = WORKLOAD.request(&setup.filter.credentials()).into();
-        let expected = WORKLOAD.examine(load.ask(&request).await?).with_context(|| envoy.log())?;
-        load.run(&request, WORKLOAD.requests() / 8, expected).await?;
-        Ok(Self { envoy, load, request, expected })
-    }
-
-    async fn round(&mut self, requests: u64) -> Result<Round> {
-        sleep(REST).await;
-        let before = self.envoy.cpu()?;
-        let served = self.load.run(&self.request, requests, self.expected).await.with_context(|| self.envoy.log())?;
-        sleep(REST).await;
-        let used = self.envoy.cpu()?.saturating_sub(before);
-        let requests = served.requests as f64;
-        Ok(Round { micros: used.as_secs_f64() * 1e6 / requests, rate: requests / served.took.as_secs_f64() })
-    }
+async fn round(subject: &mut Subject, requests: u64) -> Result<Round> {
+    sleep(REST).await;
+    let before = subject.envoy.cpu()?;
+    let served = subject.load.run(&subject.request, requests, subject.expected).await.with_context(|| subject.envoy.log())?;
+    sleep(REST).await;
+    Ok(Round::new(subject.envoy.cpu()?.saturating_sub(before), &served))
 }
 
 // === impl Report ===
@@ -132,17 +102,9 @@ impl Report {
     /// The table, for people.
     pub fn table(&self) -> String {
         let rounds = self.rows.first().map_or(0, |row| row.empty.len());
-        let mut text = format!(
-            "One budget, several workers: {}; median (min–max) of {rounds} rounds\nEnvoy {}; {}\n\n",
-            WORKLOAD.title(),
-            self.envoy,
-            self.machine.line()
-        );
+        let what = format!("One budget, several workers: {}; median (min–max) of {rounds} rounds", WORKLOAD.title());
         let titles = ["workers", "empty µs", "filter µs", "filter − empty µs", "empty/s", "filter/s"];
-        let mut lines = vec![titles.map(str::to_owned).to_vec()];
-        lines.extend(self.rows.iter().map(Row::line));
-        write_aligned(&mut text, &lines);
-        text
+        page(&what, &self.envoy, &self.machine, titles, self.rows.iter().map(Row::line))
     }
 
     /// Everything, for programs.

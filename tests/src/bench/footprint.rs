@@ -16,7 +16,7 @@ use super::envoy::{self, Envoy, Setup};
 use super::load::Load;
 use super::machine::Machine;
 use super::memory;
-use super::table::write_aligned;
+use super::table::page;
 use super::workload::Workload;
 use super::{CONNECTIONS, upstream};
 
@@ -111,18 +111,9 @@ impl Report {
     /// The table, for people.
     pub fn table(&self) -> String {
         let sorts: Vec<&str> = REQUESTS.iter().map(|(workload, _)| workload.title()).collect();
-        let mut text = format!(
-            "Memory in MB before and after {} requests ({}), one worker\nEnvoy {}; {}\n\n",
-            self.requests,
-            sorts.join("; "),
-            self.envoy,
-            self.machine.line()
-        );
+        let what = format!("Memory in MB before and after {} requests ({}), one worker", self.requests, sorts.join("; "));
         let titles = ["", ".wasm KB", "Envoy before", "after", "largest VM before", "after"];
-        let mut lines = vec![titles.map(str::to_owned).to_vec()];
-        lines.extend(self.rows.iter().map(Row::line));
-        write_aligned(&mut text, &lines);
-        text
+        page(&what, &self.envoy, &self.machine, titles, self.rows.iter().map(Row::line))
     }
 
     /// Everything, for programs.

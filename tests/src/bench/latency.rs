@@ -5,7 +5,6 @@
 //! stand-in share the machine: how busy the worker was tells which of the two it is.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -13,12 +12,12 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::column::Column;
-use super::envoy::{self, Envoy, Setup};
-use super::load::Load;
+use super::envoy::{self, Setup};
 use super::machine::Machine;
 use super::steady::Steady;
-use super::table::{Spread, write_aligned};
-use super::workload::{Expected, Workload};
+use super::subject::Subject;
+use super::table::{Spread, page};
+use super::workload::Workload;
 use super::{CONNECTIONS, upstream};
 
 /// Connections that the requests at a fixed rate take turns on.
@@ -63,14 +62,6 @@ struct Round {
     cores: f64,
 }
 
-struct Subject {
-    envoy: Envoy,
-    steady: Steady,
-    load: Load,
-    request: Arc<[u8]>,
-    expected: Expected,
-}
-
 /// Measures, telling `progress` how far it is.
 pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
     let machine = Machine::here();
@@ -79,46 +70,35 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
     for (place, column) in plan.columns.iter().enumerate() {
         progress(&format!("{} starts", column.name));
         let setup = Setup::new(&plan.envoy, &column.filter, standin.addr());
-        subjects
-            .push(Subject::start(&setup, plan.workload, &format!("latency-{place}")).await.with_context(|| column.name.clone())?);
+        let subject = Subject::start(&setup, plan.workload, CONNECTIONS, &format!("latency-{place}")).await;
+        let subject = subject.with_context(|| column.name.clone())?;
+        let steady = Steady::connect(subject.address, TURNS).await?;
+        subjects.push((subject, steady));
     }
     let mut rows: Vec<_> = plan.columns.iter().map(|column| (column.name.clone(), Vec::new())).collect();
     for number in 1..=plan.rounds {
-        for (subject, (name, rounds)) in subjects.iter_mut().zip(&mut rows) {
+        for ((subject, steady), (name, rounds)) in subjects.iter_mut().zip(&mut rows) {
             progress(&format!("round {number} of {}: {name}", plan.rounds));
-            rounds.push(subject.round(&plan).await.with_context(|| format!("{name}\n{}", subject.envoy.log()))?);
+            rounds.push(round(subject, steady, &plan).await.with_context(|| format!("{name}\n{}", subject.envoy.log()))?);
         }
     }
     Ok(Report { envoy: envoy::version(&plan.envoy)?, plan, machine, rows })
 }
 
-// === impl Subject ===
-
-impl Subject {
-    async fn start(setup: &Setup<'_>, workload: Workload, name: &str) -> Result<Self> {
-        let mut envoy = Envoy::start(setup, name)?;
-        let address = envoy.address().await?;
-        let mut load = Load::connect(address, CONNECTIONS).await?;
-        let request: Arc<[u8]> = workload.request(&setup.filter.credentials()).into();
-        let expected = workload.examine(load.ask(&request).await?).with_context(|| envoy.log())?;
-        load.run(&request, workload.requests() / 8, expected).await?;
-        Ok(Self { envoy, steady: Steady::connect(address, TURNS).await?, load, request, expected })
-    }
-
-    async fn round(&mut self, plan: &Plan) -> Result<Round> {
-        sleep(REST).await;
-        let latencies = self.steady.run(&self.request, plan.rate, plan.time, self.expected).await?;
-        sleep(REST).await;
-        let (before, start) = (self.envoy.cpu()?, Instant::now());
-        let served = self.load.run(&self.request, (plan.workload.requests() / plan.haste).max(100), self.expected).await?;
-        let used = self.envoy.cpu()?.saturating_sub(before);
-        Ok(Round {
-            p50: latencies.percentile(50),
-            p99: latencies.percentile(99),
-            most: served.requests as f64 / served.took.as_secs_f64(),
-            cores: used.as_secs_f64() / start.elapsed().as_secs_f64(),
-        })
-    }
+async fn round(subject: &mut Subject, steady: &mut Steady, plan: &Plan) -> Result<Round> {
+    let Subject { envoy, load, request, expected, .. } = subject;
+    sleep(REST).await;
+    let latencies = steady.run(request, plan.rate, plan.time, *expected).await?;
+    sleep(REST).await;
+    let (before, start) = (envoy.cpu()?, Instant::now());
+    let served = load.run(request, (plan.workload.requests() / plan.haste).max(100), *expected).await?;
+    let used = envoy.cpu()?.saturating_sub(before);
+    Ok(Round {
+        p50: latencies.percentile(50),
+        p99: latencies.percentile(99),
+        most: served.requests as f64 / served.took.as_secs_f64(),
+        cores: used.as_secs_f64() / start.elapsed().as_secs_f64(),
+    })
 }
 
 // === impl Report ===
@@ -126,24 +106,16 @@ impl Subject {
 impl Report {
     /// The table, for people.
     pub fn table(&self) -> String {
-        let mut text = format!(
-            "{}; median (min–max) of {} rounds; one worker\nEnvoy {}; {}\n\n",
-            self.plan.workload.title(),
-            self.plan.rounds,
-            self.envoy,
-            self.machine.line()
-        );
+        let what = format!("{}; median (min–max) of {} rounds; one worker", self.plan.workload.title(), self.plan.rounds);
         let at = format!("p50 ms at {}/s", self.plan.rate);
         let titles = ["", &at, "p99 ms", "requests/s without a pause", "Envoy's cores then"];
-        let mut lines = vec![titles.map(str::to_owned).to_vec()];
-        lines.extend(self.rows.iter().map(|(name, rounds)| {
+        let rows = self.rows.iter().map(|(name, rounds)| {
             let show = |digits, what: fn(&Round) -> f64| spread(rounds, what).show(digits);
             let numbers =
                 [show(3, |round| round.p50), show(3, |round| round.p99), show(0, |round| round.most), show(2, |round| round.cores)];
             std::iter::once(name.clone()).chain(numbers).collect()
-        }));
-        write_aligned(&mut text, &lines);
-        text
+        });
+        page(&what, &self.envoy, &self.machine, titles, rows)
     }
 
     /// Everything, for programs.

@@ -3,7 +3,10 @@
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use pai_filter::clock::rfc3339;
 use serde::Serialize;
+
+const DAY: u64 = 86_400;
 
 /// The machine and what else it was doing.
 #[derive(Debug, Clone, Serialize)]
@@ -33,7 +36,7 @@ impl Machine {
         }
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Self {
-            date: date(seconds / 86_400),
+            date: date(seconds / DAY),
             cpu: value(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_mib: memory.trim_end_matches(" kB").parse().unwrap_or(0) / 1024,
@@ -49,16 +52,11 @@ impl Machine {
     }
 }
 
-/// The date of a day since 1970, in the Gregorian calendar, whose years are counted from March here: the leap day is their last.
+/// The date of a day since 1970.
 fn date(day: u64) -> String {
-    let day = day + 719_468; // since March 1st of the year 0
-    let (era, of_era) = (day / 146_097, day % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let of_month = of_year - (153 * month + 2) / 5 + 1;
-    let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
-    format!("{:04}-{month:02}-{of_month:02}", era * 400 + year)
+    let mut date = rfc3339(day * DAY);
+    date.truncate("2026-11-24".len());
+    date
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod report;
 mod rounds;
 pub mod soak;
 mod steady;
+mod subject;
 mod table;
 mod upstream;
 mod workload;

@@ -16,7 +16,8 @@ use super::configuration::{Configuration, NARROW, SPENT};
 use super::envoy::{self, Envoy, Setup};
 use super::load::Load;
 use super::machine::Machine;
-use super::table::{Spread, write_aligned};
+use super::report::Round;
+use super::table::{Spread, page};
 use super::workload::{Expected, Workload};
 use super::{CONNECTIONS, upstream};
 
@@ -92,11 +93,11 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
         for (row, (request, expected)) in rows.iter_mut().zip(&asked) {
             sleep(REST).await;
             let before = envoy.cpu()?;
-            load.run(request, requests, *expected).await?;
+            let served = load.run(request, requests, *expected).await?;
             sleep(REST).await;
-            let micros = envoy.cpu()?.saturating_sub(before).as_secs_f64() * 1e6 / requests as f64;
+            let round = Round::new(envoy.cpu()?.saturating_sub(before), &served);
             if number > 0 {
-                row.micros.push(micros);
+                row.micros.push(round.micros);
             }
         }
     }
@@ -147,18 +148,13 @@ impl Report {
     /// The table, for people.
     pub fn table(&self) -> String {
         let rounds = self.rows.first().map_or(0, |row| row.micros.len());
-        let mut text = format!(
-            "Envoy's CPU time per request in µs, configuration `all`, one worker: median (min–max) of {rounds} rounds\nEnvoy {}; {}\n\n",
-            self.envoy,
-            self.machine.line()
-        );
-        let mut lines = vec![["", "µs", "of a served one", ""].map(str::to_owned).to_vec()];
-        lines.extend(self.rows.iter().map(|row| {
+        let what =
+            format!("Envoy's CPU time per request in µs, configuration `all`, one worker: median (min–max) of {rounds} rounds");
+        let rows = self.rows.iter().map(|row| {
             let closes = if row.closes { "and a new connection" } else { "" };
             vec![row.sort.name.to_owned(), row.micros().show(1), self.ratio(row).show(2), closes.to_owned()]
-        }));
-        write_aligned(&mut text, &lines);
-        text
+        });
+        page(&what, &self.envoy, &self.machine, ["", "µs", "of a served one", ""], rows)
     }
 
     /// Everything, for programs.

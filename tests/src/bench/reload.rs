@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::client::Client;
 use super::envoy::{self, Envoy, Setup};
 use super::machine::Machine;
-use super::table::{Spread, write_aligned};
+use super::table::{Spread, page};
 use super::upstream;
 use super::{Configuration, Filter};
 
@@ -168,16 +168,9 @@ impl Report {
     /// The table, for people.
     pub fn table(&self) -> String {
         let rounds = self.rows.first().map_or(0, |row| row.changes.len());
-        let mut text = format!(
-            "A changed configuration, {WORKERS} workers: median (min–max) of {rounds} changes\nEnvoy {}; {}\n\n",
-            self.envoy,
-            self.machine.line()
-        );
+        let what = format!("A changed configuration, {WORKERS} workers: median (min–max) of {rounds} changes");
         let titles = ["keys", "KB", "in force after ms", "a worker stands still ms", "Envoy's memory MB", "after the changes MB"];
-        let mut lines = vec![titles.map(str::to_owned).to_vec()];
-        lines.extend(self.rows.iter().map(Row::line));
-        write_aligned(&mut text, &lines);
-        text
+        page(&what, &self.envoy, &self.machine, titles, self.rows.iter().map(Row::line))
     }
 
     /// Everything, for programs.

@@ -42,9 +42,9 @@ pub(super) struct Cell {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Round {
     /// Envoy's CPU time per request, in microseconds.
-    micros: f64,
+    pub(super) micros: f64,
     /// Requests per second.
-    rate: f64,
+    pub(super) rate: f64,
     /// Chunks of an answer.
     chunks: f64,
 }

@@ -4,12 +4,29 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::machine::Machine;
+
 /// A number that was measured more than once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Spread {
     pub(super) median: f64,
     min: f64,
     max: f64,
+}
+
+/// What was measured, where, and the rows under their titles.
+pub(super) fn page<const N: usize>(
+    what: &str,
+    envoy: &str,
+    machine: &Machine,
+    titles: [&str; N],
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
+    let mut text = format!("{what}\nEnvoy {envoy}; {}\n\n", machine.line());
+    let mut lines = vec![titles.map(str::to_owned).to_vec()];
+    lines.extend(rows);
+    write_aligned(&mut text, &lines);
+    text
 }
 
 /// Writes lines in columns; the first is flush left.

@@ -96,7 +96,7 @@ impl Args {
                 Findings { table: report.table(), json: report.json() }
             }
             Mode { latency: true, .. } => {
-                let columns = self.columns(&[Choice::None, Choice::Empty, Choice::Filter, Choice::All, Choice::Cpp, Choice::Lua]);
+                let columns = self.columns(&Choice::FEW);
                 let workload = self.only.first().copied().unwrap_or(Workload::Chat);
                 let time = Duration::from_secs(if self.quick { 1 } else { 10 });
                 let plan = latency::Plan { envoy, columns, workload, rate: self.rate, time, rounds, haste };
@@ -104,7 +104,7 @@ impl Args {
                 Findings { table: report.table(), json: report.json() }
             }
             Mode { memory: true, .. } => {
-                let columns = self.columns(&[Choice::None, Choice::Empty, Choice::Filter, Choice::All, Choice::Cpp, Choice::Lua]);
+                let columns = self.columns(&Choice::FEW);
                 let report = footprint::run(footprint::Plan { envoy, columns, haste }, progress).await?;
                 Findings { table: report.table(), json: report.json() }
             }

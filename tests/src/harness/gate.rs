@@ -664,17 +664,22 @@ fn new_directory() -> PathBuf {
 
 fn built_module() -> PathBuf {
     let path = std::env::var_os("PAI_FILTER_WASM");
-    existing(path.map_or_else(|| built("wasm32-wasip1/release/pai_filter.wasm"), PathBuf::from), "scripts/build")
+    existing(path.map_or_else(|| target("wasm32-wasip1/release/pai_filter.wasm"), PathBuf::from), "scripts/build")
 }
 
 /// The module with what tests may do to it.
 fn hooked_module() -> PathBuf {
     let path = std::env::var_os("PAI_HOOKED_WASM");
-    let path = path.map_or_else(|| built("test-hooks/wasm32-wasip1/release/pai_filter.wasm"), PathBuf::from);
+    let path = path.map_or_else(|| target("test-hooks/wasm32-wasip1/release/pai_filter.wasm"), PathBuf::from);
     existing(path, "scripts/test e2e, which builds it")
 }
 
-fn built(module: &str) -> PathBuf {
+/// A module that `remedy` builds, by its path below `target`.
+pub fn built(module: &str, remedy: &str) -> PathBuf {
+    existing(target(module), remedy)
+}
+
+fn target(module: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target").join(module)
 }
 

@@ -28,7 +28,7 @@ mod wait;
 pub use certificate::{Authority, ClientCertificate, Peers, ServerCertificate};
 pub use client::{Reply, Request, Streaming};
 pub use draw::{Draw, seed};
-pub use gate::{Gate, GateBuilder, Provider, Refused, envoy_binary, installed_clients};
+pub use gate::{Gate, GateBuilder, Provider, Refused, built, envoy_binary, installed_clients};
 pub use key::{Budget, Key, Shares};
 pub use limits::{Limits, go_seconds, seconds_to_midnight};
 pub use raw::Raw;

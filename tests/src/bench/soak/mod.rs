@@ -92,13 +92,13 @@ pub async fn run(plan: Plan, stop: impl Future<Output = ()>, mut progress: impl 
     let samples = soak.load(&plan, stop, &mut progress).await.with_context(|| soak.envoy.log())?;
     progress("coming to rest");
     let rest = soak.at_rest().await.with_context(|| soak.envoy.log())?;
-    let trapped = soak.envoy.log();
+    let log = soak.envoy.log();
     let book = std::mem::take(&mut *soak.drive.book());
     let (sent, missed) = (soak.drive.sent(), soak.drive.missed());
     let under_way = soak.drive.under_way();
     let envoy = envoy::version(&plan.envoy)?;
     let generated = [&sound, &cut, &failing].map(|standin| standin.counters().total.tokens()).iter().sum();
-    Ok(Report { plan, machine, envoy, samples, book, rest, sent, missed, under_way, generated, log: trapped })
+    Ok(Report { plan, machine, envoy, samples, book, rest, sent, missed, under_way, generated, log })
 }
 
 // === impl Soak ===

@@ -1,0 +1,36 @@
+//! One Envoy under load: the connections to it, what is asked over them, and what every answer is like.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+
+use super::envoy::{Envoy, Setup};
+use super::load::Load;
+use super::workload::{Expected, Workload};
+
+/// Of the requests of a round, one of so many warms an Envoy up.
+const WARM_UP: u64 = 8;
+
+/// An Envoy that has been warmed up.
+pub(super) struct Subject {
+    pub(super) envoy: Envoy,
+    pub(super) address: SocketAddr,
+    pub(super) load: Load,
+    pub(super) request: Arc<[u8]>,
+    pub(super) expected: Expected,
+}
+
+// === impl Subject ===
+
+impl Subject {
+    pub(super) async fn start(setup: &Setup<'_>, workload: Workload, connections: usize, name: &str) -> Result<Self> {
+        let mut envoy = Envoy::start(setup, name)?;
+        let address = envoy.address().await?;
+        let mut load = Load::connect(address, connections).await?;
+        let request: Arc<[u8]> = workload.request(&setup.filter.credentials()).into();
+        let expected = workload.examine(load.ask(&request).await?).with_context(|| envoy.log())?;
+        load.run(&request, workload.requests() / WARM_UP, expected).await?;
+        Ok(Self { envoy, address, load, request, expected })
+    }
+}
