@@ -16,6 +16,10 @@ pub enum Ability {
     OtherProviders,
     /// It tells filters whether a peer's certificate was verified (`connection.peer_certificate_valid`).
     VerifiedPeers,
+    /// Its HTTP/1 parser knows the method QUERY.
+    Queries,
+    /// Its HTTP/2 codec closes the connection on what HTTP/2 forbids, wherever in a request it stands.
+    StrictHttp2,
 }
 
 static VERSION: LazyLock<Version> = LazyLock::new(|| {
@@ -45,7 +49,9 @@ impl Ability {
     /// The first version that has it.
     fn since(self) -> Version {
         match self {
+            Self::StrictHttp2 => (1, 37),
             Self::OtherProviders | Self::VerifiedPeers => (1, 39),
+            Self::Queries => (1, 40),
         }
     }
 

@@ -1,6 +1,6 @@
 //! One row: what is sent on one connection, and what is to become of it.
 
-use e2e::harness::MODEL;
+use e2e::harness::{Ability, MODEL};
 use serde_json::Value;
 
 /// Each request that is let through is charged this: what the provider reports of it.
@@ -77,6 +77,14 @@ impl Row {
     /// What the provider is told besides.
     pub fn telling(mut self, told: fn(&Value) -> bool) -> Self {
         self.told = told;
+        self
+    }
+
+    /// What becomes of it in an Envoy that lacks this.
+    pub fn without(mut self, ability: Ability, answers: impl Into<Vec<Answered>>) -> Self {
+        if !ability.is_there() {
+            self.answers = answers.into();
+        }
         self
     }
 

@@ -67,6 +67,7 @@ async fn large_bodies_are_sent_again() {
 /// An aggregator calls the model as the client does: there, nothing of the body changes, and its length is what it was.
 #[tokio::test]
 async fn a_body_that_fits_as_it_was_written() {
+    e2e::needs!(OtherProviders);
     let there = VLLM.reference();
     let staging = Staging::new().dialect(&OPENAI, "vllm").references(&[&there, &format!("{}/{there}", OPENAI.name)]);
     let scene = staging.start().await;
