@@ -6,7 +6,7 @@ use e2e::harness::{Answer, Gate, GateBuilder, Reply, Request, Upstream, gateway,
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::server::{MODELS, Server, WINDOW, answer, events, reported, window_asked_for};
+use super::server::{MODELS, Server, WINDOW, answer, events, reported};
 
 const IDENTITY: &str = "x-agent-id";
 const RESEARCHER: &str = "spiffe://cluster.local/ns/agents/sa/researcher";
@@ -199,7 +199,7 @@ async fn a_spent_budget_refuses_and_was_not_exceeded() {
 #[ignore = "needs a vLLM: scripts/test vllm"]
 async fn a_request_without_a_limit_is_kept_to_what_binds() {
     let server = Server::running();
-    for (spec, callouts, most) in [
+    for (spec, informed, most) in [
         // The cap binds, with the window known or not.
         ("maxTokensPerRequest: 600", false, 600),
         ("maxTokensPerRequest: 600", true, 600),
@@ -208,12 +208,7 @@ async fn a_request_without_a_limit_is_kept_to_what_binds() {
         // The window, of which nothing is told.
         ("maxTokensPerRequest: 32000", true, WINDOW),
     ] {
-        let builder = server.gate(spec);
-        let builder = if callouts { builder.manifests(gateway("callouts: { vllm-local: vllm-local-callouts }")) } else { builder };
-        let gate = builder.start().await;
-        if callouts {
-            window_asked_for(&gate).await;
-        }
+        let gate = if informed { server.informed_gate(spec).await } else { server.gate(spec).start().await };
         let reply = answer(gate.chat(&chat(json!({ "ignore_eos": true })))).await;
         let (prompt, completion) = usage(&reply);
         let total = prompt + completion;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::harness::{Gate, GateBuilder, Reply, Request, named_provider, until};
+use e2e::harness::{Gate, GateBuilder, Reply, Request, gateway, named_provider, until};
 use serde_json::{Value, json};
 
 /// The two names of its model.
@@ -70,7 +70,15 @@ impl Server {
         self.gate_with_key(&Self::key(), spec)
     }
 
-    /// The same with this key.
+    /// The same, with callouts, by which it has been told the model's window.
+    pub async fn informed_gate(self, spec: &str) -> Gate {
+        let gate = self.gate(spec).manifests(gateway("callouts: { vllm-local: vllm-local-callouts }")).start().await;
+        let told = "cluster.vllm-local-callouts.upstream_rq_200";
+        until("the window was asked for", async || gate.stats(told).values().any(|count| *count > 0).then_some(())).await;
+        gate
+    }
+
+    /// [`Server::gate`] with this key.
     pub fn gate_with_key(self, key: &str, spec: &str) -> GateBuilder {
         let spec = format!("apiKeySecretRef: {{ name: vllm-token, key: api-key }}\nallowedModels: {}\n{spec}", json!(MODELS));
         Gate::builder()
@@ -101,12 +109,6 @@ pub fn sum(metrics: &str, name: &str) -> u64 {
     });
     let sum = values.fold(0.0, |sum, value| sum + value);
     format!("{sum:.0}").parse().expect("a count")
-}
-
-/// Waits until a gate with `callouts` has been told the model's window.
-pub async fn window_asked_for(gate: &Gate) {
-    let told = "cluster.vllm-local-callouts.upstream_rq_200";
-    until("the window was asked for", async || gate.stats(told).values().any(|count| *count > 0).then_some(())).await;
 }
 
 /// Sends it and waits as long as an answer of the whole window takes.
