@@ -76,6 +76,7 @@ pub struct Streaming {
     held: BytesMut,
     trailers: Option<HeaderMap>,
     cut: bool,
+    patience: Duration,
     connection: JoinHandle<()>,
 }
 
@@ -162,7 +163,7 @@ impl Request {
         self
     }
 
-    /// Waits so long for the answer to begin.
+    /// Waits so long for the answer to begin, and for each piece of it.
     pub fn patient(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
@@ -221,7 +222,7 @@ impl Request {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let io = TokioIo::new(socket);
+        let (io, patience) = (TokioIo::new(socket), self.patience);
         let (answer, connection) = if self.http2 {
             let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
             let connection = tokio::spawn(async move { drop(connection.await) });
@@ -240,6 +241,7 @@ impl Request {
             held: BytesMut::new(),
             trailers: None,
             cut: false,
+            patience,
             connection,
         })
     }
@@ -311,7 +313,7 @@ impl Streaming {
 
     async fn read(&mut self) -> Option<Bytes> {
         loop {
-            match timeout(PATIENCE, self.body.frame()).await.expect("the answer goes on") {
+            match timeout(self.patience, self.body.frame()).await.expect("the answer goes on") {
                 None => return None,
                 Some(Err(_)) => {
                     self.cut = true;
