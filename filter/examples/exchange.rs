@@ -12,15 +12,15 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use pai_filter::budget::ledger::Memory;
 use pai_filter::clock::{Clock, Time};
 use pai_filter::config;
 use pai_filter::exchange::Exchange;
-use pai_filter::gate::Gate;
-use pai_filter::headers::Headers;
+use pai_filter::exchange::gate::Gate;
 use pai_filter::host::Host;
-use pai_filter::ledger::Memory;
+use pai_filter::host::worker::Worker;
+use pai_filter::http::headers::Headers;
 use pai_filter::metrics::{Kind, Meter};
-use pai_filter::worker::Worker;
 
 const MODEL: &str = "meta-llama/Meta-Llama-3-70B-Instruct";
 const EVENTS: usize = 64;

@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt::Write;
 
-use crate::budget::Record;
+use crate::budget::account::Record;
 use crate::guard::{Action, Guard};
 
 /// The host's metrics.

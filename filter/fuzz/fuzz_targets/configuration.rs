@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pai_filter::{config, gate::Gate};
+use pai_filter::{config, exchange::gate::Gate};
 
 const SECRET: &str = "sk-secret-of-the-provider";
 

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use pai_filter::openai::{Answer, Hide, Usage};
-use pai_filter::sse::{EVENT_LIMIT, EventReader, Piece};
+use pai_filter::http::sse::{EVENT_LIMIT, EventReader, Piece};
 use pai_filter_fuzz::chunks;
 use serde_json::Value;
 

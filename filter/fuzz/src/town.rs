@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use pai_filter::clock::{Clock, Time};
 use pai_filter::exchange::Exchange;
-use pai_filter::gate::Gate;
-use pai_filter::headers::{HeaderEdit, Headers};
+use pai_filter::exchange::gate::Gate;
+use pai_filter::http::headers::{HeaderEdit, Headers};
 use pai_filter::host::{AttemptStep, BodyStep, Host, ResponseStep, Step};
-use pai_filter::ledger::{Store, Subject};
+use pai_filter::budget::ledger::{Store, Subject};
 use pai_filter::metrics::{Kind, Meter};
-use pai_filter::worker::{Retries, Worker};
+use pai_filter::host::worker::{Retries, Worker};
 
 const NAMES: [&str; 3] = ["one", "two", "three"];
 const ME: &[u8] = b"td/me";

@@ -1,8 +1,8 @@
 //! `kind: AccessKey`.
 
-use crate::access_key::{AccessKey, AccessKeys, KeyHash, ReferencePattern, Repeated};
 use crate::clock::parse_rfc3339;
-use crate::pattern::Pattern;
+use crate::identity::access_key::{AccessKey, AccessKeys, KeyHash, ReferencePattern, Repeated};
+use crate::policy::pattern::Pattern;
 use crate::policy::{Provider, split_reference};
 
 use super::field::{Field, Fields};

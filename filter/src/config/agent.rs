@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::agent::{Agent, Agents, Reference, Shared};
-use crate::pattern::Pattern;
+use crate::identity::agent::{Agent, Agents, Reference, Shared};
+use crate::policy::pattern::Pattern;
 use crate::policy::{Provider, split_reference};
 
 use super::field::{Field, Fields};

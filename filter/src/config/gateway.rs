@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::access_key::AccessKeys;
-use crate::headers::is_stripped;
+use crate::http::headers::is_stripped;
+use crate::identity::access_key::AccessKeys;
 use crate::policy::{Audience, Callout, Gateway, Operators, Provider, Routing};
 
 use super::agent::identity;

@@ -21,7 +21,7 @@ pub(super) struct Reason(String);
 /// The longest message of the YAML reader that an error repeats, in characters.
 const LONGEST_MESSAGE: usize = 200;
 
-/// What every access key begins with; see [`crate::access_key::PREFIX`].
+/// What every access key begins with; see [`crate::identity::access_key::PREFIX`].
 const KEY_PREFIX: &str = "pak_";
 
 /// Whether `text` may hold an access key.

@@ -22,7 +22,7 @@ mod word;
 
 use std::collections::BTreeSet;
 
-use crate::access_key::AccessKeys;
+use crate::identity::access_key::AccessKeys;
 use crate::policy::{Gateway, Policy, Provider};
 
 pub use self::invalid::InvalidConfig;

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use crate::openai::MAX_MODEL_BYTES;
-use crate::pattern::Pattern;
+use crate::policy::pattern::Pattern;
 use crate::policy::{Dialect, ExternalAccess, ModelList, Provider};
 
 use super::endpoint;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::load;
-use crate::access_key::ReferencePattern;
-use crate::pattern::Pattern;
+use crate::identity::access_key::ReferencePattern;
+use crate::policy::pattern::Pattern;
 use crate::policy::{Audience, Callout, Dialect, ExternalAccess, Policy, Routing};
 
 const OPEN: &str = include_str!("fixtures/open.yaml");

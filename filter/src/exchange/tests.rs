@@ -10,10 +10,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::budget::ledger::Memory;
 use crate::clock::Clock;
-use crate::ledger::Memory;
+use crate::host::worker::Worker;
 use crate::metrics::{Kind, Meter};
-use crate::worker::Worker;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 

@@ -3,7 +3,7 @@
 use super::prefix::Prefix;
 use super::probe::{Choices, Probe, Unchanged};
 use super::{Tally, Usage};
-use crate::sse::{self, EventReader, Piece};
+use crate::http::sse::{self, EventReader, Piece};
 
 /// One answer, from its first byte to its last.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Who is let in, what each may use, and what holds each back.
 
 use super::*;
-use crate::budget::Shortfall;
+use crate::budget::account::Shortfall;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -483,7 +483,7 @@ fn every_invariant_holds_for_all_budgets_at_once() {
         for (mut exchange, limit) in live {
             finish(&mut exchange, &world, limit);
         }
-        let account = |subject: &crate::ledger::Subject| world.host().ledger().read(subject).unwrap();
+        let account = |subject: &crate::budget::ledger::Subject| world.host().ledger().read(subject).unwrap();
         let own = |caller| account(gate.claims(caller, &gate.providers[0])[0].subject).record(0).cloned().unwrap();
         let callers = [Caller::Agent(0), Caller::Developer(0), Caller::Developer(1)].map(own);
         let provider = account(&gate.providers[0].subject);
@@ -507,7 +507,7 @@ fn a_ledger_that_cannot_be_read_lets_nobody_past_his_rate() {
         World::new(),
         gate(&(provider("p", "externalAccess: {enabled: true}") + &access_key("alice", KEY, "requestsPerMinute: 3"))),
     );
-    assert!(crate::ledger::Store::set(&world.store, "pai/1/account/key/alice", b"rubbish", 0));
+    assert!(crate::budget::ledger::Store::set(&world.store, "pai/1/account/key/alice", b"rubbish", 0));
     let headers = post("/v1/chat/completions", &[("x-api-key", KEY)]);
     assert_eq!(outcome(&gate, &world, None, &headers, &chat("m", "")), (503, "ledger_unavailable".to_owned()));
     let order = [Shortfall::Reserved, Shortfall::Drains(5), Shortfall::Drains(6), Shortfall::Spent];

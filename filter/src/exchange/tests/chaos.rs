@@ -10,7 +10,7 @@ use proptest::sample::{Index, select};
 use serde_json::Value;
 
 use super::*;
-use crate::ledger::Subject;
+use crate::budget::ledger::Subject;
 
 const ME: &str = "td/me";
 /// The last has no credential.

@@ -11,18 +11,18 @@
 
 use std::rc::Rc;
 
-use crate::access::Access;
-use crate::asked::{self, Asked};
-use crate::attempt::{Attempt, is_failure, is_gone};
-use crate::gate::Gate;
-use crate::headers::{HeaderEdit, Headers};
+use crate::exchange::access_log::{Notes, Why};
+use crate::exchange::attempt::{Attempt, is_failure, is_gone};
+use crate::exchange::evaluation::Trial;
+use crate::exchange::gate::Gate;
+use crate::exchange::inbound::{self, Asked};
+use crate::exchange::selection::Selected;
+use crate::host::worker::Retries;
 use crate::host::{AttemptStep, BodyStep, Entry, Forward, Host, ResponseStep, Turn};
-use crate::notes::{Notes, Why};
+use crate::http::headers::{HeaderEdit, Headers};
+use crate::http::refusal::Refusal;
+use crate::identity::model_access::Access;
 use crate::openai::Splice;
-use crate::refusal::Refusal;
-use crate::selection::Selected;
-use crate::trial::Trial;
-use crate::worker::Retries;
 
 /// Tells Envoy to try again: the route's `retriable_headers` name it.
 const RETRY: &str = "x-pai-retry";
@@ -80,7 +80,7 @@ impl Admitted {
         left.reverse();
         let (dresser, stage) = if left.is_empty() { (Dresser::Gate, Stage::Sent) } else { (Dresser::Attempts, Stage::Unsent) };
         let named = attempt.provider().filter(|_| dresser == Dresser::Attempts);
-        let path = named.map_or_else(String::new, |provider| asked::path(provider, asked.operation));
+        let path = named.map_or_else(String::new, |provider| inbound::path(provider, asked.operation));
         Self { gate, asked, attempt, before: None, stage, dresser, begun: 0, tried: 1, left, path, lost: 0 }
     }
 
@@ -95,7 +95,7 @@ impl Admitted {
             }
             Dresser::Attempts => {
                 // Routes may look at the path.
-                asked::point(&mut edits, self.path.clone(), target);
+                inbound::point(&mut edits, self.path.clone(), target);
                 Forward { headers: edits, body: None }
             }
         }
@@ -118,7 +118,7 @@ impl Admitted {
                 edits.push(HeaderEdit::Remove("authorization".into()));
             }
             self.asked.dress(&mut edits, ours, self.path.as_bytes(), self.attempt.changes());
-            self.path = asked::path(ours, self.asked.operation);
+            self.path = inbound::path(ours, self.asked.operation);
         }
         self.begun += 1;
         self.stage = Stage::Sent;

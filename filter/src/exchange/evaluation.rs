@@ -3,18 +3,18 @@
 //! The one that the request names is tried whole. Of the others, sizes and guards are looked at before anything is sent, as the
 //! body is there only then; sizes and budgets once more when their turn comes.
 
-use crate::admission::{Bounds, COMPLETIONS_DEFAULT, Demand, Plan, TooLarge};
-use crate::asked::Asked;
-use crate::attempt::Grant;
-use crate::budget::{Ask, Shortfall};
+use crate::budget::account::{Ask, Shortfall};
+use crate::budget::ledger::{Claim, Permit, Refused};
+use crate::budget::plan::{Bounds, COMPLETIONS_DEFAULT, Demand, Plan, TooLarge};
 use crate::clock::go_duration;
-use crate::gate::{Gate, ModelState, ProviderState};
+use crate::exchange::attempt::Grant;
+use crate::exchange::gate::{Gate, ModelState, ProviderState};
+use crate::exchange::inbound::Asked;
 use crate::guard::{self, Hit, Reason};
 use crate::host::Host;
-use crate::ledger::{Claim, Permit, Refused};
+use crate::http::refusal::{Case, Refusal};
 use crate::openai::{AskUsage, Changes, Edit, LimitField, Operation, Peculiarities, Translation, Unsayable};
 use crate::policy::{Candidate, Dialect, Provider, Routing};
-use crate::refusal::{Case, Refusal};
 
 /// A candidate, and the request that it may serve.
 pub struct Trial<'a> {

@@ -10,28 +10,37 @@
 //! It is told what the host saw and says what the host is to do. Every callback may come in every phase: one that makes no sense
 //! changes nothing.
 
+pub mod access_log;
+pub mod admitted;
+pub mod attempt;
+pub mod cooldown;
+pub mod evaluation;
+pub mod gate;
+pub mod inbound;
+pub mod selection;
+
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use crate::access::Access;
-use crate::admitted::Admitted;
-use crate::asked::{self, Asked};
-use crate::attempt::REFUSAL_LIMIT;
-use crate::caller::{Caller, Credentials, Identified};
 use crate::clock::Time;
-use crate::gate::Gate;
-use crate::headers::{HeaderEdit, Headers, media_type, vllm_takes_for_json};
+use crate::exchange::access_log::Notes;
+use crate::exchange::admitted::Admitted;
+use crate::exchange::attempt::REFUSAL_LIMIT;
+use crate::exchange::evaluation::Trial;
+use crate::exchange::gate::Gate;
+use crate::exchange::inbound::Asked;
+use crate::exchange::selection::Selection;
+use crate::host::worker::Retries;
 use crate::host::{AttemptStep, BodyStep, Entry, Forward, Host, ResponseStep, Step, Turn};
-use crate::models;
-use crate::notes::Notes;
+use crate::http::api::models;
+use crate::http::headers::{HeaderEdit, Headers, media_type, vllm_takes_for_json};
+use crate::http::refusal::{Case, Refusal, Reply};
+use crate::http::route::Route;
+use crate::identity::caller::{Caller, Credentials, Identified};
+use crate::identity::model_access::Access;
 use crate::openai::{Operation, Request, Splice};
 use crate::policy::{Candidate, Gateway, Routing};
-use crate::refusal::{Case, Refusal, Reply};
-use crate::route::Route;
-use crate::selection::Selection;
-use crate::trial::Trial;
-use crate::worker::Retries;
 
 /// One request and its answer.
 #[derive(Debug)]
@@ -376,7 +385,7 @@ impl Exchange {
             edits.push(HeaderEdit::Remove(Cow::Borrowed("content-length")));
         }
         edits.push(HeaderEdit::Set("x-pai-provider", provider.name.to_string().into()));
-        asked::address(&mut edits, provider, reading.operation, &reading.target);
+        inbound::address(&mut edits, provider, reading.operation, &reading.target);
         Step::Forward(Forward { headers: edits, body: None })
     }
 

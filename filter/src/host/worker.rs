@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use crate::ledger::{Heartbeat, Permit, Recent};
-use crate::peer::Verified;
+use crate::budget::ledger::{Heartbeat, Permit, Recent};
+use crate::identity::peer::Verified;
 
 /// What one instance of the filter, the VM of one worker, has to itself.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ mod memory;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::budget::{Account, Ask, Choice, Held, Limit, Short, Shortfall};
+use crate::budget::account::{Account, Ask, Choice, Held, Limit, Short, Shortfall};
 use crate::clock::Time;
 
 pub use heartbeat::Heartbeat;

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
-use crate::caller::Caller;
 use crate::clock::Time;
-use crate::headers::HeaderEdit;
+use crate::http::headers::HeaderEdit;
+use crate::identity::caller::Caller;
 use crate::openai::{Changes, Operation, Peculiarities, Request};
 use crate::policy::{Dialect, Provider};
 

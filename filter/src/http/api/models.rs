@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-use crate::access::{Access, Barrier, Unresolved};
 use crate::clock::{self, Time};
-use crate::gate::{Gate, place};
+use crate::exchange::gate::{Gate, place};
 use crate::host::Host;
+use crate::http::refusal::{Case, Refusal, Reply, printable};
+use crate::identity::model_access::{Access, Barrier, Unresolved};
 use crate::openai::is_model_name;
-use crate::pattern::Pattern;
-use crate::refusal::{Case, Refusal, Reply, printable};
+use crate::policy::pattern::Pattern;
 
 /// The key under which the ledger keeps the moment it began, in seconds since 1970.
 const SINCE: &str = "pai/1/since";
@@ -96,7 +96,7 @@ pub fn providers(gate: &Gate, host: &Host<'_>) -> Result<Reply, Refusal> {
             models: provider.models.allowed.iter().flatten().map(Pattern::to_string).collect(),
         })
     });
-    let items = items.collect::<Result<_, crate::ledger::Unavailable>>().map_err(|_| Refusal::ledger_unavailable())?;
+    let items = items.collect::<Result<_, crate::budget::ledger::Unavailable>>().map_err(|_| Refusal::ledger_unavailable())?;
     Ok(json(&ProviderList { ledger_since: clock::rfc3339(since(host)), items }))
 }
 

@@ -3,11 +3,11 @@
 //! Nobody is taken at his word: a developer is known by a key, an agent by what the host has verified of its certificate or by a
 //! header that the operator vouches for.
 
-use crate::access_key::{AccessKey, PREFIX};
 use crate::clock::Time;
-use crate::headers::Headers;
+use crate::http::headers::Headers;
+use crate::http::refusal::{Case, Refusal, printable};
+use crate::identity::access_key::{AccessKey, PREFIX};
 use crate::policy::{Audience, Policy};
-use crate::refusal::{Case, Refusal, printable};
 
 /// Someone who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

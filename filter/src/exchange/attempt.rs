@@ -2,17 +2,17 @@
 
 use std::rc::Rc;
 
-use crate::asked::Asked;
+use crate::budget::ledger::Permit;
 use crate::clock::Time;
-use crate::gate::{Gate, ModelState, ProviderState};
-use crate::headers::{HeaderEdit, Headers, media_type};
+use crate::estimate::context_length;
+use crate::exchange::access_log::Why;
+use crate::exchange::gate::{Gate, ModelState, ProviderState};
+use crate::exchange::inbound::Asked;
 use crate::host::{BodyStep, Entry, Host, ResponseStep};
-use crate::ledger::Permit;
-use crate::notes::Why;
+use crate::http::headers::{HeaderEdit, Headers, media_type};
+use crate::http::refusal::{Case, Refusal, Reply};
 use crate::openai::{Answer, Changes, Hide, Request, Usage};
 use crate::policy::{Candidate, Dialect, Provider};
-use crate::refusal::{Case, Refusal, Reply};
-use crate::window;
 
 /// Bytes of a refusal's body that are kept: vLLM's longest sentence about its window takes a quarter of it.
 pub const REFUSAL_LIMIT: usize = 2048;
@@ -391,7 +391,7 @@ pub fn is_gone(details: &[u8]) -> bool {
 
 /// The window that a refusal tells of.
 fn told_window(refusal: &[u8]) -> Option<u64> {
-    window::told_by_refusal(&window::error_message(refusal)?)
+    context_length::told_by_refusal(&context_length::error_message(refusal)?)
 }
 
 /// What the client did not ask for of the usage that the gate asks for.

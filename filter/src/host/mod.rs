@@ -1,16 +1,20 @@
 //! The boundary: what the core asks of its host, and what it tells it to do.
 
+#[cfg(target_os = "wasi")]
+mod envoy;
+pub mod worker;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::budget::Ask;
+use crate::budget::account::Ask;
+use crate::budget::ledger::{Claim, Ledger, Permit, Refused, Rejected, Store};
 use crate::clock::{Clock, Time};
-use crate::headers::HeaderEdit;
-use crate::ledger::{Claim, Ledger, Permit, Refused, Rejected, Store};
+use crate::host::worker::Worker;
+use crate::http::headers::HeaderEdit;
+use crate::http::refusal::Reply;
 use crate::metrics::{self, Meter};
 use crate::openai::Splice;
-use crate::refusal::Reply;
-use crate::worker::Worker;
 
 /// The world outside an exchange, for as long as one callback lasts.
 pub struct Host<'a> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
-use crate::pattern::Pattern;
+use crate::policy::pattern::Pattern;
 
 /// One `Agent` manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]

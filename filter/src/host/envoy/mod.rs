@@ -15,19 +15,19 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel, MapType, MetricType};
 
+use crate::budget::ledger::Store;
 use crate::clock::{Clock, Time};
 use crate::config;
+use crate::exchange::gate::Gate;
 use crate::exchange::{Exchange, no_exchange};
-use crate::gate::Gate;
-use crate::headers::{HeaderEdit, Headers};
+use crate::host::worker::{Retries, Worker};
 use crate::host::{AttemptStep, BodyStep, Entry, Host, ResponseStep, Step};
-use crate::ledger::Store;
+use crate::http::api::models;
+use crate::http::headers::{HeaderEdit, Headers};
+use crate::http::refusal::Reply;
+use crate::identity::peer::Peer;
 use crate::metrics::{self, Kind, Meter};
-use crate::models;
-use crate::peer::Peer;
 use crate::policy::{Callout, Policy};
-use crate::refusal::Reply;
-use crate::worker::{Retries, Worker};
 
 #[cfg(feature = "test-hooks")]
 mod hooks;

@@ -4,18 +4,18 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
-use crate::access_key::AccessKey;
-use crate::agent::Agent;
-use crate::budget::{Choice, Limit, Shortfall};
-use crate::caller::Caller;
+use crate::budget::account::{Choice, Limit, Shortfall};
+use crate::budget::ledger::{Claim, Subject};
 use crate::clock::go_duration;
+use crate::estimate::shared::{KnownWindows, Lessons};
+use crate::exchange::cooldown::Rest;
 use crate::host::Host;
-use crate::knowledge::{KnownWindows, Lessons};
-use crate::ledger::{Claim, Subject};
+use crate::http::refusal::{Case, Refusal};
+use crate::identity::access_key::AccessKey;
+use crate::identity::agent::Agent;
+use crate::identity::caller::Caller;
 use crate::metrics::{self, BudgetSeries, ModelSeries, Series, SubjectSeries};
 use crate::policy::{Candidate, Policy, Provider};
-use crate::refusal::{Case, Refusal};
-use crate::rest::Rest;
 
 /// Places of budgets in the accounts of their subjects.
 pub mod place {

@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::pattern::Pattern;
+use crate::policy::pattern::Pattern;
 
 /// What every access key begins with.
 pub const PREFIX: &[u8] = b"pak_";

@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Envoy, MapType, with_headers, with_host};
+use crate::budget::ledger::{Store as _, Subject};
 use crate::exchange::Exchange;
 use crate::host::Host;
-use crate::ledger::{Store as _, Subject};
-use crate::refusal::Reply;
+use crate::http::refusal::Reply;
 
 /// Where all workers find how many seconds their clock is ahead: an `i64` in little endian.
 const AHEAD: &str = "pai/test/clock";

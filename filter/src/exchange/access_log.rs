@@ -2,10 +2,10 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use crate::gate::Gate;
+use crate::exchange::gate::Gate;
 use crate::host::Host;
+use crate::http::refusal::Case;
 use crate::policy::Candidate;
-use crate::refusal::Case;
 
 /// Notes about one request.
 #[derive(Debug, Default)]

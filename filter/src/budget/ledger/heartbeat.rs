@@ -125,9 +125,9 @@ fn decode(bytes: &[u8]) -> Vec<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::{Ask, Choice, Limit};
+    use crate::budget::account::{Ask, Choice, Limit};
+    use crate::budget::ledger::{Claim, Memory};
     use crate::clock::Time;
-    use crate::ledger::{Claim, Memory};
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 

@@ -1,8 +1,8 @@
 //! What of the policy one caller may use: references, bare model ids and lists (design 3.2).
 
-use crate::access_key::AccessKey;
-use crate::agent::Agent;
-use crate::caller::Caller;
+use crate::identity::access_key::AccessKey;
+use crate::identity::agent::Agent;
+use crate::identity::caller::Caller;
 use crate::policy::{Candidate, Policy, Provider};
 
 /// A policy as one caller sees it.

@@ -3,8 +3,8 @@
 //! The upper bound of the prompt and the limit of completions make the ask; where they do not fit a cap, the limit shrinks before
 //! the request is refused; a request is refused for its size only if a lower bound of it is too large.
 
-use crate::budget::Ask;
-use crate::estimate::Estimate;
+use crate::budget::account::Ask;
+use crate::estimate::estimator::Estimate;
 use crate::policy::Dialect;
 
 /// Completion tokens below which no limit is shrunk.

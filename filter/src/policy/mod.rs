@@ -3,12 +3,14 @@
 //! A [`Policy`] is what the hot path reads. It is built once per configuration by [`crate::config`], never changes, and
 //! holds nothing that still has to be checked.
 
+pub mod pattern;
+
 use std::num::NonZeroU64;
 
-use crate::access_key::AccessKeys;
-use crate::agent::Agents;
 use crate::guard::Guard;
-use crate::pattern::Pattern;
+use crate::identity::access_key::AccessKeys;
+use crate::identity::agent::Agents;
+use crate::policy::pattern::Pattern;
 
 /// Everything one configuration decides.
 #[derive(Debug, Default)]

@@ -5,15 +5,15 @@
 
 use std::rc::Rc;
 
-use crate::asked::Asked;
-use crate::attempt::Attempt;
-use crate::gate::Gate;
+use crate::exchange::access_log::{Notes, Why};
+use crate::exchange::attempt::Attempt;
+use crate::exchange::evaluation::{Fitting, Oversize, Trial};
+use crate::exchange::gate::Gate;
+use crate::exchange::inbound::Asked;
 use crate::host::Host;
-use crate::notes::{Notes, Why};
+use crate::host::worker::Retries;
+use crate::http::refusal::{Case, Refusal};
 use crate::policy::Candidate;
-use crate::refusal::{Case, Refusal};
-use crate::trial::{Fitting, Oversize, Trial};
-use crate::worker::Retries;
 
 /// A candidate behind the named one, and its place in the list of the caller's agent.
 pub type Other<'a> = (usize, Candidate<'a>);

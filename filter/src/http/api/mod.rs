@@ -1,0 +1,3 @@
+//! What the filter answers by itself.
+
+pub mod models;

@@ -1,0 +1,8 @@
+//! Who calls, and what each caller may use: credentials, agents, access keys, certificates.
+
+pub mod access_key;
+pub mod agent;
+pub mod caller;
+pub mod certificate;
+pub mod model_access;
+pub mod peer;
