@@ -43,9 +43,9 @@ pub struct Series {
 #[derive(Debug)]
 pub struct ModelSeries {
     /// Requests, by how they ended.
-    pub requests: Tallies,
+    pub requests: LabelledCounter,
     /// Requests that went on to another candidate, by why.
-    pub passed_over: Tallies,
+    pub skipped: LabelledCounter,
     /// Prompt tokens charged.
     pub prompt_tokens: Series,
     /// Completion tokens charged.
@@ -60,7 +60,7 @@ pub struct ModelSeries {
 
 /// Requests by one word about each: one series for each that has come up.
 #[derive(Debug)]
-pub struct Tallies {
+pub struct LabelledCounter {
     labels: String,
     name: &'static str,
     /// What the word is about.
@@ -72,7 +72,7 @@ pub struct Tallies {
 #[derive(Debug)]
 pub struct SubjectSeries {
     /// Requests, by how they ended.
-    pub requests: Tallies,
+    pub requests: LabelledCounter,
     /// Prompt tokens charged.
     pub prompt_tokens: Series,
     /// Completion tokens charged.
@@ -131,8 +131,8 @@ impl ModelSeries {
         let counter = |name| Series::new(Kind::Counter, &labels, name);
         let histogram = |name| Series::new(Kind::Histogram, &labels, name);
         Self {
-            requests: Tallies::new(&labels, "requests_total", "decision"),
-            passed_over: Tallies::new(&labels, "passed_over_total", "reason"),
+            requests: LabelledCounter::new(&labels, "requests_total", "decision"),
+            skipped: LabelledCounter::new(&labels, "passed_over_total", "reason"),
             prompt_tokens: counter("prompt_tokens_total"),
             completion_tokens: counter("completion_tokens_total"),
             reserved_tokens: counter("reserved_tokens_total"),
@@ -142,9 +142,9 @@ impl ModelSeries {
     }
 }
 
-// === impl Tallies ===
+// === impl LabelledCounter ===
 
-impl Tallies {
+impl LabelledCounter {
     fn new(labels: &str, name: &'static str, about: &'static str) -> Self {
         Self { labels: labels.to_owned(), name, about, known: RefCell::default() }
     }
@@ -171,7 +171,7 @@ impl SubjectSeries {
         let mut labels = String::new();
         label(&mut labels, "subject", subject);
         Self {
-            requests: Tallies::new(&labels, "subject_requests_total", "decision"),
+            requests: LabelledCounter::new(&labels, "subject_requests_total", "decision"),
             prompt_tokens: Series::new(Kind::Counter, &labels, "subject_prompt_tokens_total"),
             completion_tokens: Series::new(Kind::Counter, &labels, "subject_completion_tokens_total"),
             budget: BudgetSeries::new(&labels, "subject_budget"),

@@ -16,7 +16,7 @@ pub const BUDGETS: usize = 3;
 
 /// What one budget allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit {
+pub struct BudgetLimit {
     /// Tokens (or requests) in a window; `None`: use is counted and not bounded.
     pub cap: Option<u64>,
     /// The window.
@@ -34,7 +34,7 @@ pub enum Period {
 
 /// Some of the budgets of a subject, by their places.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Choice(u8);
+pub struct BudgetSet(u8);
 
 /// The budgets of one subject as the ledger keeps them: together, so that they change together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,11 +82,11 @@ pub struct Ask {
 
 /// Reservations in the budgets of one subject, to be settled once.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Held([Option<Hold>; BUDGETS]);
+pub struct Reservations([Option<Reservation>; BUDGETS]);
 
 /// A reservation in one budget.
 #[derive(Debug, PartialEq, Eq)]
-struct Hold {
+struct Reservation {
     /// The day it was made in; 0 in a budget per minute.
     day: u64,
     /// Tokens reserved; 0 where the budget has no cap.
@@ -118,9 +118,9 @@ pub type Short = (usize, Shortfall);
 #[error("not an account of budgets")]
 pub struct InvalidAccount;
 
-// === impl Limit ===
+// === impl BudgetLimit ===
 
-impl Limit {
+impl BudgetLimit {
     /// Tokens per UTC day.
     pub fn per_day(cap: Option<u64>) -> Self {
         Self { cap, period: Period::Day }
@@ -138,9 +138,9 @@ impl Limit {
     }
 }
 
-// === impl Choice ===
+// === impl BudgetSet ===
 
-impl Choice {
+impl BudgetSet {
     /// The budget at this place.
     pub const fn one(place: usize) -> Self {
         Self(1 << place)
@@ -171,8 +171,8 @@ impl Account {
     const SLOT: usize = 32;
 
     /// A subject that the ledger sees for the first time.
-    pub fn new(limits: &[Limit], now: Time) -> Self {
-        let record = |limit: &Limit| Record { at: limit.start(now), pace: limit.pace(), ..Record::default() };
+    pub fn new(limits: &[BudgetLimit], now: Time) -> Self {
+        let record = |limit: &BudgetLimit| Record { at: limit.start(now), pace: limit.pace(), ..Record::default() };
         Self { first_seen: now.seconds(), last_used: 0, records: limits.iter().map(record).collect() }
     }
 
@@ -182,22 +182,29 @@ impl Account {
     }
 
     /// Brings every budget to the moment `now`, and to what `limits` allow. Time never goes backwards.
-    pub fn roll(&mut self, limits: &[Limit], now: Time) {
+    pub fn roll(&mut self, limits: &[BudgetLimit], now: Time) {
         self.records.iter_mut().zip(limits).for_each(|(record, limit)| record.adopt(*limit, now));
     }
 
     /// Reserves as much of `ask` as every chosen budget has room for, or says which is short for the most serious reason.
-    pub fn reserve(&mut self, limits: &[Limit], choice: Choice, ask: Ask, instance: u64, now: Time) -> Result<Held, Short> {
+    pub fn reserve(
+        &mut self,
+        limits: &[BudgetLimit],
+        choice: BudgetSet,
+        ask: Ask,
+        instance: u64,
+        now: Time,
+    ) -> Result<Reservations, Short> {
         self.roll(limits, now);
         let mut most = ask.most;
         for (place, record, limit) in self.chosen(limits, choice) {
             most = most.min(limit.cap.map_or(u64::MAX, |cap| record.remaining(cap)));
             if record.shortfall(limit, ask.least, now).is_some() {
-                return Err(self.worst(limits, choice, ask.least, now).unwrap_or((place, Shortfall::Reserved)));
+                return Err(self.most_serious(limits, choice, ask.least, now).unwrap_or((place, Shortfall::Reserved)));
             }
         }
         let ask = Ask { most, ..ask };
-        let mut held = Held::default();
+        let mut held = Reservations::default();
         for ((place, record), (limit, hold)) in self.records.iter_mut().enumerate().zip(limits.iter().zip(&mut held.0)) {
             if choice.has(place) {
                 *hold = Some(record.hold(*limit, ask, instance, now));
@@ -208,13 +215,13 @@ impl Account {
     }
 
     /// The chosen budget that is short of `least` for the most serious reason.
-    pub fn worst(&self, limits: &[Limit], choice: Choice, least: u64, now: Time) -> Option<Short> {
-        let short = |(place, record, limit): (usize, &Record, Limit)| Some((place, record.shortfall(limit, least, now)?));
+    pub fn most_serious(&self, limits: &[BudgetLimit], choice: BudgetSet, least: u64, now: Time) -> Option<Short> {
+        let short = |(place, record, limit): (usize, &Record, BudgetLimit)| Some((place, record.shortfall(limit, least, now)?));
         self.chosen(limits, choice).filter_map(short).max_by_key(|(_, shortfall)| *shortfall)
     }
 
     /// Replaces reservations by what was really used. One of another day, or of a slot that was given up, changes nothing.
-    pub fn settle(&mut self, limits: &[Limit], held: &Held, charge: u64, now: Time) {
+    pub fn settle(&mut self, limits: &[BudgetLimit], held: &Reservations, charge: u64, now: Time) {
         self.last_used = self.last_used.max(now.seconds());
         for ((record, limit), hold) in self.records.iter_mut().zip(limits).zip(&held.0) {
             // The limits may be of a configuration that is no longer in force.
@@ -225,8 +232,8 @@ impl Account {
         }
     }
 
-    /// Keeps `tokens` of each reservation and gives back the rest; [`Held::shrink`] does the same to the other side.
-    pub fn shrink(&mut self, limits: &[Limit], held: &Held, tokens: u64) {
+    /// Keeps `tokens` of each reservation and gives back the rest; [`Reservations::shrink`] does the same to the other side.
+    pub fn shrink(&mut self, limits: &[BudgetLimit], held: &Reservations, tokens: u64) {
         for ((record, limit), hold) in self.records.iter_mut().zip(limits).zip(&held.0) {
             if let Some(hold) = hold {
                 record.shrink(*limit, hold, tokens);
@@ -239,7 +246,11 @@ impl Account {
         self.records.iter_mut().fold(false, |any, record| record.reap(&dead) | any)
     }
 
-    fn chosen<'a>(&'a self, limits: &'a [Limit], choice: Choice) -> impl Iterator<Item = (usize, &'a Record, Limit)> {
+    fn chosen<'a>(
+        &'a self,
+        limits: &'a [BudgetLimit],
+        choice: BudgetSet,
+    ) -> impl Iterator<Item = (usize, &'a Record, BudgetLimit)> {
         let all = self.records.iter().zip(limits).enumerate();
         all.filter(move |(place, _)| choice.has(*place)).map(|(place, (record, limit))| (place, record, *limit))
     }
@@ -311,7 +322,7 @@ impl Record {
     }
 
     /// Whole seconds until all of the budget is there again, if what is reserved is used; rounded up.
-    pub fn reset(&self, limit: Limit, now: Time) -> u64 {
+    pub fn reset(&self, limit: BudgetLimit, now: Time) -> u64 {
         match limit.period {
             Period::Day => now.seconds_to_midnight(),
             Period::Minute => {
@@ -323,7 +334,7 @@ impl Record {
 
     /// Rolls, and goes on at the pace of `limit`. Where that has changed, no more is used than the new cap: a rate that was lowered
     /// must not have to drain for hours.
-    fn adopt(&mut self, limit: Limit, now: Time) {
+    fn adopt(&mut self, limit: BudgetLimit, now: Time) {
         self.roll(limit, now);
         let pace = limit.pace();
         if pace != self.pace {
@@ -332,18 +343,18 @@ impl Record {
         }
     }
 
-    fn roll(&mut self, limit: Limit, now: Time) {
+    fn roll(&mut self, limit: BudgetLimit, now: Time) {
         match limit.period {
             Period::Day if limit.start(now) > self.at => {
                 *self = Self { at: limit.start(now), ..Self::default() };
             }
             Period::Day => {}
-            Period::Minute => self.drain(Limit::per_minute(Some(self.pace)), now),
+            Period::Minute => self.drain(BudgetLimit::per_minute(Some(self.pace)), now),
         }
     }
 
     /// Whole tokens drain; the time in which a part of one has stays for the next look.
-    fn drain(&mut self, limit: Limit, now: Time) {
+    fn drain(&mut self, limit: BudgetLimit, now: Time) {
         // A clock that was wrong and is put right must not stop the drain until the time that it had told.
         let ahead = self.at.saturating_sub(now.0);
         if u128::from(ahead) > MINUTE {
@@ -360,7 +371,7 @@ impl Record {
         }
     }
 
-    fn shortfall(&self, limit: Limit, least: u64, now: Time) -> Option<Shortfall> {
+    fn shortfall(&self, limit: BudgetLimit, least: u64, now: Time) -> Option<Shortfall> {
         let cap = limit.cap?;
         if self.remaining(cap) >= least {
             return None;
@@ -373,10 +384,10 @@ impl Record {
         }
     }
 
-    fn hold(&mut self, limit: Limit, ask: Ask, instance: u64, now: Time) -> Hold {
+    fn hold(&mut self, limit: BudgetLimit, ask: Ask, instance: u64, now: Time) -> Reservation {
         let day = self.day(limit);
         if limit.cap.is_none() {
-            return Hold { day, tokens: 0, prompt: 0, instance, serial: 0 };
+            return Reservation { day, tokens: 0, prompt: 0, instance, serial: 0 };
         }
         let (tokens, prompt) = (ask.most, ask.prompt.min(ask.most));
         let serial = match self.slots.iter_mut().find(|slot| slot.instance == instance) {
@@ -390,17 +401,17 @@ impl Record {
                 now.0
             }
         };
-        Hold { day, tokens, prompt, instance, serial }
+        Reservation { day, tokens, prompt, instance, serial }
     }
 
-    fn settle(&mut self, limit: Limit, hold: &Hold, charge: u64) {
+    fn settle(&mut self, limit: BudgetLimit, hold: &Reservation, charge: u64) {
         let counts = hold.day == self.day(limit) && (hold.tokens == 0 || self.release(hold));
         if counts {
             self.used = self.used.saturating_add(charge);
         }
     }
 
-    fn shrink(&mut self, limit: Limit, hold: &Hold, tokens: u64) {
+    fn shrink(&mut self, limit: BudgetLimit, hold: &Reservation, tokens: u64) {
         let today = hold.day == self.day(limit);
         if let Some(slot) = self.slots.iter_mut().find(|slot| today && slot.is_of(hold)) {
             slot.reserved = slot.reserved.saturating_sub(hold.tokens.saturating_sub(tokens));
@@ -416,7 +427,7 @@ impl Record {
         self.slots.len() != before
     }
 
-    fn release(&mut self, hold: &Hold) -> bool {
+    fn release(&mut self, hold: &Reservation) -> bool {
         let Some(slot) = self.slots.iter_mut().find(|slot| slot.is_of(hold)) else { return false };
         slot.reserved = slot.reserved.saturating_sub(hold.tokens);
         slot.prompt = slot.prompt.saturating_sub(hold.prompt);
@@ -425,7 +436,7 @@ impl Record {
     }
 
     /// The day that the counts are of. A budget per minute has no days.
-    fn day(&self, limit: Limit) -> u64 {
+    fn day(&self, limit: BudgetLimit) -> u64 {
         match limit.period {
             Period::Day => self.at,
             Period::Minute => 0,
@@ -433,7 +444,7 @@ impl Record {
     }
 }
 
-impl Limit {
+impl BudgetLimit {
     /// What [`Record::pace`] is under this limit.
     fn pace(self) -> u64 {
         match self.period {
@@ -454,16 +465,16 @@ impl Limit {
 // === impl Slot ===
 
 impl Slot {
-    fn is_of(&self, hold: &Hold) -> bool {
+    fn is_of(&self, hold: &Reservation) -> bool {
         self.instance == hold.instance && self.serial == hold.serial
     }
 }
 
-// === impl Held ===
+// === impl Reservations ===
 
-impl Held {
+impl Reservations {
     /// Tokens that the budgets with a cap hold; `None` where none has one.
-    pub fn tokens(&self, limits: &[Limit]) -> Option<u64> {
+    pub fn tokens(&self, limits: &[BudgetLimit]) -> Option<u64> {
         let capped = self.0.iter().zip(limits).filter(|(_, limit)| limit.cap.is_some());
         capped.filter_map(|(hold, _)| hold.as_ref()).map(|hold| hold.tokens).min()
     }
@@ -487,9 +498,9 @@ mod tests {
 
     const NOON: Time = Time(43_200_000_000_000);
     const NEXT_DAY: Time = Time(86_400_000_000_001);
-    const DAILY: [Limit; 1] = [Limit { cap: Some(100), period: Period::Day }];
-    const RATE: [Limit; 1] = [Limit { cap: Some(60), period: Period::Minute }];
-    const FIRST: Choice = Choice::one(0);
+    const DAILY: [BudgetLimit; 1] = [BudgetLimit { cap: Some(100), period: Period::Day }];
+    const RATE: [BudgetLimit; 1] = [BudgetLimit { cap: Some(60), period: Period::Minute }];
+    const FIRST: BudgetSet = BudgetSet::one(0);
 
     fn ask(least: u64, most: u64) -> Ask {
         Ask { least, most, prompt: 10 }
@@ -499,12 +510,18 @@ mod tests {
         Time(NOON.0 + (seconds * 1e9) as u64)
     }
 
-    fn reserve(account: &mut Account, limits: &[Limit], ask: Ask, instance: u64, now: Time) -> Result<Held, Shortfall> {
+    fn reserve(
+        account: &mut Account,
+        limits: &[BudgetLimit],
+        ask: Ask,
+        instance: u64,
+        now: Time,
+    ) -> Result<Reservations, Shortfall> {
         account.reserve(limits, FIRST, ask, instance, now).map_err(|(_, shortfall)| shortfall)
     }
 
     /// Used, reserved and remaining of the first budget.
-    fn state(account: &Account, limits: &[Limit]) -> (u64, u64, u64) {
+    fn state(account: &Account, limits: &[BudgetLimit]) -> (u64, u64, u64) {
         let record = account.record(0).unwrap();
         (record.used, record.reserved(), record.remaining(limits[0].cap.unwrap()))
     }
@@ -585,7 +602,7 @@ mod tests {
     #[test]
     fn a_rate_of_requests_is_a_burst_and_then_one_at_a_time() {
         for cap in [1, 3, 7, 60, 1000] {
-            let limits = [Limit::per_minute(Some(cap))];
+            let limits = [BudgetLimit::per_minute(Some(cap))];
             let mut account = Account::new(&limits, NOON);
             let mut now = NOON;
             let mut take = |now: Time| {
@@ -607,7 +624,7 @@ mod tests {
 
     #[test]
     fn a_rate_goes_at_the_pace_of_the_configuration_in_force() {
-        let [fast, slow] = [6000, 60].map(|cap| [Limit::per_minute(Some(cap))]);
+        let [fast, slow] = [6000, 60].map(|cap| [BudgetLimit::per_minute(Some(cap))]);
         let mut account = Account::new(&fast, NOON);
         let held = reserve(&mut account, &fast, ask(6000, 6000), 1, NOON).unwrap();
         account.settle(&fast, &held, 6000, NOON);
@@ -618,7 +635,7 @@ mod tests {
         );
 
         let mut account = Account::new(&fast, NOON);
-        let mut old: Vec<Held> = (0..10).map(|_| reserve(&mut account, &fast, ask(100, 100), 1, NOON).unwrap()).collect();
+        let mut old: Vec<Reservations> = (0..10).map(|_| reserve(&mut account, &fast, ask(100, 100), 1, NOON).unwrap()).collect();
         let mut admitted = 0;
         for second in 1..=20 {
             let now = after(f64::from(second));
@@ -643,8 +660,8 @@ mod tests {
 
     #[test]
     fn all_chosen_budgets_of_a_subject_hold_or_none() {
-        let limits = [Limit::per_day(Some(100)), Limit::per_minute(Some(50)), Limit::per_minute(Some(2))];
-        let both = Choice::one(0).and(1);
+        let limits = [BudgetLimit::per_day(Some(100)), BudgetLimit::per_minute(Some(50)), BudgetLimit::per_minute(Some(2))];
+        let both = BudgetSet::one(0).and(1);
         let mut account = Account::new(&limits, NOON);
         let held = account.reserve(&limits, both, ask(10, 80), 1, NOON).unwrap();
         assert_eq!(held.tokens(&limits), Some(50), "what the smallest has room for");
@@ -659,7 +676,7 @@ mod tests {
 
     #[test]
     fn accounts_survive_encoding_and_rubbish_does_not() {
-        let limits = [Limit::per_day(Some(100)), Limit::per_minute(Some(50))];
+        let limits = [BudgetLimit::per_day(Some(100)), BudgetLimit::per_minute(Some(50))];
         let mut account = Account::new(&limits, NOON);
         assert_eq!(Account::decode(&account.encode(), 2), Ok(account.clone()));
         account.reserve(&limits, FIRST.and(1), ask(1, 5), 7, NOON).unwrap();
@@ -681,7 +698,7 @@ mod tests {
     #[cfg(not(target_arch = "wasm32"))]
     #[derive(Default)]
     struct Twin {
-        live: Vec<(Held, u64, u64)>,
+        live: Vec<(Reservations, u64, u64)>,
         used: [u64; 2],
     }
 
@@ -693,7 +710,7 @@ mod tests {
             caps in [1u64..1000, 1u64..1000],
             steps in prop::collection::vec((0u8..4, 0u64..4, 0u64..400, 0u64..400, any::<prop::sample::Index>()), 1..80),
         ) {
-            let limits = [Limit::per_day(Some(caps[0])), Limit::per_minute(Some(caps[1]))];
+            let limits = [BudgetLimit::per_day(Some(caps[0])), BudgetLimit::per_minute(Some(caps[1]))];
             let mut account = Account::new(&limits, NOON);
             let mut twin = Twin::default();
             let step = limits[1].drain_time(1);

@@ -148,17 +148,17 @@ impl Demand {
     }
 }
 
-type Asked = (u64, u64, Telling);
+type Wanted = (u64, u64, Telling);
 
 /// The request names a limit, which is not the gate's to shrink unless no ceiling holds it.
-fn named(demand: Demand, limit: u64, bounds: &Bounds) -> Asked {
+fn named(demand: Demand, limit: u64, bounds: &Bounds) -> Wanted {
     let natural = bounds.window.map_or(u64::MAX, |window| demand.natural(window));
     let want = demand.total(demand.prompt.high, limit).min(natural);
     (want, want, Telling::IfShrunk(limit))
 }
 
 /// Chat on vLLM without a limit: the server stops where the window ends.
-fn open(demand: Demand, ceiling: u64, bounds: &Bounds) -> Asked {
+fn open(demand: Demand, ceiling: u64, bounds: &Bounds) -> Wanted {
     let least = demand.total(demand.prompt.high, demand.least_completion());
     if let Some(window) = bounds.window {
         let natural = demand.natural(window);
@@ -176,7 +176,7 @@ fn open(demand: Demand, ceiling: u64, bounds: &Bounds) -> Asked {
 }
 
 /// Chat on a hosted provider without a limit: `defaultMaxTokens` becomes one.
-fn hosted(demand: Demand, bounds: &Bounds) -> Asked {
+fn hosted(demand: Demand, bounds: &Bounds) -> Wanted {
     let limit = bounds.default_max_tokens.max(demand.min_tokens);
     let least = demand.total(demand.prompt.high, limit.min(demand.least_completion()));
     (least, demand.total(demand.prompt.high, limit), Telling::Always(limit))

@@ -20,7 +20,7 @@ const INTERVAL: u64 = 60;
 const RETRY: u64 = 2;
 
 /// Races that a write may lose before it is left for the next time: what is lost is one lesson.
-const ATTEMPTS: u32 = 16;
+const MAX_RACES: u32 = 16;
 
 /// What is known of the prompts of one model.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl KnownWindows {
         if !change(&mut self.windows) {
             return;
         }
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_RACES {
             let (bytes, version) = store.get(&self.key);
             let mut windows = Windows::decode(&bytes.unwrap_or_default());
             if !change(&mut windows) || store.set(&self.key, &windows.encode(), version) {
@@ -128,7 +128,7 @@ impl Lessons {
     }
 
     fn write(&mut self, store: &dyn Store) {
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_RACES {
             let (bytes, version) = store.get(&self.key);
             let mut learned = Learned::decode(&bytes.unwrap_or_default());
             let news = self.unwritten.iter().fold(false, |news, (size, tokens)| learned.learn(size, *tokens) | news);

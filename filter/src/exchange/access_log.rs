@@ -9,16 +9,16 @@ use crate::policy::Candidate;
 
 /// Notes about one request.
 #[derive(Debug, Default)]
-pub struct Notes {
+pub struct DecisionLog {
     /// Names of the guards that have found something, with commas between them.
-    pub found_by: String,
+    pub matched_guards: String,
     /// Candidates that were passed over and why, in their order: `vllm-local=spent,openai=503`.
     pub attempts: String,
 }
 
 /// Why a candidate was passed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum SkipReason {
     /// A budget stood in the way.
     Budget(Case),
     /// It has failed everybody of late.
@@ -31,25 +31,25 @@ pub enum Why {
     Reset,
 }
 
-// === impl Notes ===
+// === impl DecisionLog ===
 
-impl Notes {
+impl DecisionLog {
     /// A candidate was passed over: notes it, and counts it.
-    pub fn passed_over(&mut self, gate: &Gate, candidate: Candidate<'_>, why: Why, host: &Host<'_>) {
+    pub fn skip(&mut self, gate: &Gate, candidate: Candidate<'_>, why: SkipReason, host: &Host<'_>) {
         if !self.attempts.is_empty() {
             self.attempts.push(',');
         }
         // Writing to a string does not fail.
         let _ = write!(self.attempts, "{}={why}", gate.policy.provider_name(candidate.provider));
         if let Some((_, model)) = gate.model(candidate) {
-            model.series.passed_over.count(host.meter, why.label());
+            model.series.skipped.count(host.meter, why.label());
         }
     }
 }
 
-// === impl Why ===
+// === impl SkipReason ===
 
-impl Why {
+impl SkipReason {
     /// The same for a metric, of which there are not to be too many.
     fn label(self) -> &'static str {
         match self {
@@ -70,7 +70,7 @@ impl Why {
     }
 }
 
-impl Display for Why {
+impl Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(status) => write!(f, "{status}"),

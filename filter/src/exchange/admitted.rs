@@ -11,14 +11,14 @@
 
 use std::rc::Rc;
 
-use crate::exchange::access_log::{Notes, Why};
+use crate::exchange::access_log::{DecisionLog, SkipReason};
 use crate::exchange::attempt::{Attempt, is_failure, is_gone};
-use crate::exchange::evaluation::Trial;
+use crate::exchange::evaluation::Evaluation;
 use crate::exchange::gate::Gate;
-use crate::exchange::inbound::{self, Asked};
+use crate::exchange::inbound::{self, InboundRequest};
 use crate::exchange::selection::Selected;
 use crate::host::worker::Retries;
-use crate::host::{AttemptStep, BodyStep, Entry, Forward, Host, ResponseStep, Turn};
+use crate::host::{AccessLogEntry, AttemptEdits, AttemptStep, BodyStep, Forward, Host, ResponseStep};
 use crate::http::headers::{HeaderEdit, Headers};
 use crate::http::refusal::Refusal;
 use crate::identity::model_access::Access;
@@ -33,22 +33,22 @@ const NO_RETRY: &str = "x-envoy-ratelimited";
 #[derive(Debug)]
 pub struct Admitted {
     gate: Rc<Gate>,
-    asked: Asked,
+    inbound: InboundRequest,
     attempt: Attempt,
     /// The attempt before, until this one begins: it may turn out to be the last.
     before: Option<Attempt>,
     stage: Stage,
-    dresser: Dresser,
+    rewriter: Rewriter,
     /// Attempts that have begun.
-    begun: u32,
+    started: u32,
     /// Candidates that were asked, this one included.
     tried: u32,
     /// Who may follow, by their places in the list of the caller's agent; the next is the last.
-    left: Vec<usize>,
+    remaining: Vec<usize>,
     /// The path as it stands in the request's headers, where attempts change it.
     path: String,
     /// Charged for attempts that failed.
-    lost: u64,
+    failed_tokens: u64,
 }
 
 /// Where the current attempt is.
@@ -64,7 +64,7 @@ enum Stage {
 
 /// Who makes the request its provider's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Dresser {
+enum Rewriter {
     /// The gate, for the only candidate.
     Gate,
     /// The attempt filter of each provider.
@@ -75,80 +75,81 @@ enum Dresser {
 
 impl Admitted {
     /// A request that somebody takes.
-    pub fn new(gate: Rc<Gate>, asked: Asked, selected: Selected) -> Self {
-        let Selected { attempt, mut left } = selected;
-        left.reverse();
-        let (dresser, stage) = if left.is_empty() { (Dresser::Gate, Stage::Sent) } else { (Dresser::Attempts, Stage::Unsent) };
-        let named = attempt.provider().filter(|_| dresser == Dresser::Attempts);
-        let path = named.map_or_else(String::new, |provider| inbound::path(provider, asked.operation));
-        Self { gate, asked, attempt, before: None, stage, dresser, begun: 0, tried: 1, left, path, lost: 0 }
+    pub fn new(gate: Rc<Gate>, inbound: InboundRequest, selected: Selected) -> Self {
+        let Selected { attempt, mut remaining } = selected;
+        remaining.reverse();
+        let (rewriter, stage) =
+            if remaining.is_empty() { (Rewriter::Gate, Stage::Sent) } else { (Rewriter::Attempts, Stage::Unsent) };
+        let named = attempt.provider().filter(|_| rewriter == Rewriter::Attempts);
+        let path = named.map_or_else(String::new, |provider| inbound::path(provider, inbound.operation));
+        Self { gate, inbound, attempt, before: None, stage, rewriter, started: 0, tried: 1, remaining, path, failed_tokens: 0 }
     }
 
     /// The gate's changes to the request, whose target is `target`, after `edits`.
     pub fn forward(&self, mut edits: Vec<HeaderEdit>, target: &[u8], body: &[u8]) -> Forward {
         let Some(provider) = self.attempt.provider() else { return Forward::default() };
         edits.push(route_to(&provider.name));
-        match self.dresser {
-            Dresser::Gate => {
-                self.asked.dress(&mut edits, provider, target, self.attempt.changes());
+        match self.rewriter {
+            Rewriter::Gate => {
+                self.inbound.rewrite(&mut edits, provider, target, self.attempt.changes());
                 Forward { headers: edits, body: self.attempt.changes().splice(body) }
             }
-            Dresser::Attempts => {
+            Rewriter::Attempts => {
                 // Routes may look at the path.
-                inbound::point(&mut edits, self.path.clone(), target);
+                inbound::rewrite_path(&mut edits, self.path.clone(), target);
                 Forward { headers: edits, body: None }
             }
         }
     }
 
     /// An attempt begins at a provider of this name.
-    pub fn begin(&mut self, provider: Option<&[u8]>, host: &Host<'_>) -> AttemptStep {
+    pub fn start(&mut self, provider: Option<&[u8]>, host: &Host<'_>) -> AttemptStep {
         let due = match self.stage {
             Stage::Unsent => true,
             // Nobody has told that the one which the gate has dressed is on its way.
-            Stage::Sent => self.dresser == Dresser::Gate && self.begun == 0,
+            Stage::Sent => self.rewriter == Rewriter::Gate && self.started == 0,
             Stage::Over => false,
         };
         let ours = self.attempt.provider().filter(|known| provider == Some(known.name.as_bytes()));
-        let Some(ours) = ours.filter(|_| due && !self.is_answered()) else { return self.stop(provider, host) };
+        let Some(ours) = ours.filter(|_| due && !self.is_answered()) else { return self.reject(provider, host) };
         let mut edits = vec![HeaderEdit::Remove("x-pai-provider".into())];
-        if self.dresser == Dresser::Attempts {
-            if self.begun > 0 {
+        if self.rewriter == Rewriter::Attempts {
+            if self.started > 0 {
                 // It went when the attempt before failed. Should it still be there, it is somebody else's.
                 edits.push(HeaderEdit::Remove("authorization".into()));
             }
-            self.asked.dress(&mut edits, ours, self.path.as_bytes(), self.attempt.changes());
-            self.path = inbound::path(ours, self.asked.operation);
+            self.inbound.rewrite(&mut edits, ours, self.path.as_bytes(), self.attempt.changes());
+            self.path = inbound::path(ours, self.inbound.operation);
         }
-        self.begun += 1;
+        self.started += 1;
         self.stage = Stage::Sent;
         self.before = None;
         AttemptStep::Forward(edits)
     }
 
     /// Keeps an attempt from a provider, which may be another one than it is for.
-    fn stop(&mut self, provider: Option<&[u8]>, host: &Host<'_>) -> AttemptStep {
+    fn reject(&mut self, provider: Option<&[u8]>, host: &Host<'_>) -> AttemptStep {
         let is = |attempt: &Attempt| provider == Some(attempt.provider_name().as_bytes());
         let astray = !is(&self.attempt);
         if astray && self.stage == Stage::Unsent && self.before.as_ref().is_some_and(is) {
             // Envoy did not follow: too old to, or its route does not say so. No use in trying that again.
             host.worker.borrow_mut().retries = Retries::SameProvider;
         }
-        if self.begun == 0 {
+        if self.started == 0 {
             self.stage = Stage::Unsent;
         }
         let reply = Refusal::local(503, Some(self.attempt.provider_name())).reply();
-        if astray { AttemptStep::Astray(reply) } else { AttemptStep::Refuse(reply) }
+        if astray { AttemptStep::Misrouted(reply) } else { AttemptStep::Refuse(reply) }
     }
 
     /// Which attempt it is that has begun last.
     pub fn ordinal(&self) -> u32 {
-        self.begun
+        self.started
     }
 
     /// How much of the body the current attempt wants to see; 0 where it goes on as it is.
     pub fn reach(&self) -> usize {
-        if self.dresser == Dresser::Attempts { self.attempt.changes().reach() } else { 0 }
+        if self.rewriter == Rewriter::Attempts { self.attempt.changes().reach() } else { 0 }
     }
 
     /// What stands in place of the beginning of the body.
@@ -157,37 +158,44 @@ impl Admitted {
     }
 
     /// The attempt of this ordinal was answered with this status.
-    pub fn answered(&mut self, ordinal: u32, status: u16, headers: &Headers<'_>, notes: &mut Notes, host: &Host<'_>) -> Turn {
+    pub fn answered(
+        &mut self,
+        ordinal: u32,
+        status: u16,
+        headers: &Headers<'_>,
+        notes: &mut DecisionLog,
+        host: &Host<'_>,
+    ) -> AttemptEdits {
         // Whether Envoy tries again is not the provider's to say.
         let orders = [RETRY, NO_RETRY].into_iter().filter(|name| headers.get(name).is_some());
         let mut response: Vec<HeaderEdit> = orders.map(|name| HeaderEdit::Remove(name.into())).collect();
         if !is_failure(status) || !self.is_current(ordinal) {
-            return Turn { request: Vec::new(), response };
+            return AttemptEdits { request: Vec::new(), response };
         }
-        let request = self.move_on(Why::Status(status), notes, host);
+        let request = self.try_next(SkipReason::Status(status), notes, host);
         response.push(HeaderEdit::Set(if request.is_empty() { NO_RETRY } else { RETRY }, "true".into()));
-        Turn { request, response }
+        AttemptEdits { request, response }
     }
 
     /// The attempt of this ordinal has ended without an answer. `connected`: its provider was reached.
-    pub fn broke_off(
+    pub fn ended_unanswered(
         &mut self,
         ordinal: u32,
         connected: impl FnOnce() -> bool,
-        notes: &mut Notes,
+        notes: &mut DecisionLog,
         host: &Host<'_>,
     ) -> Vec<HeaderEdit> {
         if !self.is_current(ordinal) {
             return Vec::new();
         }
         let connected = connected();
-        let why = if connected { Why::Reset } else { Why::Connect };
-        let next = self.move_on(why, notes, host);
+        let why = if connected { SkipReason::Reset } else { SkipReason::Connect };
+        let next = self.try_next(why, notes, host);
         if !next.is_empty() {
             return next;
         }
         if connected && !self.attempt.is_settled() {
-            self.lost += self.attempt.fail(why, host);
+            self.failed_tokens += self.attempt.fail(why, host);
         }
         if self.attempt.is_settled() {
             self.stage = Stage::Over;
@@ -199,18 +207,18 @@ impl Admitted {
     }
 
     fn is_current(&self, ordinal: u32) -> bool {
-        ordinal == self.begun && self.stage == Stage::Sent && !self.attempt.is_answered()
+        ordinal == self.started && self.stage == Stage::Sent && !self.attempt.is_answered()
     }
 
     /// Goes on to the next candidate that takes the request. Returns the edits to its headers, none where nobody is left.
-    fn move_on(&mut self, why: Why, notes: &mut Notes, host: &Host<'_>) -> Vec<HeaderEdit> {
-        if self.left.is_empty() || self.tried >= self.gate.policy.gateway.max_attempts {
+    fn try_next(&mut self, why: SkipReason, notes: &mut DecisionLog, host: &Host<'_>) -> Vec<HeaderEdit> {
+        if self.remaining.is_empty() || self.tried >= self.gate.policy.gateway.max_attempts {
             return Vec::new();
         }
         // First give back, then take: the caller's own budgets may not hold both.
-        self.lost += self.attempt.fail(why, host);
-        notes.passed_over(&self.gate, self.attempt.candidate(), why, host);
-        let Some(next) = self.next(notes, host) else { return Vec::new() };
+        self.failed_tokens += self.attempt.fail(why, host);
+        notes.skip(&self.gate, self.attempt.candidate(), why, host);
+        let Some(next) = self.next_attempt(notes, host) else { return Vec::new() };
         // What was the last one's own: a cluster without an attempt filter would send it.
         let own = ["authorization", "content-length"].map(|name| HeaderEdit::Remove(name.into()));
         let edits = [route_to(next.provider_name())].into_iter().chain(own).collect();
@@ -220,22 +228,24 @@ impl Admitted {
         edits
     }
 
-    fn next(&mut self, notes: &mut Notes, host: &Host<'_>) -> Option<Attempt> {
+    fn next_attempt(&mut self, notes: &mut DecisionLog, host: &Host<'_>) -> Option<Attempt> {
         let gate = Rc::clone(&self.gate);
-        let access = Access::new(&gate.policy, self.asked.caller);
-        while let Some(place) = self.left.pop() {
-            let Some(trial) = access.at(place).and_then(|candidate| Trial::new(&gate, candidate, &self.asked)) else { continue };
-            let candidate = trial.candidate();
-            if !trial.is_awake(host) {
-                notes.passed_over(&gate, candidate, Why::Resting, host);
+        let access = Access::new(&gate.policy, self.inbound.caller);
+        while let Some(place) = self.remaining.pop() {
+            let Some(evaluation) = access.at(place).and_then(|candidate| Evaluation::new(&gate, candidate, &self.inbound)) else {
+                continue;
+            };
+            let candidate = evaluation.candidate();
+            if !evaluation.is_available(host) {
+                notes.skip(&gate, candidate, SkipReason::Resting, host);
                 continue;
             }
-            match trial.fit(host).map_err(|oversize| oversize.refusal).and_then(|fitting| trial.reserve(&fitting, host)) {
+            match evaluation.fit(host).map_err(|oversize| oversize.refusal).and_then(|fitting| evaluation.reserve(&fitting, host)) {
                 Ok((grant, changes)) => {
-                    trial.comes(host);
+                    evaluation.record_start(host);
                     return Some(Attempt::new(Rc::clone(&gate), candidate, grant, changes));
                 }
-                Err(refusal) => notes.passed_over(&gate, candidate, Why::Budget(refusal.case), host),
+                Err(refusal) => notes.skip(&gate, candidate, SkipReason::Budget(refusal.case), host),
             }
         }
         None
@@ -261,7 +271,7 @@ impl Admitted {
         if !is_gone(details) {
             self.step_back(host);
         }
-        self.attempt.on_local_reply(status, details, &self.asked, host)
+        self.attempt.on_local_reply(status, details, &self.inbound, host)
     }
 
     /// The headers of the answer that is passed on have come.
@@ -275,9 +285,9 @@ impl Admitted {
         if self.stage == Stage::Unsent && (headers.get(RETRY).is_none() || !self.step_back(host)) {
             // Whoever answers was sent a request that nobody has made its own.
             crate::metrics::filter_error(host.meter, "attempt");
-            return self.attempt.on_local_reply(503, b"", &self.asked, host);
+            return self.attempt.on_local_reply(503, b"", &self.inbound, host);
         }
-        self.attempt.on_response_headers(status, headers, end_of_stream, &self.asked, host)
+        self.attempt.on_response_headers(status, headers, end_of_stream, &self.inbound, host)
     }
 
     /// Envoy does not try again, as it was asked to: the attempt before is the last. Says whether there is one.
@@ -291,18 +301,18 @@ impl Admitted {
 
     /// A piece of the answer has come; all there is of it so far, if it is held.
     pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, host: &Host<'_>) -> BodyStep {
-        self.attempt.on_response_body(chunk, end_of_stream, &self.asked, host)
+        self.attempt.on_response_body(chunk, end_of_stream, &self.inbound, host)
     }
 
     /// All is over: settles and counts. `connected` tells whether the last attempt ever reached its provider.
-    pub fn close(mut self, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Entry {
+    pub fn close(mut self, connected: impl FnOnce() -> bool, host: &Host<'_>) -> AccessLogEntry {
         if !self.is_answered() {
             self.step_back(host);
         }
         let unsent = self.stage == Stage::Unsent;
-        let mut entry = self.attempt.close(&self.asked, || !unsent && connected(), host);
+        let mut entry = self.attempt.close(&self.inbound, || !unsent && connected(), host);
         if let Some((prompt, _)) = &mut entry.tokens {
-            *prompt = prompt.saturating_add(self.lost);
+            *prompt = prompt.saturating_add(self.failed_tokens);
         }
         entry
     }

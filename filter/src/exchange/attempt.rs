@@ -5,10 +5,10 @@ use std::rc::Rc;
 use crate::budget::ledger::Permit;
 use crate::clock::Time;
 use crate::estimate::context_length;
-use crate::exchange::access_log::Why;
+use crate::exchange::access_log::SkipReason;
 use crate::exchange::gate::{Gate, ModelState, ProviderState};
-use crate::exchange::inbound::Asked;
-use crate::host::{BodyStep, Entry, Host, ResponseStep};
+use crate::exchange::inbound::InboundRequest;
+use crate::host::{AccessLogEntry, BodyStep, Host, ResponseStep};
 use crate::http::headers::{HeaderEdit, Headers, media_type};
 use crate::http::refusal::{Case, Refusal, Reply};
 use crate::openai::{Answer, Changes, Hide, Request, Usage};
@@ -35,7 +35,7 @@ pub struct Attempt {
 
 /// What a request was granted.
 #[derive(Debug)]
-pub struct Grant {
+pub struct Admission {
     /// The reservations.
     pub permit: Permit,
     /// The prompts' share of them.
@@ -71,8 +71,8 @@ struct ProviderAnswer {
 
 impl Attempt {
     /// For a candidate that was granted what the request needs, if its body is changed so.
-    pub fn new(gate: Rc<Gate>, candidate: Candidate<'_>, grant: Grant, changes: Changes) -> Self {
-        let Grant { permit, prompt_estimate, unsure_limit } = grant;
+    pub fn new(gate: Rc<Gate>, candidate: Candidate<'_>, grant: Admission, changes: Changes) -> Self {
+        let Admission { permit, prompt_estimate, unsure_limit } = grant;
         Self {
             provider: candidate.provider,
             model: candidate.model.to_owned(),
@@ -112,11 +112,11 @@ impl Attempt {
 
     /// It has failed before an answer was passed on: settles it. Where the provider had the body and has not answered, it is charged
     /// for the prompt. Returns the tokens charged.
-    pub fn fail(&mut self, why: Why, host: &Host<'_>) -> u64 {
-        let charge = if why == Why::Reset { self.prompt_estimate } else { 0 };
+    pub fn fail(&mut self, why: SkipReason, host: &Host<'_>) -> u64 {
+        let charge = if why == SkipReason::Reset { self.prompt_estimate } else { 0 };
         match why {
-            Why::Status(status) => self.note(status, host),
-            _ => self.with_model(|model| model.rest.failed(host.now())),
+            SkipReason::Status(status) => self.note(status, host),
+            _ => self.with_model(|model| model.cooldown.record_failure(host.now())),
         }
         self.with_model(|model| model.series.prompt_tokens.add(host.meter, charge));
         self.settle(charge, host);
@@ -150,14 +150,16 @@ impl Attempt {
     }
 
     /// Envoy answers in place of the provider; `details` are its `response.code_details`.
-    pub fn on_local_reply(&mut self, status: u16, details: &[u8], asked: &Asked, host: &Host<'_>) -> ResponseStep {
+    pub fn on_local_reply(&mut self, status: u16, details: &[u8], inbound: &InboundRequest, host: &Host<'_>) -> ResponseStep {
         let refusal = Refusal::local(status, Some(self.provider_name()));
         self.response = Response::Local(refusal.case);
         // What was settled has been noted.
         if !self.is_settled() && matches!(refusal.case, Case::UpstreamUnavailable | Case::UpstreamTimeout) {
-            self.with_model(|model| if is_gone(details) { model.rest.gone(host.now()) } else { model.rest.failed(host.now()) });
+            self.with_model(|model| {
+                if is_gone(details) { model.cooldown.record_no_host(host.now()) } else { model.cooldown.record_failure(host.now()) }
+            });
         }
-        self.replace(&refusal, asked, host)
+        self.replace(&refusal, inbound, host)
     }
 
     /// The provider's headers have come.
@@ -166,21 +168,21 @@ impl Attempt {
         status: u16,
         headers: &Headers<'_>,
         end_of_stream: bool,
-        asked: &Asked,
+        inbound: &InboundRequest,
         host: &Host<'_>,
     ) -> ResponseStep {
         let replaced = matches!(status, 401 | 403).then_some(Case::UpstreamAuth);
         if !self.is_settled() {
             self.note(status, host);
         }
-        let answer = self.read(headers, asked);
+        let answer = self.read(headers, inbound);
         let rewrites = answer.rewrites();
         let held = self.unsure_limit && status == 400 && !end_of_stream && answer.reads();
         let answer = ProviderAnswer { status, answer, first_token: None, refusal: Vec::new(), replaced, held };
         self.response = Response::Provider(Box::new(answer));
         if replaced.is_some() {
             let refusal = Refusal::upstream_auth(&format!("model provider `{}`", self.provider_name()));
-            return self.replace(&refusal, asked, host);
+            return self.replace(&refusal, inbound, host);
         }
         let mut edits = headers.drop_provider_headers();
         if rewrites && headers.get("content-length").is_some() {
@@ -188,12 +190,12 @@ impl Attempt {
         }
         edits.push(HeaderEdit::Set("x-pai-provider", self.provider_name().to_owned().into()));
         edits.push(HeaderEdit::Set("x-pai-model", self.model.clone().into()));
-        edits.extend(self.budget_headers(asked, host).into_iter().map(|(name, value)| HeaderEdit::Set(name, value.into())));
+        edits.extend(self.budget_headers(inbound, host).into_iter().map(|(name, value)| HeaderEdit::Set(name, value.into())));
         if held { ResponseStep::Hold(edits) } else { ResponseStep::Edit(edits) }
     }
 
     /// A piece of the answer has come; all there is of it so far, if it is held.
-    pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, asked: &Asked, host: &Host<'_>) -> BodyStep {
+    pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, inbound: &InboundRequest, host: &Host<'_>) -> BodyStep {
         let Response::Provider(provider) = &mut self.response else { return BodyStep::Continue };
         let ProviderAnswer { status, answer, first_token, refusal, replaced, held } = &mut **provider;
         if replaced.is_some() {
@@ -214,7 +216,7 @@ impl Attempt {
             }
             // The limit was the gate's, so that the refusal is not for the client. Now the window is known.
             *replaced = Some(Case::UpstreamUnavailable);
-            return BodyStep::Reply(self.ask_again(asked, host));
+            return BodyStep::Reply(self.ask_again(inbound, host));
         }
         let passed = answer.feed(chunk, end_of_stream);
         if first_token.is_none() && answer.started() {
@@ -224,28 +226,28 @@ impl Attempt {
     }
 
     /// All is over: settles it and counts. `connected` tells whether the request ever reached the provider.
-    pub fn close(mut self, asked: &Asked, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Entry {
+    pub fn close(mut self, inbound: &InboundRequest, connected: impl FnOnce() -> bool, host: &Host<'_>) -> AccessLogEntry {
         if let Response::Provider(provider) = &mut self.response {
             provider.answer.finish();
         }
         let reported = self.reported();
         // What was settled before is not charged again.
-        let usage = if self.permit.is_some() { self.charge(reported, asked, connected) } else { Usage::default() };
+        let usage = if self.permit.is_some() { self.charge(reported, inbound, connected) } else { Usage::default() };
         let decision = self.decision();
         if let Some((provider, model)) = self.gate.model(self.candidate()) {
-            self.learn(reported, asked, provider, model, host);
-            self.measure(usage, asked.started, model, host);
+            self.learn(reported, inbound, provider, model, host);
+            self.measure(usage, inbound.started, model, host);
             model.series.requests.count(host.meter, decision);
             model.series.prompt_tokens.add(host.meter, usage.prompt);
             model.series.completion_tokens.add(host.meter, usage.completion);
         }
         self.settle(usage.total(), host);
-        Entry {
+        AccessLogEntry {
             provider: self.provider_name().to_owned(),
             model: self.model,
             decision,
             tokens: Some((usage.prompt, usage.completion)),
-            ..Entry::default()
+            ..AccessLogEntry::default()
         }
     }
 
@@ -255,8 +257,8 @@ impl Attempt {
         self.with_model(|model| match status {
             // What is not there, or not for us, says nothing of the others that are let through by the same pattern.
             403 | 404 if !named() => {}
-            _ if is_failure(status) => model.rest.failed(host.now()),
-            _ => model.rest.answered(),
+            _ if is_failure(status) => model.cooldown.record_failure(host.now()),
+            _ => model.cooldown.record_success(),
         });
     }
 
@@ -275,12 +277,12 @@ impl Attempt {
     }
 
     /// What is charged: `docs/budgets.md`, "Settle".
-    fn charge(&self, reported: Option<Usage>, asked: &Asked, connected: impl FnOnce() -> bool) -> Usage {
+    fn charge(&self, reported: Option<Usage>, inbound: &InboundRequest, connected: impl FnOnce() -> bool) -> Usage {
         let prompt_only = Usage { prompt: self.prompt_estimate, completion: 0 };
         match &self.response {
             Response::Provider(provider) => match reported {
                 // A stream over many prompts was cut: the server has read those, too, of which nothing was seen.
-                Some(usage) if asked.request.prompts > 1 && !provider.answer.usage_is_whole() => {
+                Some(usage) if inbound.request.prompts > 1 && !provider.answer.usage_is_whole() => {
                     Usage { prompt: usage.prompt.max(self.prompt_estimate), ..usage }
                 }
                 Some(usage) => usage,
@@ -299,8 +301,8 @@ impl Attempt {
     }
 
     /// Learns from what the provider reported.
-    fn learn(&self, reported: Option<Usage>, asked: &Asked, state: &ProviderState, model: &ModelState, host: &Host<'_>) {
-        let Request { prompt, sequences, .. } = &asked.request;
+    fn learn(&self, reported: Option<Usage>, inbound: &InboundRequest, state: &ProviderState, model: &ModelState, host: &Host<'_>) {
+        let Request { prompt, sequences, .. } = &inbound.request;
         let Response::Provider(provider) = &self.response else { return };
         let ProviderAnswer { status, answer, refusal, .. } = &**provider;
         let vllm = self.dialect() == Dialect::Vllm;
@@ -343,23 +345,23 @@ impl Attempt {
         }
     }
 
-    fn ask_again(&self, asked: &Asked, host: &Host<'_>) -> Reply {
+    fn ask_again(&self, inbound: &InboundRequest, host: &Host<'_>) -> Reply {
         let why = "The model's window has only just become known. Send the request again.";
         let mut reply = Refusal { retry_after: Some(1), ..Refusal::new(Case::UpstreamUnavailable, why) }.reply();
         reply.headers.push(("x-should-retry", "true".to_owned()));
-        reply.headers.extend(self.budget_headers(asked, host));
+        reply.headers.extend(self.budget_headers(inbound, host));
         reply
     }
 
-    fn replace(&self, refusal: &Refusal, asked: &Asked, host: &Host<'_>) -> ResponseStep {
+    fn replace(&self, refusal: &Refusal, inbound: &InboundRequest, host: &Host<'_>) -> ResponseStep {
         let mut reply = refusal.reply();
-        reply.headers.extend(self.budget_headers(asked, host));
+        reply.headers.extend(self.budget_headers(inbound, host));
         ResponseStep::Reply(reply)
     }
 
     /// How the answer is to be read, by its headers.
-    fn read(&self, headers: &Headers<'_>, asked: &Asked) -> Answer {
-        let request = &asked.request;
+    fn read(&self, headers: &Headers<'_>, inbound: &InboundRequest) -> Answer {
+        let request = &inbound.request;
         if headers.encoded() {
             return Answer::opaque();
         }
@@ -370,8 +372,8 @@ impl Attempt {
         }
     }
 
-    fn budget_headers(&self, asked: &Asked, host: &Host<'_>) -> Vec<(&'static str, String)> {
-        self.gate.budget_headers(asked.caller, Some(self.provider), host)
+    fn budget_headers(&self, inbound: &InboundRequest, host: &Host<'_>) -> Vec<(&'static str, String)> {
+        self.gate.budget_headers(inbound.caller, Some(self.provider), host)
     }
 
     fn dialect(&self) -> Dialect {

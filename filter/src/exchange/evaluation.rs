@@ -4,12 +4,12 @@
 //! body is there only then; sizes and budgets once more when their turn comes.
 
 use crate::budget::account::{Ask, Shortfall};
-use crate::budget::ledger::{Claim, Permit, Refused};
+use crate::budget::ledger::{Permit, Refused, SubjectBudgets};
 use crate::budget::plan::{Bounds, COMPLETIONS_DEFAULT, Demand, Plan, TooLarge};
 use crate::clock::go_duration;
-use crate::exchange::attempt::Grant;
+use crate::exchange::attempt::Admission;
 use crate::exchange::gate::{Gate, ModelState, ProviderState};
-use crate::exchange::inbound::Asked;
+use crate::exchange::inbound::InboundRequest;
 use crate::guard::{self, Hit, Reason};
 use crate::host::Host;
 use crate::http::refusal::{Case, Refusal};
@@ -17,19 +17,19 @@ use crate::openai::{AskUsage, Changes, Edit, LimitField, Operation, Peculiaritie
 use crate::policy::{Candidate, Dialect, Provider, Routing};
 
 /// A candidate, and the request that it may serve.
-pub struct Trial<'a> {
+pub struct Evaluation<'a> {
     gate: &'a Gate,
     candidate: Candidate<'a>,
     provider: &'a Provider,
     state: &'a ProviderState,
     model: &'a ModelState,
-    asked: &'a Asked,
+    inbound: &'a InboundRequest,
     /// The budgets that it must fit.
-    claims: Vec<Claim<'a>>,
+    claims: Vec<SubjectBudgets<'a>>,
 }
 
 /// A request fits a candidate by its size.
-pub struct Fitting {
+pub struct Fit {
     plan: Option<Plan>,
     bounds: Bounds,
     ask: Ask,
@@ -43,15 +43,15 @@ pub struct Oversize {
     pub of_request: bool,
 }
 
-// === impl Trial ===
+// === impl Evaluation ===
 
-impl<'a> Trial<'a> {
+impl<'a> Evaluation<'a> {
     /// `None` where the candidate is none of this gate's.
-    pub fn new(gate: &'a Gate, candidate: Candidate<'a>, asked: &'a Asked) -> Option<Self> {
+    pub fn new(gate: &'a Gate, candidate: Candidate<'a>, inbound: &'a InboundRequest) -> Option<Self> {
         let provider = gate.policy.providers.get(candidate.provider)?;
         let (state, model) = gate.model(candidate)?;
-        let claims = gate.claims(asked.caller, state);
-        Some(Self { gate, candidate, provider, state, model, asked, claims })
+        let claims = gate.claims(inbound.caller, state);
+        Some(Self { gate, candidate, provider, state, model, inbound, claims })
     }
 
     /// The candidate.
@@ -60,18 +60,18 @@ impl<'a> Trial<'a> {
     }
 
     /// Whether it may be asked although another could be, now that it may have failed everybody.
-    pub fn is_awake(&self, host: &Host<'_>) -> bool {
-        self.model.rest.admits(host.now())
+    pub fn is_available(&self, host: &Host<'_>) -> bool {
+        self.model.cooldown.allows(host.now())
     }
 
     /// It is asked although another could be.
-    pub fn comes(&self, host: &Host<'_>) {
-        self.model.rest.comes(host.now());
+    pub fn record_start(&self, host: &Host<'_>) {
+        self.model.cooldown.record_start(host.now());
     }
 
     /// Whether the size of the request is one that the candidate can take.
-    pub fn fit(&self, host: &Host<'_>) -> Result<Fitting, Oversize> {
-        let request = &self.asked.request;
+    pub fn fit(&self, host: &Host<'_>) -> Result<Fit, Oversize> {
+        let request = &self.inbound.request;
         let prompt = self.model.lessons.borrow_mut().estimate(host.store, host.now(), &request.prompt);
         let demand = Demand {
             prompt,
@@ -84,17 +84,17 @@ impl<'a> Trial<'a> {
         let plan = Plan::new(demand, &bounds).map_err(|size| self.never_fits(&size))?;
         // Without a plan nothing bounds the request, and no budget has a cap to hold anything of.
         let ask = plan.map_or(Ask { least: 1, most: prompt.high, prompt: prompt.high }, |plan| plan.ask);
-        Ok(Fitting { plan, bounds, ask })
+        Ok(Fit { plan, bounds, ask })
     }
 
     /// Reserves what the request may take, and says how it is to be changed.
-    pub fn reserve(&self, fitting: &Fitting, host: &Host<'_>) -> Result<(Grant, Changes), Refusal> {
-        let Fitting { plan, bounds, ask } = fitting;
+    pub fn reserve(&self, fitting: &Fit, host: &Host<'_>) -> Result<(Admission, Changes), Refusal> {
+        let Fit { plan, bounds, ask } = fitting;
         let permit = self.claim(*ask, host)?;
         self.model.series.reserved_tokens.add(host.meter, permit.granted.unwrap_or(0));
         let granted = permit.granted.unwrap_or(ask.most);
         let limit = plan.and_then(|plan| plan.limit(granted));
-        let grant = Grant {
+        let grant = Admission {
             permit,
             prompt_estimate: ask.prompt.min(granted),
             // With fixed routing the host may not be able to hold an answer's headers.
@@ -103,20 +103,20 @@ impl<'a> Trial<'a> {
         let translation = self.translation().unwrap_or_default();
         let usage = self.ask_usage().filter(|_| !translation.stream_options);
         let edit = Edit { model: Some(self.candidate.model), limit, limit_field: self.limit_field(), usage };
-        Ok((grant, edit.changes(&self.asked.request, translation.changes)))
+        Ok((grant, edit.changes(&self.inbound.request, translation.changes)))
     }
 
     /// Whether the request, of which this is the body, can be said in the candidate's dialect.
-    pub fn speaks(&self, body: &[u8]) -> bool {
-        if self.provider.dialect != self.asked.dialect {
-            self.asked.peculiarities.get_or_init(|| Peculiarities::read(body, self.asked.operation));
+    pub fn can_translate(&self, body: &[u8]) -> bool {
+        if self.provider.dialect != self.inbound.dialect {
+            self.inbound.peculiarities.get_or_init(|| Peculiarities::read(body, self.inbound.operation));
         }
         self.translation().is_ok()
     }
 
     /// What makes the request fit the candidate's dialect.
     fn translation(&self) -> Result<Translation, Unsayable> {
-        let Asked { request, dialect, peculiarities, .. } = self.asked;
+        let InboundRequest { request, dialect, peculiarities, .. } = self.inbound;
         match peculiarities.get() {
             Some(peculiarities) => peculiarities.translate(request, *dialect, self.provider.dialect),
             None => Ok(Translation::default()),
@@ -125,8 +125,8 @@ impl<'a> Trial<'a> {
 
     /// The limit that the server will go by, if one is known.
     fn limit(&self) -> Option<u64> {
-        let request = &self.asked.request;
-        match self.asked.operation {
+        let request = &self.inbound.request;
+        match self.inbound.operation {
             Operation::TextCompletion => Some(request.limit.unwrap_or(COMPLETIONS_DEFAULT)),
             Operation::Chat | Operation::Embeddings if self.provider.dialect == Dialect::Vllm => request.limit,
             Operation::Chat | Operation::Embeddings => request.largest_limit,
@@ -142,7 +142,7 @@ impl<'a> Trial<'a> {
             (None, 0)
         };
         let per_request = self.provider.max_tokens_per_request.map(u64::from);
-        let whole_budgets = self.claims.iter().flat_map(Claim::capped).map(|(_, cap)| cap);
+        let whole_budgets = self.claims.iter().flat_map(SubjectBudgets::capped).map(|(_, cap)| cap);
         Bounds {
             dialect: self.provider.dialect,
             ceiling: per_request.into_iter().chain(whole_budgets).min(),
@@ -155,9 +155,9 @@ impl<'a> Trial<'a> {
 
     /// The request is larger than what one request, or all of a budget, may take.
     fn never_fits(&self, TooLarge { needed, ceiling }: &TooLarge) -> Oversize {
-        let whole = |claim: &Claim<'_>| {
+        let whole = |claim: &SubjectBudgets<'_>| {
             let place = claim.capped().find(|(_, cap)| cap == ceiling)?.0;
-            Some(self.gate.budget_name(self.asked.caller, self.candidate, claim.subject, place))
+            Some(self.gate.budget_name(self.inbound.caller, self.candidate, claim.subject, place))
         };
         let per_request = self.provider.max_tokens_per_request.map(u64::from).filter(|most| needed > most);
         let most = match per_request {
@@ -170,17 +170,17 @@ impl<'a> Trial<'a> {
         Oversize { refusal: Refusal::new(Case::ContextLengthExceeded, why), of_request: per_request.is_some() }
     }
 
-    /// Has the provider's guards judge the body. The names of those that find something go into `found_by`, whatever comes of it.
-    pub fn guard(&self, body: &[u8], found_by: &mut String, host: &Host<'_>) -> Result<(), Refusal> {
-        let judgement = guard::judge(&self.provider.guards, body, self.asked.operation);
+    /// Has the provider's guards judge the body. The names of those that find something go into `matched_guards`, whatever comes of it.
+    pub fn guard(&self, body: &[u8], matched_guards: &mut String, host: &Host<'_>) -> Result<(), Refusal> {
+        let judgement = guard::judge(&self.provider.guards, body, self.inbound.operation);
         let name = |hit: &Hit| self.provider.guards.get(hit.guard).map_or("", |guard| &*guard.name);
         let hits: Vec<&Hit> = judgement.audits.iter().chain(&judgement.rejection).collect();
         hits.iter().for_each(|hit| self.state.count_hit(hit.guard, host));
         for hit in &hits {
-            if !found_by.is_empty() {
-                found_by.push(',');
+            if !matched_guards.is_empty() {
+                matched_guards.push(',');
             }
-            found_by.push_str(name(hit));
+            matched_guards.push_str(name(hit));
         }
         let Some(hit) = judgement.rejection else { return Ok(()) };
         let what = match hit.reason {
@@ -197,13 +197,13 @@ impl<'a> Trial<'a> {
         host.reserve(&self.claims, ask).map_err(|refused| {
             let Refused::Short { claim, budget, shortfall } = refused else { return Refusal::ledger_unavailable() };
             let claim = self.claims.get(claim);
-            let name = claim.map(|claim| self.gate.budget_name(self.asked.caller, self.candidate, claim.subject, budget));
+            let name = claim.map(|claim| self.gate.budget_name(self.inbound.caller, self.candidate, claim.subject, budget));
             short(&name.unwrap_or_default(), shortfall, host)
         })
     }
 
     fn limit_field(&self) -> LimitField {
-        match (self.provider.dialect, self.asked.operation) {
+        match (self.provider.dialect, self.inbound.operation) {
             (Dialect::OpenAi, Operation::Chat) => LimitField::MaxCompletionTokens,
             _ => LimitField::MaxTokens,
         }
@@ -212,7 +212,7 @@ impl<'a> Trial<'a> {
     /// What usage to ask for beyond what the client asked for.
     fn ask_usage(&self) -> Option<AskUsage> {
         match self.provider.dialect {
-            _ if !self.asked.request.stream || self.asked.operation == Operation::Embeddings => None,
+            _ if !self.inbound.request.stream || self.inbound.operation == Operation::Embeddings => None,
             Dialect::Vllm => Some(AskUsage::Continuous),
             Dialect::OpenAi | Dialect::Anthropic => Some(AskUsage::Final),
         }

@@ -4,11 +4,11 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
-use crate::budget::account::{Choice, Limit, Shortfall};
-use crate::budget::ledger::{Claim, Subject};
+use crate::budget::account::{BudgetLimit, BudgetSet, Shortfall};
+use crate::budget::ledger::{Subject, SubjectBudgets};
 use crate::clock::go_duration;
 use crate::estimate::shared::{KnownWindows, Lessons};
-use crate::exchange::cooldown::Rest;
+use crate::exchange::cooldown::Cooldown;
 use crate::host::Host;
 use crate::http::refusal::{Case, Refusal};
 use crate::identity::access_key::AccessKey;
@@ -44,7 +44,7 @@ pub struct Gate {
     /// As many as the policy has providers, in their order.
     pub providers: Vec<ProviderState>,
     /// What is counted under no provider.
-    pub nowhere: ModelSeries,
+    pub without_provider: ModelSeries,
     agents: Vec<CallerState>,
     keys: Vec<CallerState>,
     /// Those of whom there is something to show, and where the last tick stopped.
@@ -74,7 +74,7 @@ pub struct ModelState {
     /// Its tokens per byte.
     pub lessons: RefCell<Lessons>,
     /// Whether it is to be left alone.
-    pub rest: Rest,
+    pub cooldown: Cooldown,
 }
 
 /// What goes with one agent or access key.
@@ -94,7 +94,7 @@ impl Gate {
             providers: policy.providers.iter().map(ProviderState::new).collect(),
             agents: policy.agents.iter().map(CallerState::of_agent).collect(),
             keys: policy.keys.iter().map(CallerState::of_key).collect(),
-            nowhere: ModelSeries::new("none", "none"),
+            without_provider: ModelSeries::new("none", "none"),
             active: RefCell::default(),
             shown: Cell::new(0),
             policy,
@@ -119,17 +119,17 @@ impl Gate {
     }
 
     /// The budgets that a request of this caller to this provider must fit: the caller's own first.
-    pub fn claims<'a>(&'a self, caller: Caller, provider: &'a ProviderState) -> Vec<Claim<'a>> {
+    pub fn claims<'a>(&'a self, caller: Caller, provider: &'a ProviderState) -> Vec<SubjectBudgets<'a>> {
         let mut claims = Vec::with_capacity(2);
         if let Some(state) = self.caller(caller) {
             let budgets = state.budgets();
             if !budgets.is_empty() {
-                claims.push(Claim { subject: &state.subject, budgets });
+                claims.push(SubjectBudgets { subject: &state.subject, budgets });
             }
         }
-        let daily = Choice::one(place::DAY);
+        let daily = BudgetSet::one(place::DAY);
         let budgets = if matches!(caller, Caller::Developer(_)) { daily.and(place::EXTERNAL) } else { daily };
-        claims.push(Claim { subject: &provider.subject, budgets });
+        claims.push(SubjectBudgets { subject: &provider.subject, budgets });
         claims
     }
 
@@ -158,7 +158,7 @@ impl Gate {
     /// Counts a request of this caller against its requests per minute.
     pub fn count_request(&self, caller: Caller, host: &Host<'_>) -> Result<(), Refusal> {
         let Some(state) = self.caller(caller).filter(|state| state.has_cap(place::REQUESTS)) else { return Ok(()) };
-        let claim = Claim { subject: &state.subject, budgets: Choice::one(place::REQUESTS) };
+        let claim = SubjectBudgets { subject: &state.subject, budgets: BudgetSet::one(place::REQUESTS) };
         match host.ledger().count(claim) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Shortfall::Drains(wait))) => Err(too_many(&self.who(caller), claim, wait)),
@@ -256,7 +256,7 @@ impl Gate {
     }
 }
 
-fn too_many(who: &str, claim: Claim<'_>, wait: u64) -> Refusal {
+fn too_many(who: &str, claim: SubjectBudgets<'_>, wait: u64) -> Refusal {
     let most = claim.capped().next().map_or(0, |(_, cap)| cap);
     Refusal::drains(Case::RequestRate, &format!("The requests per minute of {who} are {most}."), wait)
 }
@@ -268,10 +268,10 @@ impl ProviderState {
         let model = |label: String| ModelState {
             series: ModelSeries::new(&provider.name, &label),
             lessons: RefCell::new(Lessons::new(&provider.name, &label)),
-            rest: Rest::default(),
+            cooldown: Cooldown::default(),
         };
         let share = provider.external.and_then(|external| external.max_tokens_per_day);
-        let limits = [Limit::per_day(cap(provider.max_tokens_per_day)), Limit::per_day(cap(share))];
+        let limits = [BudgetLimit::per_day(cap(provider.max_tokens_per_day)), BudgetLimit::per_day(cap(share))];
         Self {
             subject: subject("provider", &provider.name, &limits),
             windows: RefCell::new(KnownWindows::new(&provider.name)),
@@ -293,14 +293,14 @@ impl ProviderState {
 
 impl CallerState {
     fn of_agent(agent: &Agent) -> Self {
-        Self::new(subject("agent", &agent.name, &[Limit::per_day(cap(agent.max_tokens_per_day))]))
+        Self::new(subject("agent", &agent.name, &[BudgetLimit::per_day(cap(agent.max_tokens_per_day))]))
     }
 
     fn of_key(key: &AccessKey) -> Self {
         let limits = [
-            Limit::per_day(cap(key.max_tokens_per_day)),
-            Limit::per_minute(cap(key.tokens_per_minute)),
-            Limit::per_minute(cap(key.requests_per_minute)),
+            BudgetLimit::per_day(cap(key.max_tokens_per_day)),
+            BudgetLimit::per_minute(cap(key.tokens_per_minute)),
+            BudgetLimit::per_minute(cap(key.requests_per_minute)),
         ];
         Self::new(subject("key", &key.name, &limits))
     }
@@ -314,17 +314,17 @@ impl CallerState {
     }
 
     /// The budgets of tokens that a request must fit; none where no cap is set.
-    fn budgets(&self) -> Choice {
+    fn budgets(&self) -> BudgetSet {
         match (self.has_cap(place::DAY), self.has_cap(place::TOKENS)) {
-            (false, false) => Choice::default(),
-            (true, false) => Choice::one(place::DAY),
+            (false, false) => BudgetSet::default(),
+            (true, false) => BudgetSet::one(place::DAY),
             // What is used in a day is counted along: a cap may be set later.
-            (_, true) => Choice::one(place::DAY).and(place::TOKENS),
+            (_, true) => BudgetSet::one(place::DAY).and(place::TOKENS),
         }
     }
 }
 
-fn subject(kind: &str, name: &str, limits: &[Limit]) -> Rc<Subject> {
+fn subject(kind: &str, name: &str, limits: &[BudgetLimit]) -> Rc<Subject> {
     Rc::new(Subject { key: format!("pai/1/account/{kind}/{name}").into(), limits: limits.into() })
 }
 

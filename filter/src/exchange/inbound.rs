@@ -11,7 +11,7 @@ use crate::policy::{Dialect, Provider};
 
 /// A request that was read and resolved.
 #[derive(Debug)]
-pub struct Asked {
+pub struct InboundRequest {
     /// Who asks.
     pub caller: Caller,
     /// What for.
@@ -30,12 +30,12 @@ pub struct Asked {
     pub has_length: bool,
 }
 
-// === impl Asked ===
+// === impl InboundRequest ===
 
-impl Asked {
+impl InboundRequest {
     /// Adds the edits that make the headers, which point at `target`, those of a request to `provider` whose body has these changes.
-    pub fn dress(&self, edits: &mut Vec<HeaderEdit>, provider: &Provider, target: &[u8], changes: &Changes) {
-        address(edits, provider, self.operation, target);
+    pub fn rewrite(&self, edits: &mut Vec<HeaderEdit>, provider: &Provider, target: &[u8], changes: &Changes) {
+        rewrite_target(edits, provider, self.operation, target);
         // Also where nothing changes: an attempt before may have had another length.
         if self.has_length {
             edits.push(HeaderEdit::Set("content-length", changes.resized(self.length).to_string().into()));
@@ -49,15 +49,15 @@ pub fn path(provider: &Provider, operation: Operation) -> String {
 }
 
 /// Gives a request that points at `target` this path.
-pub fn point(edits: &mut Vec<HeaderEdit>, path: String, target: &[u8]) {
+pub fn rewrite_path(edits: &mut Vec<HeaderEdit>, path: String, target: &[u8]) {
     if path.as_bytes() != target {
         edits.push(HeaderEdit::Set(":path", path.into()));
     }
 }
 
 /// Points a request at its provider. What is set here wins over removals that stand before.
-pub fn address(edits: &mut Vec<HeaderEdit>, provider: &Provider, operation: Operation, target: &[u8]) {
-    point(edits, path(provider, operation), target);
+pub fn rewrite_target(edits: &mut Vec<HeaderEdit>, provider: &Provider, operation: Operation, target: &[u8]) {
+    rewrite_path(edits, path(provider, operation), target);
     edits.push(HeaderEdit::Set(":authority", provider.endpoint.authority.to_string().into()));
     if let Some(credential) = &provider.credential {
         // Setting replaces what is there.

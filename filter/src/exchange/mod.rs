@@ -24,15 +24,15 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 
 use crate::clock::Time;
-use crate::exchange::access_log::Notes;
+use crate::exchange::access_log::DecisionLog;
 use crate::exchange::admitted::Admitted;
 use crate::exchange::attempt::REFUSAL_LIMIT;
-use crate::exchange::evaluation::Trial;
+use crate::exchange::evaluation::Evaluation;
 use crate::exchange::gate::Gate;
-use crate::exchange::inbound::Asked;
+use crate::exchange::inbound::InboundRequest;
 use crate::exchange::selection::Selection;
 use crate::host::worker::Retries;
-use crate::host::{AttemptStep, BodyStep, Entry, Forward, Host, ResponseStep, Step, Turn};
+use crate::host::{AccessLogEntry, AttemptEdits, AttemptStep, BodyStep, Forward, Host, ResponseStep, Step};
 use crate::http::api::models;
 use crate::http::headers::{HeaderEdit, Headers, media_type, vllm_takes_for_json};
 use crate::http::refusal::{Case, Refusal, Reply};
@@ -49,7 +49,7 @@ pub struct Exchange {
     phase: Phase,
     /// Who asks, once that is known.
     caller: Option<Caller>,
-    notes: Notes,
+    notes: DecisionLog,
 }
 
 #[derive(Debug)]
@@ -88,7 +88,7 @@ struct Reading {
 impl Exchange {
     /// A new request.
     pub fn new(gate: Rc<Gate>) -> Self {
-        Self { gate, phase: Phase::Open, caller: None, notes: Notes::default() }
+        Self { gate, phase: Phase::Open, caller: None, notes: DecisionLog::default() }
     }
 
     /// The configuration that it goes by.
@@ -139,7 +139,7 @@ impl Exchange {
             }
             Ok(Opening::Read(reading)) => {
                 self.phase = Phase::Reading(reading);
-                if end_of_stream { self.judge(&[], host) } else { self.await_body() }
+                if end_of_stream { self.evaluate(&[], host) } else { self.await_body() }
             }
             Err(refusal) => {
                 let mut step = self.refuse(&refusal, None);
@@ -158,7 +158,7 @@ impl Exchange {
                 let refusal = self.too_large();
                 self.refuse(&refusal, None)
             }
-            Phase::Reading(_) if end_of_stream => self.judge(&body(), host),
+            Phase::Reading(_) if end_of_stream => self.evaluate(&body(), host),
             Phase::Reading(_) | Phase::Answered { .. } => Step::Hold,
             Phase::Open | Phase::Admitted(_) | Phase::Closed => Step::Continue,
         }
@@ -167,7 +167,7 @@ impl Exchange {
     /// Trailers have come: the body is whole.
     pub fn on_request_trailers(&mut self, body: impl FnOnce() -> Vec<u8>, host: &Host<'_>) -> Step {
         match &self.phase {
-            Phase::Reading(_) => self.judge(&body(), host),
+            Phase::Reading(_) => self.evaluate(&body(), host),
             Phase::Answered { .. } => Step::Hold,
             Phase::Open | Phase::Admitted(_) | Phase::Closed => Step::Continue,
         }
@@ -245,7 +245,7 @@ impl Exchange {
     /// An attempt begins at the provider of this name, as its own cluster tells it.
     pub fn on_attempt(&mut self, provider: Option<&[u8]>, host: &Host<'_>) -> AttemptStep {
         match &mut self.phase {
-            Phase::Admitted(admitted) => admitted.begin(provider, host),
+            Phase::Admitted(admitted) => admitted.start(provider, host),
             // With `routing: fixed`, the headers come before the body is judged.
             Phase::Reading(_) if self.gate.policy.serves_only(provider) => {
                 AttemptStep::Forward(vec![HeaderEdit::Remove("x-pai-provider".into())])
@@ -270,17 +270,17 @@ impl Exchange {
     }
 
     /// The attempt of this number was answered.
-    pub fn on_attempt_answer(&mut self, ordinal: u32, headers: &Headers<'_>, host: &Host<'_>) -> Turn {
+    pub fn on_attempt_answer(&mut self, ordinal: u32, headers: &Headers<'_>, host: &Host<'_>) -> AttemptEdits {
         match &mut self.phase {
             Phase::Admitted(admitted) => admitted.answered(ordinal, status(headers), headers, &mut self.notes, host),
-            _ => Turn::default(),
+            _ => AttemptEdits::default(),
         }
     }
 
     /// The attempt of this number has ended without an answer. Returns edits to the request's headers.
     pub fn on_attempt_end(&mut self, ordinal: u32, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Vec<HeaderEdit> {
         match &mut self.phase {
-            Phase::Admitted(admitted) => admitted.broke_off(ordinal, connected, &mut self.notes, host),
+            Phase::Admitted(admitted) => admitted.ended_unanswered(ordinal, connected, &mut self.notes, host),
             _ => Vec::new(),
         }
     }
@@ -293,11 +293,11 @@ impl Exchange {
     }
 
     /// All is over. `connected` tells whether the request ever reached a provider.
-    pub fn on_log(&mut self, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Option<Entry> {
+    pub fn on_log(&mut self, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Option<AccessLogEntry> {
         let subject = self.caller.map_or_else(|| "none".to_owned(), |caller| caller.subject(&self.gate.policy));
         let mut entry = match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Closed => return None,
-            Phase::Admitted(admitted) => Entry { subject, ..admitted.close(connected, host) },
+            Phase::Admitted(admitted) => AccessLogEntry { subject, ..admitted.close(connected, host) },
             Phase::Answered { decision, candidate } => self.count(subject, decision, candidate, host),
             Phase::Open | Phase::Reading(_) => self.count(subject, "aborted", None, host),
         };
@@ -307,7 +307,7 @@ impl Exchange {
             series.prompt_tokens.add(host.meter, prompt);
             series.completion_tokens.add(host.meter, completion);
         }
-        Notes { found_by: entry.guard, attempts: entry.attempts } = std::mem::take(&mut self.notes);
+        DecisionLog { matched_guards: entry.guard, attempts: entry.attempts } = std::mem::take(&mut self.notes);
         Some(entry)
     }
 
@@ -385,12 +385,12 @@ impl Exchange {
             edits.push(HeaderEdit::Remove(Cow::Borrowed("content-length")));
         }
         edits.push(HeaderEdit::Set("x-pai-provider", provider.name.to_string().into()));
-        inbound::address(&mut edits, provider, reading.operation, &reading.target);
+        inbound::rewrite_target(&mut edits, provider, reading.operation, &reading.target);
         Step::Forward(Forward { headers: edits, body: None })
     }
 
     /// Rows 7 to 14: the body is whole.
-    fn judge(&mut self, body: &[u8], host: &Host<'_>) -> Step {
+    fn evaluate(&mut self, body: &[u8], host: &Host<'_>) -> Step {
         let Phase::Reading(reading) = std::mem::replace(&mut self.phase, Phase::Open) else { return Step::Continue };
         let request = match read_body(&reading, body) {
             Ok(request) => request,
@@ -437,16 +437,18 @@ impl Exchange {
         let others = access.others(named);
         let dialect = gate.policy.dialect(named.provider);
         let peculiarities = OnceCell::new();
-        let asked = Asked { caller, operation, started, request, dialect, peculiarities, length: body.len(), has_length };
+        let inbound =
+            InboundRequest { caller, operation, started, request, dialect, peculiarities, length: body.len(), has_length };
         let retries = match gate.policy.gateway {
             // The headers have gone ahead as one provider's.
             Gateway { routing: Routing::Fixed, .. } | Gateway { max_attempts: ..=1, .. } => Retries::None,
             _ => host.worker.borrow().retries,
         };
-        let trial = Trial::new(&gate, named, &asked).ok_or_else(|| models::not_found(access, &asked.request.model))?;
-        let selection = Selection::new(&gate, &asked, body, &mut self.notes, host);
-        let selected = selection.run(trial, others, retries)?;
-        let admitted = Admitted::new(Rc::clone(&gate), asked, selected);
+        let evaluation =
+            Evaluation::new(&gate, named, &inbound).ok_or_else(|| models::not_found(access, &inbound.request.model))?;
+        let selection = Selection::new(&gate, &inbound, body, &mut self.notes, host);
+        let selected = selection.select(evaluation, others, retries)?;
+        let admitted = Admitted::new(Rc::clone(&gate), inbound, selected);
         let forward = match gate.policy.gateway.routing {
             Routing::Body => admitted.forward(edits, &target, body),
             // The headers have gone ahead.
@@ -470,10 +472,16 @@ impl Exchange {
         Refusal::new(Case::RequestTooLarge, format!("The request's body is larger than {limit} bytes."))
     }
 
-    fn count(&self, subject: String, decision: &'static str, candidate: Option<(usize, String)>, host: &Host<'_>) -> Entry {
-        let mut entry = Entry { subject, decision, ..Entry::default() };
+    fn count(
+        &self,
+        subject: String,
+        decision: &'static str,
+        candidate: Option<(usize, String)>,
+        host: &Host<'_>,
+    ) -> AccessLogEntry {
+        let mut entry = AccessLogEntry { subject, decision, ..AccessLogEntry::default() };
         let Some((provider, model)) = candidate else {
-            self.gate.nowhere.requests.count(host.meter, decision);
+            self.gate.without_provider.requests.count(host.meter, decision);
             return entry;
         };
         if let Some((_, state)) = self.gate.model(Candidate { provider, model: &model }) {
@@ -493,7 +501,7 @@ enum Opening {
 
 /// What an attempt is answered that no gate has let through.
 pub fn no_exchange() -> AttemptStep {
-    AttemptStep::Astray(Refusal::local(503, None).reply())
+    AttemptStep::Misrouted(Refusal::local(503, None).reply())
 }
 
 /// A refusal in place of an answer, and what it is counted as.

@@ -5,11 +5,11 @@
 
 use std::rc::Rc;
 
-use crate::exchange::access_log::{Notes, Why};
+use crate::exchange::access_log::{DecisionLog, SkipReason};
 use crate::exchange::attempt::Attempt;
-use crate::exchange::evaluation::{Fitting, Oversize, Trial};
+use crate::exchange::evaluation::{Evaluation, Fit, Oversize};
 use crate::exchange::gate::Gate;
-use crate::exchange::inbound::Asked;
+use crate::exchange::inbound::InboundRequest;
 use crate::host::Host;
 use crate::host::worker::Retries;
 use crate::http::refusal::{Case, Refusal};
@@ -21,14 +21,14 @@ pub type Other<'a> = (usize, Candidate<'a>);
 /// One request in search of its provider.
 pub struct Selection<'a, 'h> {
     gate: &'a Rc<Gate>,
-    asked: &'a Asked,
+    inbound: &'a InboundRequest,
     body: &'a [u8],
     host: &'a Host<'h>,
     /// Refusals of those that have no room.
     short: Vec<Refusal>,
     /// Those that have failed everybody of late.
-    resting: Vec<Candidate<'a>>,
-    notes: &'a mut Notes,
+    cooling_down: Vec<Candidate<'a>>,
+    notes: &'a mut DecisionLog,
 }
 
 /// Who takes the request.
@@ -37,97 +37,106 @@ pub struct Selected {
     /// The attempt to begin with.
     pub attempt: Attempt,
     /// Who may follow if it fails, by their places.
-    pub left: Vec<usize>,
+    pub remaining: Vec<usize>,
 }
 
 /// A candidate whose lists, guards and cap let the request through, and whether it has the size for any of its budgets.
-type Taker<'a> = (Trial<'a>, Result<Fitting, Oversize>);
+type Eligible<'a> = (Evaluation<'a>, Result<Fit, Oversize>);
 
 // === impl Selection ===
 
 impl<'a, 'h> Selection<'a, 'h> {
     /// For a request with this body.
-    pub fn new(gate: &'a Rc<Gate>, asked: &'a Asked, body: &'a [u8], notes: &'a mut Notes, host: &'a Host<'h>) -> Self {
-        Self { gate, asked, body, host, short: Vec::new(), resting: Vec::new(), notes }
+    pub fn new(
+        gate: &'a Rc<Gate>,
+        inbound: &'a InboundRequest,
+        body: &'a [u8],
+        notes: &'a mut DecisionLog,
+        host: &'a Host<'h>,
+    ) -> Self {
+        Self { gate, inbound, body, host, short: Vec::new(), cooling_down: Vec::new(), notes }
     }
 
     /// Finds who serves, beginning with `named`, and who may follow as far as `retries` go.
-    pub fn run(mut self, named: Trial<'a>, others: Vec<Other<'a>>, retries: Retries) -> Result<Selected, Refusal> {
-        let mut found = self.begin(named, others.is_empty())?;
+    pub fn select(mut self, named: Evaluation<'a>, others: Vec<Other<'a>>, retries: Retries) -> Result<Selected, Refusal> {
+        let mut found = self.try_named(named, others.is_empty())?;
         let mut others = others.into_iter();
         while found.is_none()
             && let Some((_, other)) = others.next()
         {
-            found = self.takes(other).and_then(|taker| self.ask(taker));
+            found = self.eligible(other).and_then(|eligible| self.try_candidate(eligible));
         }
-        let mut left = Vec::new();
+        let mut remaining = Vec::new();
         if let Some(first) = found.as_ref().map(|attempt| attempt.candidate().provider) {
-            let others = others.filter(|(_, other)| retries.lead(first, other.provider) && self.takes(*other).is_some());
-            left.extend(others.map(|(place, _)| place));
+            let others = others.filter(|(_, other)| retries.lead(first, other.provider) && self.eligible(*other).is_some());
+            remaining.extend(others.map(|(place, _)| place));
         }
         // Better one that may fail than none.
-        let mut resting = std::mem::take(&mut self.resting).into_iter();
+        let mut cooling_down = std::mem::take(&mut self.cooling_down).into_iter();
         while found.is_none()
-            && let Some(candidate) = resting.next()
+            && let Some(candidate) = cooling_down.next()
         {
-            let trial = Trial::new(self.gate, candidate, self.asked);
-            found = trial.and_then(|trial| self.reserve(&trial, trial.fit(self.host)));
+            let evaluation = Evaluation::new(self.gate, candidate, self.inbound);
+            found = evaluation.and_then(|evaluation| self.reserve(&evaluation, evaluation.fit(self.host)));
         }
-        found.map(|attempt| Selected { attempt, left }).ok_or_else(|| worst(self.short))
+        found.map(|attempt| Selected { attempt, remaining }).ok_or_else(|| most_recoverable(self.short))
     }
 
     /// Asks the candidate that the request names, whose own refusals are final.
-    fn begin(&mut self, named: Trial<'a>, alone: bool) -> Result<Option<Attempt>, Refusal> {
+    fn try_named(&mut self, named: Evaluation<'a>, alone: bool) -> Result<Option<Attempt>, Refusal> {
         let fitting = match named.fit(self.host) {
             Err(oversize) if oversize.of_request || alone => return Err(oversize.refusal),
             fitting => fitting,
         };
-        named.guard(self.body, &mut self.notes.found_by, self.host)?;
+        named.guard(self.body, &mut self.notes.matched_guards, self.host)?;
         match fitting {
             Ok(fitting) if alone => self.grant(&named, &fitting).map(Some),
-            fitting => Ok(self.ask((named, fitting))),
+            fitting => Ok(self.try_candidate((named, fitting))),
         }
     }
 
     /// Whether another candidate would not refuse the request by itself.
-    fn takes(&mut self, other: Candidate<'a>) -> Option<Taker<'a>> {
-        let trial = Trial::new(self.gate, other, self.asked).filter(|trial| trial.speaks(self.body))?;
-        match trial.fit(self.host) {
+    fn eligible(&mut self, other: Candidate<'a>) -> Option<Eligible<'a>> {
+        let evaluation =
+            Evaluation::new(self.gate, other, self.inbound).filter(|evaluation| evaluation.can_translate(self.body))?;
+        match evaluation.fit(self.host) {
             Err(oversize) if oversize.of_request => None,
-            fitting => trial.guard(self.body, &mut self.notes.found_by, self.host).is_ok().then_some((trial, fitting)),
+            fitting => {
+                evaluation.guard(self.body, &mut self.notes.matched_guards, self.host).is_ok().then_some((evaluation, fitting))
+            }
         }
     }
 
-    fn ask(&mut self, (trial, fitting): Taker<'a>) -> Option<Attempt> {
-        if !trial.is_awake(self.host) {
-            self.notes.passed_over(self.gate, trial.candidate(), Why::Resting, self.host);
-            self.resting.push(trial.candidate());
+    fn try_candidate(&mut self, (evaluation, fitting): Eligible<'a>) -> Option<Attempt> {
+        if !evaluation.is_available(self.host) {
+            self.notes.skip(self.gate, evaluation.candidate(), SkipReason::Resting, self.host);
+            self.cooling_down.push(evaluation.candidate());
             return None;
         }
-        let attempt = self.reserve(&trial, fitting)?;
-        trial.comes(self.host);
+        let attempt = self.reserve(&evaluation, fitting)?;
+        evaluation.record_start(self.host);
         Some(attempt)
     }
 
-    fn reserve(&mut self, trial: &Trial<'_>, fitting: Result<Fitting, Oversize>) -> Option<Attempt> {
-        match fitting.map_err(|oversize| oversize.refusal).and_then(|fitting| self.grant(trial, &fitting)) {
+    fn reserve(&mut self, evaluation: &Evaluation<'_>, fitting: Result<Fit, Oversize>) -> Option<Attempt> {
+        match fitting.map_err(|oversize| oversize.refusal).and_then(|fitting| self.grant(evaluation, &fitting)) {
             Ok(attempt) => Some(attempt),
             Err(refusal) => {
-                self.notes.passed_over(self.gate, trial.candidate(), Why::Budget(refusal.case), self.host);
+                self.notes.skip(self.gate, evaluation.candidate(), SkipReason::Budget(refusal.case), self.host);
                 self.short.push(refusal);
                 None
             }
         }
     }
 
-    fn grant(&self, trial: &Trial<'_>, fitting: &Fitting) -> Result<Attempt, Refusal> {
-        let (grant, changes) = trial.reserve(fitting, self.host)?;
-        Ok(Attempt::new(Rc::clone(self.gate), trial.candidate(), grant, changes))
+    fn grant(&self, evaluation: &Evaluation<'_>, fitting: &Fit) -> Result<Attempt, Refusal> {
+        let (grant, changes) = evaluation.reserve(fitting, self.host)?;
+        Ok(Attempt::new(Rc::clone(self.gate), evaluation.candidate(), grant, changes))
     }
 }
 
 /// What is told of several refusals: the first of the most hopeful kind, and the shortest wait.
-fn worst(short: Vec<Refusal>) -> Refusal {
+fn most_recoverable(short: Vec<Refusal>) -> Refusal {
     const HOPE: [Case; 4] = [Case::Reserved, Case::LedgerUnavailable, Case::Spent, Case::ContextLengthExceeded];
     let several = short.len() > 1;
     let hope = |refusal: &Refusal| HOPE.iter().position(|case| *case == refusal.case).unwrap_or(HOPE.len());

@@ -167,12 +167,16 @@ fn refusals_come_in_their_order() {
     let gate = gate(ONE);
     let ok = chat("org/m", "");
     for (headers, body, expected) in [
-        (post("/nowhere", &[("authorization", "Bearer pak_x"), ("content-encoding", "gzip")]), "", (401, "invalid_api_key", None)),
+        (
+            post("/without_provider", &[("authorization", "Bearer pak_x"), ("content-encoding", "gzip")]),
+            "",
+            (401, "invalid_api_key", None),
+        ),
         (post("/v1/chat/completions", &[("x-api-key", "pak_x")]), &*ok, (401, "invalid_api_key", None)),
         (post("/v1/chat/completions", &[("api-key", "pak_x")]), &ok, (401, "invalid_api_key", None)),
         (post("/v1/chat/completions", &[("authorization", "Bearer x,Bearer pak_x")]), &ok, (401, "invalid_api_key", None)),
         (post("/v1/chat/completions", &[("authorization", "bearer  pak_x")]), &ok, (401, "invalid_api_key", None)),
-        (post("/nowhere", &[("content-encoding", "gzip")]), "", (404, "unknown_url", None)),
+        (post("/without_provider", &[("content-encoding", "gzip")]), "", (404, "unknown_url", None)),
         (
             post("/v1/chat/completions", &[("content-encoding", "gzip"), ("content-length", "99999999999")]),
             "",

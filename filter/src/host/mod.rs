@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::budget::account::Ask;
-use crate::budget::ledger::{Claim, Ledger, Permit, Refused, Rejected, Store};
+use crate::budget::ledger::{Ledger, Permit, Refused, Rejected, Store, SubjectBudgets};
 use crate::clock::{Clock, Time};
 use crate::host::worker::Worker;
 use crate::http::headers::HeaderEdit;
@@ -85,12 +85,12 @@ pub enum AttemptStep {
     /// Answer this: the request is not, or no longer, for anybody to see.
     Refuse(Reply),
     /// Answer this: the request is not for this provider, which the operator should know.
-    Astray(Reply),
+    Misrouted(Reply),
 }
 
 /// Changes to the headers of both messages once an attempt has been answered, or has ended without an answer.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Turn {
+pub struct AttemptEdits {
     /// Of the request, for the next attempt.
     pub request: Vec<HeaderEdit>,
     /// Of the answer, for Envoy's decision about a next attempt.
@@ -99,7 +99,7 @@ pub struct Turn {
 
 /// What access logs say of an exchange.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Entry {
+pub struct AccessLogEntry {
     /// Name of the provider; empty where the request got to none.
     pub provider: String,
     /// Model id; empty likewise.
@@ -138,7 +138,7 @@ impl<'a> Host<'a> {
     }
 
     /// Reserves `ask` in all budgets of `claims`, or in none.
-    pub fn reserve(&self, claims: &[Claim<'_>], ask: Ask) -> Result<Permit, Refused> {
+    pub fn reserve(&self, claims: &[SubjectBudgets<'_>], ask: Ask) -> Result<Permit, Refused> {
         self.worker.borrow_mut().heartbeat.enlist(self.store);
         self.ledger().reserve(claims, ask).map_err(|Rejected { refused, left }| {
             if let Some(left) = left {

@@ -29,8 +29,10 @@ const START: Duration = Duration::from_secs(60);
 /// What Envoy logs when a VM traps, and the module's panic hook before it.
 const TRACES: [&str; 2] = ["Uncaught RuntimeError", "panicked at"];
 /// What they log of a trap that [`Gate::trap`] has provoked, one line each.
-const PROVOKED: [&str; 2] =
-    ["Function: proxy_on_request_headers failed: Uncaught RuntimeError: unreachable", "panicked at filter/src/host/envoy/hooks.rs:"];
+const PROVOKED: [&str; 2] = [
+    "Function: proxy_on_request_headers failed: Uncaught RuntimeError: unreachable",
+    "panicked at filter/src/host/envoy/hooks.rs:",
+];
 /// The filter's default `maxRequestBytes`.
 const LARGEST_BODY: u32 = 16 * 1024 * 1024;
 

@@ -29,13 +29,13 @@ pub struct Heartbeat {
 
 #[derive(Debug, Clone, Copy)]
 struct Watched {
-    entry: Entry,
+    entry: AccessLogEntry,
     /// When this count was first seen, by the watcher's clock.
     since: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Entry {
+struct AccessLogEntry {
     instance: u64,
     count: u64,
 }
@@ -83,25 +83,26 @@ impl Heartbeat {
     }
 
     /// Remembers what the table says and returns who has been silent too long.
-    fn watch(&mut self, table: &[Entry], now: Duration) -> Vec<u64> {
+    fn watch(&mut self, table: &[AccessLogEntry], now: Duration) -> Vec<u64> {
         let known = std::mem::take(&mut self.watched);
-        let since = |entry: &Entry| known.iter().find(|watched| watched.entry == *entry).map_or(now, |watched| watched.since);
+        let since =
+            |entry: &AccessLogEntry| known.iter().find(|watched| watched.entry == *entry).map_or(now, |watched| watched.since);
         self.watched = table.iter().map(|entry| Watched { entry: *entry, since: since(entry) }).collect();
         let silent = |watched: &&Watched| watched.entry.instance != self.instance && now.saturating_sub(watched.since) >= SILENCE;
         self.watched.iter().filter(silent).map(|watched| watched.entry.instance).collect()
     }
 }
 
-fn beat(table: &mut Vec<Entry>, instance: u64) {
+fn beat(table: &mut Vec<AccessLogEntry>, instance: u64) {
     match table.iter_mut().find(|entry| entry.instance == instance) {
         Some(entry) => entry.count = entry.count.wrapping_add(1),
-        None => table.push(Entry { instance, count: 0 }),
+        None => table.push(AccessLogEntry { instance, count: 0 }),
     }
 }
 
 /// Changes the table; says whether it was written.
-fn change(store: &dyn Store, mut change: impl FnMut(&mut Vec<Entry>)) -> bool {
-    (0..super::ATTEMPTS).any(|_| {
+fn change(store: &dyn Store, mut change: impl FnMut(&mut Vec<AccessLogEntry>)) -> bool {
+    (0..super::MAX_RACES).any(|_| {
         let (bytes, version) = store.get(KEY);
         let mut table = decode(&bytes.unwrap_or_default());
         change(&mut table);
@@ -109,15 +110,15 @@ fn change(store: &dyn Store, mut change: impl FnMut(&mut Vec<Entry>)) -> bool {
     })
 }
 
-fn encode(table: &[Entry]) -> Vec<u8> {
+fn encode(table: &[AccessLogEntry]) -> Vec<u8> {
     table.iter().flat_map(|entry| [entry.instance.to_le_bytes(), entry.count.to_le_bytes()]).flatten().collect()
 }
 
-fn decode(bytes: &[u8]) -> Vec<Entry> {
+fn decode(bytes: &[u8]) -> Vec<AccessLogEntry> {
     let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
     let entry = |bytes: &[u8]| {
         let (instance, count) = bytes.split_at(8);
-        Entry { instance: word(instance), count: word(count) }
+        AccessLogEntry { instance: word(instance), count: word(count) }
     };
     bytes.chunks_exact(16).map(entry).collect()
 }
@@ -125,8 +126,8 @@ fn decode(bytes: &[u8]) -> Vec<Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::account::{Ask, Choice, Limit};
-    use crate::budget::ledger::{Claim, Memory};
+    use crate::budget::account::{Ask, BudgetLimit, BudgetSet};
+    use crate::budget::ledger::{Memory, SubjectBudgets};
     use crate::clock::Time;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -134,7 +135,7 @@ mod tests {
     const ASK: Ask = Ask { least: 10, most: 10, prompt: 4 };
 
     fn subject() -> Rc<Subject> {
-        Rc::new(Subject { key: "a".into(), limits: [Limit::per_day(Some(100))].into() })
+        Rc::new(Subject { key: "a".into(), limits: [BudgetLimit::per_day(Some(100))].into() })
     }
 
     fn at(store: &Memory, instance: u64) -> Ledger<'_> {
@@ -152,7 +153,7 @@ mod tests {
         let store = Memory::default();
         let (mut dead, mut alive, mut observer) = (Heartbeat::new(1), Heartbeat::new(2), Heartbeat::new(3));
         let subject = subject();
-        let claims = [Claim { subject: &subject, budgets: Choice::one(0) }];
+        let claims = [SubjectBudgets { subject: &subject, budgets: BudgetSet::one(0) }];
         for heart in [&mut dead, &mut alive] {
             heart.enlist(&store);
             let permit = at(&store, heart.instance()).reserve(&claims, ASK).unwrap();
@@ -183,6 +184,6 @@ mod tests {
         tick(&mut observer, &store, 60);
         assert_eq!(decode(&store.get(KEY).0.unwrap()), []);
         tick(&mut slow, &store, 0);
-        assert_eq!(decode(&store.get(KEY).0.unwrap()), [Entry { instance: 1, count: 0 }]);
+        assert_eq!(decode(&store.get(KEY).0.unwrap()), [AccessLogEntry { instance: 1, count: 0 }]);
     }
 }

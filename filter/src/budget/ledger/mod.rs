@@ -1,7 +1,7 @@
 //! Where budgets are kept: accounts in the host's shared data, changed by compare-and-swap.
 //!
 //! Workers meet only here. An account is read, changed by a pure closure and written back if nobody wrote in between; after
-//! [`ATTEMPTS`] lost races the ledger gives up, which is an answer ([`Unavailable`]), not a wait.
+//! [`MAX_RACES`] lost races the ledger gives up, which is an answer ([`Unavailable`]), not a wait.
 
 mod heartbeat;
 mod memory;
@@ -9,14 +9,14 @@ mod memory;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::budget::account::{Account, Ask, Choice, Held, Limit, Short, Shortfall};
+use crate::budget::account::{Account, Ask, BudgetLimit, BudgetSet, Reservations, Short, Shortfall};
 use crate::clock::Time;
 
 pub use heartbeat::Heartbeat;
 pub use memory::Memory;
 
 /// Races that a change may lose. Each costs about a microsecond, and to lose one somebody else must have won.
-const ATTEMPTS: u32 = 256;
+const MAX_RACES: u32 = 256;
 
 /// The host's shared data.
 pub trait Store {
@@ -50,23 +50,23 @@ pub struct Subject {
     /// The account's key in the shared data, made of names of the configuration only.
     pub key: Rc<str>,
     /// What the budgets allow, in the order of the account's records.
-    pub limits: Box<[Limit]>,
+    pub limits: Box<[BudgetLimit]>,
 }
 
 /// Budgets of one subject that an ask must fit.
 #[derive(Debug, Clone, Copy)]
-pub struct Claim<'a> {
+pub struct SubjectBudgets<'a> {
     /// The subject.
     pub subject: &'a Rc<Subject>,
     /// Which of its budgets.
-    pub budgets: Choice,
+    pub budgets: BudgetSet,
 }
 
 /// Proof that a request was admitted: what it holds of each budget. Settling consumes it.
 #[derive(Debug, Default, PartialEq, Eq)]
 #[must_use = "a permit that is not settled holds its reservations until its worker is given up for dead"]
 pub struct Permit {
-    holds: Vec<(Rc<Subject>, Held)>,
+    holds: Vec<(Rc<Subject>, Reservations)>,
     /// Tokens that every capped budget holds for the request; `None` where no budget has a cap.
     pub granted: Option<u64>,
 }
@@ -116,9 +116,9 @@ impl Recent {
     }
 }
 
-// === impl Claim ===
+// === impl SubjectBudgets ===
 
-impl<'a> Claim<'a> {
+impl<'a> SubjectBudgets<'a> {
     /// Places and caps of those of the budgets that have one.
     pub fn capped(&self) -> impl Iterator<Item = (usize, u64)> + use<'a> {
         let budgets = self.budgets;
@@ -144,7 +144,7 @@ impl Ledger<'_> {
     }
 
     /// Reserves `ask` in all budgets of `claims`, or in none. Where several are short, the most serious reason is told.
-    pub fn reserve(&self, claims: &[Claim<'_>], ask: Ask) -> Result<Permit, Rejected> {
+    pub fn reserve(&self, claims: &[SubjectBudgets<'_>], ask: Ask) -> Result<Permit, Rejected> {
         let mut permit = Permit { holds: Vec::with_capacity(claims.len()), granted: None };
         let mut ask = ask;
         for (place, claim) in claims.iter().enumerate() {
@@ -170,7 +170,7 @@ impl Ledger<'_> {
     }
 
     /// Counts one request against a budget that nothing is reserved in.
-    pub fn count(&self, claim: Claim<'_>) -> Result<Result<(), Shortfall>, Unavailable> {
+    pub fn count(&self, claim: SubjectBudgets<'_>) -> Result<Result<(), Shortfall>, Unavailable> {
         const ONE: Ask = Ask { least: 1, most: 1, prompt: 0 };
         let limits = &claim.subject.limits;
         self.try_update(claim.subject, |account| {
@@ -196,13 +196,13 @@ impl Ledger<'_> {
     }
 
     /// Of the claim that was found short and those behind it, the most serious shortfall.
-    fn most_serious(&self, claims: &[Claim<'_>], first: usize, short: Short, least: u64) -> Refused {
+    fn most_serious(&self, claims: &[SubjectBudgets<'_>], first: usize, short: Short, least: u64) -> Refused {
         let behind = claims.iter().enumerate().skip(first.saturating_add(1)).filter_map(|(place, claim)| {
             let account = self.read(claim.subject).ok()?;
-            Some((place, account.worst(&claim.subject.limits, claim.budgets, least, self.now)?))
+            Some((place, account.most_serious(&claim.subject.limits, claim.budgets, least, self.now)?))
         });
         let (claim, (budget, shortfall)) =
-            behind.fold((first, short), |worst, next| if next.1.1 > worst.1.1 { next } else { worst });
+            behind.fold((first, short), |most_serious, next| if next.1.1 > most_serious.1.1 { next } else { most_serious });
         Refused::Short { claim, budget, shortfall }
     }
 
@@ -232,7 +232,7 @@ impl Ledger<'_> {
         mut change: impl FnMut(&mut Account) -> Result<T, E>,
     ) -> Result<Result<T, E>, Unavailable> {
         let mut recent = self.recent.take(&subject.key);
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_RACES {
             let remembered = recent.take();
             let is_fresh = remembered.is_none();
             let (mut account, version) = remembered.map_or_else(|| self.load(subject), Ok)?;
@@ -272,11 +272,11 @@ mod tests {
     }
 
     fn subject(key: &str, cap: Option<u64>) -> Rc<Subject> {
-        Rc::new(Subject { key: key.into(), limits: [Limit::per_day(cap)].into() })
+        Rc::new(Subject { key: key.into(), limits: [BudgetLimit::per_day(cap)].into() })
     }
 
-    fn claims(subjects: &[Rc<Subject>]) -> Vec<Claim<'_>> {
-        subjects.iter().map(|subject| Claim { subject, budgets: Choice::one(0) }).collect()
+    fn claims(subjects: &[Rc<Subject>]) -> Vec<SubjectBudgets<'_>> {
+        subjects.iter().map(|subject| SubjectBudgets { subject, budgets: BudgetSet::one(0) }).collect()
     }
 
     /// Used and reserved of the only budget under `key`.
@@ -412,8 +412,9 @@ mod tests {
     fn requests_are_counted_one_by_one() {
         let store = Memory::default();
         let ledger = Ledger { store: &store, recent: Rc::default(), instance: 1, now: NOW };
-        let subject = Rc::new(Subject { key: "a".into(), limits: [Limit::per_day(None), Limit::per_minute(Some(2))].into() });
-        let count = || ledger.count(Claim { subject: &subject, budgets: Choice::one(1) }).unwrap();
+        let subject =
+            Rc::new(Subject { key: "a".into(), limits: [BudgetLimit::per_day(None), BudgetLimit::per_minute(Some(2))].into() });
+        let count = || ledger.count(SubjectBudgets { subject: &subject, budgets: BudgetSet::one(1) }).unwrap();
         assert_eq!((count(), count(), count()), (Ok(()), Ok(()), Err(Shortfall::Drains(30_000_000_000))));
         let account = ledger.read(&subject).unwrap();
         assert_eq!([0, 1].map(|place| account.record(place).unwrap().used), [0, 2]);

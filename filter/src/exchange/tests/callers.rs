@@ -238,7 +238,7 @@ fn each_sees_what_it_may_use() {
         ("local/org/a", "", Err(403)),
         ("local/fam/bad", "", Err(403)),
         ("fam/bad", "", Err(404)),
-        ("nowhere/x", "", Err(404)),
+        ("without_provider/x", "", Err(404)),
         ("org/a", "pak_all", Ok("local/org/a")),
         ("closed/org/a", "pak_all", Err(403)),
         ("fam/good", "pak_all", Ok("local/fam/good")),
@@ -274,11 +274,11 @@ fn requests_per_minute_count_whatever_they_ask_for() {
     };
     let reply = get("/v1/models");
     assert_eq!((reply.status, header(&reply, "x-ratelimit-remaining-requests")), (200, Some("2")));
-    assert_eq!(get("/nowhere").status, 404);
+    assert_eq!(get("/without_provider").status, 404);
     let headers = post("/v1/chat/completions", &[("x-api-key", KEY)]);
     let mut third = Exchange::new(Rc::clone(&gate));
     assert!(matches!(ask(&mut third, &world, &headers, &chat("m", "")), Step::Forward(_)));
-    assert_eq!(get("/nowhere").status, 404, "what is nowhere is told first");
+    assert_eq!(get("/without_provider").status, 404, "what is without_provider is told first");
     let reply = get("/v1/models");
     assert_eq!(refused(&Step::Reply(reply.clone())), (429, "rate_limit_exceeded".to_owned(), None));
     assert!(String::from_utf8_lossy(&reply.body).contains("\"type\":\"requests\""));

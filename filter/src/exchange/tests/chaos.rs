@@ -382,12 +382,12 @@ impl Town {
         let agent = policy.agents.get(0).unwrap();
         assert!(agent.lists(place, &model), "{name} is sent {model}");
         let secret = body["messages"][0]["content"] == "secret";
-        assert!(!secret || policy.providers[place].guards.is_empty(), "{name} does not want to be asked this");
+        assert!(!secret || policy.providers[place].guards.is_empty(), "{name} does not want to be inbound this");
         let told = body.get("max_tokens").or(body.get("max_completion_tokens")).and_then(Value::as_u64);
         assert!(told.is_none() || way.limit.is_none() || told <= way.limit);
         let candidate = (place, model);
         if !std::mem::take(&mut way.again) {
-            assert!(!way.sent.contains(&candidate), "asked twice: {candidate:?} of {:?}", way.sent);
+            assert!(!way.sent.contains(&candidate), "inbound twice: {candidate:?} of {:?}", way.sent);
             way.sent.push(candidate);
         }
         assert!(way.sent.len() <= policy.gateway.max_attempts as usize, "{:?}", way.sent);
@@ -465,8 +465,8 @@ impl Town {
                 assert!(local.is_none());
                 if let Some(provider) = set(&edits, "x-pai-provider") {
                     assert!(genuine, "from whom?");
-                    let asked = way.sent.last().map(|(place, _)| NAMES[*place]).or(way.next().map(|place| NAMES[place]));
-                    assert_eq!(Some(provider), asked);
+                    let inbound = way.sent.last().map(|(place, _)| NAMES[*place]).or(way.next().map(|place| NAMES[place]));
+                    assert_eq!(Some(provider), inbound);
                     way.passed = Some(true);
                 } else {
                     way.passed = Some(false);
@@ -506,14 +506,14 @@ impl Town {
         let entry = entry.unwrap();
         assert_eq!(entry.tokens.map_or(0, |(prompt, completion)| prompt + completion), way.charged, "the log");
         if let Some((place, _)) = way.sent.last().filter(|_| way.passed.is_none()) {
-            assert_eq!(entry.provider, NAMES[*place], "who was never asked is not named");
+            assert_eq!(entry.provider, NAMES[*place], "who was never inbound is not named");
         }
         self.audited(&mut way, |town, way| {
             let host = town.host(way.worker);
             assert_eq!(way.exchange.on_log(|| true, &host), None);
             for (place, name) in NAMES.into_iter().enumerate() {
                 let step = way.exchange.on_attempt(Some(name.as_bytes()), &host);
-                assert!(!matches!(step, AttemptStep::Forward(_)), "{place} is asked for nobody");
+                assert!(!matches!(step, AttemptStep::Forward(_)), "{place} is inbound for nobody");
             }
             assert_eq!(way.exchange.on_attempt_end(way.begun, || true, &host), []);
             NOTHING

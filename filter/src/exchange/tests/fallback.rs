@@ -125,7 +125,7 @@ impl Way {
     }
 
     /// The provider answers, and all is over.
-    fn succeeds(mut self, world: &World, prompt: u64, completion: u64) -> Entry {
+    fn succeeds(mut self, world: &World, prompt: u64, completion: u64) -> AccessLogEntry {
         assert!(!self.fails("200", world));
         let usage = format!("{{\"usage\":{{\"prompt_tokens\":{prompt},\"completion_tokens\":{completion}}}}}");
         let ResponseStep::Edit(_) = answer(&mut self.exchange, world, "200", "application/json", &usage) else { panic!() };
@@ -322,7 +322,7 @@ fn a_budget_that_runs_out_meanwhile_leaves_the_last_answer() {
             }
             Some(connected) => {
                 way.breaks_off(connected, &world);
-                assert!(way.next().is_none() && way.attempt_at("one", &world).is_none(), "nobody is asked any more");
+                assert!(way.next().is_none() && way.attempt_at("one", &world).is_none(), "nobody is inbound any more");
                 let headers = Headers(vec![(b":status", b"503")]);
                 let step = way.exchange.on_response_headers(&headers, true, || None, &world.host());
                 assert!(matches!(step, ResponseStep::Reply(Reply { status: 503, .. })));
@@ -530,7 +530,7 @@ fn who_was_not_asked_is_not_blamed() {
                 let gone = matches!(end, Some((503, _)));
                 let entry = way.exchange.on_log(|| true, &world.host()).unwrap();
                 assert_eq!(entry.provider, if gone { "two" } else { &*first }, "{end:?}");
-                assert_eq!(gate.providers[1].models[0].rest.admits(world.now.get()), !gone);
+                assert_eq!(gate.providers[1].models[0].cooldown.allows(world.now.get()), !gone);
                 if gone {
                     break;
                 }
@@ -560,7 +560,7 @@ fn only_an_envoy_that_does_not_follow_is_not_expected_to() {
         way.attempt(&world);
         assert!(way.fails("500", &world));
         let step = way.exchange.on_attempt(cluster.map(str::as_bytes), &world.host());
-        assert!(matches!(step, AttemptStep::Astray(_)));
+        assert!(matches!(step, AttemptStep::Misrouted(_)));
         assert_eq!(world.worker.borrow().retries, expected, "{cluster:?}");
     }
 }

@@ -31,7 +31,7 @@ fn guards_refuse_before_budgets_and_after_sizes() {
         world.counts.borrow().get(&name).copied().unwrap_or(0)
     };
     // The body, the code of the refusal if there is one, and who has found something.
-    for (body, expected, found_by) in [
+    for (body, expected, matched_guards) in [
         (say("a forbidden word", ""), Some("prompt_rejected"), "words"),
         (say("a forbidden grey word", ""), Some("prompt_rejected"), "watch,words"),
         (say("a grey word", ",\"max_tokens\":9"), None, "watch"),
@@ -52,7 +52,7 @@ fn guards_refuse_before_budgets_and_after_sizes() {
             assert!(reply.headers.iter().all(|(name, _)| *name == "content-type"), "{reply:?}");
         }
         let entry = exchange.on_log(|| false, &world.host()).unwrap();
-        assert_eq!(entry.guard, found_by, "{body}");
+        assert_eq!(entry.guard, matched_guards, "{body}");
         assert_eq!(world.ledger(&gate), (0, 0), "{body}");
     }
     assert_eq!((hits("words", "reject"), hits("watch", "audit")), (2, 2));

@@ -21,7 +21,7 @@ use crate::config;
 use crate::exchange::gate::Gate;
 use crate::exchange::{Exchange, no_exchange};
 use crate::host::worker::{Retries, Worker};
-use crate::host::{AttemptStep, BodyStep, Entry, Host, ResponseStep, Step};
+use crate::host::{AccessLogEntry, AttemptStep, BodyStep, Host, ResponseStep, Step};
 use crate::http::api::models;
 use crate::http::headers::{HeaderEdit, Headers};
 use crate::http::refusal::Reply;
@@ -41,7 +41,7 @@ const TICK: Duration = Duration::from_secs(1);
 const BODY_TIMEOUT: Duration = Duration::from_secs(31);
 
 /// Where attempt filters leave word that this Envoy has some.
-const ATTEMPTS_KEY: &str = "pai/1/attempts";
+const ATTEMPT_FILTERS_KEY: &str = "pai/1/attempts";
 
 /// Bytes of a provider's list of models that are read; a list that breaks off teaches what stood before.
 const MODELS_LIMIT: usize = 1 << 20;
@@ -60,10 +60,10 @@ thread_local! {
     /// The streams of this worker, for their attempts to find.
     static EXCHANGES: RefCell<HashMap<u32, Weak<RefCell<Exchange>>>> = RefCell::default();
     /// Configurations of attempt filters in force.
-    static ATTEMPTS: Cell<usize> = const { Cell::new(0) };
+    static ATTEMPT_FILTERS: Cell<usize> = const { Cell::new(0) };
     /// Attempt filters of this Envoy may not be in this VM yet: it has taken the place of one that died, and each of its plugins follows
     /// when it is first used.
-    static FOLLOWING: Cell<bool> = const { Cell::new(false) };
+    static ATTEMPT_FILTERS_MAY_FOLLOW: Cell<bool> = const { Cell::new(false) };
     /// When the last tick was: what waiting requests are timed by, so that none has to ask for the time.
     static TICKED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static WAITING: RefCell<Vec<Waiting>> = const { RefCell::new(Vec::new()) };
@@ -128,8 +128,8 @@ impl Default for Root {
 impl Drop for Root {
     fn drop(&mut self) {
         if self.role == Role::Attempt {
-            ATTEMPTS.set(ATTEMPTS.get().saturating_sub(1));
-            if ATTEMPTS.get() == 0 {
+            ATTEMPT_FILTERS.set(ATTEMPT_FILTERS.get().saturating_sub(1));
+            if ATTEMPT_FILTERS.get() == 0 {
                 // It is the gate again that makes requests their provider's.
                 WORKER.with_borrow_mut(|worker| worker.retries = Retries::None);
             }
@@ -155,17 +155,17 @@ impl RootContext for Root {
         if property(&["plugin_root_id"]).as_deref() == Some(b"attempt") {
             // What is configured is the gate's to read: an attempt goes by the policy of its gate.
             if std::mem::replace(&mut self.role, Role::Attempt) == Role::Gate {
-                ATTEMPTS.set(ATTEMPTS.get() + 1);
+                ATTEMPT_FILTERS.set(ATTEMPT_FILTERS.get() + 1);
             }
             WORKER.with_borrow_mut(|worker| worker.retries = retries());
-            once(ATTEMPTS_KEY, b"there");
+            once(ATTEMPT_FILTERS_KEY, b"there");
             return true;
         }
         let text = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX).ok().flatten().unwrap_or_default();
         match config::load(&text, &|name| std::env::var(name).ok()) {
             Ok(policy) => {
                 self.gate = Rc::new(Gate::new(policy));
-                FOLLOWING.set(Envoy.get(ATTEMPTS_KEY).0.is_some());
+                ATTEMPT_FILTERS_MAY_FOLLOW.set(Envoy.get(ATTEMPT_FILTERS_KEY).0.is_some());
                 with_host(|host| {
                     models::begin(host);
                     self.gate.introduce(host);
@@ -442,7 +442,7 @@ impl Stream {
     /// Leaves word where the attempts of this stream find its exchange: in filter state, which no client can set, together with who
     /// this instance is, as another may come to serve the worker.
     fn expect_attempts(&self) {
-        if ATTEMPTS.get() > 0 || FOLLOWING.get() {
+        if ATTEMPT_FILTERS.get() > 0 || ATTEMPT_FILTERS_MAY_FOLLOW.get() {
             EXCHANGES.with_borrow_mut(|exchanges| exchanges.insert(self.id, Rc::downgrade(&self.exchange)));
             set_state("pai.exchange", &token(self.id));
         }
@@ -474,7 +474,7 @@ fn send(reply: &Reply) {
 }
 
 /// Puts what access logs show into filter state.
-fn show(entry: &Entry) {
+fn show(entry: &AccessLogEntry) {
     let (prompt, completion) =
         entry.tokens.map_or_else(Default::default, |(prompt, completion)| (prompt.to_string(), completion.to_string()));
     for (name, value) in [
@@ -546,8 +546,8 @@ impl HttpContext for Attempt {
                 send(&reply);
                 Action::Pause
             }
-            AttemptStep::Astray(reply) => {
-                tell_astray(provider.as_deref(), found.is_some());
+            AttemptStep::Misrouted(reply) => {
+                warn_misrouted(provider.as_deref(), found.is_some());
                 send(&reply);
                 Action::Pause
             }
@@ -565,7 +565,7 @@ impl HttpContext for Attempt {
             // Of a retry, Envoy knows the trailers already: it would send them twice if anything went on before them.
             return Action::Pause;
         }
-        self.dress_body();
+        self.rewrite_body();
         Action::Continue
     }
 
@@ -573,7 +573,7 @@ impl HttpContext for Attempt {
         if self.late {
             return Action::Pause;
         }
-        self.dress_body();
+        self.rewrite_body();
         Action::Continue
     }
 
@@ -591,7 +591,7 @@ impl HttpContext for Attempt {
 
 impl Attempt {
     /// The body is whole: makes it fit for the provider.
-    fn dress_body(&self) {
+    fn rewrite_body(&self) {
         let Some(exchange) = self.of.as_ref().filter(|_| self.holds) else { return };
         let exchange = exchange.borrow();
         let reach = exchange.attempt_reach();
@@ -613,7 +613,7 @@ impl Attempt {
 }
 
 /// Says once that a request has come where it does not belong; `judged`: a gate has let it through.
-fn tell_astray(provider: Option<&[u8]>, judged: bool) {
+fn warn_misrouted(provider: Option<&[u8]>, judged: bool) {
     if !once("pai/1/astray", b"told") {
         return;
     }
