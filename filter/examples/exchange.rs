@@ -12,15 +12,15 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use pai_filter::budget::ledger::Memory;
 use pai_filter::clock::{Clock, Time};
 use pai_filter::config;
 use pai_filter::exchange::Exchange;
+use pai_filter::exchange::environment::Environment;
 use pai_filter::exchange::gate::Gate;
-use pai_filter::host::Host;
-use pai_filter::host::worker::Worker;
+use pai_filter::exchange::worker::Worker;
 use pai_filter::http::headers::Headers;
 use pai_filter::metrics::{Kind, Meter};
+use pai_filter::store::Memory;
 
 const MODEL: &str = "meta-llama/Meta-Llama-3-70B-Instruct";
 const EVENTS: usize = 64;
@@ -120,15 +120,15 @@ fn run(workload: &str, times: usize) {
     let (store, worker) = (Memory::default(), RefCell::new(Worker::new(7)));
     let gate = Rc::new(Gate::new(config::load(MANIFESTS.as_bytes(), &|_| None).unwrap()));
     for _ in 0..times {
-        let host = || Host::new(&world, &store, &world, &worker);
+        let env = || Environment::new(&world, &store, &world, &worker);
         let mut exchange = Exchange::new(Rc::clone(&gate));
-        exchange.on_request_headers(&Headers(request.clone()), false, &|| None, &host());
-        exchange.on_request_body(body.len(), true, || body.clone().into_bytes(), &host());
-        exchange.on_response_headers(&Headers(response.clone()), false, || None, &host());
+        exchange.on_request_headers(&Headers(request.clone()), false, &|| None, &env());
+        exchange.on_request_body(body.len(), true, || body.clone().into_bytes(), &env());
+        exchange.on_response_headers(&Headers(response.clone()), false, || None, &env());
         for (at, chunk) in chunks.iter().enumerate() {
-            exchange.on_response_body(chunk.as_bytes(), at + 1 == chunks.len(), &host());
+            exchange.on_response_body(chunk.as_bytes(), at + 1 == chunks.len(), &env());
         }
-        let entry = exchange.on_log(|| true, &host()).unwrap();
+        let entry = exchange.on_log(|| true, &env()).unwrap();
         assert_eq!(entry.tokens, Some((30, EVENTS as u64)), "{entry:?}");
     }
 }

@@ -17,3 +17,4 @@ pub mod json;
 pub mod metrics;
 pub mod openai;
 pub mod policy;
+pub mod store;

@@ -12,10 +12,12 @@ use pai_filter::clock::{Clock, Time};
 use pai_filter::exchange::Exchange;
 use pai_filter::exchange::gate::Gate;
 use pai_filter::http::headers::{HeaderEdit, Headers};
-use pai_filter::host::{AttemptStep, BodyStep, Host, ResponseStep, Step};
-use pai_filter::budget::ledger::{Store, Subject};
+use pai_filter::exchange::environment::Environment;
+use pai_filter::exchange::step::{AttemptStep, BodyStep, ResponseStep, Step};
+use pai_filter::budget::ledger::Subject;
+use pai_filter::store::Store;
 use pai_filter::metrics::{Kind, Meter};
-use pai_filter::host::worker::{Retries, Worker};
+use pai_filter::exchange::worker::{Retries, Worker};
 
 const NAMES: [&str; 3] = ["one", "two", "three"];
 const ME: &[u8] = b"td/me";
@@ -229,7 +231,7 @@ impl Town {
             uptime: Duration::ZERO,
             born: 2,
         };
-        [0, 1].into_iter().for_each(|worker| town.gates[worker].introduce(&town.host(worker)));
+        [0, 1].into_iter().for_each(|worker| town.gates[worker].introduce(&town.env(worker)));
         Some(town)
     }
 
@@ -294,15 +296,15 @@ impl Town {
 
     fn configure(&mut self, worker: usize) {
         self.gates[worker] = gate(&self.manifests);
-        self.gates[worker].introduce(&self.host(worker));
+        self.gates[worker].introduce(&self.env(worker));
     }
 
     /// As Envoy does every second.
     fn tick(&self, worker: usize) {
-        let host = self.host(worker);
-        host.settle_again();
-        let ledger = host.ledger();
-        host.worker.borrow_mut().heartbeat.tick(&ledger, self.uptime);
+        let env = self.env(worker);
+        env.settle_again();
+        let ledger = env.ledger();
+        env.worker.borrow_mut().heartbeat.tick(&ledger, self.uptime);
     }
 
     /// Whoever lives shows it meanwhile.
@@ -317,13 +319,13 @@ impl Town {
     fn die(&mut self, worker: usize) {
         // What has been logged is charged before: it would be missing else.
         self.store.losing.set(0);
-        self.host(worker).settle_again();
+        self.env(worker).settle_again();
         self.lost += u128::from(self.audit().1);
         // What was charged for attempts that had failed stays charged. Only an end would tell it: here is one that does not count.
         let (world, nowhere) = (&self.worlds[worker], RefCell::new(self::worker(0)));
         let store = Flaky { values: self.store.values.clone(), losing: Cell::new(0) };
         for way in self.ways.extract_if(.., |way| way.worker == worker) {
-            let entry = { way }.exchange.on_log(|| true, &Host::new(world, &store, world, &nowhere)).unwrap();
+            let entry = { way }.exchange.on_log(|| true, &Environment::new(world, &store, world, &nowhere)).unwrap();
             let (prompt, completion) = entry.tokens.unwrap_or_default();
             self.lost += u128::from(prompt) + u128::from(completion);
         }
@@ -356,21 +358,21 @@ impl Town {
         }
         let peer = || (kind & 16 == 0).then(|| ME.to_vec());
         let mut exchange = Exchange::new(Rc::clone(&self.gates[worker]));
-        let step = exchange.on_request_headers(&Headers(headers), kind & 32 != 0, &peer, &self.host(worker));
+        let step = exchange.on_request_headers(&Headers(headers), kind & 32 != 0, &peer, &self.env(worker));
         check_step(&step);
         self.ways.push(Way { worker, exchange, body: body.to_vec(), answered: 0 });
         Some(())
     }
 
     fn on(&self, way: &mut Way, what: usize, script: &mut Script<'_>) -> Option<()> {
-        let host = self.host(way.worker);
+        let env = self.env(way.worker);
         let (exchange, body) = (&mut way.exchange, &way.body);
         match what {
-            10 => check_step(&exchange.on_request_body(body.len(), script.flag()?, || body.clone(), &host)),
+            10 => check_step(&exchange.on_request_body(body.len(), script.flag()?, || body.clone(), &env)),
             11 => match script.byte()? % 4 {
-                0 => check_step(&exchange.on_request_trailers(|| body.clone(), &host)),
+                0 => check_step(&exchange.on_request_trailers(|| body.clone(), &env)),
                 1 => assert!(exchange.on_body_timeout().is_none_or(|reply| reply.status == 408)),
-                2 => drop(exchange.on_response_trailers(Vec::new, &host)),
+                2 => drop(exchange.on_response_trailers(Vec::new, &env)),
                 _ => {
                     let reach = exchange.attempt_reach();
                     assert!(reach <= body.len());
@@ -379,20 +381,20 @@ impl Town {
                     }
                 }
             },
-            12 | 13 => self.attempt(exchange, script.pick(&NAMES)?, &host),
+            12 | 13 => self.attempt(exchange, script.pick(&NAMES)?, &env),
             14 => {
                 let (status, off) = (script.pick(&STATUSES)?, script.byte()?);
                 let mut headers: Vec<(&[u8], &[u8])> = vec![(b":status", status.as_bytes())];
                 if off & 4 != 0 {
                     headers.extend([(&b"x-pai-retry"[..], &b"true"[..]), (b"x-envoy-ratelimited", b"true")]);
                 }
-                let turn = exchange.on_attempt_answer(wrong_by(exchange.ordinal(), off), &Headers(headers), &host);
+                let turn = exchange.on_attempt_answer(wrong_by(exchange.ordinal(), off), &Headers(headers), &env);
                 assert!(turn.request.is_empty() || set(&turn.response, "x-pai-retry").is_some());
                 check_next(&turn.request);
             }
             15 => {
                 let off = script.byte()?;
-                check_next(&exchange.on_attempt_end(wrong_by(exchange.ordinal(), off), || off & 4 == 0, &host));
+                check_next(&exchange.on_attempt_end(wrong_by(exchange.ordinal(), off), || off & 4 == 0, &env));
             }
             16 | 17 => {
                 let (status, details, kind) = (script.pick(&STATUSES)?, script.pick(&DETAILS)?, script.byte()?);
@@ -404,7 +406,7 @@ impl Town {
                 if kind & 32 != 0 {
                     headers.push((b"content-encoding", b"gzip"));
                 }
-                let step = exchange.on_response_headers(&Headers(headers), kind & 64 != 0, || Some(details.into()), &host);
+                let step = exchange.on_response_headers(&Headers(headers), kind & 64 != 0, || Some(details.into()), &env);
                 if let ResponseStep::Edit(edits) | ResponseStep::Hold(edits) = step {
                     assert_eq!(set(&edits, "authorization"), None);
                 }
@@ -417,7 +419,7 @@ impl Town {
                     false => script.bytes()?,
                 };
                 let read = exchange.reads_answer();
-                let step = exchange.on_response_body(chunk, end, &host);
+                let step = exchange.on_response_body(chunk, end, &env);
                 assert!(read || step == BodyStep::Continue, "{step:?}");
                 way.answered += chunk.len();
                 if let BodyStep::Replace(bytes) = step {
@@ -428,8 +430,8 @@ impl Town {
         Some(())
     }
 
-    fn attempt(&self, exchange: &mut Exchange, name: &str, host: &Host<'_>) {
-        let step = exchange.on_attempt(Some(name.as_bytes()), host);
+    fn attempt(&self, exchange: &mut Exchange, name: &str, env: &Environment<'_>) {
+        let step = exchange.on_attempt(Some(name.as_bytes()), env);
         if let AttemptStep::Forward(edits) = step {
             assert!(edits.contains(&HeaderEdit::Remove("x-pai-provider".into())));
             check_credential(&edits, name);
@@ -437,25 +439,25 @@ impl Town {
     }
 
     fn leave(&mut self, mut way: Way, connected: bool) {
-        let host = self.host(way.worker);
-        let entry = way.exchange.on_log(|| connected, &host).unwrap();
-        assert_eq!(way.exchange.on_log(|| connected, &host), None, "once");
+        let env = self.env(way.worker);
+        let entry = way.exchange.on_log(|| connected, &env).unwrap();
+        assert_eq!(way.exchange.on_log(|| connected, &env), None, "once");
         for name in NAMES {
-            let step = way.exchange.on_attempt(Some(name.as_bytes()), &host);
+            let step = way.exchange.on_attempt(Some(name.as_bytes()), &env);
             assert!(!matches!(step, AttemptStep::Forward(_)), "{name} is asked for nobody");
         }
         let (prompt, completion) = entry.tokens.unwrap_or_default();
         self.logged += u128::from(prompt) + u128::from(completion);
     }
 
-    fn host(&self, worker: usize) -> Host<'_> {
+    fn env(&self, worker: usize) -> Environment<'_> {
         let world = &self.worlds[worker];
-        Host::new(world, &self.store, world, &world.worker)
+        Environment::new(world, &self.store, world, &world.worker)
     }
 
     /// Used and reserved of a subject today.
     fn record(&self, subject: &Subject) -> (u64, u64) {
-        let account = self.host(0).ledger().read(subject).unwrap();
+        let account = self.env(0).ledger().read(subject).unwrap();
         let record = account.record(0).unwrap();
         let cap = subject.limits[0].cap.unwrap();
         assert!(!self.honest || record.used.saturating_add(record.reserved()) <= cap, "{} is overdrawn: {record:?}", subject.key);

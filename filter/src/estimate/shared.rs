@@ -2,11 +2,11 @@
 //!
 //! A worker keeps what it read for [`FRESH`], and writes in batches once enough is known, so that a request seldom pays for it.
 
-use crate::budget::ledger::Store;
 use crate::clock::Time;
 use crate::estimate::context_length::Windows;
 use crate::estimate::estimator::{Estimate, Learned};
 use crate::openai::PromptSize;
+use crate::store::Store;
 
 /// How long what was read counts as known, in nanoseconds.
 const FRESH: u64 = 100_000_000;
@@ -148,7 +148,7 @@ fn stale(read: Time, now: Time) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::ledger::Memory;
+    use crate::store::Memory;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 

@@ -2,10 +2,29 @@
 
 use std::fmt::{self, Display, Write as _};
 
+use crate::exchange::environment::Environment;
 use crate::exchange::gate::Gate;
-use crate::host::Host;
 use crate::http::refusal::Case;
 use crate::policy::Candidate;
+
+/// What access logs say of an exchange.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AccessLogEntry {
+    /// Name of the provider; empty where the request got to none.
+    pub provider: String,
+    /// Model id; empty likewise.
+    pub model: String,
+    /// Who asked.
+    pub subject: String,
+    /// `allowed`, or the code of the refusal.
+    pub decision: &'static str,
+    /// The guards that have found something, with commas between them; empty for none.
+    pub guard: String,
+    /// Candidates that were passed over, and why; empty for none.
+    pub attempts: String,
+    /// Tokens charged, `None` where no provider was asked.
+    pub tokens: Option<(u64, u64)>,
+}
 
 /// Notes about one request.
 #[derive(Debug, Default)]
@@ -35,14 +54,14 @@ pub enum SkipReason {
 
 impl DecisionLog {
     /// A candidate was passed over: notes it, and counts it.
-    pub fn skip(&mut self, gate: &Gate, candidate: Candidate<'_>, why: SkipReason, host: &Host<'_>) {
+    pub fn skip(&mut self, gate: &Gate, candidate: Candidate<'_>, why: SkipReason, env: &Environment<'_>) {
         if !self.attempts.is_empty() {
             self.attempts.push(',');
         }
         // Writing to a string does not fail.
         let _ = write!(self.attempts, "{}={why}", gate.policy.provider_name(candidate.provider));
         if let Some((_, model)) = gate.model(candidate) {
-            model.series.skipped.count(host.meter, why.label());
+            model.series.skipped.count(env.meter, why.label());
         }
     }
 }

@@ -11,14 +11,16 @@
 
 use std::rc::Rc;
 
+use crate::exchange::access_log::AccessLogEntry;
 use crate::exchange::access_log::{DecisionLog, SkipReason};
 use crate::exchange::attempt::{Attempt, is_failure, is_gone};
+use crate::exchange::environment::Environment;
 use crate::exchange::evaluation::Evaluation;
 use crate::exchange::gate::Gate;
 use crate::exchange::inbound::{self, InboundRequest};
 use crate::exchange::selection::Selected;
-use crate::host::worker::Retries;
-use crate::host::{AccessLogEntry, AttemptEdits, AttemptStep, BodyStep, Forward, Host, ResponseStep};
+use crate::exchange::step::{AttemptEdits, AttemptStep, BodyStep, Forward, ResponseStep};
+use crate::exchange::worker::Retries;
 use crate::http::headers::{HeaderEdit, Headers};
 use crate::http::refusal::Refusal;
 use crate::identity::model_access::Access;
@@ -103,7 +105,7 @@ impl Admitted {
     }
 
     /// An attempt begins at a provider of this name.
-    pub fn start(&mut self, provider: Option<&[u8]>, host: &Host<'_>) -> AttemptStep {
+    pub fn start(&mut self, provider: Option<&[u8]>, env: &Environment<'_>) -> AttemptStep {
         let due = match self.stage {
             Stage::Unsent => true,
             // Nobody has told that the one which the gate has dressed is on its way.
@@ -111,7 +113,7 @@ impl Admitted {
             Stage::Over => false,
         };
         let ours = self.attempt.provider().filter(|known| provider == Some(known.name.as_bytes()));
-        let Some(ours) = ours.filter(|_| due && !self.is_answered()) else { return self.reject(provider, host) };
+        let Some(ours) = ours.filter(|_| due && !self.is_answered()) else { return self.reject(provider, env) };
         let mut edits = vec![HeaderEdit::Remove("x-pai-provider".into())];
         if self.rewriter == Rewriter::Attempts {
             if self.started > 0 {
@@ -128,12 +130,12 @@ impl Admitted {
     }
 
     /// Keeps an attempt from a provider, which may be another one than it is for.
-    fn reject(&mut self, provider: Option<&[u8]>, host: &Host<'_>) -> AttemptStep {
+    fn reject(&mut self, provider: Option<&[u8]>, env: &Environment<'_>) -> AttemptStep {
         let is = |attempt: &Attempt| provider == Some(attempt.provider_name().as_bytes());
         let astray = !is(&self.attempt);
         if astray && self.stage == Stage::Unsent && self.before.as_ref().is_some_and(is) {
             // Envoy did not follow: too old to, or its route does not say so. No use in trying that again.
-            host.worker.borrow_mut().retries = Retries::SameProvider;
+            env.worker.borrow_mut().retries = Retries::SameProvider;
         }
         if self.started == 0 {
             self.stage = Stage::Unsent;
@@ -164,7 +166,7 @@ impl Admitted {
         status: u16,
         headers: &Headers<'_>,
         notes: &mut DecisionLog,
-        host: &Host<'_>,
+        env: &Environment<'_>,
     ) -> AttemptEdits {
         // Whether Envoy tries again is not the provider's to say.
         let orders = [RETRY, NO_RETRY].into_iter().filter(|name| headers.get(name).is_some());
@@ -172,7 +174,7 @@ impl Admitted {
         if !is_failure(status) || !self.is_current(ordinal) {
             return AttemptEdits { request: Vec::new(), response };
         }
-        let request = self.try_next(SkipReason::Status(status), notes, host);
+        let request = self.try_next(SkipReason::Status(status), notes, env);
         response.push(HeaderEdit::Set(if request.is_empty() { NO_RETRY } else { RETRY }, "true".into()));
         AttemptEdits { request, response }
     }
@@ -183,19 +185,19 @@ impl Admitted {
         ordinal: u32,
         connected: impl FnOnce() -> bool,
         notes: &mut DecisionLog,
-        host: &Host<'_>,
+        env: &Environment<'_>,
     ) -> Vec<HeaderEdit> {
         if !self.is_current(ordinal) {
             return Vec::new();
         }
         let connected = connected();
         let why = if connected { SkipReason::Reset } else { SkipReason::Connect };
-        let next = self.try_next(why, notes, host);
+        let next = self.try_next(why, notes, env);
         if !next.is_empty() {
             return next;
         }
         if connected && !self.attempt.is_settled() {
-            self.failed_tokens += self.attempt.fail(why, host);
+            self.failed_tokens += self.attempt.fail(why, env);
         }
         if self.attempt.is_settled() {
             self.stage = Stage::Over;
@@ -211,14 +213,14 @@ impl Admitted {
     }
 
     /// Goes on to the next candidate that takes the request. Returns the edits to its headers, none where nobody is left.
-    fn try_next(&mut self, why: SkipReason, notes: &mut DecisionLog, host: &Host<'_>) -> Vec<HeaderEdit> {
+    fn try_next(&mut self, why: SkipReason, notes: &mut DecisionLog, env: &Environment<'_>) -> Vec<HeaderEdit> {
         if self.remaining.is_empty() || self.tried >= self.gate.policy.gateway.max_attempts {
             return Vec::new();
         }
         // First give back, then take: the caller's own budgets may not hold both.
-        self.failed_tokens += self.attempt.fail(why, host);
-        notes.skip(&self.gate, self.attempt.candidate(), why, host);
-        let Some(next) = self.next_attempt(notes, host) else { return Vec::new() };
+        self.failed_tokens += self.attempt.fail(why, env);
+        notes.skip(&self.gate, self.attempt.candidate(), why, env);
+        let Some(next) = self.next_attempt(notes, env) else { return Vec::new() };
         // What was the last one's own: a cluster without an attempt filter would send it.
         let own = ["authorization", "content-length"].map(|name| HeaderEdit::Remove(name.into()));
         let edits = [route_to(next.provider_name())].into_iter().chain(own).collect();
@@ -228,7 +230,7 @@ impl Admitted {
         edits
     }
 
-    fn next_attempt(&mut self, notes: &mut DecisionLog, host: &Host<'_>) -> Option<Attempt> {
+    fn next_attempt(&mut self, notes: &mut DecisionLog, env: &Environment<'_>) -> Option<Attempt> {
         let gate = Rc::clone(&self.gate);
         let access = Access::new(&gate.policy, self.inbound.caller);
         while let Some(place) = self.remaining.pop() {
@@ -236,16 +238,16 @@ impl Admitted {
                 continue;
             };
             let candidate = evaluation.candidate();
-            if !evaluation.is_available(host) {
-                notes.skip(&gate, candidate, SkipReason::Resting, host);
+            if !evaluation.is_available(env) {
+                notes.skip(&gate, candidate, SkipReason::Resting, env);
                 continue;
             }
-            match evaluation.fit(host).map_err(|oversize| oversize.refusal).and_then(|fitting| evaluation.reserve(&fitting, host)) {
+            match evaluation.fit(env).map_err(|oversize| oversize.refusal).and_then(|fitting| evaluation.reserve(&fitting, env)) {
                 Ok((grant, changes)) => {
-                    evaluation.record_start(host);
+                    evaluation.record_start(env);
                     return Some(Attempt::new(Rc::clone(&gate), candidate, grant, changes));
                 }
-                Err(refusal) => notes.skip(&gate, candidate, SkipReason::Budget(refusal.case), host),
+                Err(refusal) => notes.skip(&gate, candidate, SkipReason::Budget(refusal.case), env),
             }
         }
         None
@@ -267,11 +269,11 @@ impl Admitted {
     }
 
     /// Envoy answers in place of the provider; `details` are its `response.code_details`.
-    pub fn on_local_reply(&mut self, status: u16, details: &[u8], host: &Host<'_>) -> ResponseStep {
+    pub fn on_local_reply(&mut self, status: u16, details: &[u8], env: &Environment<'_>) -> ResponseStep {
         if !is_gone(details) {
-            self.step_back(host);
+            self.step_back(env);
         }
-        self.attempt.on_local_reply(status, details, &self.inbound, host)
+        self.attempt.on_local_reply(status, details, &self.inbound, env)
     }
 
     /// The headers of the answer that is passed on have come.
@@ -280,37 +282,37 @@ impl Admitted {
         status: u16,
         headers: &Headers<'_>,
         end_of_stream: bool,
-        host: &Host<'_>,
+        env: &Environment<'_>,
     ) -> ResponseStep {
-        if self.stage == Stage::Unsent && (headers.get(RETRY).is_none() || !self.step_back(host)) {
+        if self.stage == Stage::Unsent && (headers.get(RETRY).is_none() || !self.step_back(env)) {
             // Whoever answers was sent a request that nobody has made its own.
-            crate::metrics::filter_error(host.meter, "attempt");
-            return self.attempt.on_local_reply(503, b"", &self.inbound, host);
+            crate::metrics::filter_error(env.meter, "attempt");
+            return self.attempt.on_local_reply(503, b"", &self.inbound, env);
         }
-        self.attempt.on_response_headers(status, headers, end_of_stream, &self.inbound, host)
+        self.attempt.on_response_headers(status, headers, end_of_stream, &self.inbound, env)
     }
 
     /// Envoy does not try again, as it was asked to: the attempt before is the last. Says whether there is one.
-    fn step_back(&mut self, host: &Host<'_>) -> bool {
+    fn step_back(&mut self, env: &Environment<'_>) -> bool {
         let Some(before) = self.before.take() else { return false };
-        self.attempt.release(host);
+        self.attempt.release(env);
         self.attempt = before;
         self.stage = Stage::Sent;
         true
     }
 
     /// A piece of the answer has come; all there is of it so far, if it is held.
-    pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, host: &Host<'_>) -> BodyStep {
-        self.attempt.on_response_body(chunk, end_of_stream, &self.inbound, host)
+    pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, env: &Environment<'_>) -> BodyStep {
+        self.attempt.on_response_body(chunk, end_of_stream, &self.inbound, env)
     }
 
     /// All is over: settles and counts. `connected` tells whether the last attempt ever reached its provider.
-    pub fn close(mut self, connected: impl FnOnce() -> bool, host: &Host<'_>) -> AccessLogEntry {
+    pub fn close(mut self, connected: impl FnOnce() -> bool, env: &Environment<'_>) -> AccessLogEntry {
         if !self.is_answered() {
-            self.step_back(host);
+            self.step_back(env);
         }
         let unsent = self.stage == Stage::Unsent;
-        let mut entry = self.attempt.close(&self.inbound, || !unsent && connected(), host);
+        let mut entry = self.attempt.close(&self.inbound, || !unsent && connected(), env);
         if let Some((prompt, _)) = &mut entry.tokens {
             *prompt = prompt.saturating_add(self.failed_tokens);
         }

@@ -5,10 +5,12 @@ use std::rc::Rc;
 use crate::budget::ledger::Permit;
 use crate::clock::Time;
 use crate::estimate::context_length;
+use crate::exchange::access_log::AccessLogEntry;
 use crate::exchange::access_log::SkipReason;
+use crate::exchange::environment::Environment;
 use crate::exchange::gate::{Gate, ModelState, ProviderState};
 use crate::exchange::inbound::InboundRequest;
-use crate::host::{AccessLogEntry, BodyStep, Host, ResponseStep};
+use crate::exchange::step::{BodyStep, ResponseStep};
 use crate::http::headers::{HeaderEdit, Headers, media_type};
 use crate::http::refusal::{Case, Refusal, Reply};
 use crate::openai::{Answer, Changes, Hide, Request, Usage};
@@ -112,25 +114,25 @@ impl Attempt {
 
     /// It has failed before an answer was passed on: settles it. Where the provider had the body and has not answered, it is charged
     /// for the prompt. Returns the tokens charged.
-    pub fn fail(&mut self, why: SkipReason, host: &Host<'_>) -> u64 {
+    pub fn fail(&mut self, why: SkipReason, env: &Environment<'_>) -> u64 {
         let charge = if why == SkipReason::Reset { self.prompt_estimate } else { 0 };
         match why {
-            SkipReason::Status(status) => self.note(status, host),
-            _ => self.with_model(|model| model.cooldown.record_failure(host.now())),
+            SkipReason::Status(status) => self.note(status, env),
+            _ => self.with_model(|model| model.cooldown.record_failure(env.now())),
         }
-        self.with_model(|model| model.series.prompt_tokens.add(host.meter, charge));
-        self.settle(charge, host);
+        self.with_model(|model| model.series.prompt_tokens.add(env.meter, charge));
+        self.settle(charge, env);
         charge
     }
 
     /// Gives back what it holds, as nobody was asked.
-    pub fn release(&mut self, host: &Host<'_>) {
-        self.settle(0, host);
+    pub fn release(&mut self, env: &Environment<'_>) {
+        self.settle(0, env);
     }
 
-    fn settle(&mut self, charge: u64, host: &Host<'_>) {
+    fn settle(&mut self, charge: u64, env: &Environment<'_>) {
         if let Some(permit) = self.permit.take() {
-            host.settle(permit, charge);
+            env.settle(permit, charge);
         }
     }
 
@@ -150,16 +152,16 @@ impl Attempt {
     }
 
     /// Envoy answers in place of the provider; `details` are its `response.code_details`.
-    pub fn on_local_reply(&mut self, status: u16, details: &[u8], inbound: &InboundRequest, host: &Host<'_>) -> ResponseStep {
+    pub fn on_local_reply(&mut self, status: u16, details: &[u8], inbound: &InboundRequest, env: &Environment<'_>) -> ResponseStep {
         let refusal = Refusal::local(status, Some(self.provider_name()));
         self.response = Response::Local(refusal.case);
         // What was settled has been noted.
         if !self.is_settled() && matches!(refusal.case, Case::UpstreamUnavailable | Case::UpstreamTimeout) {
             self.with_model(|model| {
-                if is_gone(details) { model.cooldown.record_no_host(host.now()) } else { model.cooldown.record_failure(host.now()) }
+                if is_gone(details) { model.cooldown.record_no_host(env.now()) } else { model.cooldown.record_failure(env.now()) }
             });
         }
-        self.replace(&refusal, inbound, host)
+        self.replace(&refusal, inbound, env)
     }
 
     /// The provider's headers have come.
@@ -169,11 +171,11 @@ impl Attempt {
         headers: &Headers<'_>,
         end_of_stream: bool,
         inbound: &InboundRequest,
-        host: &Host<'_>,
+        env: &Environment<'_>,
     ) -> ResponseStep {
         let replaced = matches!(status, 401 | 403).then_some(Case::UpstreamAuth);
         if !self.is_settled() {
-            self.note(status, host);
+            self.note(status, env);
         }
         let answer = self.read(headers, inbound);
         let rewrites = answer.rewrites();
@@ -182,7 +184,7 @@ impl Attempt {
         self.response = Response::Provider(Box::new(answer));
         if replaced.is_some() {
             let refusal = Refusal::upstream_auth(&format!("model provider `{}`", self.provider_name()));
-            return self.replace(&refusal, inbound, host);
+            return self.replace(&refusal, inbound, env);
         }
         let mut edits = headers.drop_provider_headers();
         if rewrites && headers.get("content-length").is_some() {
@@ -190,12 +192,18 @@ impl Attempt {
         }
         edits.push(HeaderEdit::Set("x-pai-provider", self.provider_name().to_owned().into()));
         edits.push(HeaderEdit::Set("x-pai-model", self.model.clone().into()));
-        edits.extend(self.budget_headers(inbound, host).into_iter().map(|(name, value)| HeaderEdit::Set(name, value.into())));
+        edits.extend(self.budget_headers(inbound, env).into_iter().map(|(name, value)| HeaderEdit::Set(name, value.into())));
         if held { ResponseStep::Hold(edits) } else { ResponseStep::Edit(edits) }
     }
 
     /// A piece of the answer has come; all there is of it so far, if it is held.
-    pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, inbound: &InboundRequest, host: &Host<'_>) -> BodyStep {
+    pub fn on_response_body(
+        &mut self,
+        chunk: &[u8],
+        end_of_stream: bool,
+        inbound: &InboundRequest,
+        env: &Environment<'_>,
+    ) -> BodyStep {
         let Response::Provider(provider) = &mut self.response else { return BodyStep::Continue };
         let ProviderAnswer { status, answer, first_token, refusal, replaced, held } = &mut **provider;
         if replaced.is_some() {
@@ -216,17 +224,17 @@ impl Attempt {
             }
             // The limit was the gate's, so that the refusal is not for the client. Now the window is known.
             *replaced = Some(Case::UpstreamUnavailable);
-            return BodyStep::Reply(self.ask_again(inbound, host));
+            return BodyStep::Reply(self.ask_again(inbound, env));
         }
         let passed = answer.feed(chunk, end_of_stream);
         if first_token.is_none() && answer.started() {
-            *first_token = Some(host.now());
+            *first_token = Some(env.now());
         }
         passed.map_or(BodyStep::Continue, BodyStep::Replace)
     }
 
     /// All is over: settles it and counts. `connected` tells whether the request ever reached the provider.
-    pub fn close(mut self, inbound: &InboundRequest, connected: impl FnOnce() -> bool, host: &Host<'_>) -> AccessLogEntry {
+    pub fn close(mut self, inbound: &InboundRequest, connected: impl FnOnce() -> bool, env: &Environment<'_>) -> AccessLogEntry {
         if let Response::Provider(provider) = &mut self.response {
             provider.answer.finish();
         }
@@ -235,13 +243,13 @@ impl Attempt {
         let usage = if self.permit.is_some() { self.charge(reported, inbound, connected) } else { Usage::default() };
         let decision = self.decision();
         if let Some((provider, model)) = self.gate.model(self.candidate()) {
-            self.learn(reported, inbound, provider, model, host);
-            self.measure(usage, inbound.started, model, host);
-            model.series.requests.count(host.meter, decision);
-            model.series.prompt_tokens.add(host.meter, usage.prompt);
-            model.series.completion_tokens.add(host.meter, usage.completion);
+            self.learn(reported, inbound, provider, model, env);
+            self.measure(usage, inbound.started, model, env);
+            model.series.requests.count(env.meter, decision);
+            model.series.prompt_tokens.add(env.meter, usage.prompt);
+            model.series.completion_tokens.add(env.meter, usage.completion);
         }
-        self.settle(usage.total(), host);
+        self.settle(usage.total(), env);
         AccessLogEntry {
             provider: self.provider_name().to_owned(),
             model: self.model,
@@ -252,12 +260,12 @@ impl Attempt {
     }
 
     /// Notes whether the provider does anything for anybody.
-    fn note(&self, status: u16, host: &Host<'_>) {
+    fn note(&self, status: u16, env: &Environment<'_>) {
         let named = || self.provider().is_some_and(|provider| provider.models.names(&self.model));
         self.with_model(|model| match status {
             // What is not there, or not for us, says nothing of the others that are let through by the same pattern.
             403 | 404 if !named() => {}
-            _ if is_failure(status) => model.cooldown.record_failure(host.now()),
+            _ if is_failure(status) => model.cooldown.record_failure(env.now()),
             _ => model.cooldown.record_success(),
         });
     }
@@ -301,28 +309,35 @@ impl Attempt {
     }
 
     /// Learns from what the provider reported.
-    fn learn(&self, reported: Option<Usage>, inbound: &InboundRequest, state: &ProviderState, model: &ModelState, host: &Host<'_>) {
+    fn learn(
+        &self,
+        reported: Option<Usage>,
+        inbound: &InboundRequest,
+        state: &ProviderState,
+        model: &ModelState,
+        env: &Environment<'_>,
+    ) {
         let Request { prompt, sequences, .. } = &inbound.request;
         let Response::Provider(provider) = &self.response else { return };
         let ProviderAnswer { status, answer, refusal, .. } = &**provider;
         let vllm = self.dialect() == Dialect::Vllm;
         if let Some(usage) = reported.filter(|_| answer.usage_is_whole() || *sequences == 1) {
-            model.lessons.borrow_mut().learn(host.store, prompt, usage.prompt);
+            model.lessons.borrow_mut().learn(env.store, prompt, usage.prompt);
             if vllm && *sequences == 1 {
-                state.windows.borrow_mut().change(host.store, |windows| windows.reached(&self.model, usage.total()));
+                state.windows.borrow_mut().change(env.store, |windows| windows.reached(&self.model, usage.total()));
             }
         }
         if let (400, true, Some(length)) = (*status, vllm, told_window(refusal)) {
-            state.windows.borrow_mut().change(host.store, |windows| windows.learn(&self.model, length));
+            state.windows.borrow_mut().change(env.store, |windows| windows.learn(&self.model, length));
         }
     }
 
-    fn measure(&self, usage: Usage, started: Time, model: &ModelState, host: &Host<'_>) {
+    fn measure(&self, usage: Usage, started: Time, model: &ModelState, env: &Environment<'_>) {
         let Some(first) = self.first_token() else { return };
-        model.series.time_to_first_token.record(host.meter, first.since(started) / 1_000_000);
+        model.series.time_to_first_token.record(env.meter, first.since(started) / 1_000_000);
         if self.is_stream() && usage.completion > 1 {
-            let each = host.now().since(first) / 1000 / (usage.completion - 1);
-            model.series.time_per_output_token.record(host.meter, each);
+            let each = env.now().since(first) / 1000 / (usage.completion - 1);
+            model.series.time_per_output_token.record(env.meter, each);
         }
     }
 
@@ -345,17 +360,17 @@ impl Attempt {
         }
     }
 
-    fn ask_again(&self, inbound: &InboundRequest, host: &Host<'_>) -> Reply {
+    fn ask_again(&self, inbound: &InboundRequest, env: &Environment<'_>) -> Reply {
         let why = "The model's window has only just become known. Send the request again.";
         let mut reply = Refusal { retry_after: Some(1), ..Refusal::new(Case::UpstreamUnavailable, why) }.reply();
         reply.headers.push(("x-should-retry", "true".to_owned()));
-        reply.headers.extend(self.budget_headers(inbound, host));
+        reply.headers.extend(self.budget_headers(inbound, env));
         reply
     }
 
-    fn replace(&self, refusal: &Refusal, inbound: &InboundRequest, host: &Host<'_>) -> ResponseStep {
+    fn replace(&self, refusal: &Refusal, inbound: &InboundRequest, env: &Environment<'_>) -> ResponseStep {
         let mut reply = refusal.reply();
-        reply.headers.extend(self.budget_headers(inbound, host));
+        reply.headers.extend(self.budget_headers(inbound, env));
         ResponseStep::Reply(reply)
     }
 
@@ -372,8 +387,8 @@ impl Attempt {
         }
     }
 
-    fn budget_headers(&self, inbound: &InboundRequest, host: &Host<'_>) -> Vec<(&'static str, String)> {
-        self.gate.budget_headers(inbound.caller, Some(self.provider), host)
+    fn budget_headers(&self, inbound: &InboundRequest, env: &Environment<'_>) -> Vec<(&'static str, String)> {
+        self.gate.budget_headers(inbound.caller, Some(self.provider), env)
     }
 
     fn dialect(&self) -> Dialect {

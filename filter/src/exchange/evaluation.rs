@@ -8,10 +8,10 @@ use crate::budget::ledger::{Permit, Refused, SubjectBudgets};
 use crate::budget::plan::{Bounds, COMPLETIONS_DEFAULT, Demand, Plan, TooLarge};
 use crate::clock::go_duration;
 use crate::exchange::attempt::Admission;
+use crate::exchange::environment::Environment;
 use crate::exchange::gate::{Gate, ModelState, ProviderState};
 use crate::exchange::inbound::InboundRequest;
 use crate::guard::{self, Hit, Reason};
-use crate::host::Host;
 use crate::http::refusal::{Case, Refusal};
 use crate::openai::{AskUsage, Changes, Edit, LimitField, Operation, Peculiarities, Translation, Unsayable};
 use crate::policy::{Candidate, Dialect, Provider, Routing};
@@ -60,19 +60,19 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Whether it may be asked although another could be, now that it may have failed everybody.
-    pub fn is_available(&self, host: &Host<'_>) -> bool {
-        self.model.cooldown.allows(host.now())
+    pub fn is_available(&self, env: &Environment<'_>) -> bool {
+        self.model.cooldown.allows(env.now())
     }
 
     /// It is asked although another could be.
-    pub fn record_start(&self, host: &Host<'_>) {
-        self.model.cooldown.record_start(host.now());
+    pub fn record_start(&self, env: &Environment<'_>) {
+        self.model.cooldown.record_start(env.now());
     }
 
     /// Whether the size of the request is one that the candidate can take.
-    pub fn fit(&self, host: &Host<'_>) -> Result<Fit, Oversize> {
+    pub fn fit(&self, env: &Environment<'_>) -> Result<Fit, Oversize> {
         let request = &self.inbound.request;
-        let prompt = self.model.lessons.borrow_mut().estimate(host.store, host.now(), &request.prompt);
+        let prompt = self.model.lessons.borrow_mut().estimate(env.store, env.now(), &request.prompt);
         let demand = Demand {
             prompt,
             limit: self.limit(),
@@ -80,7 +80,7 @@ impl<'a> Evaluation<'a> {
             choices: request.choices,
             sequences: request.sequences,
         };
-        let bounds = self.bounds(host);
+        let bounds = self.bounds(env);
         let plan = Plan::new(demand, &bounds).map_err(|size| self.never_fits(&size))?;
         // Without a plan nothing bounds the request, and no budget has a cap to hold anything of.
         let ask = plan.map_or(Ask { least: 1, most: prompt.high, prompt: prompt.high }, |plan| plan.ask);
@@ -88,10 +88,10 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Reserves what the request may take, and says how it is to be changed.
-    pub fn reserve(&self, fitting: &Fit, host: &Host<'_>) -> Result<(Admission, Changes), Refusal> {
+    pub fn reserve(&self, fitting: &Fit, env: &Environment<'_>) -> Result<(Admission, Changes), Refusal> {
         let Fit { plan, bounds, ask } = fitting;
-        let permit = self.claim(*ask, host)?;
-        self.model.series.reserved_tokens.add(host.meter, permit.granted.unwrap_or(0));
+        let permit = self.claim(*ask, env)?;
+        self.model.series.reserved_tokens.add(env.meter, permit.granted.unwrap_or(0));
         let granted = permit.granted.unwrap_or(ask.most);
         let limit = plan.and_then(|plan| plan.limit(granted));
         let grant = Admission {
@@ -133,10 +133,10 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn bounds(&self, host: &Host<'_>) -> Bounds {
+    fn bounds(&self, env: &Environment<'_>) -> Bounds {
         let (window, window_floor) = if self.provider.dialect == Dialect::Vllm {
             let mut windows = self.state.windows.borrow_mut();
-            let known = windows.get(host.store, host.now());
+            let known = windows.get(env.store, env.now());
             (known.length(self.candidate.model), known.floor(self.candidate.model))
         } else {
             (None, 0)
@@ -171,11 +171,11 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Has the provider's guards judge the body. The names of those that find something go into `matched_guards`, whatever comes of it.
-    pub fn guard(&self, body: &[u8], matched_guards: &mut String, host: &Host<'_>) -> Result<(), Refusal> {
+    pub fn guard(&self, body: &[u8], matched_guards: &mut String, env: &Environment<'_>) -> Result<(), Refusal> {
         let judgement = guard::judge(&self.provider.guards, body, self.inbound.operation);
         let name = |hit: &Hit| self.provider.guards.get(hit.guard).map_or("", |guard| &*guard.name);
         let hits: Vec<&Hit> = judgement.audits.iter().chain(&judgement.rejection).collect();
-        hits.iter().for_each(|hit| self.state.count_hit(hit.guard, host));
+        hits.iter().for_each(|hit| self.state.count_hit(hit.guard, env));
         for hit in &hits {
             if !matched_guards.is_empty() {
                 matched_guards.push(',');
@@ -193,12 +193,12 @@ impl<'a> Evaluation<'a> {
         Err(Refusal::new(Case::PromptRejected, why))
     }
 
-    fn claim(&self, ask: Ask, host: &Host<'_>) -> Result<Permit, Refusal> {
-        host.reserve(&self.claims, ask).map_err(|refused| {
+    fn claim(&self, ask: Ask, env: &Environment<'_>) -> Result<Permit, Refusal> {
+        env.reserve(&self.claims, ask).map_err(|refused| {
             let Refused::Short { claim, budget, shortfall } = refused else { return Refusal::ledger_unavailable() };
             let claim = self.claims.get(claim);
             let name = claim.map(|claim| self.gate.budget_name(self.inbound.caller, self.candidate, claim.subject, budget));
-            short(&name.unwrap_or_default(), shortfall, host)
+            short(&name.unwrap_or_default(), shortfall, env)
         })
     }
 
@@ -220,8 +220,8 @@ impl<'a> Evaluation<'a> {
 }
 
 /// A budget of this name does not hold the request.
-fn short(name: &str, shortfall: Shortfall, host: &Host<'_>) -> Refusal {
-    let now = host.now();
+fn short(name: &str, shortfall: Shortfall, env: &Environment<'_>) -> Refusal {
+    let now = env.now();
     match shortfall {
         Shortfall::Spent => {
             let reset = go_duration(now.seconds_to_midnight());

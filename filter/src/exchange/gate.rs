@@ -9,7 +9,7 @@ use crate::budget::ledger::{Subject, SubjectBudgets};
 use crate::clock::go_duration;
 use crate::estimate::shared::{KnownWindows, Lessons};
 use crate::exchange::cooldown::Cooldown;
-use crate::host::Host;
+use crate::exchange::environment::Environment;
 use crate::http::refusal::{Case, Refusal};
 use crate::identity::access_key::AccessKey;
 use crate::identity::agent::Agent;
@@ -156,10 +156,10 @@ impl Gate {
     }
 
     /// Counts a request of this caller against its requests per minute.
-    pub fn count_request(&self, caller: Caller, host: &Host<'_>) -> Result<(), Refusal> {
+    pub fn count_request(&self, caller: Caller, env: &Environment<'_>) -> Result<(), Refusal> {
         let Some(state) = self.caller(caller).filter(|state| state.has_cap(place::REQUESTS)) else { return Ok(()) };
         let claim = SubjectBudgets { subject: &state.subject, budgets: BudgetSet::one(place::REQUESTS) };
-        match host.ledger().count(claim) {
+        match env.ledger().count(claim) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Shortfall::Drains(wait))) => Err(too_many(&self.who(caller), claim, wait)),
             Ok(Err(Shortfall::Reserved | Shortfall::Spent)) => Err(too_many(&self.who(caller), claim, 0)),
@@ -169,7 +169,7 @@ impl Gate {
 
     /// The headers that show the budgets which are this caller's to see, as they stand: its own, else its provider's. Of several,
     /// the one with the least left. None where there is no cap, or the ledger cannot be read.
-    pub fn budget_headers(&self, caller: Caller, provider: Option<usize>, host: &Host<'_>) -> Vec<(&'static str, String)> {
+    pub fn budget_headers(&self, caller: Caller, provider: Option<usize>, env: &Environment<'_>) -> Vec<(&'static str, String)> {
         let own = self.caller(caller);
         let subject = match (caller, own) {
             (Caller::Developer(_), Some(state)) => &state.subject,
@@ -187,7 +187,7 @@ impl Gate {
         if !visible.iter().any(|&place| limit(place).is_some_and(|limit| limit.cap.is_some())) {
             return Vec::new();
         }
-        let (Ok(account), now) = (host.ledger().read(subject), host.now()) else { return Vec::new() };
+        let (Ok(account), now) = (env.ledger().read(subject), env.now()) else { return Vec::new() };
         let shown = |&place: &usize| {
             let (limit, record) = (limit(place)?, account.record(place)?);
             let cap = limit.cap?;
@@ -205,13 +205,13 @@ impl Gate {
     }
 
     /// Shows the budgets as gauges; of agents and keys those that have asked, in turns.
-    pub fn show_budgets(&self, host: &Host<'_>) {
+    pub fn show_budgets(&self, env: &Environment<'_>) {
         for provider in &self.providers {
-            let Ok(account) = host.ledger().read(&provider.subject) else { continue };
+            let Ok(account) = env.ledger().read(&provider.subject) else { continue };
             for (place, (series, limit)) in provider.series.iter().zip(&provider.subject.limits).enumerate() {
                 // Without a cap, the share is nothing that anybody set.
                 if let Some(record) = account.record(place).filter(|_| place == place::DAY || limit.cap.is_some()) {
-                    series.show(host.meter, record, limit.cap);
+                    series.show(env.meter, record, limit.cap);
                 }
             }
         }
@@ -219,15 +219,15 @@ impl Gate {
         let first = if self.shown.get() < active.len() { self.shown.get() } else { 0 };
         self.shown.set(first + SHOWN);
         for caller in active.iter().skip(first).take(SHOWN) {
-            self.show_caller(*caller, host);
+            self.show_caller(*caller, env);
         }
     }
 
-    fn show_caller(&self, caller: Caller, host: &Host<'_>) {
+    fn show_caller(&self, caller: Caller, env: &Environment<'_>) {
         let Some(state) = self.caller(caller).filter(|state| state.has_cap(place::DAY)) else { return };
-        let (Some(series), Ok(account)) = (state.series.get(), host.ledger().read(&state.subject)) else { return };
+        let (Some(series), Ok(account)) = (state.series.get(), env.ledger().read(&state.subject)) else { return };
         if let (Some(record), Some(limit)) = (account.record(place::DAY), state.subject.limits.get(place::DAY)) {
-            series.budget.show(host.meter, record, limit.cap);
+            series.budget.show(env.meter, record, limit.cap);
         }
     }
 
@@ -240,13 +240,13 @@ impl Gate {
     }
 
     /// Makes the providers known to the ledger, so that their age counts from now.
-    pub fn introduce(&self, host: &Host<'_>) {
+    pub fn introduce(&self, env: &Environment<'_>) {
         for provider in &self.providers {
-            if host.ledger().introduce(&provider.subject).is_err() {
-                metrics::filter_error(host.meter, "ledger");
+            if env.ledger().introduce(&provider.subject).is_err() {
+                metrics::filter_error(env.meter, "ledger");
             }
         }
-        host.worker.borrow_mut().heartbeat.guard(self.subjects());
+        env.worker.borrow_mut().heartbeat.guard(self.subjects());
     }
 
     /// Everybody who has budgets.
@@ -282,9 +282,9 @@ impl ProviderState {
     }
 
     /// Counts what the guard at this place has found.
-    pub fn count_hit(&self, guard: usize, host: &Host<'_>) {
+    pub fn count_hit(&self, guard: usize, env: &Environment<'_>) {
         if let Some(series) = self.hits.get(guard) {
-            series.add(host.meter, 1);
+            series.add(env.meter, 1);
         }
     }
 }

@@ -14,25 +14,30 @@ pub mod access_log;
 pub mod admitted;
 pub mod attempt;
 pub mod cooldown;
+pub mod environment;
 pub mod evaluation;
 pub mod gate;
 pub mod inbound;
 pub mod selection;
+pub mod step;
+pub mod worker;
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
 use crate::clock::Time;
+use crate::exchange::access_log::AccessLogEntry;
 use crate::exchange::access_log::DecisionLog;
 use crate::exchange::admitted::Admitted;
 use crate::exchange::attempt::REFUSAL_LIMIT;
+use crate::exchange::environment::Environment;
 use crate::exchange::evaluation::Evaluation;
 use crate::exchange::gate::Gate;
 use crate::exchange::inbound::InboundRequest;
 use crate::exchange::selection::Selection;
-use crate::host::worker::Retries;
-use crate::host::{AccessLogEntry, AttemptEdits, AttemptStep, BodyStep, Forward, Host, ResponseStep, Step};
+use crate::exchange::step::{AttemptEdits, AttemptStep, BodyStep, Forward, ResponseStep, Step};
+use crate::exchange::worker::Retries;
 use crate::http::api::models;
 use crate::http::headers::{HeaderEdit, Headers, media_type, vllm_takes_for_json};
 use crate::http::refusal::{Case, Refusal, Reply};
@@ -126,25 +131,25 @@ impl Exchange {
         headers: &Headers<'_>,
         end_of_stream: bool,
         peer: &dyn Fn() -> Option<Vec<u8>>,
-        host: &Host<'_>,
+        env: &Environment<'_>,
     ) -> Step {
         if !matches!(self.phase, Phase::Open) {
             return Step::Continue;
         }
-        match self.read_headers(headers, peer, host) {
+        match self.read_headers(headers, peer, env) {
             Ok(Opening::Answer(mut reply)) => {
                 self.phase = Phase::Answered { decision: "answered", candidate: None };
-                reply.headers.extend(self.own_budget_headers(host));
+                reply.headers.extend(self.own_budget_headers(env));
                 Step::Reply(reply)
             }
             Ok(Opening::Read(reading)) => {
                 self.phase = Phase::Reading(reading);
-                if end_of_stream { self.evaluate(&[], host) } else { self.await_body() }
+                if end_of_stream { self.evaluate(&[], env) } else { self.await_body() }
             }
             Err(refusal) => {
                 let mut step = self.refuse(&refusal, None);
                 if let (Step::Reply(reply), Case::RequestRate) = (&mut step, refusal.case) {
-                    reply.headers.extend(self.own_budget_headers(host));
+                    reply.headers.extend(self.own_budget_headers(env));
                 }
                 step
             }
@@ -152,22 +157,28 @@ impl Exchange {
     }
 
     /// More of the body has come: `size` bytes are held so far, which `body` fetches.
-    pub fn on_request_body(&mut self, size: usize, end_of_stream: bool, body: impl FnOnce() -> Vec<u8>, host: &Host<'_>) -> Step {
+    pub fn on_request_body(
+        &mut self,
+        size: usize,
+        end_of_stream: bool,
+        body: impl FnOnce() -> Vec<u8>,
+        env: &Environment<'_>,
+    ) -> Step {
         match &self.phase {
             Phase::Reading(_) if size as u64 > self.gate.policy.gateway.max_request_bytes => {
                 let refusal = self.too_large();
                 self.refuse(&refusal, None)
             }
-            Phase::Reading(_) if end_of_stream => self.evaluate(&body(), host),
+            Phase::Reading(_) if end_of_stream => self.evaluate(&body(), env),
             Phase::Reading(_) | Phase::Answered { .. } => Step::Hold,
             Phase::Open | Phase::Admitted(_) | Phase::Closed => Step::Continue,
         }
     }
 
     /// Trailers have come: the body is whole.
-    pub fn on_request_trailers(&mut self, body: impl FnOnce() -> Vec<u8>, host: &Host<'_>) -> Step {
+    pub fn on_request_trailers(&mut self, body: impl FnOnce() -> Vec<u8>, env: &Environment<'_>) -> Step {
         match &self.phase {
-            Phase::Reading(_) => self.evaluate(&body(), host),
+            Phase::Reading(_) => self.evaluate(&body(), env),
             Phase::Answered { .. } => Step::Hold,
             Phase::Open | Phase::Admitted(_) | Phase::Closed => Step::Continue,
         }
@@ -196,7 +207,7 @@ impl Exchange {
         headers: &Headers<'_>,
         end_of_stream: bool,
         details: impl FnOnce() -> Option<Vec<u8>>,
-        host: &Host<'_>,
+        env: &Environment<'_>,
     ) -> ResponseStep {
         if matches!(&self.phase, Phase::Admitted(admitted) if admitted.is_answered()) {
             return ResponseStep::Continue;
@@ -209,8 +220,8 @@ impl Exchange {
         let (step, decision) = match &mut self.phase {
             Phase::Admitted(admitted) => {
                 return match local {
-                    Some(details) => admitted.on_local_reply(status, &details, host),
-                    None => admitted.on_response_headers(status, headers, end_of_stream, host),
+                    Some(details) => admitted.on_local_reply(status, &details, env),
+                    None => admitted.on_response_headers(status, headers, end_of_stream, env),
                 };
             }
             Phase::Reading(_) if local.is_some() => instead(&Refusal::local(status, None)),
@@ -224,17 +235,17 @@ impl Exchange {
     }
 
     /// A piece of the answer has come.
-    pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, host: &Host<'_>) -> BodyStep {
+    pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, env: &Environment<'_>) -> BodyStep {
         match &mut self.phase {
-            Phase::Admitted(admitted) => admitted.on_response_body(chunk, end_of_stream, host),
+            Phase::Admitted(admitted) => admitted.on_response_body(chunk, end_of_stream, env),
             _ => BodyStep::Continue,
         }
     }
 
     /// The answer has ended with trailers. What is held of it, which `body` fetches, has to be decided about now.
-    pub fn on_response_trailers(&mut self, body: impl FnOnce() -> Vec<u8>, host: &Host<'_>) -> Option<Reply> {
+    pub fn on_response_trailers(&mut self, body: impl FnOnce() -> Vec<u8>, env: &Environment<'_>) -> Option<Reply> {
         match &mut self.phase {
-            Phase::Admitted(admitted) if admitted.holds_answer() => match admitted.on_response_body(&body(), true, host) {
+            Phase::Admitted(admitted) if admitted.holds_answer() => match admitted.on_response_body(&body(), true, env) {
                 BodyStep::Reply(reply) => Some(reply),
                 _ => None,
             },
@@ -243,9 +254,9 @@ impl Exchange {
     }
 
     /// An attempt begins at the provider of this name, as its own cluster tells it.
-    pub fn on_attempt(&mut self, provider: Option<&[u8]>, host: &Host<'_>) -> AttemptStep {
+    pub fn on_attempt(&mut self, provider: Option<&[u8]>, env: &Environment<'_>) -> AttemptStep {
         match &mut self.phase {
-            Phase::Admitted(admitted) => admitted.start(provider, host),
+            Phase::Admitted(admitted) => admitted.start(provider, env),
             // With `routing: fixed`, the headers come before the body is judged.
             Phase::Reading(_) if self.gate.policy.serves_only(provider) => {
                 AttemptStep::Forward(vec![HeaderEdit::Remove("x-pai-provider".into())])
@@ -270,17 +281,17 @@ impl Exchange {
     }
 
     /// The attempt of this number was answered.
-    pub fn on_attempt_answer(&mut self, ordinal: u32, headers: &Headers<'_>, host: &Host<'_>) -> AttemptEdits {
+    pub fn on_attempt_answer(&mut self, ordinal: u32, headers: &Headers<'_>, env: &Environment<'_>) -> AttemptEdits {
         match &mut self.phase {
-            Phase::Admitted(admitted) => admitted.answered(ordinal, status(headers), headers, &mut self.notes, host),
+            Phase::Admitted(admitted) => admitted.answered(ordinal, status(headers), headers, &mut self.notes, env),
             _ => AttemptEdits::default(),
         }
     }
 
     /// The attempt of this number has ended without an answer. Returns edits to the request's headers.
-    pub fn on_attempt_end(&mut self, ordinal: u32, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Vec<HeaderEdit> {
+    pub fn on_attempt_end(&mut self, ordinal: u32, connected: impl FnOnce() -> bool, env: &Environment<'_>) -> Vec<HeaderEdit> {
         match &mut self.phase {
-            Phase::Admitted(admitted) => admitted.ended_unanswered(ordinal, connected, &mut self.notes, host),
+            Phase::Admitted(admitted) => admitted.ended_unanswered(ordinal, connected, &mut self.notes, env),
             _ => Vec::new(),
         }
     }
@@ -293,19 +304,19 @@ impl Exchange {
     }
 
     /// All is over. `connected` tells whether the request ever reached a provider.
-    pub fn on_log(&mut self, connected: impl FnOnce() -> bool, host: &Host<'_>) -> Option<AccessLogEntry> {
+    pub fn on_log(&mut self, connected: impl FnOnce() -> bool, env: &Environment<'_>) -> Option<AccessLogEntry> {
         let subject = self.caller.map_or_else(|| "none".to_owned(), |caller| caller.subject(&self.gate.policy));
         let mut entry = match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Closed => return None,
-            Phase::Admitted(admitted) => AccessLogEntry { subject, ..admitted.close(connected, host) },
-            Phase::Answered { decision, candidate } => self.count(subject, decision, candidate, host),
-            Phase::Open | Phase::Reading(_) => self.count(subject, "aborted", None, host),
+            Phase::Admitted(admitted) => AccessLogEntry { subject, ..admitted.close(connected, env) },
+            Phase::Answered { decision, candidate } => self.count(subject, decision, candidate, env),
+            Phase::Open | Phase::Reading(_) => self.count(subject, "aborted", None, env),
         };
         if let Some(series) = self.caller.and_then(|caller| self.gate.caller_series(caller)) {
             let (prompt, completion) = entry.tokens.unwrap_or_default();
-            series.requests.count(host.meter, entry.decision);
-            series.prompt_tokens.add(host.meter, prompt);
-            series.completion_tokens.add(host.meter, completion);
+            series.requests.count(env.meter, entry.decision);
+            series.prompt_tokens.add(env.meter, prompt);
+            series.completion_tokens.add(env.meter, completion);
         }
         DecisionLog { matched_guards: entry.guard, attempts: entry.attempts } = std::mem::take(&mut self.notes);
         Some(entry)
@@ -316,19 +327,19 @@ impl Exchange {
         &mut self,
         headers: &Headers<'_>,
         peer: &dyn Fn() -> Option<Vec<u8>>,
-        host: &Host<'_>,
+        env: &Environment<'_>,
     ) -> Result<Opening, Refusal> {
         let gate = Rc::clone(&self.gate);
         let policy = &gate.policy;
         let target = headers.get(":path").unwrap_or_default();
         let route = Route::of(headers.get(":method").unwrap_or_default(), target);
         let credentials = Credentials { headers, peer, operating: route == Some(Route::ModelProviders) };
-        let identified = Caller::identify(&credentials, policy, host.now())?;
+        let identified = Caller::identify(&credentials, policy, env.now())?;
         // Whatever comes of it, a request of somebody who is known counts.
         let counted = match identified {
             Identified::Caller(caller) => {
                 self.caller = Some(caller);
-                gate.count_request(caller, host)
+                gate.count_request(caller, env)
             }
             Identified::Stranger(_) => Ok(()),
         };
@@ -344,7 +355,7 @@ impl Exchange {
             Route::Model(operation) => operation,
             other => {
                 counted?;
-                return answer(&other, &gate, caller, host).map(Opening::Answer);
+                return answer(&other, &gate, caller, env).map(Opening::Answer);
             }
         };
         if headers.encoded() {
@@ -366,7 +377,7 @@ impl Exchange {
         Ok(Opening::Read(Reading {
             caller,
             operation,
-            started: host.now(),
+            started: env.now(),
             json: media_type(content_type) == b"application/json",
             target: target.to_vec(),
             has_length: headers.get("content-length").is_some(),
@@ -390,7 +401,7 @@ impl Exchange {
     }
 
     /// Rows 7 to 14: the body is whole.
-    fn evaluate(&mut self, body: &[u8], host: &Host<'_>) -> Step {
+    fn evaluate(&mut self, body: &[u8], env: &Environment<'_>) -> Step {
         let Phase::Reading(reading) = std::mem::replace(&mut self.phase, Phase::Open) else { return Step::Continue };
         let request = match read_body(&reading, body) {
             Ok(request) => request,
@@ -407,7 +418,7 @@ impl Exchange {
                 return self.refuse(&refusal, None);
             }
         };
-        match self.admit(named, &access, request, reading, body, host) {
+        match self.admit(named, &access, request, reading, body, env) {
             Ok((admitted, forward)) => {
                 self.phase = Phase::Admitted(Box::new(admitted));
                 Step::Forward(forward)
@@ -415,7 +426,7 @@ impl Exchange {
             Err(refused) => {
                 let mut step = self.refuse(&refused, Some((named.provider, named.model.to_owned())));
                 if let (Step::Reply(reply), Case::Spent | Case::Reserved) = (&mut step, refused.case) {
-                    reply.headers.extend(gate.budget_headers(caller, Some(named.provider), host));
+                    reply.headers.extend(gate.budget_headers(caller, Some(named.provider), env));
                 }
                 step
             }
@@ -430,7 +441,7 @@ impl Exchange {
         request: Request,
         reading: Reading,
         body: &[u8],
-        host: &Host<'_>,
+        env: &Environment<'_>,
     ) -> Result<(Admitted, Forward), Refusal> {
         let gate = Rc::clone(&self.gate);
         let Reading { caller, operation, started, target, has_length, edits, .. } = reading;
@@ -442,11 +453,11 @@ impl Exchange {
         let retries = match gate.policy.gateway {
             // The headers have gone ahead as one provider's.
             Gateway { routing: Routing::Fixed, .. } | Gateway { max_attempts: ..=1, .. } => Retries::None,
-            _ => host.worker.borrow().retries,
+            _ => env.worker.borrow().retries,
         };
         let evaluation =
             Evaluation::new(&gate, named, &inbound).ok_or_else(|| models::not_found(access, &inbound.request.model))?;
-        let selection = Selection::new(&gate, &inbound, body, &mut self.notes, host);
+        let selection = Selection::new(&gate, &inbound, body, &mut self.notes, env);
         let selected = selection.select(evaluation, others, retries)?;
         let admitted = Admitted::new(Rc::clone(&gate), inbound, selected);
         let forward = match gate.policy.gateway.routing {
@@ -458,8 +469,8 @@ impl Exchange {
     }
 
     /// The budgets that the caller sees where no provider is involved.
-    fn own_budget_headers(&self, host: &Host<'_>) -> Vec<(&'static str, String)> {
-        self.caller.map_or_else(Vec::new, |caller| self.gate.budget_headers(caller, None, host))
+    fn own_budget_headers(&self, env: &Environment<'_>) -> Vec<(&'static str, String)> {
+        self.caller.map_or_else(Vec::new, |caller| self.gate.budget_headers(caller, None, env))
     }
 
     fn refuse(&mut self, refusal: &Refusal, candidate: Option<(usize, String)>) -> Step {
@@ -477,15 +488,15 @@ impl Exchange {
         subject: String,
         decision: &'static str,
         candidate: Option<(usize, String)>,
-        host: &Host<'_>,
+        env: &Environment<'_>,
     ) -> AccessLogEntry {
         let mut entry = AccessLogEntry { subject, decision, ..AccessLogEntry::default() };
         let Some((provider, model)) = candidate else {
-            self.gate.without_provider.requests.count(host.meter, decision);
+            self.gate.without_provider.requests.count(env.meter, decision);
             return entry;
         };
         if let Some((_, state)) = self.gate.model(Candidate { provider, model: &model }) {
-            state.series.requests.count(host.meter, decision);
+            state.series.requests.count(env.meter, decision);
         }
         entry.provider = self.gate.policy.provider_name(provider).to_owned();
         entry.model = model;
@@ -526,12 +537,12 @@ fn read_body(reading: &Reading, body: &[u8]) -> Result<Request, Refusal> {
 }
 
 /// What the filter answers by itself.
-fn answer(route: &Route, gate: &Gate, caller: Caller, host: &Host<'_>) -> Result<Reply, Refusal> {
+fn answer(route: &Route, gate: &Gate, caller: Caller, env: &Environment<'_>) -> Result<Reply, Refusal> {
     let access = Access::new(&gate.policy, caller);
     match route {
         Route::ListModels => Ok(models::list(&access)),
         Route::RetrieveModel(name) => models::retrieve(&access, name),
-        Route::ModelProviders => models::providers(gate, host),
+        Route::ModelProviders => models::providers(gate, env),
         Route::Model(_) => Err(unknown_url()),
     }
 }

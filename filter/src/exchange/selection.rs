@@ -7,11 +7,11 @@ use std::rc::Rc;
 
 use crate::exchange::access_log::{DecisionLog, SkipReason};
 use crate::exchange::attempt::Attempt;
+use crate::exchange::environment::Environment;
 use crate::exchange::evaluation::{Evaluation, Fit, Oversize};
 use crate::exchange::gate::Gate;
 use crate::exchange::inbound::InboundRequest;
-use crate::host::Host;
-use crate::host::worker::Retries;
+use crate::exchange::worker::Retries;
 use crate::http::refusal::{Case, Refusal};
 use crate::policy::Candidate;
 
@@ -23,7 +23,7 @@ pub struct Selection<'a, 'h> {
     gate: &'a Rc<Gate>,
     inbound: &'a InboundRequest,
     body: &'a [u8],
-    host: &'a Host<'h>,
+    env: &'a Environment<'h>,
     /// Refusals of those that have no room.
     short: Vec<Refusal>,
     /// Those that have failed everybody of late.
@@ -52,9 +52,9 @@ impl<'a, 'h> Selection<'a, 'h> {
         inbound: &'a InboundRequest,
         body: &'a [u8],
         notes: &'a mut DecisionLog,
-        host: &'a Host<'h>,
+        env: &'a Environment<'h>,
     ) -> Self {
-        Self { gate, inbound, body, host, short: Vec::new(), cooling_down: Vec::new(), notes }
+        Self { gate, inbound, body, env, short: Vec::new(), cooling_down: Vec::new(), notes }
     }
 
     /// Finds who serves, beginning with `named`, and who may follow as far as `retries` go.
@@ -77,18 +77,18 @@ impl<'a, 'h> Selection<'a, 'h> {
             && let Some(candidate) = cooling_down.next()
         {
             let evaluation = Evaluation::new(self.gate, candidate, self.inbound);
-            found = evaluation.and_then(|evaluation| self.reserve(&evaluation, evaluation.fit(self.host)));
+            found = evaluation.and_then(|evaluation| self.reserve(&evaluation, evaluation.fit(self.env)));
         }
         found.map(|attempt| Selected { attempt, remaining }).ok_or_else(|| most_recoverable(self.short))
     }
 
     /// Asks the candidate that the request names, whose own refusals are final.
     fn try_named(&mut self, named: Evaluation<'a>, alone: bool) -> Result<Option<Attempt>, Refusal> {
-        let fitting = match named.fit(self.host) {
+        let fitting = match named.fit(self.env) {
             Err(oversize) if oversize.of_request || alone => return Err(oversize.refusal),
             fitting => fitting,
         };
-        named.guard(self.body, &mut self.notes.matched_guards, self.host)?;
+        named.guard(self.body, &mut self.notes.matched_guards, self.env)?;
         match fitting {
             Ok(fitting) if alone => self.grant(&named, &fitting).map(Some),
             fitting => Ok(self.try_candidate((named, fitting))),
@@ -99,22 +99,22 @@ impl<'a, 'h> Selection<'a, 'h> {
     fn eligible(&mut self, other: Candidate<'a>) -> Option<Eligible<'a>> {
         let evaluation =
             Evaluation::new(self.gate, other, self.inbound).filter(|evaluation| evaluation.can_translate(self.body))?;
-        match evaluation.fit(self.host) {
+        match evaluation.fit(self.env) {
             Err(oversize) if oversize.of_request => None,
             fitting => {
-                evaluation.guard(self.body, &mut self.notes.matched_guards, self.host).is_ok().then_some((evaluation, fitting))
+                evaluation.guard(self.body, &mut self.notes.matched_guards, self.env).is_ok().then_some((evaluation, fitting))
             }
         }
     }
 
     fn try_candidate(&mut self, (evaluation, fitting): Eligible<'a>) -> Option<Attempt> {
-        if !evaluation.is_available(self.host) {
-            self.notes.skip(self.gate, evaluation.candidate(), SkipReason::Resting, self.host);
+        if !evaluation.is_available(self.env) {
+            self.notes.skip(self.gate, evaluation.candidate(), SkipReason::Resting, self.env);
             self.cooling_down.push(evaluation.candidate());
             return None;
         }
         let attempt = self.reserve(&evaluation, fitting)?;
-        evaluation.record_start(self.host);
+        evaluation.record_start(self.env);
         Some(attempt)
     }
 
@@ -122,7 +122,7 @@ impl<'a, 'h> Selection<'a, 'h> {
         match fitting.map_err(|oversize| oversize.refusal).and_then(|fitting| self.grant(evaluation, &fitting)) {
             Ok(attempt) => Some(attempt),
             Err(refusal) => {
-                self.notes.skip(self.gate, evaluation.candidate(), SkipReason::Budget(refusal.case), self.host);
+                self.notes.skip(self.gate, evaluation.candidate(), SkipReason::Budget(refusal.case), self.env);
                 self.short.push(refusal);
                 None
             }
@@ -130,7 +130,7 @@ impl<'a, 'h> Selection<'a, 'h> {
     }
 
     fn grant(&self, evaluation: &Evaluation<'_>, fitting: &Fit) -> Result<Attempt, Refusal> {
-        let (grant, changes) = evaluation.reserve(fitting, self.host)?;
+        let (grant, changes) = evaluation.reserve(fitting, self.env)?;
         Ok(Attempt::new(Rc::clone(self.gate), evaluation.candidate(), grant, changes))
     }
 }

@@ -10,10 +10,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::budget::ledger::Memory;
 use crate::clock::Clock;
-use crate::host::worker::Worker;
+use crate::exchange::worker::Worker;
 use crate::metrics::{Kind, Meter};
+use crate::store::Memory;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -69,13 +69,13 @@ impl World {
         }
     }
 
-    fn host(&self) -> Host<'_> {
-        Host::new(self, &self.store, self, &self.worker)
+    fn env(&self) -> Environment<'_> {
+        Environment::new(self, &self.store, self, &self.worker)
     }
 
     /// Used and reserved of the first provider.
     fn ledger(&self, gate: &Gate) -> (u64, u64) {
-        let account = self.host().ledger().read(&gate.providers[0].subject).unwrap();
+        let account = self.env().ledger().read(&gate.providers[0].subject).unwrap();
         account.record(0).map(|record| (record.used, record.reserved())).unwrap()
     }
 }
@@ -103,8 +103,8 @@ fn nobody() -> Option<Vec<u8>> {
 
 /// Runs a request up to its admission.
 fn ask(exchange: &mut Exchange, world: &World, headers: &Headers<'_>, body: &str) -> Step {
-    match exchange.on_request_headers(headers, false, &nobody, &world.host()) {
-        Step::Hold => exchange.on_request_body(body.len(), true, || body.as_bytes().to_vec(), &world.host()),
+    match exchange.on_request_headers(headers, false, &nobody, &world.env()) {
+        Step::Hold => exchange.on_request_body(body.len(), true, || body.as_bytes().to_vec(), &world.env()),
         step => step,
     }
 }
@@ -118,8 +118,8 @@ fn refused(step: &Step) -> (u16, String, Option<String>) {
 fn answer(exchange: &mut Exchange, world: &World, status: &str, kind: &str, body: &str) -> ResponseStep {
     let headers =
         Headers(vec![(b":status", status.as_bytes()), (b"content-type", kind.as_bytes()), (b"x-ratelimit-limit-tokens", b"9")]);
-    let step = exchange.on_response_headers(&headers, false, || Some(b"via_upstream".to_vec()), &world.host());
-    exchange.on_response_body(body.as_bytes(), true, &world.host());
+    let step = exchange.on_response_headers(&headers, false, || Some(b"via_upstream".to_vec()), &world.env());
+    exchange.on_response_body(body.as_bytes(), true, &world.env());
     step
 }
 
@@ -154,10 +154,10 @@ fn a_request_is_admitted_addressed_and_settled() {
     assert_eq!(set(&edits, "x-ratelimit-limit-tokens"), Some("1000"));
     assert_eq!(set(&edits, "x-ratelimit-remaining-tokens"), Some(&*(1000 - reserved).to_string()));
     assert_eq!(set(&edits, "x-ratelimit-reset-tokens"), Some("12h0m0s"));
-    let entry = exchange.on_log(|| true, &world.host()).unwrap();
+    let entry = exchange.on_log(|| true, &world.env()).unwrap();
     assert_eq!((&*entry.provider, &*entry.model, &*entry.subject, entry.decision), ("vllm-local", "org/m", "anonymous", "allowed"));
     assert_eq!((entry.tokens, world.ledger(&gate)), (Some((9, 5)), (14, 0)));
-    assert_eq!(exchange.on_log(|| true, &world.host()), None, "once");
+    assert_eq!(exchange.on_log(|| true, &world.env()), None, "once");
     assert_eq!(world.ledger(&gate), (14, 0));
 }
 
@@ -204,7 +204,7 @@ fn refusals_come_in_their_order() {
         let mut exchange = Exchange::new(Rc::clone(&gate));
         let (status, code, param) = refused(&ask(&mut exchange, &world, &headers, body));
         assert_eq!((status, &*code, param.as_deref()), expected, "{headers:?} {body}");
-        let entry = exchange.on_log(|| false, &world.host()).unwrap();
+        let entry = exchange.on_log(|| false, &world.env()).unwrap();
         assert_eq!((entry.decision, entry.tokens), (expected.1, None));
         assert_eq!(world.ledger(&gate), (0, 0));
     }
@@ -246,7 +246,7 @@ fn budgets_refuse_for_now_or_for_today() {
     assert!(reply.headers.contains(&("x-ratelimit-limit-tokens", "1000".to_owned())));
     let usage = r#"{"usage":{"prompt_tokens":700,"completion_tokens":100}}"#;
     answer(&mut first, &world, "200", "application/json", usage);
-    first.on_log(|| true, &world.host());
+    first.on_log(|| true, &world.env());
     let mut third = Exchange::new(Rc::clone(&gate));
     let step = ask(&mut third, &world, &headers, &chat("org/m", ",\"max_tokens\":800"));
     assert_eq!(refused(&step), (429, "insufficient_quota".to_owned(), None));
@@ -290,7 +290,7 @@ fn every_end_is_charged_as_agreed() {
         if let Some((status, kind, body)) = given {
             answer(&mut exchange, &world, status, kind, body);
         }
-        exchange.on_log(|| connected, &world.host());
+        exchange.on_log(|| connected, &world.env());
         let expected = estimate.map_or(0, |_| reserved - 50) + tokens;
         assert_eq!(world.ledger(&gate), (expected, 0), "{given:?} {connected}");
     }
@@ -310,11 +310,11 @@ fn envoys_own_answers_and_a_refused_credential_are_told_in_our_words() {
         let mut exchange = Exchange::new(Rc::clone(&gate));
         ask(&mut exchange, &world, &post("/v1/chat/completions", &[]), &chat("org/m", ""));
         let headers = Headers(vec![(b":status", status.as_bytes())]);
-        let step = exchange.on_response_headers(&headers, false, || Some(details.as_bytes().to_vec()), &world.host());
+        let step = exchange.on_response_headers(&headers, false, || Some(details.as_bytes().to_vec()), &world.env());
         let ResponseStep::Reply(reply) = step else { panic!("{step:?}") };
         let (status, code, _) = refused(&Step::Reply(reply));
         assert_eq!((status, &*code), expected, "{details}");
-        let entry = exchange.on_log(|| false, &world.host()).unwrap();
+        let entry = exchange.on_log(|| false, &world.env()).unwrap();
         assert_eq!((entry.decision, world.ledger(&gate).1), (expected.1, 0));
     }
 }
@@ -328,7 +328,7 @@ fn the_window_is_learned_from_a_refusal() {
     let refusal =
         r#"{"error":{"message":"max_tokens=600 cannot be greater than max_model_len=512. Please request fewer output tokens."}}"#;
     answer(&mut exchange, &world, "400", "application/json", refusal);
-    exchange.on_log(|| true, &world.host());
+    exchange.on_log(|| true, &world.env());
     let mut exchange = Exchange::new(Rc::clone(&gate));
     let Step::Forward(forward) = ask(&mut exchange, &world, &headers, &chat("org/m", "")) else { panic!() };
     assert_eq!(forward.body, None, "the window is smaller than the cap: no limit is added");
@@ -348,13 +348,13 @@ fn a_refusal_of_the_gates_own_limit_is_not_for_the_client() {
         let world = if retried { &world } else { &World::new() };
         let mut exchange = Exchange::new(gate);
         ask(&mut exchange, world, &headers, &chat("org/m", told));
-        let step = exchange.on_response_headers(&response, false, || Some(b"via_upstream".to_vec()), &world.host());
+        let step = exchange.on_response_headers(&response, false, || Some(b"via_upstream".to_vec()), &world.env());
         assert_eq!(matches!(step, ResponseStep::Hold(_)), told.is_empty());
         if told.is_empty() {
-            assert_eq!(exchange.on_response_body(&body[..10], false, &world.host()), BodyStep::Hold);
+            assert_eq!(exchange.on_response_body(&body[..10], false, &world.env()), BodyStep::Hold);
             assert!(exchange.answer_limit() < 4096);
         }
-        let step = exchange.on_response_body(body, true, &world.host());
+        let step = exchange.on_response_body(body, true, &world.env());
         match step {
             BodyStep::Reply(reply) if retried => {
                 assert_eq!(reply.status, 503);
@@ -362,7 +362,7 @@ fn a_refusal_of_the_gates_own_limit_is_not_for_the_client() {
             }
             step => assert!(!retried && step == BodyStep::Continue, "{step:?}"),
         }
-        let entry = exchange.on_log(|| true, &world.host()).unwrap();
+        let entry = exchange.on_log(|| true, &world.env()).unwrap();
         assert_eq!((entry.decision, entry.tokens), (if retried { "upstream_unavailable" } else { "allowed" }, Some((0, 0))));
     }
     let mut exchange = Exchange::new(gate);
@@ -377,11 +377,11 @@ fn a_refusal_that_cannot_be_read_is_not_held() {
         let mut exchange = Exchange::new(Rc::clone(&gate));
         ask(&mut exchange, &world, &post("/v1/chat/completions", &[]), &chat("org/m", ""));
         let response = Headers(vec![(b":status", b"400"), unreadable, (b"content-type", b"application/json")]);
-        let step = exchange.on_response_headers(&response, false, || Some(b"via_upstream".to_vec()), &world.host());
+        let step = exchange.on_response_headers(&response, false, || Some(b"via_upstream".to_vec()), &world.env());
         assert!(matches!(step, ResponseStep::Edit(_)), "{step:?}");
         assert!(!exchange.reads_answer());
-        assert_eq!(exchange.on_response_body(b"\x1f\x8b", false, &world.host()), BodyStep::Continue);
-        exchange.on_log(|| true, &world.host());
+        assert_eq!(exchange.on_response_body(b"\x1f\x8b", false, &world.env()), BodyStep::Continue);
+        exchange.on_log(|| true, &world.env());
     }
 }
 
@@ -393,30 +393,30 @@ fn fixed_routing_sends_the_headers_ahead() {
     let (world, gate) = (World::new(), gate(&text));
     let mut exchange = Exchange::new(Rc::clone(&gate));
     let headers = post("/v1/chat/completions", &[("authorization", "Bearer sk-client")]);
-    let Step::Forward(forward) = exchange.on_request_headers(&headers, false, &nobody, &world.host()) else { panic!() };
+    let Step::Forward(forward) = exchange.on_request_headers(&headers, false, &nobody, &world.env()) else { panic!() };
     assert_eq!(set(&forward.headers, "authorization"), Some("Bearer sk-provider"));
     assert!(!forward.headers.contains(&HeaderEdit::Remove("authorization".into())), "replaced, not removed afterwards");
     assert!(forward.headers.contains(&HeaderEdit::Remove("content-length".into())));
     let body = chat("vllm-local/org/m", "");
-    assert_eq!(exchange.on_request_body(4, false, Vec::new, &world.host()), Step::Hold);
-    let Step::Forward(forward) = exchange.on_request_body(body.len(), true, || body.clone().into_bytes(), &world.host()) else {
+    assert_eq!(exchange.on_request_body(4, false, Vec::new, &world.env()), Step::Hold);
+    let Step::Forward(forward) = exchange.on_request_body(body.len(), true, || body.clone().into_bytes(), &world.env()) else {
         panic!()
     };
     assert!(forward.headers.is_empty() && forward.body.is_some(), "headers are gone already");
-    exchange.on_log(|| true, &world.host());
+    exchange.on_log(|| true, &world.env());
 
     let mut exchange = Exchange::new(Rc::clone(&gate));
-    exchange.on_request_headers(&headers, false, &nobody, &world.host());
+    exchange.on_request_headers(&headers, false, &nobody, &world.env());
     assert!(
         matches!(answer(&mut exchange, &world, "401", "application/json", "{}"), ResponseStep::Reply(_)),
         "it may quote the key"
     );
 
     let mut exchange = Exchange::new(Rc::clone(&gate));
-    exchange.on_request_headers(&headers, false, &nobody, &world.host());
+    exchange.on_request_headers(&headers, false, &nobody, &world.env());
     assert!(matches!(answer(&mut exchange, &world, "200", "application/json", "{}"), ResponseStep::Edit(_)));
-    assert_eq!(exchange.on_request_body(1, true, || b"{".to_vec(), &world.host()), Step::Hold);
-    assert_eq!(exchange.on_log(|| true, &world.host()).unwrap().decision, "unjudged");
+    assert_eq!(exchange.on_request_body(1, true, || b"{".to_vec(), &world.env()), Step::Hold);
+    assert_eq!(exchange.on_log(|| true, &world.env()).unwrap().decision, "unjudged");
 }
 
 #[test]
@@ -424,7 +424,7 @@ fn a_body_that_never_comes_is_answered() {
     let (world, gate) = (World::new(), gate(ONE));
     let mut exchange = Exchange::new(gate);
     assert_eq!(exchange.on_body_timeout(), None);
-    exchange.on_request_headers(&post("/v1/chat/completions", &[]), false, &nobody, &world.host());
+    exchange.on_request_headers(&post("/v1/chat/completions", &[]), false, &nobody, &world.env());
     let reply = exchange.on_body_timeout().unwrap();
     assert_eq!(refused(&Step::Reply(reply)).1, "request_timeout");
     assert_eq!(exchange.on_body_timeout(), None);
@@ -441,14 +441,14 @@ fn bodies_in_pieces_and_trailers_are_judged_when_whole() {
     let headers = post("/v1/chat/completions", &[]);
     let body = chat("org/m", "");
     let mut exchange = Exchange::new(Rc::clone(&gate));
-    exchange.on_request_headers(&headers, false, &nobody, &world.host());
-    assert_eq!(exchange.on_request_body(10, false, || panic!("not to be read yet"), &world.host()), Step::Hold);
-    assert!(matches!(exchange.on_request_trailers(|| body.clone().into_bytes(), &world.host()), Step::Forward(_)));
+    exchange.on_request_headers(&headers, false, &nobody, &world.env());
+    assert_eq!(exchange.on_request_body(10, false, || panic!("not to be read yet"), &world.env()), Step::Hold);
+    assert!(matches!(exchange.on_request_trailers(|| body.clone().into_bytes(), &world.env()), Step::Forward(_)));
     let mut exchange = Exchange::new(Rc::clone(&gate));
-    exchange.on_request_headers(&headers, false, &nobody, &world.host());
-    assert_eq!(exchange.on_request_body(100, false, Vec::new, &world.host()), Step::Hold);
-    assert_eq!(refused(&exchange.on_request_body(101, false, Vec::new, &world.host())).1, "request_too_large");
-    assert_eq!(exchange.on_request_body(102, true, Vec::new, &world.host()), Step::Hold, "it was answered");
+    exchange.on_request_headers(&headers, false, &nobody, &world.env());
+    assert_eq!(exchange.on_request_body(100, false, Vec::new, &world.env()), Step::Hold);
+    assert_eq!(refused(&exchange.on_request_body(101, false, Vec::new, &world.env())).1, "request_too_large");
+    assert_eq!(exchange.on_request_body(102, true, Vec::new, &world.env()), Step::Hold, "it was answered");
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -469,24 +469,24 @@ mod any_order {
                 b"data: {\"choices\":[{\"index\":0}],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":3}}\n\n", b"data: {\"usa", b"", b"\r\xff\n\n",
             ];
             for (call, flag, pick) in calls {
-                let host = world.host();
+                let env = world.env();
                 match call {
-                    0 | 1 => drop(exchange.on_request_headers(&post("/v1/chat/completions", &[]), flag, &nobody, &host)),
-                    2 | 3 => drop(exchange.on_request_body(pick, flag, || bodies[pick % 4].to_vec(), &host)),
-                    4 => drop(exchange.on_request_trailers(|| bodies[pick % 4].to_vec(), &host)),
+                    0 | 1 => drop(exchange.on_request_headers(&post("/v1/chat/completions", &[]), flag, &nobody, &env)),
+                    2 | 3 => drop(exchange.on_request_body(pick, flag, || bodies[pick % 4].to_vec(), &env)),
+                    4 => drop(exchange.on_request_trailers(|| bodies[pick % 4].to_vec(), &env)),
                     5 => {
                         let status: &[u8] = [&b"200"[..], b"400", b"503", b"abc"][pick % 4];
                         let headers = Headers(vec![(b":status", status), (b"content-type", b"text/event-stream"), (b"x-pai-\xff", b"\xff")]);
-                        exchange.on_response_headers(&headers, false, || flag.then(|| b"via_upstream".to_vec()), &host);
+                        exchange.on_response_headers(&headers, false, || flag.then(|| b"via_upstream".to_vec()), &env);
                     }
-                    6 => drop(exchange.on_response_body(chunks[pick % 4], flag, &host)),
+                    6 => drop(exchange.on_response_body(chunks[pick % 4], flag, &env)),
                     7 => drop(exchange.on_body_timeout()),
-                    _ => drop(exchange.on_log(|| flag, &host)),
+                    _ => drop(exchange.on_log(|| flag, &env)),
                 }
             }
-            exchange.on_log(|| true, &world.host());
+            exchange.on_log(|| true, &world.env());
             let used = world.ledger(&gate).0;
-            exchange.on_log(|| true, &world.host());
+            exchange.on_log(|| true, &world.env());
             prop_assert_eq!(world.ledger(&gate), (used, 0));
         }
     }

@@ -7,9 +7,9 @@
 
 use std::collections::HashMap;
 
-use crate::budget::ledger::Store;
 use crate::clock::Time;
 use crate::identity::certificate;
+use crate::store::Store;
 
 /// What the host tells of the peer.
 pub trait Peer {
@@ -114,7 +114,7 @@ fn share(digest: Digest, end: u64, store: &dyn Store) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::ledger::Memory;
+    use crate::store::Memory;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 

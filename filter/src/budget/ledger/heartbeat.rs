@@ -29,13 +29,13 @@ pub struct Heartbeat {
 
 #[derive(Debug, Clone, Copy)]
 struct Watched {
-    entry: AccessLogEntry,
+    entry: Beat,
     /// When this count was first seen, by the watcher's clock.
     since: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct AccessLogEntry {
+struct Beat {
     instance: u64,
     count: u64,
 }
@@ -83,25 +83,24 @@ impl Heartbeat {
     }
 
     /// Remembers what the table says and returns who has been silent too long.
-    fn watch(&mut self, table: &[AccessLogEntry], now: Duration) -> Vec<u64> {
+    fn watch(&mut self, table: &[Beat], now: Duration) -> Vec<u64> {
         let known = std::mem::take(&mut self.watched);
-        let since =
-            |entry: &AccessLogEntry| known.iter().find(|watched| watched.entry == *entry).map_or(now, |watched| watched.since);
+        let since = |entry: &Beat| known.iter().find(|watched| watched.entry == *entry).map_or(now, |watched| watched.since);
         self.watched = table.iter().map(|entry| Watched { entry: *entry, since: since(entry) }).collect();
         let silent = |watched: &&Watched| watched.entry.instance != self.instance && now.saturating_sub(watched.since) >= SILENCE;
         self.watched.iter().filter(silent).map(|watched| watched.entry.instance).collect()
     }
 }
 
-fn beat(table: &mut Vec<AccessLogEntry>, instance: u64) {
+fn beat(table: &mut Vec<Beat>, instance: u64) {
     match table.iter_mut().find(|entry| entry.instance == instance) {
         Some(entry) => entry.count = entry.count.wrapping_add(1),
-        None => table.push(AccessLogEntry { instance, count: 0 }),
+        None => table.push(Beat { instance, count: 0 }),
     }
 }
 
 /// Changes the table; says whether it was written.
-fn change(store: &dyn Store, mut change: impl FnMut(&mut Vec<AccessLogEntry>)) -> bool {
+fn change(store: &dyn Store, mut change: impl FnMut(&mut Vec<Beat>)) -> bool {
     (0..super::MAX_RACES).any(|_| {
         let (bytes, version) = store.get(KEY);
         let mut table = decode(&bytes.unwrap_or_default());
@@ -110,15 +109,15 @@ fn change(store: &dyn Store, mut change: impl FnMut(&mut Vec<AccessLogEntry>)) -
     })
 }
 
-fn encode(table: &[AccessLogEntry]) -> Vec<u8> {
+fn encode(table: &[Beat]) -> Vec<u8> {
     table.iter().flat_map(|entry| [entry.instance.to_le_bytes(), entry.count.to_le_bytes()]).flatten().collect()
 }
 
-fn decode(bytes: &[u8]) -> Vec<AccessLogEntry> {
+fn decode(bytes: &[u8]) -> Vec<Beat> {
     let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
     let entry = |bytes: &[u8]| {
         let (instance, count) = bytes.split_at(8);
-        AccessLogEntry { instance: word(instance), count: word(count) }
+        Beat { instance: word(instance), count: word(count) }
     };
     bytes.chunks_exact(16).map(entry).collect()
 }
@@ -127,8 +126,9 @@ fn decode(bytes: &[u8]) -> Vec<AccessLogEntry> {
 mod tests {
     use super::*;
     use crate::budget::account::{Ask, BudgetLimit, BudgetSet};
-    use crate::budget::ledger::{Memory, SubjectBudgets};
+    use crate::budget::ledger::SubjectBudgets;
     use crate::clock::Time;
+    use crate::store::Memory;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -184,6 +184,6 @@ mod tests {
         tick(&mut observer, &store, 60);
         assert_eq!(decode(&store.get(KEY).0.unwrap()), []);
         tick(&mut slow, &store, 0);
-        assert_eq!(decode(&store.get(KEY).0.unwrap()), [AccessLogEntry { instance: 1, count: 0 }]);
+        assert_eq!(decode(&store.get(KEY).0.unwrap()), [Beat { instance: 1, count: 0 }]);
     }
 }

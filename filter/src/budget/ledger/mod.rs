@@ -4,27 +4,18 @@
 //! [`MAX_RACES`] lost races the ledger gives up, which is an answer ([`Unavailable`]), not a wait.
 
 mod heartbeat;
-mod memory;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::budget::account::{Account, Ask, BudgetLimit, BudgetSet, Reservations, Short, Shortfall};
 use crate::clock::Time;
+use crate::store::Store;
 
 pub use heartbeat::Heartbeat;
-pub use memory::Memory;
 
 /// Races that a change may lose. Each costs about a microsecond, and to lose one somebody else must have won.
 const MAX_RACES: u32 = 256;
-
-/// The host's shared data.
-pub trait Store {
-    /// The value of `key` and its version; version 0 where there is none.
-    fn get(&self, key: &str) -> (Option<Vec<u8>>, u32);
-    /// Writes `value` if `key` still has `version` (0: if it still has no value). `false`: somebody else wrote.
-    fn set(&self, key: &str, value: &[u8], version: u32) -> bool;
-}
 
 /// The ledger as one instance of the filter sees it at one moment.
 #[derive(Clone)]
@@ -260,6 +251,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+    use crate::store::Memory;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 

@@ -35,8 +35,8 @@ fn bearer(key: &str) -> String {
 /// Runs a request of a peer up to its admission.
 fn ask_as(exchange: &mut Exchange, world: &World, identity: Option<&str>, headers: &Headers<'_>, body: &str) -> Step {
     let peer = || identity.map(|identity| identity.as_bytes().to_vec());
-    match exchange.on_request_headers(headers, false, &peer, &world.host()) {
-        Step::Hold => exchange.on_request_body(body.len(), true, || body.as_bytes().to_vec(), &world.host()),
+    match exchange.on_request_headers(headers, false, &peer, &world.env()) {
+        Step::Hold => exchange.on_request_body(body.len(), true, || body.as_bytes().to_vec(), &world.env()),
         step => step,
     }
 }
@@ -45,7 +45,7 @@ fn ask_as(exchange: &mut Exchange, world: &World, identity: Option<&str>, header
 fn outcome(gate: &Rc<Gate>, world: &World, identity: Option<&str>, headers: &Headers<'_>, body: &str) -> (u16, String) {
     let mut exchange = Exchange::new(Rc::clone(gate));
     let step = ask_as(&mut exchange, world, identity, headers, body);
-    let entry = exchange.on_log(|| false, &world.host()).unwrap();
+    let entry = exchange.on_log(|| false, &world.env()).unwrap();
     match step {
         Step::Reply(Reply { status: 200, .. }) | Step::Forward(_) => (200, entry.subject),
         step => {
@@ -343,7 +343,7 @@ fn the_budget_that_is_short_is_named() {
         assert_eq!(header(&reply, "retry-after"), Some("1"));
         let usage = r#"{"usage":{"prompt_tokens":100,"completion_tokens":900}}"#;
         answer(&mut first, &world, "200", "application/json", usage);
-        first.on_log(|| true, &world.host());
+        first.on_log(|| true, &world.env());
         let step = ask(&mut Exchange::new(Rc::clone(&gate)), &world, &headers, &chat("m", ",\"max_tokens\":900"));
         let Step::Reply(reply) = step else { panic!("{step:?}") };
         let text = String::from_utf8_lossy(&reply.body);
@@ -421,9 +421,9 @@ fn agents_and_keys_are_counted_by_name() {
     let mut exchange = Exchange::new(Rc::clone(&gate));
     ask(&mut exchange, &world, &headers, &chat("m", ",\"max_tokens\":90"));
     answer(&mut exchange, &world, "200", "application/json", r#"{"usage":{"prompt_tokens":9,"completion_tokens":5}}"#);
-    assert_eq!(exchange.on_log(|| true, &world.host()).unwrap().subject, "key/alice");
+    assert_eq!(exchange.on_log(|| true, &world.env()).unwrap().subject, "key/alice");
     outcome(&gate, &world, None, &headers, "{");
-    gate.show_budgets(&world.host());
+    gate.show_budgets(&world.env());
     let count = |name: &str| world.counts.borrow().get(&format!("pai.subject=.=key/alice;.;{name}")).copied();
     assert_eq!(count("decision=.=allowed;.;subject_requests_total"), Some(1));
     assert_eq!(count("decision=.=invalid_body;.;subject_requests_total"), Some(1));
@@ -463,7 +463,7 @@ fn every_invariant_holds_for_all_budgets_at_once() {
                     Step::Forward(_) => live.push((exchange, limit)),
                     step => {
                         refusals[usize::from(refused(&step).1 == "insufficient_quota")] += 1;
-                        exchange.on_log(|| false, &world.host());
+                        exchange.on_log(|| false, &world.env());
                     }
                 }
             } else if !live.is_empty() {
@@ -472,7 +472,7 @@ fn every_invariant_holds_for_all_budgets_at_once() {
             }
             for caller in [Caller::Agent(0), Caller::Developer(0), Caller::Developer(1)] {
                 for claim in gate.claims(caller, &gate.providers[0]) {
-                    let account = world.host().ledger().read(claim.subject).unwrap();
+                    let account = world.env().ledger().read(claim.subject).unwrap();
                     for (place, cap) in claim.capped() {
                         let record = account.record(place).unwrap();
                         assert!(record.used + record.reserved() <= cap, "{caller:?} {place}: {record:?}");
@@ -483,7 +483,7 @@ fn every_invariant_holds_for_all_budgets_at_once() {
         for (mut exchange, limit) in live {
             finish(&mut exchange, &world, limit);
         }
-        let account = |subject: &crate::budget::ledger::Subject| world.host().ledger().read(subject).unwrap();
+        let account = |subject: &crate::budget::ledger::Subject| world.env().ledger().read(subject).unwrap();
         let own = |caller| account(gate.claims(caller, &gate.providers[0])[0].subject).record(0).cloned().unwrap();
         let callers = [Caller::Agent(0), Caller::Developer(0), Caller::Developer(1)].map(own);
         let provider = account(&gate.providers[0].subject);
@@ -498,7 +498,7 @@ fn every_invariant_holds_for_all_budgets_at_once() {
 fn finish(exchange: &mut Exchange, world: &World, completion: u64) {
     let usage = format!("{{\"usage\":{{\"prompt_tokens\":5,\"completion_tokens\":{completion}}}}}");
     answer(exchange, world, "200", "application/json", &usage);
-    exchange.on_log(|| true, &world.host());
+    exchange.on_log(|| true, &world.env());
 }
 
 #[test]
@@ -507,7 +507,7 @@ fn a_ledger_that_cannot_be_read_lets_nobody_past_his_rate() {
         World::new(),
         gate(&(provider("p", "externalAccess: {enabled: true}") + &access_key("alice", KEY, "requestsPerMinute: 3"))),
     );
-    assert!(crate::budget::ledger::Store::set(&world.store, "pai/1/account/key/alice", b"rubbish", 0));
+    assert!(crate::store::Store::set(&world.store, "pai/1/account/key/alice", b"rubbish", 0));
     let headers = post("/v1/chat/completions", &[("x-api-key", KEY)]);
     assert_eq!(outcome(&gate, &world, None, &headers, &chat("m", "")), (503, "ledger_unavailable".to_owned()));
     let order = [Shortfall::Reserved, Shortfall::Drains(5), Shortfall::Drains(6), Shortfall::Spent];

@@ -161,9 +161,9 @@ impl Town {
         Self { worlds: [world(1), world(2)], gates: [gate(), gate()], store: Memory::default(), ways: Vec::new() }
     }
 
-    fn host(&self, worker: usize) -> Host<'_> {
+    fn env(&self, worker: usize) -> Environment<'_> {
         let world = &self.worlds[worker];
-        Host::new(world, &self.store, world, &world.worker)
+        Environment::new(world, &self.store, world, &world.worker)
     }
 
     /// The agent's account, if it has a budget.
@@ -174,7 +174,7 @@ impl Town {
 
     fn books(&self) -> Books {
         let record = |subject: &Subject| {
-            let account = self.host(0).ledger().read(subject).unwrap();
+            let account = self.env(0).ledger().read(subject).unwrap();
             let record = account.record(0).unwrap();
             let cap = subject.limits[0].cap.unwrap_or(u64::MAX);
             assert!(record.used + record.reserved() <= cap, "{} overdrawn: {record:?}", subject.key);
@@ -291,7 +291,7 @@ impl Town {
         );
         let mut exchange = Exchange::new(gate);
         let peer = || Some(ME.as_bytes().to_vec());
-        assert_eq!(exchange.on_request_headers(&headers, false, &peer, &self.host(worker)), Step::Hold);
+        assert_eq!(exchange.on_request_headers(&headers, false, &peer, &self.env(worker)), Step::Hold);
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         let mut headers: BTreeMap<String, String> = headers.0.iter().map(|(name, value)| (text(name), text(value))).collect();
         headers.remove("x-pai-provider");
@@ -321,10 +321,10 @@ impl Town {
     }
 
     fn read(&self, way: &mut Way, end: bool, trailers: bool) -> Charge {
-        let (host, body) = (self.host(way.worker), way.body.clone());
+        let (env, body) = (self.env(way.worker), way.body.clone());
         let step = match (end, trailers) {
-            (true, true) => way.exchange.on_request_trailers(|| body, &host),
-            _ => way.exchange.on_request_body(body.len(), end, || body, &host),
+            (true, true) => way.exchange.on_request_trailers(|| body, &env),
+            _ => way.exchange.on_request_body(body.len(), end, || body, &env),
         };
         if !way.unread || !end {
             assert!(matches!(step, Step::Hold | Step::Continue), "{step:?}");
@@ -349,7 +349,7 @@ impl Town {
 
     fn begin(&self, way: &mut Way, elsewhere: Option<usize>) -> Charge {
         let place = elsewhere.or(way.next()).unwrap_or(0);
-        let step = way.exchange.on_attempt(NAMES.get(place).map(|name| name.as_bytes()), &self.host(way.worker));
+        let step = way.exchange.on_attempt(NAMES.get(place).map(|name| name.as_bytes()), &self.env(way.worker));
         let expected = way.due && way.passed.is_none() && Some(place) == way.holder;
         let AttemptStep::Forward(edits) = step else {
             assert!(!expected, "refused: {step:?}");
@@ -402,7 +402,7 @@ impl Town {
         if hostile {
             headers.extend([(b"x-pai-retry".as_slice(), b"true".as_slice()), (b"x-envoy-ratelimited", b"true")]);
         }
-        let turn = way.exchange.on_attempt_answer(way.begun.wrapping_add(off), &Headers(headers), &self.host(way.worker));
+        let turn = way.exchange.on_attempt_answer(way.begun.wrapping_add(off), &Headers(headers), &self.env(way.worker));
         let (retry, no_retry) =
             (set(&turn.response, "x-pai-retry").is_some(), set(&turn.response, "x-envoy-ratelimited").is_some());
         let fresh = off == 0 && way.open && way.passed.is_none();
@@ -425,7 +425,7 @@ impl Town {
         if way.begun == 0 || off == 0 && (way.due || way.answer.is_some()) {
             return NOTHING;
         }
-        let edits = way.exchange.on_attempt_end(way.begun.wrapping_add(off), || connected, &self.host(way.worker));
+        let edits = way.exchange.on_attempt_end(way.begun.wrapping_add(off), || connected, &self.env(way.worker));
         let fresh = off == 0 && way.open && way.passed.is_none();
         if !fresh {
             assert_eq!(edits, []);
@@ -447,7 +447,7 @@ impl Town {
             headers.push((b"x-pai-retry", b"true"));
         }
         let details = local.map_or("via_upstream", |(_, details)| details).as_bytes().to_vec();
-        let step = way.exchange.on_response_headers(&Headers(headers), false, || Some(details), &self.host(way.worker));
+        let step = way.exchange.on_response_headers(&Headers(headers), false, || Some(details), &self.env(way.worker));
         if way.passed.is_some() {
             assert_eq!(step, ResponseStep::Continue);
             return NOTHING;
@@ -487,7 +487,7 @@ impl Town {
             |all| format!("{{\"usage\":{{\"prompt_tokens\":{},\"completion_tokens\":{}}}}}", all / 3, all - all / 3),
         );
         if way.exchange.reads_answer() && !std::mem::replace(&mut way.ended, true) && way.usage.is_none() {
-            way.exchange.on_response_body(body.as_bytes(), true, &self.host(way.worker));
+            way.exchange.on_response_body(body.as_bytes(), true, &self.env(way.worker));
             way.usage = reported;
         }
         NOTHING
@@ -500,7 +500,7 @@ impl Town {
         }
         let mut entry = None;
         self.audited(&mut way, |town, way| {
-            entry = way.exchange.on_log(|| connected, &town.host(way.worker));
+            entry = way.exchange.on_log(|| connected, &town.env(way.worker));
             way.bill(connected)
         });
         let entry = entry.unwrap();
@@ -509,13 +509,13 @@ impl Town {
             assert_eq!(entry.provider, NAMES[*place], "who was never inbound is not named");
         }
         self.audited(&mut way, |town, way| {
-            let host = town.host(way.worker);
-            assert_eq!(way.exchange.on_log(|| true, &host), None);
+            let env = town.env(way.worker);
+            assert_eq!(way.exchange.on_log(|| true, &env), None);
             for (place, name) in NAMES.into_iter().enumerate() {
-                let step = way.exchange.on_attempt(Some(name.as_bytes()), &host);
+                let step = way.exchange.on_attempt(Some(name.as_bytes()), &env);
                 assert!(!matches!(step, AttemptStep::Forward(_)), "{place} is inbound for nobody");
             }
-            assert_eq!(way.exchange.on_attempt_end(way.begun, || true, &host), []);
+            assert_eq!(way.exchange.on_attempt_end(way.begun, || true, &env), []);
             NOTHING
         });
     }

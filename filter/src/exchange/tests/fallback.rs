@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::host::AttemptStep;
+use crate::exchange::step::AttemptStep;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -57,8 +57,8 @@ impl Way {
         }
         headers.insert("content-length".into(), body.len().to_string());
         let peer = || Some(ME.as_bytes().to_vec());
-        let step = match exchange.on_request_headers(&sent, false, &peer, &world.host()) {
-            Step::Hold => exchange.on_request_body(body.len(), true, || body.as_bytes().to_vec(), &world.host()),
+        let step = match exchange.on_request_headers(&sent, false, &peer, &world.env()) {
+            Step::Hold => exchange.on_request_body(body.len(), true, || body.as_bytes().to_vec(), &world.env()),
             step => step,
         };
         let Step::Forward(forward) = step else { return Err(step) };
@@ -86,7 +86,7 @@ impl Way {
 
     /// Begins an attempt in the cluster of this provider; `None` where it is refused.
     fn attempt_at(&mut self, provider: &str, world: &World) -> Option<Sent> {
-        let AttemptStep::Forward(edits) = self.exchange.on_attempt(Some(provider.as_bytes()), &world.host()) else { return None };
+        let AttemptStep::Forward(edits) = self.exchange.on_attempt(Some(provider.as_bytes()), &world.env()) else { return None };
         self.apply(&edits);
         let reach = self.exchange.attempt_reach();
         let splice = (reach > 0).then(|| self.exchange.on_attempt_body(|| self.body[..reach].to_vec())).flatten();
@@ -111,7 +111,7 @@ impl Way {
     fn fails(&mut self, status: &str, world: &World) -> bool {
         let headers = Headers(vec![(b":status", status.as_bytes())]);
         let ordinal = self.exchange.ordinal();
-        let turn = self.exchange.on_attempt_answer(ordinal, &headers, &world.host());
+        let turn = self.exchange.on_attempt_answer(ordinal, &headers, &world.env());
         self.apply(&turn.request);
         let set = |name: &str| set(&turn.response, name).is_some();
         assert!(!(set("x-pai-retry") && set("x-envoy-ratelimited")));
@@ -120,7 +120,7 @@ impl Way {
 
     fn breaks_off(&mut self, connected: bool, world: &World) {
         let ordinal = self.exchange.ordinal();
-        let edits = self.exchange.on_attempt_end(ordinal, || connected, &world.host());
+        let edits = self.exchange.on_attempt_end(ordinal, || connected, &world.env());
         self.apply(&edits);
     }
 
@@ -129,14 +129,14 @@ impl Way {
         assert!(!self.fails("200", world));
         let usage = format!("{{\"usage\":{{\"prompt_tokens\":{prompt},\"completion_tokens\":{completion}}}}}");
         let ResponseStep::Edit(_) = answer(&mut self.exchange, world, "200", "application/json", &usage) else { panic!() };
-        self.exchange.on_log(|| true, &world.host()).unwrap()
+        self.exchange.on_log(|| true, &world.env()).unwrap()
     }
 }
 
 /// Used and reserved of each provider.
 fn ledger(gate: &Gate, world: &World) -> [(u64, u64); 3] {
     [0, 1, 2].map(|place| {
-        let account = world.host().ledger().read(&gate.providers[place].subject).unwrap();
+        let account = world.env().ledger().read(&gate.providers[place].subject).unwrap();
         account.record(0).map(|record| (record.used, record.reserved())).unwrap()
     })
 }
@@ -187,7 +187,7 @@ fn the_named_one_is_first_and_the_others_follow_in_their_order() {
     }
     let ResponseStep::Edit(edits) = answer(&mut way.exchange, &world, "429", "application/json", "{}") else { panic!() };
     assert_eq!(set(&edits, "x-pai-provider"), Some("three"), "its own answer is passed on");
-    assert_eq!(way.exchange.on_log(|| true, &world.host()).unwrap().decision, "allowed");
+    assert_eq!(way.exchange.on_log(|| true, &world.env()).unwrap().decision, "allowed");
     assert_eq!(ledger(&gate, &world), [(0, 0); 3]);
 }
 
@@ -324,12 +324,12 @@ fn a_budget_that_runs_out_meanwhile_leaves_the_last_answer() {
                 way.breaks_off(connected, &world);
                 assert!(way.next().is_none() && way.attempt_at("one", &world).is_none(), "nobody is inbound any more");
                 let headers = Headers(vec![(b":status", b"503")]);
-                let step = way.exchange.on_response_headers(&headers, true, || None, &world.host());
+                let step = way.exchange.on_response_headers(&headers, true, || None, &world.env());
                 assert!(matches!(step, ResponseStep::Reply(Reply { status: 503, .. })));
                 ("upstream_unavailable", if connected { held - 300 } else { 0 })
             }
         };
-        let entry = way.exchange.on_log(|| true, &world.host()).unwrap();
+        let entry = way.exchange.on_log(|| true, &world.env()).unwrap();
         assert_eq!((entry.decision, ledger(&gate, &world)[0]), (expected.0, (expected.1, 0)), "{connected:?}");
         assert_eq!(entry.tokens, Some((expected.1, 0)));
     }
@@ -343,7 +343,7 @@ fn nobody_is_charged_for_what_was_never_sent() {
     way.attempt(&world);
     assert!(way.fails("500", &world));
     // Envoy still knows the connection of the attempt before.
-    way.exchange.on_log(|| true, &world.host()).unwrap();
+    way.exchange.on_log(|| true, &world.env()).unwrap();
     assert_eq!(ledger(&gate, &world), [(0, 0); 3]);
     way.breaks_off(true, &world);
     assert!(way.attempt_at("two", &world).is_none(), "it is over");
@@ -357,11 +357,11 @@ fn an_answer_that_envoy_does_not_follow_up_is_the_last() {
     way.attempt(&world);
     assert!(way.fails("500", &world));
     let headers = Headers(vec![(b":status", b"500"), (b"x-pai-retry", b"true")]);
-    let step = way.exchange.on_response_headers(&headers, true, || Some(b"via_upstream".to_vec()), &world.host());
+    let step = way.exchange.on_response_headers(&headers, true, || Some(b"via_upstream".to_vec()), &world.env());
     let ResponseStep::Edit(edits) = step else { panic!() };
     assert_eq!(set(&edits, "x-pai-provider"), Some("one"));
     assert!(edits.contains(&HeaderEdit::Remove("x-pai-retry".into())));
-    assert_eq!(&*way.exchange.on_log(|| true, &world.host()).unwrap().provider, "one");
+    assert_eq!(&*way.exchange.on_log(|| true, &world.env()).unwrap().provider, "one");
     assert_eq!(ledger(&gate, &world), [(0, 0); 3]);
 }
 
@@ -404,7 +404,7 @@ fn a_cluster_without_an_attempt_filter_is_told() {
     let step = answer(&mut way.exchange, &world, "404", "application/json", "{}");
     assert!(matches!(step, ResponseStep::Reply(Reply { status: 503, .. })));
     assert_eq!(world.counts.borrow().get("pai.kind=.=attempt;.;filter_errors_total"), Some(&1));
-    way.exchange.on_log(|| true, &world.host());
+    way.exchange.on_log(|| true, &world.env());
     assert_eq!(ledger(&gate, &world), [(0, 0); 3]);
 }
 
@@ -434,9 +434,9 @@ fn a_stale_end_changes_nothing() {
     assert!(way.fails("500", &world));
     way.attempt(&world);
     let before = ledger(&gate, &world);
-    assert_eq!(way.exchange.on_attempt_end(first, || true, &world.host()), []);
+    assert_eq!(way.exchange.on_attempt_end(first, || true, &world.env()), []);
     let late = Headers(vec![(b":status", b"500".as_slice()), (b"x-pai-retry", b"1"), (b"x-envoy-ratelimited", b"1")]);
-    let turn = way.exchange.on_attempt_answer(first, &late, &world.host());
+    let turn = way.exchange.on_attempt_answer(first, &late, &world.env());
     assert_eq!(turn.request, []);
     assert_eq!(turn.response, [HeaderEdit::Remove("x-pai-retry".into()), HeaderEdit::Remove("x-envoy-ratelimited".into())]);
     assert_eq!(ledger(&gate, &world), before);
@@ -451,7 +451,7 @@ fn a_caller_cannot_send_a_model_to_rest_by_asking_for_what_is_not_there() {
                 let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
                 assert_eq!(way.attempt(&world).authority, "one");
                 assert!(way.fails(status, &world));
-                way.exchange.on_log(|| true, &world.host());
+                way.exchange.on_log(|| true, &world.env());
             }
             let way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
             assert_eq!(way.next() == Some("two"), rests, "{status} {list}");
@@ -525,10 +525,10 @@ fn who_was_not_asked_is_not_blamed() {
                     let status: String = status.to_string();
                     let headers = Headers(vec![(b":status", status.as_bytes())]);
                     let details = || Some(details.as_bytes().to_vec());
-                    way.exchange.on_response_headers(&headers, true, details, &world.host());
+                    way.exchange.on_response_headers(&headers, true, details, &world.env());
                 }
                 let gone = matches!(end, Some((503, _)));
-                let entry = way.exchange.on_log(|| true, &world.host()).unwrap();
+                let entry = way.exchange.on_log(|| true, &world.env()).unwrap();
                 assert_eq!(entry.provider, if gone { "two" } else { &*first }, "{end:?}");
                 assert_eq!(gate.providers[1].models[0].cooldown.allows(world.now.get()), !gone);
                 if gone {
@@ -545,7 +545,7 @@ fn a_provider_without_an_attempt_filter_cannot_pretend_to_have_one() {
     let (world, gate) = (world_that_follows(), gate_of(&trio(CAP, CAP, CAP, "")));
     let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
     let headers = Headers(vec![(b":status", b"200"), (b"x-pai-retry", b"true")]);
-    let step = way.exchange.on_response_headers(&headers, true, || None, &world.host());
+    let step = way.exchange.on_response_headers(&headers, true, || None, &world.env());
     assert!(matches!(step, ResponseStep::Reply(Reply { status: 503, .. })), "{step:?}");
     assert_eq!(way.attempt_at("one", &world), None, "it is answered");
 }
@@ -559,7 +559,7 @@ fn only_an_envoy_that_does_not_follow_is_not_expected_to() {
         let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
         way.attempt(&world);
         assert!(way.fails("500", &world));
-        let step = way.exchange.on_attempt(cluster.map(str::as_bytes), &world.host());
+        let step = way.exchange.on_attempt(cluster.map(str::as_bytes), &world.env());
         assert!(matches!(step, AttemptStep::Misrouted(_)));
         assert_eq!(world.worker.borrow().retries, expected, "{cluster:?}");
     }
@@ -584,16 +584,16 @@ fn with_fixed_routing_nothing_is_left_to_attempts() {
     let (world, gate, body) = (world_that_follows(), gate_of(ONE), chat("one/a", ""));
     let mut exchange = Exchange::new(gate);
     let peer = || Some(ME.as_bytes().to_vec());
-    let ahead = exchange.on_request_headers(&post("/v1/chat/completions", &[]), false, &peer, &world.host());
+    let ahead = exchange.on_request_headers(&post("/v1/chat/completions", &[]), false, &peer, &world.env());
     assert!(matches!(ahead, Step::Forward(_)));
     assert!(
-        matches!(exchange.on_attempt(Some(b"one"), &world.host()), AttemptStep::Forward(_)),
+        matches!(exchange.on_attempt(Some(b"one"), &world.env()), AttemptStep::Forward(_)),
         "it begins before the body is there"
     );
-    let step = exchange.on_request_body(body.len(), true, || body.clone().into_bytes(), &world.host());
+    let step = exchange.on_request_body(body.len(), true, || body.clone().into_bytes(), &world.env());
     let Step::Forward(Forward { body: Some(splice), .. }) = step else { panic!("{step:?}") };
     assert_eq!([&splice.bytes, &body.as_bytes()[splice.length..]].concat(), chat("a", "").into_bytes());
-    let turn = exchange.on_attempt_answer(exchange.ordinal(), &Headers(vec![(b":status", b"500")]), &world.host());
+    let turn = exchange.on_attempt_answer(exchange.ordinal(), &Headers(vec![(b":status", b"500")]), &world.env());
     assert_eq!(turn.request, []);
 }
 
@@ -607,13 +607,13 @@ fn a_request_without_room_does_not_take_the_turn_of_one_that_could_try() {
         let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
         way.attempt(&world);
         way.fails("503", &world);
-        way.exchange.on_log(|| true, &world.host());
+        way.exchange.on_log(|| true, &world.env());
     }
     world.now.set(Time(world.now.get().0 + 5_000_000_000));
     let mut exchange = Exchange::new(Rc::clone(&gate));
     let (peer, body) = (|| Some(b"td/poor".to_vec()), chat("two/b", ""));
-    exchange.on_request_headers(&post("/v1/chat/completions", &[]), false, &peer, &world.host());
-    let step = exchange.on_request_body(body.len(), true, || body.clone().into_bytes(), &world.host());
+    exchange.on_request_headers(&post("/v1/chat/completions", &[]), false, &peer, &world.env());
+    let step = exchange.on_request_body(body.len(), true, || body.clone().into_bytes(), &world.env());
     assert_eq!(refused(&step).1, "context_length_exceeded");
     let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
     assert_eq!(way.attempt(&world).authority, "one");

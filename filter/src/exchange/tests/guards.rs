@@ -51,7 +51,7 @@ fn guards_refuse_before_budgets_and_after_sizes() {
             assert!(reply.status == 403 && text.contains("Guard `words`") && !text.contains("forbidden"), "{text}");
             assert!(reply.headers.iter().all(|(name, _)| *name == "content-type"), "{reply:?}");
         }
-        let entry = exchange.on_log(|| false, &world.host()).unwrap();
+        let entry = exchange.on_log(|| false, &world.env()).unwrap();
         assert_eq!(entry.guard, matched_guards, "{body}");
         assert_eq!(world.ledger(&gate), (0, 0), "{body}");
     }
@@ -62,7 +62,7 @@ fn guards_refuse_before_budgets_and_after_sizes() {
     ask(&mut exchange, &world, &chat_headers, &say("a word", ",\"max_tokens\":9"));
     let usage = r#"{"usage":{"prompt_tokens":900,"completion_tokens":100}}"#;
     answer(&mut exchange, &world, "200", "application/json", usage);
-    exchange.on_log(|| true, &world.host());
+    exchange.on_log(|| true, &world.env());
     let step = ask(&mut Exchange::new(Rc::clone(&gate)), &world, &chat_headers, &say("a forbidden word", ""));
     assert_eq!(refused(&step).1, "prompt_rejected");
     let step = ask(&mut Exchange::new(Rc::clone(&gate)), &world, &chat_headers, &say("a word", ""));
@@ -86,6 +86,6 @@ fn what_a_guard_cannot_read_is_refused_unless_it_says_otherwise() {
         assert_eq!(refused(&step).1, "prompt_rejected", "{body}");
         let Step::Reply(reply) = step else { panic!() };
         assert!(String::from_utf8_lossy(&reply.body).contains("cannot read"), "{body}");
-        assert_eq!(exchange.on_log(|| false, &world.host()).unwrap().guard, "words", "the other guard allows it");
+        assert_eq!(exchange.on_log(|| false, &world.env()).unwrap().guard, "words", "the other guard allows it");
     }
 }

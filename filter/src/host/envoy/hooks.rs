@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Envoy, MapType, with_headers, with_host};
-use crate::budget::ledger::{Store as _, Subject};
+use super::{Envoy, MapType, with_environment, with_headers};
+use crate::budget::ledger::Subject;
 use crate::exchange::Exchange;
-use crate::host::Host;
+use crate::exchange::environment::Environment;
 use crate::http::refusal::Reply;
+use crate::store::Store as _;
 
 /// Where all workers find how many seconds their clock is ahead: an `i64` in little endian.
 const AHEAD: &str = "pai/test/clock";
@@ -30,7 +31,7 @@ pub(super) fn obey(exchange: &Exchange) -> Option<Reply> {
         if headers.get("x-test-trap").is_some() {
             panic!("as a test has asked");
         }
-        headers.get("x-test-ledger").map(|_| with_host(|host| ledger(exchange, host)))
+        headers.get("x-test-ledger").map(|_| with_environment(|env| ledger(exchange, env)))
     })
 }
 
@@ -47,16 +48,16 @@ pub(super) fn hasten(uptime: Duration) -> Duration {
 }
 
 /// This instance, and every account as it stands: each is read at one moment.
-fn ledger(exchange: &Exchange, host: &Host<'_>) -> Reply {
+fn ledger(exchange: &Exchange, env: &Environment<'_>) -> Reply {
     let accounts: serde_json::Map<String, Value> =
-        exchange.gate().subjects().map(|subject| (subject.key.to_string(), account(subject, host))).collect();
-    let instance = host.worker.borrow().heartbeat.instance();
+        exchange.gate().subjects().map(|subject| (subject.key.to_string(), account(subject, env))).collect();
+    let instance = env.worker.borrow().heartbeat.instance();
     let body = json!({ "instance": format!("{instance:016x}"), "accounts": accounts }).to_string().into_bytes();
     Reply { status: 200, headers: vec![("content-type", "application/json".to_owned())], body }
 }
 
-fn account(subject: &Subject, host: &Host<'_>) -> Value {
-    let Ok(account) = host.ledger().read(subject) else { return Value::Null };
+fn account(subject: &Subject, env: &Environment<'_>) -> Value {
+    let Ok(account) = env.ledger().read(subject) else { return Value::Null };
     let budgets = subject.limits.iter().enumerate().filter_map(|(place, limit)| {
         let record = account.record(place)?;
         Some(json!({ "used": record.used, "reserved": record.reserved(), "cap": limit.cap }))

@@ -15,19 +15,21 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel, MapType, MetricType};
 
-use crate::budget::ledger::Store;
 use crate::clock::{Clock, Time};
 use crate::config;
+use crate::exchange::access_log::AccessLogEntry;
+use crate::exchange::environment::Environment;
 use crate::exchange::gate::Gate;
+use crate::exchange::step::{AttemptStep, BodyStep, ResponseStep, Step};
+use crate::exchange::worker::{Retries, Worker};
 use crate::exchange::{Exchange, no_exchange};
-use crate::host::worker::{Retries, Worker};
-use crate::host::{AccessLogEntry, AttemptStep, BodyStep, Host, ResponseStep, Step};
 use crate::http::api::models;
 use crate::http::headers::{HeaderEdit, Headers};
 use crate::http::refusal::Reply;
 use crate::identity::peer::Peer;
 use crate::metrics::{self, Kind, Meter};
 use crate::policy::{Callout, Policy};
+use crate::store::Store;
 
 #[cfg(feature = "test-hooks")]
 mod hooks;
@@ -143,9 +145,9 @@ impl Context for Root {
         let ok = with_headers(MapType::HttpCallResponseHeaders, |headers| headers.get(":status") == Some(b"200"));
         let body = if ok { body(BufferType::HttpCallResponseBody, body_size.min(MODELS_LIMIT)) } else { Vec::new() };
         let Some(state) = self.gate.providers.get(callout) else { return };
-        with_host(|host| match ok {
-            true => state.windows.borrow_mut().change(host.store, |windows| windows.learn_models(&body)),
-            false => state.windows.borrow().ask_again_soon(host.store, host.now()),
+        with_environment(|env| match ok {
+            true => state.windows.borrow_mut().change(env.store, |windows| windows.learn_models(&body)),
+            false => state.windows.borrow().ask_again_soon(env.store, env.now()),
         });
     }
 }
@@ -166,9 +168,9 @@ impl RootContext for Root {
             Ok(policy) => {
                 self.gate = Rc::new(Gate::new(policy));
                 ATTEMPT_FILTERS_MAY_FOLLOW.set(Envoy.get(ATTEMPT_FILTERS_KEY).0.is_some());
-                with_host(|host| {
-                    models::begin(host);
-                    self.gate.introduce(host);
+                with_environment(|env| {
+                    models::begin(env);
+                    self.gate.introduce(env);
                 });
                 announce(&text, &self.gate.policy);
                 hostcalls::set_tick_period(FIRST_TICK).is_ok()
@@ -189,11 +191,11 @@ impl RootContext for Root {
         #[cfg(feature = "test-hooks")]
         let uptime = hooks::hasten(uptime);
         TICKED.set(uptime);
-        with_host(|host| {
-            host.settle_again();
-            let ledger = host.ledger();
-            host.worker.borrow_mut().heartbeat.tick(&ledger, TICKED.get());
-            self.gate.show_budgets(host);
+        with_environment(|env| {
+            env.settle_again();
+            let ledger = env.ledger();
+            env.worker.borrow_mut().heartbeat.tick(&ledger, TICKED.get());
+            self.gate.show_budgets(env);
         });
         self.ask_for_models();
         // The last thing: it leaves the host in the context of a stream.
@@ -219,11 +221,11 @@ impl Root {
         let gate = Rc::clone(&self.gate);
         for callout in &gate.policy.gateway.callouts {
             let Some(state) = gate.providers.get(callout.provider) else { continue };
-            with_host(|host| {
-                if state.windows.borrow().take_turn(host.store, host.now()) {
+            with_environment(|env| {
+                if state.windows.borrow().take_turn(env.store, env.now()) {
                     match self.ask(callout) {
                         Some(token) => drop(self.asked.insert(token, callout.provider)),
-                        None => state.windows.borrow().ask_again_soon(host.store, host.now()),
+                        None => state.windows.borrow().ask_again_soon(env.store, env.now()),
                     }
                 }
             });
@@ -315,9 +317,9 @@ impl HttpContext for Stream {
         }
         let mut exchange = self.exchange.borrow_mut();
         let step = with_headers(MapType::HttpRequestHeaders, |headers| {
-            with_host(|host| {
-                let peer = || host.worker.borrow_mut().verified.identity(&Envoy, host.store, host.now());
-                exchange.on_request_headers(headers, end_of_stream, &peer, host)
+            with_environment(|env| {
+                let peer = || env.worker.borrow_mut().verified.identity(&Envoy, env.store, env.now());
+                exchange.on_request_headers(headers, end_of_stream, &peer, env)
             })
         });
         if exchange.is_reading() {
@@ -330,7 +332,7 @@ impl HttpContext for Stream {
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         self.stop_waiting();
         let fetch = || body(BufferType::HttpRequestBody, size);
-        let step = with_host(|host| self.exchange.borrow_mut().on_request_body(size, end_of_stream, fetch, host));
+        let step = with_environment(|env| self.exchange.borrow_mut().on_request_body(size, end_of_stream, fetch, env));
         self.take(step)
     }
 
@@ -340,7 +342,7 @@ impl HttpContext for Stream {
         let edits = with_headers(MapType::HttpRequestTrailers, |trailers| self.exchange.borrow().strip(trailers));
         apply(MapType::HttpRequestTrailers, &edits);
         let fetch = || body(BufferType::HttpRequestBody, usize::MAX);
-        let step = with_host(|host| self.exchange.borrow_mut().on_request_trailers(fetch, host));
+        let step = with_environment(|env| self.exchange.borrow_mut().on_request_trailers(fetch, env));
         self.take(step)
     }
 
@@ -349,12 +351,12 @@ impl HttpContext for Stream {
             return Action::Continue;
         }
         let step = with_headers(MapType::HttpResponseHeaders, |headers| {
-            with_host(|host| {
+            with_environment(|env| {
                 self.exchange.borrow_mut().on_response_headers(
                     headers,
                     end_of_stream,
                     || property(&["response", "code_details"]),
-                    host,
+                    env,
                 )
             })
         });
@@ -381,7 +383,7 @@ impl HttpContext for Stream {
             return Action::Continue;
         }
         let chunk = body(BufferType::HttpResponseBody, size.min(exchange.answer_limit()));
-        match with_host(|host| exchange.on_response_body(&chunk, end_of_stream, host)) {
+        match with_environment(|env| exchange.on_response_body(&chunk, end_of_stream, env)) {
             BodyStep::Continue => Action::Continue,
             BodyStep::Replace(bytes) => {
                 replace_body(BufferType::HttpResponseBody, size, &bytes);
@@ -399,7 +401,7 @@ impl HttpContext for Stream {
         let mut exchange = self.exchange.borrow_mut();
         let limit = exchange.answer_limit();
         let fetch = || body(BufferType::HttpResponseBody, limit);
-        match with_host(|host| exchange.on_response_trailers(fetch, host)) {
+        match with_environment(|env| exchange.on_response_trailers(fetch, env)) {
             Some(reply) => {
                 send(&reply);
                 Action::Pause
@@ -413,7 +415,7 @@ impl HttpContext for Stream {
         EXCHANGES.with_borrow_mut(|exchanges| exchanges.remove(&self.id));
         // Envoy knows its own end of the connection once there is one. (The time to a pooled connection is told of failures too.)
         let connected = || property(&["upstream", "local_address"]).is_some();
-        if let Some(entry) = with_host(|host| self.exchange.borrow_mut().on_log(connected, host)) {
+        if let Some(entry) = with_environment(|env| self.exchange.borrow_mut().on_log(connected, env)) {
             show(&entry);
         }
     }
@@ -506,7 +508,7 @@ impl Context for Attempt {
     fn on_done(&mut self) -> bool {
         if let Some(exchange) = self.of.take().filter(|_| !self.answered) {
             let connected = || property(&["upstream", "local_address"]).is_some();
-            let edits = with_host(|host| exchange.borrow_mut().on_attempt_end(self.ordinal, connected, host));
+            let edits = with_environment(|env| exchange.borrow_mut().on_attempt_end(self.ordinal, connected, env));
             // The stream is still there: there are no edits where it has ended.
             self.edit_request(&edits);
         }
@@ -529,7 +531,7 @@ impl HttpContext for Attempt {
             Some(exchange) => {
                 let mut exchange = exchange.borrow_mut();
                 self.holds = !end_of_stream && !exchange.is_reading();
-                let step = with_host(|host| exchange.on_attempt(provider.as_deref(), host));
+                let step = with_environment(|env| exchange.on_attempt(provider.as_deref(), env));
                 self.ordinal = exchange.ordinal();
                 step
             }
@@ -581,7 +583,7 @@ impl HttpContext for Attempt {
         self.answered = true;
         let Some(exchange) = self.of.take() else { return Action::Continue };
         let turn = with_headers(MapType::HttpResponseHeaders, |headers| {
-            with_host(|host| exchange.borrow_mut().on_attempt_answer(self.ordinal, headers, host))
+            with_environment(|env| exchange.borrow_mut().on_attempt_answer(self.ordinal, headers, env))
         });
         apply(MapType::HttpResponseHeaders, &turn.response);
         self.edit_request(&turn.request);
@@ -660,8 +662,8 @@ fn find(token_seen: &[u8]) -> Option<Rc<RefCell<Exchange>>> {
 
 // === impl Envoy ===
 
-fn with_host<T>(act: impl FnOnce(&Host<'_>) -> T) -> T {
-    WORKER.with(|worker| act(&Host::new(&Envoy, &Envoy, &Envoy, worker)))
+fn with_environment<T>(act: impl FnOnce(&Environment<'_>) -> T) -> T {
+    WORKER.with(|worker| act(&Environment::new(&Envoy, &Envoy, &Envoy, worker)))
 }
 
 impl Clock for Envoy {

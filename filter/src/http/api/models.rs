@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::clock::{self, Time};
+use crate::exchange::environment::Environment;
 use crate::exchange::gate::{Gate, place};
-use crate::host::Host;
 use crate::http::refusal::{Case, Refusal, Reply, printable};
 use crate::identity::model_access::{Access, Barrier, Unresolved};
 use crate::openai::is_model_name;
@@ -73,9 +73,9 @@ pub fn retrieve(access: &Access<'_>, name: &str) -> Result<Reply, Refusal> {
 }
 
 /// `GET /pai/v1/model-providers`
-pub fn providers(gate: &Gate, host: &Host<'_>) -> Result<Reply, Refusal> {
+pub fn providers(gate: &Gate, env: &Environment<'_>) -> Result<Reply, Refusal> {
     let items = gate.policy.providers.iter().zip(&gate.providers).map(|(provider, state)| {
-        let account = host.ledger().read(&state.subject)?;
+        let account = env.ledger().read(&state.subject)?;
         let [daily, share] = [place::DAY, place::EXTERNAL].map(|place| account.record(place).cloned().unwrap_or_default());
         let external = provider.external;
         Ok(ProviderItem {
@@ -92,12 +92,12 @@ pub fn providers(gate: &Gate, host: &Host<'_>) -> Result<Reply, Refusal> {
                 reserved: share.reserved(),
             },
             last_used: (account.last_used > 0).then(|| clock::rfc3339(account.last_used)),
-            age: host.now().seconds().saturating_sub(account.first_seen),
+            age: env.now().seconds().saturating_sub(account.first_seen),
             models: provider.models.allowed.iter().flatten().map(Pattern::to_string).collect(),
         })
     });
     let items = items.collect::<Result<_, crate::budget::ledger::Unavailable>>().map_err(|_| Refusal::ledger_unavailable())?;
-    Ok(json(&ProviderList { ledger_since: clock::rfc3339(since(host)), items }))
+    Ok(json(&ProviderList { ledger_since: clock::rfc3339(since(env)), items }))
 }
 
 /// No such model, as far as this caller can see.
@@ -137,15 +137,15 @@ pub fn unresolved(access: &Access<'_>, name: &str, unresolved: Unresolved) -> Re
 }
 
 /// Notes when the ledger began, unless it is known.
-pub fn begin(host: &Host<'_>) {
-    if host.store.get(SINCE).0.is_none() {
+pub fn begin(env: &Environment<'_>) {
+    if env.store.get(SINCE).0.is_none() {
         // Who loses this race finds it done.
-        let _ = host.store.set(SINCE, &host.now().seconds().to_le_bytes(), 0);
+        let _ = env.store.set(SINCE, &env.now().seconds().to_le_bytes(), 0);
     }
 }
 
-fn since(host: &Host<'_>) -> u64 {
-    let bytes = host.store.get(SINCE).0.unwrap_or_default();
+fn since(env: &Environment<'_>) -> u64 {
+    let bytes = env.store.get(SINCE).0.unwrap_or_default();
     bytes.try_into().map_or(Time::default().seconds(), u64::from_le_bytes)
 }
 

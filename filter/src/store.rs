@@ -1,11 +1,17 @@
-//! A store for one thread: what tests and measurements use in place of a host.
+//! Shared data: values and their versions, common to all workers of one Envoy, changed by compare-and-swap.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use super::Store;
+/// The host's shared data.
+pub trait Store {
+    /// The value of `key` and its version; version 0 where there is none.
+    fn get(&self, key: &str) -> (Option<Vec<u8>>, u32);
+    /// Writes `value` if `key` still has `version` (0: if it still has no value). `false`: somebody else wrote.
+    fn set(&self, key: &str, value: &[u8], version: u32) -> bool;
+}
 
-/// Values and versions in a map.
+/// A store for one thread, in place of a host in tests and measurements.
 #[derive(Debug, Default)]
 pub struct Memory {
     values: RefCell<HashMap<String, (Vec<u8>, u32)>>,
