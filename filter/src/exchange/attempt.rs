@@ -253,7 +253,7 @@ impl Attempt {
 
     /// Notes whether the provider does anything for anybody.
     fn note(&self, status: u16, host: &Host<'_>) {
-        let named = || self.provider().is_some_and(|provider| provider.models.names(&self.model));
+        let named = || self.provider().is_some_and(|provider| provider.models.lists_exactly(&self.model));
         self.with_model(|model| match status {
             // What is not there, or not for us, says nothing of the others that are let through by the same pattern.
             403 | 404 if !named() => {}

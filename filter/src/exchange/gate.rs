@@ -104,7 +104,7 @@ impl Gate {
     /// What goes with a candidate.
     pub fn model(&self, candidate: Candidate<'_>) -> Option<(&ProviderState, &ModelState)> {
         let state = self.providers.get(candidate.provider)?;
-        let label = self.policy.providers.get(candidate.provider)?.models.label(candidate.model);
+        let label = self.policy.providers.get(candidate.provider)?.models.label_index(candidate.model);
         Some((state, state.models.get(label)?))
     }
 

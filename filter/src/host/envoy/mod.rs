@@ -25,7 +25,7 @@ use crate::host::{AccessLogEntry, AttemptStep, BodyStep, Host, ResponseStep, Ste
 use crate::http::api::models;
 use crate::http::headers::{HeaderEdit, Headers};
 use crate::http::refusal::Reply;
-use crate::identity::peer::Peer;
+use crate::identity::peer_identity::Peer;
 use crate::metrics::{self, Kind, Meter};
 use crate::policy::{Callout, Policy};
 
