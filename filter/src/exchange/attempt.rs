@@ -307,13 +307,13 @@ impl Attempt {
         let ProviderAnswer { status, answer, refusal, .. } = &**provider;
         let vllm = self.dialect() == Dialect::Vllm;
         if let Some(usage) = reported.filter(|_| answer.usage_is_whole() || *sequences == 1) {
-            model.lessons.borrow_mut().learn(host.store, prompt, usage.prompt);
+            model.prompt_estimator.borrow_mut().record(host.store, prompt, usage.prompt);
             if vllm && *sequences == 1 {
-                state.windows.borrow_mut().change(host.store, |windows| windows.reached(&self.model, usage.total()));
+                state.context_lengths.borrow_mut().update(host.store, |lengths| lengths.record_floor(&self.model, usage.total()));
             }
         }
         if let (400, true, Some(length)) = (*status, vllm, told_window(refusal)) {
-            state.windows.borrow_mut().change(host.store, |windows| windows.learn(&self.model, length));
+            state.context_lengths.borrow_mut().update(host.store, |lengths| lengths.record(&self.model, length));
         }
     }
 
@@ -393,7 +393,7 @@ pub fn is_gone(details: &[u8]) -> bool {
 
 /// The window that a refusal tells of.
 fn told_window(refusal: &[u8]) -> Option<u64> {
-    context_length::told_by_refusal(&context_length::error_message(refusal)?)
+    context_length::length_from_error(&context_length::error_message(refusal)?)
 }
 
 /// What the client did not ask for of the usage that the gate asks for.

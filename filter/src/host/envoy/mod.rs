@@ -144,8 +144,8 @@ impl Context for Root {
         let body = if ok { body(BufferType::HttpCallResponseBody, body_size.min(MODELS_LIMIT)) } else { Vec::new() };
         let Some(state) = self.gate.providers.get(callout) else { return };
         with_host(|host| match ok {
-            true => state.windows.borrow_mut().change(host.store, |windows| windows.learn_models(&body)),
-            false => state.windows.borrow().ask_again_soon(host.store, host.now()),
+            true => state.context_lengths.borrow_mut().update(host.store, |lengths| lengths.record_model_list(&body)),
+            false => state.context_lengths.borrow().retry_poll_soon(host.store, host.now()),
         });
     }
 }
@@ -220,10 +220,10 @@ impl Root {
         for callout in &gate.policy.gateway.callouts {
             let Some(state) = gate.providers.get(callout.provider) else { continue };
             with_host(|host| {
-                if state.windows.borrow().take_turn(host.store, host.now()) {
+                if state.context_lengths.borrow().claim_poll(host.store, host.now()) {
                     match self.ask(callout) {
                         Some(token) => drop(self.asked.insert(token, callout.provider)),
-                        None => state.windows.borrow().ask_again_soon(host.store, host.now()),
+                        None => state.context_lengths.borrow().retry_poll_soon(host.store, host.now()),
                     }
                 }
             });
