@@ -4,7 +4,7 @@
 //! the request is refused; a request is refused for its size only if a lower bound of it is too large.
 
 use crate::budget::account::Ask;
-use crate::estimate::estimator::Estimate;
+use crate::estimate::prompt_tokens::Estimate;
 use crate::policy::Dialect;
 
 /// Completion tokens below which no limit is shrunk.

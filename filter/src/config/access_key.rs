@@ -1,8 +1,8 @@
 //! `kind: AccessKey`.
 
 use crate::clock::parse_rfc3339;
-use crate::identity::access_key::{AccessKey, AccessKeys, KeyHash, ReferencePattern, Repeated};
-use crate::policy::pattern::Pattern;
+use crate::identity::access_key::{AccessKey, AccessKeys, DuplicateKey, KeyHash, ReferencePattern};
+use crate::policy::name_pattern::NamePattern;
 use crate::policy::{Provider, split_reference};
 
 use super::field::{Field, Fields};
@@ -48,7 +48,7 @@ fn draft(name: Box<str>, mut spec: Fields) -> Result<Draft, InvalidConfig> {
 pub(super) fn compile(drafts: Vec<Draft>, providers: &[Provider]) -> Result<AccessKeys, InvalidConfig> {
     let keys = drafts.into_iter().map(|draft| draft.look_up(providers)).collect::<Result<Vec<_>, _>>()?;
     let names: Vec<Box<str>> = keys.iter().map(|key| key.name.clone()).collect();
-    AccessKeys::new(keys).map_err(|Repeated { key, other }| {
+    AccessKeys::new(keys).map_err(|DuplicateKey { key, other }| {
         let subject = |place: usize| subject(names.get(place).map_or("", |name| name));
         InvalidConfig::new("spec.sha256", format!("{} is of the same key", subject(other))).within(&subject(key))
     })
@@ -93,11 +93,11 @@ fn moment(text: &str) -> Result<u64, Reason> {
 /// `*`, `<provider>/*`, `<provider>/<prefix>*`, or a reference.
 fn pattern(text: &str, providers: &[Provider]) -> Result<ReferencePattern, Reason> {
     if text == "*" {
-        return Ok(ReferencePattern { provider: None, model: Pattern::new(text) });
+        return Ok(ReferencePattern { provider: None, model: NamePattern::new(text) });
     }
     match split_reference(providers, text) {
         Some((provider, model)) if !model.is_empty() => {
-            Ok(ReferencePattern { provider: Some(provider), model: Pattern::new(model) })
+            Ok(ReferencePattern { provider: Some(provider), model: NamePattern::new(model) })
         }
         _ => {
             let rule = "must be `*`, or begin with the name of a ModelProvider of this configuration and a slash";

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::identity::agent::{Agent, Agents, Reference, Shared};
-use crate::policy::pattern::Pattern;
+use crate::identity::agent::{Agent, Agents, DuplicateIdentity, ModelReference};
+use crate::policy::name_pattern::NamePattern;
 use crate::policy::{Provider, split_reference};
 
 use super::field::{Field, Fields};
@@ -21,7 +21,7 @@ pub(super) fn compile(manifests: Vec<Manifest>, providers: &[Provider]) -> Resul
     let subjects: Vec<String> = manifests.iter().map(|manifest| manifest.subject().to_owned()).collect();
     let agent = |manifest: Manifest| manifest.compile(FIELDS, |name, spec| agent(name, spec, providers));
     let agents = manifests.into_iter().map(agent).collect::<Result<Vec<_>, _>>()?;
-    Agents::new(agents).map_err(|Shared { agent, identity, other }| {
+    Agents::new(agents).map_err(|DuplicateIdentity { agent, identity, other }| {
         let subject = |place: usize| subjects.get(place).map_or("", |subject| subject.as_str());
         let reason = format!("{} has this identity, too", subject(other));
         InvalidConfig::new(format!("spec.identities[{identity}]"), reason).within(subject(agent))
@@ -38,18 +38,18 @@ fn agent(name: Box<str>, mut spec: Fields, providers: &[Provider]) -> Result<Age
 }
 
 /// An identity, exact or with a `*` at its end.
-pub(super) fn identity(text: &str) -> Result<Pattern, Reason> {
-    word::pattern(text, MAX_IDENTITY_BYTES).map(Pattern::new)
+pub(super) fn identity(text: &str) -> Result<NamePattern, Reason> {
+    word::pattern(text, MAX_IDENTITY_BYTES).map(NamePattern::new)
 }
 
 /// A model of one of `providers`.
-fn reference(text: &str, providers: &[Provider]) -> Result<Reference, Reason> {
+fn reference(text: &str, providers: &[Provider]) -> Result<ModelReference, Reason> {
     let text = word::reference(text)?;
     if text.contains('*') {
         return Err(format!("must be an exact reference, without `*`, got {}", quoted(text)).into());
     }
     match split_reference(providers, text) {
-        Some((provider, model)) if !model.is_empty() => Ok(Reference { provider, model: model.into() }),
+        Some((provider, model)) if !model.is_empty() => Ok(ModelReference { provider, model: model.into() }),
         _ => Err(format!("must be `<provider>/<model-id>` of a ModelProvider of this configuration, got {}", quoted(text)).into()),
     }
 }

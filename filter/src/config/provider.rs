@@ -3,8 +3,8 @@
 use std::num::NonZeroU64;
 
 use crate::openai::MAX_MODEL_BYTES;
-use crate::policy::pattern::Pattern;
-use crate::policy::{Dialect, ExternalAccess, ModelList, Provider};
+use crate::policy::name_pattern::NamePattern;
+use crate::policy::{Dialect, ExternalAccess, ModelAllowlist, Provider};
 
 use super::endpoint;
 use super::field::{Field, Fields};
@@ -44,7 +44,7 @@ fn provider(name: Box<str>, mut spec: Fields, secrets: &mut Secrets<'_>) -> Resu
         dialect: spec.required("provider", |provider| provider.one_of(DIALECTS))?,
         endpoint: spec.required("endpoint", |endpoint| endpoint.text(endpoint::parse))?,
         credential: spec.optional("apiKeySecretRef", |reference| secrets.credential(reference))?,
-        models: ModelList {
+        models: ModelAllowlist {
             allowed: spec.optional("allowedModels", patterns)?,
             denied: spec.optional("deniedModels", patterns)?.unwrap_or_default(),
         },
@@ -64,10 +64,10 @@ fn external(block: Field) -> Result<ExternalAccess, InvalidConfig> {
     })
 }
 
-fn patterns(list: Field) -> Result<Vec<Pattern>, InvalidConfig> {
+fn patterns(list: Field) -> Result<Vec<NamePattern>, InvalidConfig> {
     list.list(|entry| entry.text(pattern))
 }
 
-fn pattern(text: &str) -> Result<Pattern, Reason> {
-    word::pattern(text, MAX_MODEL_BYTES).map(Pattern::new)
+fn pattern(text: &str) -> Result<NamePattern, Reason> {
+    word::pattern(text, MAX_MODEL_BYTES).map(NamePattern::new)
 }

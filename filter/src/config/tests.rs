@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::load;
 use crate::identity::access_key::ReferencePattern;
-use crate::policy::pattern::Pattern;
+use crate::policy::name_pattern::NamePattern;
 use crate::policy::{Audience, Callout, Dialect, ExternalAccess, Policy, Routing};
 
 const OPEN: &str = include_str!("fixtures/open.yaml");
@@ -64,8 +64,8 @@ fn the_manifests_of_the_mission_are_taken() {
     assert_eq!(&*provider.endpoint.authority, "vllm.vllm-system.svc.cluster.local:8000");
     assert_eq!(&*provider.endpoint.base_path, "/v1");
     assert_eq!(provider.credential, None);
-    let second = Pattern::Exact("mistralai/Mistral-7B-Instruct-v0.3".into());
-    assert_eq!(provider.models.allowed, Some(vec![Pattern::Exact(MODEL.into()), second]));
+    let second = NamePattern::Exact("mistralai/Mistral-7B-Instruct-v0.3".into());
+    assert_eq!(provider.models.allowed, Some(vec![NamePattern::Exact(MODEL.into()), second]));
     assert_eq!(provider.default_max_tokens.get(), 4096);
     assert_eq!(provider.external, None);
     assert_eq!(open.gateway.audience, Audience::Auto);
@@ -89,7 +89,7 @@ fn a_stream_of_every_field_is_taken() {
     assert_eq!(providers[0].max_tokens_per_day.unwrap().get(), 50_000_000);
     assert_eq!(providers[0].max_tokens_per_request.unwrap().get(), 32_000);
     assert_eq!(providers[0].default_max_tokens.get(), 2048);
-    assert_eq!(providers[0].models.denied, [Pattern::Prefix("meta-llama/Llama-2".into())]);
+    assert_eq!(providers[0].models.denied, [NamePattern::Prefix("meta-llama/Llama-2".into())]);
     let external = ExternalAccess { enabled: false, max_tokens_per_day: 5_000_000.try_into().ok() };
     assert_eq!(providers[0].external, Some(external));
     assert_eq!(&*providers[1].endpoint.base_path, "/openai/v1");
@@ -99,7 +99,7 @@ fn a_stream_of_every_field_is_taken() {
     assert_eq!(gateway.routing, Routing::Body);
     assert_eq!((gateway.max_request_bytes, gateway.max_attempts), (1_048_576, 2));
     assert_eq!(gateway.identity_header.as_deref(), Some("x-agent-id"));
-    assert_eq!(gateway.operators.identities, [Pattern::new("spiffe://cluster.local/ns/ops/sa/*")]);
+    assert_eq!(gateway.operators.identities, [NamePattern::new("spiffe://cluster.local/ns/ops/sa/*")]);
     assert_eq!(gateway.callouts, [Callout { provider: 1, cluster: "outbound|443||api.example.com".into() }]);
 }
 
@@ -250,7 +250,7 @@ fn agents_and_access_keys_are_taken() {
     assert_eq!(&*agent.name, "researcher");
     assert_eq!(
         agent.identities,
-        ["spiffe://cluster.local/ns/agents/sa/researcher", "spiffe://cluster.local/ns/lab/*"].map(Pattern::new)
+        ["spiffe://cluster.local/ns/agents/sa/researcher", "spiffe://cluster.local/ns/lab/*"].map(NamePattern::new)
     );
     let models: Vec<(usize, &str)> = agent.models.iter().map(|reference| (reference.provider, &*reference.model)).collect();
     assert_eq!(models, [(0, MODEL), (1, "gpt-5-mini")]);
@@ -258,7 +258,7 @@ fn agents_and_access_keys_are_taken() {
 
     let key = keys.get(0).unwrap();
     assert_eq!((&*key.name, key.sha256[..2].to_owned()), ("alice-laptop", vec![0xb5, 0xcd]));
-    let any = |provider, model| ReferencePattern { provider, model: Pattern::new(model) };
+    let any = |provider, model| ReferencePattern { provider, model: NamePattern::new(model) };
     let models = [any(Some(0), "*"), any(Some(0), "mistralai/*"), any(Some(1), "gpt-5-mini")];
     assert_eq!(key.models.as_deref(), Some(models.as_slice()));
     let limits = [key.max_tokens_per_day, key.tokens_per_minute, key.requests_per_minute].map(|limit| limit.unwrap().get());
@@ -559,7 +559,7 @@ fn text_that_is_no_configuration_is_refused() {
 #[test]
 fn aliases_are_followed_but_do_not_multiply() {
     let shared = format!("items: [&p {}]", vllm("allowedModels: &m [a], deniedModels: *m"));
-    assert_eq!(policy(&shared).providers[0].models.denied, [Pattern::Exact("a".into())]);
+    assert_eq!(policy(&shared).providers[0].models.denied, [NamePattern::Exact("a".into())]);
 
     let laughs: String = (1..20).map(|i| format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 10].join(","))).collect();
     let long = format!("a: &a {}\nb: [{}]", "x".repeat(100_000), vec!["*a"; 10_000].join(","));

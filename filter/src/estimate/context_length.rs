@@ -5,12 +5,12 @@ use crate::openai::is_model_name;
 
 /// What is known of the windows of one provider's models.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Windows {
-    models: Vec<Window>,
+pub struct ContextLengths {
+    models: Vec<ModelContextLength>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Window {
+struct ModelContextLength {
     model: String,
     /// `max_model_len`; 0 while unknown.
     length: u64,
@@ -19,11 +19,11 @@ struct Window {
 }
 
 /// Models remembered for each provider; more than any server serves.
-const MODELS: usize = 256;
+const MAX_MODELS: usize = 256;
 
-// === impl Windows ===
+// === impl ContextLengths ===
 
-impl Windows {
+impl ContextLengths {
     /// `max_model_len` of a model, if known.
     pub fn length(&self, model: &str) -> Option<u64> {
         self.find(model).map(|window| window.length).filter(|&length| length > 0)
@@ -35,8 +35,8 @@ impl Windows {
     }
 
     /// Learns `max_model_len`; says whether that is news.
-    pub fn learn(&mut self, model: &str, length: u64) -> bool {
-        self.change(model, |window| {
+    pub fn record(&mut self, model: &str, length: u64) -> bool {
+        self.update(model, |window| {
             // A server may come back with a smaller window than it had.
             window.floor = window.floor.min(length);
             std::mem::replace(&mut window.length, length) != length
@@ -44,33 +44,33 @@ impl Windows {
     }
 
     /// Learns that a completion and its prompt had `total` tokens; says whether that is news.
-    pub fn reached(&mut self, model: &str, total: u64) -> bool {
+    pub fn record_floor(&mut self, model: &str, total: u64) -> bool {
         if self.floor(model) >= total {
             return false;
         }
-        self.change(model, |window| {
+        self.update(model, |window| {
             window.floor = total;
             true
         })
     }
 
     /// Learns from the body of `GET /models`; says whether there was news.
-    pub fn learn_models(&mut self, body: &[u8]) -> bool {
+    pub fn record_model_list(&mut self, body: &[u8]) -> bool {
         let mut news = false;
         // A list that breaks off has taught what stood before.
-        let _ = each_model(body, &mut |model, length| news |= self.learn(model, length));
+        let _ = each_model(body, &mut |model, length| news |= self.record(model, length));
         news
     }
 
-    fn find(&self, model: &str) -> Option<&Window> {
+    fn find(&self, model: &str) -> Option<&ModelContextLength> {
         self.models.iter().find(|window| window.model == model)
     }
 
-    fn change(&mut self, model: &str, change: impl FnOnce(&mut Window) -> bool) -> bool {
+    fn update(&mut self, model: &str, change: impl FnOnce(&mut ModelContextLength) -> bool) -> bool {
         let place = match self.models.iter().position(|window| window.model == model) {
             Some(place) => place,
-            None if self.models.len() < MODELS && is_model_name(model) => {
-                self.models.push(Window { model: model.to_owned(), length: 0, floor: 0 });
+            None if self.models.len() < MAX_MODELS && is_model_name(model) => {
+                self.models.push(ModelContextLength { model: model.to_owned(), length: 0, floor: 0 });
                 self.models.len() - 1
             }
             None => return false,
@@ -80,25 +80,25 @@ impl Windows {
 
     /// One line for each model.
     pub fn encode(&self) -> Vec<u8> {
-        let line = |window: &Window| format!("{} {} {}\n", window.model, window.length, window.floor);
+        let line = |window: &ModelContextLength| format!("{} {} {}\n", window.model, window.length, window.floor);
         self.models.iter().map(line).collect::<String>().into_bytes()
     }
 
-    /// Reads what [`Windows::encode`] wrote; what is not of its form is left out.
+    /// Reads what [`ContextLengths::encode`] wrote; what is not of its form is left out.
     pub fn decode(bytes: &[u8]) -> Self {
         let window = |line: &str| {
             let mut words = line.split(' ');
             let mut next = || words.next();
-            Some(Window { model: next()?.to_owned(), length: next()?.parse().ok()?, floor: next()?.parse().ok()? })
+            Some(ModelContextLength { model: next()?.to_owned(), length: next()?.parse().ok()?, floor: next()?.parse().ok()? })
         };
         let text = std::str::from_utf8(bytes).unwrap_or_default();
-        Self { models: text.lines().filter_map(window).take(MODELS).collect() }
+        Self { models: text.lines().filter_map(window).take(MAX_MODELS).collect() }
     }
 }
 
 /// The `max_model_len` that a refusal tells. Only vLLM's own sentences count, and only from their first word on: what a client
 /// wrote may be quoted further in.
-pub fn told_by_refusal(message: &str) -> Option<u64> {
+pub fn length_from_error(message: &str) -> Option<u64> {
     if let Some(rest) = message.strip_prefix("This model's maximum context length is ") {
         return leading_number(rest);
     }
@@ -118,10 +118,10 @@ pub fn told_by_refusal(message: &str) -> Option<u64> {
 /// `error.message` of an answer in OpenAI's error shape (or the flat shape of older vLLMs), even if the end is missing.
 pub fn error_message(body: &[u8]) -> Option<String> {
     let mut reader = Reader::new(body);
-    find_message(&mut reader, 0)
+    read_message(&mut reader, 0)
 }
 
-fn find_message(reader: &mut Reader<'_>, depth: u8) -> Option<String> {
+fn read_message(reader: &mut Reader<'_>, depth: u8) -> Option<String> {
     let mut object = reader.object().ok()?;
     while let Some(key) = object.next(reader).ok()? {
         let kind = reader.kind().ok()?;
@@ -129,7 +129,7 @@ fn find_message(reader: &mut Reader<'_>, depth: u8) -> Option<String> {
             return Some(reader.text().ok()?.decode().into_owned());
         }
         if key.is("error") && kind == Kind::Object && depth == 0 {
-            return find_message(reader, 1);
+            return read_message(reader, 1);
         }
         reader.skip().ok()?;
     }
@@ -151,7 +151,7 @@ fn each_model(body: &[u8], each: &mut dyn FnMut(&str, u64)) -> Option<()> {
         }
         let mut models = reader.array().ok()?;
         while models.next(&mut reader).ok()? {
-            if let (Some(model), Some(length)) = one_model(&mut reader)? {
+            if let (Some(model), Some(length)) = model_entry(&mut reader)? {
                 each(&model, length);
             }
         }
@@ -160,7 +160,7 @@ fn each_model(body: &[u8], each: &mut dyn FnMut(&str, u64)) -> Option<()> {
 }
 
 /// Reads one entry of the list.
-fn one_model(reader: &mut Reader<'_>) -> Option<(Option<String>, Option<u64>)> {
+fn model_entry(reader: &mut Reader<'_>) -> Option<(Option<String>, Option<u64>)> {
     let (mut id, mut length) = (None, None);
     let mut model = reader.object().ok()?;
     while let Some(key) = model.next(reader).ok()? {
@@ -199,7 +199,7 @@ mod tests {
             ("This model's maximum context length is 99999999999999999999 tokens", None),
             ("", None),
         ] {
-            assert_eq!(told_by_refusal(message), expected, "{message}");
+            assert_eq!(length_from_error(message), expected, "{message}");
         }
     }
 
@@ -219,21 +219,21 @@ mod tests {
 
     #[test]
     fn windows_are_remembered_up_to_a_bound() {
-        let mut windows = Windows::default();
+        let mut windows = ContextLengths::default();
         let body = br#"{"object":"list","data":[{"id":"a","max_model_len":4096},{"id":"lora","max_model_len":null},{"id":"b","max_model_len":8}]}"#;
-        assert!(windows.learn_models(body));
-        assert!(!windows.learn_models(body));
+        assert!(windows.record_model_list(body));
+        assert!(!windows.record_model_list(body));
         assert_eq!(
             (windows.length("a"), windows.length("lora"), windows.length("b"), windows.length("c")),
             (Some(4096), None, Some(8), None)
         );
-        assert!(windows.reached("c", 70) && !windows.reached("c", 60) && !windows.reached("a", 60));
+        assert!(windows.record_floor("c", 70) && !windows.record_floor("c", 60) && !windows.record_floor("a", 60));
         assert_eq!((windows.floor("c"), windows.length("c")), (70, None));
         for at in 0..1000 {
-            windows.learn(&format!("model-{at}"), 1);
+            windows.record(&format!("model-{at}"), 1);
         }
-        assert_eq!(windows.models.len(), MODELS);
-        assert!(!windows.learn("with blank", 1));
-        assert_eq!(Windows::decode(&windows.encode()), windows);
+        assert_eq!(windows.models.len(), MAX_MODELS);
+        assert!(!windows.record("with blank", 1));
+        assert_eq!(ContextLengths::decode(&windows.encode()), windows);
     }
 }

@@ -23,7 +23,7 @@ use crate::exchange::step::{AttemptEdits, AttemptStep, BodyStep, Forward, Respon
 use crate::exchange::worker::Retries;
 use crate::http::headers::{HeaderEdit, Headers};
 use crate::http::refusal::Refusal;
-use crate::identity::model_access::Access;
+use crate::identity::model_access::ModelAccess;
 use crate::openai::Splice;
 
 /// Tells Envoy to try again: the route's `retriable_headers` name it.
@@ -232,9 +232,10 @@ impl Admitted {
 
     fn next_attempt(&mut self, notes: &mut DecisionLog, env: &Environment<'_>) -> Option<Attempt> {
         let gate = Rc::clone(&self.gate);
-        let access = Access::new(&gate.policy, self.inbound.caller);
+        let access = ModelAccess::new(&gate.policy, self.inbound.caller);
         while let Some(place) = self.remaining.pop() {
-            let Some(evaluation) = access.at(place).and_then(|candidate| Evaluation::new(&gate, candidate, &self.inbound)) else {
+            let Some(evaluation) = access.agent_model(place).and_then(|candidate| Evaluation::new(&gate, candidate, &self.inbound))
+            else {
                 continue;
             };
             let candidate = evaluation.candidate();

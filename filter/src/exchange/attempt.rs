@@ -261,7 +261,7 @@ impl Attempt {
 
     /// Notes whether the provider does anything for anybody.
     fn note(&self, status: u16, env: &Environment<'_>) {
-        let named = || self.provider().is_some_and(|provider| provider.models.names(&self.model));
+        let named = || self.provider().is_some_and(|provider| provider.models.lists_exactly(&self.model));
         self.with_model(|model| match status {
             // What is not there, or not for us, says nothing of the others that are let through by the same pattern.
             403 | 404 if !named() => {}
@@ -322,13 +322,13 @@ impl Attempt {
         let ProviderAnswer { status, answer, refusal, .. } = &**provider;
         let vllm = self.dialect() == Dialect::Vllm;
         if let Some(usage) = reported.filter(|_| answer.usage_is_whole() || *sequences == 1) {
-            model.lessons.borrow_mut().learn(env.store, prompt, usage.prompt);
+            model.prompt_estimator.borrow_mut().record(env.store, prompt, usage.prompt);
             if vllm && *sequences == 1 {
-                state.windows.borrow_mut().change(env.store, |windows| windows.reached(&self.model, usage.total()));
+                state.context_lengths.borrow_mut().update(env.store, |lengths| lengths.record_floor(&self.model, usage.total()));
             }
         }
         if let (400, true, Some(length)) = (*status, vllm, told_window(refusal)) {
-            state.windows.borrow_mut().change(env.store, |windows| windows.learn(&self.model, length));
+            state.context_lengths.borrow_mut().update(env.store, |lengths| lengths.record(&self.model, length));
         }
     }
 
@@ -408,7 +408,7 @@ pub fn is_gone(details: &[u8]) -> bool {
 
 /// The window that a refusal tells of.
 fn told_window(refusal: &[u8]) -> Option<u64> {
-    context_length::told_by_refusal(&context_length::error_message(refusal)?)
+    context_length::length_from_error(&context_length::error_message(refusal)?)
 }
 
 /// What the client did not ask for of the usage that the gate asks for.

@@ -72,7 +72,7 @@ impl<'a> Evaluation<'a> {
     /// Whether the size of the request is one that the candidate can take.
     pub fn fit(&self, env: &Environment<'_>) -> Result<Fit, Oversize> {
         let request = &self.inbound.request;
-        let prompt = self.model.lessons.borrow_mut().estimate(env.store, env.now(), &request.prompt);
+        let prompt = self.model.prompt_estimator.borrow_mut().estimate(env.store, env.now(), &request.prompt);
         let demand = Demand {
             prompt,
             limit: self.limit(),
@@ -135,8 +135,8 @@ impl<'a> Evaluation<'a> {
 
     fn bounds(&self, env: &Environment<'_>) -> Bounds {
         let (window, window_floor) = if self.provider.dialect == Dialect::Vllm {
-            let mut windows = self.state.windows.borrow_mut();
-            let known = windows.get(env.store, env.now());
+            let mut lengths = self.state.context_lengths.borrow_mut();
+            let known = lengths.get(env.store, env.now());
             (known.length(self.candidate.model), known.floor(self.candidate.model))
         } else {
             (None, 0)

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::budget::account::{BudgetLimit, BudgetSet, Shortfall};
 use crate::budget::ledger::{Subject, SubjectBudgets};
 use crate::clock::go_duration;
-use crate::estimate::shared::{KnownWindows, Lessons};
+use crate::estimate::prompt_estimator::{PromptEstimator, ProviderContextLengths};
 use crate::exchange::cooldown::Cooldown;
 use crate::exchange::environment::Environment;
 use crate::http::refusal::{Case, Refusal};
@@ -57,8 +57,8 @@ pub struct Gate {
 pub struct ProviderState {
     /// Its daily budget and the developers' share of it.
     pub subject: Rc<Subject>,
-    /// Windows of its models.
-    pub windows: RefCell<KnownWindows>,
+    /// Context lengths of its models.
+    pub context_lengths: RefCell<ProviderContextLengths>,
     /// One for each label of its list of models.
     pub models: Vec<ModelState>,
     series: [BudgetSeries; 2],
@@ -72,7 +72,7 @@ pub struct ModelState {
     /// Its series.
     pub series: ModelSeries,
     /// Its tokens per byte.
-    pub lessons: RefCell<Lessons>,
+    pub prompt_estimator: RefCell<PromptEstimator>,
     /// Whether it is to be left alone.
     pub cooldown: Cooldown,
 }
@@ -104,7 +104,7 @@ impl Gate {
     /// What goes with a candidate.
     pub fn model(&self, candidate: Candidate<'_>) -> Option<(&ProviderState, &ModelState)> {
         let state = self.providers.get(candidate.provider)?;
-        let label = self.policy.providers.get(candidate.provider)?.models.label(candidate.model);
+        let label = self.policy.providers.get(candidate.provider)?.models.label_index(candidate.model);
         Some((state, state.models.get(label)?))
     }
 
@@ -267,14 +267,14 @@ impl ProviderState {
     fn new(provider: &Provider) -> Self {
         let model = |label: String| ModelState {
             series: ModelSeries::new(&provider.name, &label),
-            lessons: RefCell::new(Lessons::new(&provider.name, &label)),
+            prompt_estimator: RefCell::new(PromptEstimator::new(&provider.name, &label)),
             cooldown: Cooldown::default(),
         };
         let share = provider.external.and_then(|external| external.max_tokens_per_day);
         let limits = [BudgetLimit::per_day(cap(provider.max_tokens_per_day)), BudgetLimit::per_day(cap(share))];
         Self {
             subject: subject("provider", &provider.name, &limits),
-            windows: RefCell::new(KnownWindows::new(&provider.name)),
+            context_lengths: RefCell::new(ProviderContextLengths::new(&provider.name)),
             models: provider.models.labels().into_iter().map(model).collect(),
             series: BudgetSeries::of_provider(&provider.name),
             hits: provider.guards.iter().map(|guard| metrics::guard_hits(&provider.name, guard)).collect(),

@@ -42,8 +42,8 @@ use crate::http::api::models;
 use crate::http::headers::{HeaderEdit, Headers, media_type, vllm_takes_for_json};
 use crate::http::refusal::{Case, Refusal, Reply};
 use crate::http::route::Route;
-use crate::identity::caller::{Caller, Credentials, Identified};
-use crate::identity::model_access::Access;
+use crate::identity::caller::{Caller, Credentials, Identification};
+use crate::identity::model_access::ModelAccess;
 use crate::openai::{Operation, Request, Splice};
 use crate::policy::{Candidate, Gateway, Routing};
 
@@ -258,7 +258,7 @@ impl Exchange {
         match &mut self.phase {
             Phase::Admitted(admitted) => admitted.start(provider, env),
             // With `routing: fixed`, the headers come before the body is judged.
-            Phase::Reading(_) if self.gate.policy.serves_only(provider) => {
+            Phase::Reading(_) if self.gate.policy.is_fixed_to(provider) => {
                 AttemptStep::Forward(vec![HeaderEdit::Remove("x-pai-provider".into())])
             }
             Phase::Open | Phase::Reading(_) | Phase::Answered { .. } | Phase::Closed => no_exchange(),
@@ -333,22 +333,22 @@ impl Exchange {
         let policy = &gate.policy;
         let target = headers.get(":path").unwrap_or_default();
         let route = Route::of(headers.get(":method").unwrap_or_default(), target);
-        let credentials = Credentials { headers, peer, operating: route == Some(Route::ModelProviders) };
+        let credentials = Credentials { headers, peer, operator_endpoint: route == Some(Route::ModelProviders) };
         let identified = Caller::identify(&credentials, policy, env.now())?;
         // Whatever comes of it, a request of somebody who is known counts.
         let counted = match identified {
-            Identified::Caller(caller) => {
+            Identification::Caller(caller) => {
                 self.caller = Some(caller);
                 gate.count_request(caller, env)
             }
-            Identified::Stranger(_) => Ok(()),
+            Identification::UnknownAgent(_) => Ok(()),
         };
         let route = route.ok_or_else(unknown_url)?;
         let caller = match identified {
-            Identified::Caller(caller) => caller,
-            Identified::Stranger(refusal) => return Err(refusal),
+            Identification::Caller(caller) => caller,
+            Identification::UnknownAgent(refusal) => return Err(refusal),
         };
-        if route == Route::ModelProviders && !caller.operates(policy) {
+        if route == Route::ModelProviders && !caller.is_operator(policy) {
             return Err(not_an_operator());
         }
         let operation = match route {
@@ -409,7 +409,7 @@ impl Exchange {
         };
         let caller = reading.caller;
         let gate = Rc::clone(&self.gate);
-        let access = Access::new(&gate.policy, caller);
+        let access = ModelAccess::new(&gate.policy, caller);
         let model = request.model.clone();
         let named = match access.resolve(&model) {
             Ok(named) => named,
@@ -437,7 +437,7 @@ impl Exchange {
     fn admit(
         &mut self,
         named: Candidate<'_>,
-        access: &Access<'_>,
+        access: &ModelAccess<'_>,
         request: Request,
         reading: Reading,
         body: &[u8],
@@ -445,7 +445,7 @@ impl Exchange {
     ) -> Result<(Admitted, Forward), Refusal> {
         let gate = Rc::clone(&self.gate);
         let Reading { caller, operation, started, target, has_length, edits, .. } = reading;
-        let others = access.others(named);
+        let others = access.fallbacks(named);
         let dialect = gate.policy.dialect(named.provider);
         let peculiarities = OnceCell::new();
         let inbound =
@@ -538,7 +538,7 @@ fn read_body(reading: &Reading, body: &[u8]) -> Result<Request, Refusal> {
 
 /// What the filter answers by itself.
 fn answer(route: &Route, gate: &Gate, caller: Caller, env: &Environment<'_>) -> Result<Reply, Refusal> {
-    let access = Access::new(&gate.policy, caller);
+    let access = ModelAccess::new(&gate.policy, caller);
     match route {
         Route::ListModels => Ok(models::list(&access)),
         Route::RetrieveModel(name) => models::retrieve(&access, name),

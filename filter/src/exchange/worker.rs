@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::budget::ledger::{Heartbeat, Permit, Recent};
-use crate::identity::peer::Verified;
+use crate::identity::peer_identity::VerifiedCertificates;
 
 /// What one instance of the filter, the VM of one worker, has to itself.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub struct Worker {
     /// Its signs of life.
     pub heartbeat: Heartbeat,
     /// Certificates that it has seen verified.
-    pub verified: Verified,
+    pub verified: VerifiedCertificates,
     /// What it has read of the ledger last.
     pub recent: Rc<Recent>,
     /// Where Envoy can send a request again that has failed.
@@ -51,7 +51,7 @@ impl Worker {
     pub fn new(instance: u64) -> Self {
         Self {
             heartbeat: Heartbeat::new(instance),
-            verified: Verified::default(),
+            verified: VerifiedCertificates::default(),
             recent: Rc::default(),
             retries: Retries::None,
             unsettled: Vec::new(),

@@ -9,13 +9,13 @@ use std::num::NonZeroU64;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::policy::pattern::Pattern;
+use crate::policy::name_pattern::NamePattern;
 
 /// What every access key begins with.
-pub const PREFIX: &[u8] = b"pak_";
+pub const KEY_PREFIX: &[u8] = b"pak_";
 
 /// The longest key, in bytes.
-pub const MAX_BYTES: usize = 512;
+pub const MAX_KEY_BYTES: usize = 512;
 
 /// SHA-256 of a whole key.
 pub type KeyHash = [u8; 32];
@@ -47,7 +47,7 @@ pub struct ReferencePattern {
     /// Index into the policy's providers; `None`: any.
     pub provider: Option<usize>,
     /// The model ids.
-    pub model: Pattern,
+    pub model: NamePattern,
 }
 
 /// All access keys of a configuration.
@@ -60,7 +60,7 @@ pub struct AccessKeys {
 
 /// Two manifests are of one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Repeated {
+pub struct DuplicateKey {
     /// The later of the two.
     pub key: usize,
     /// The earlier one.
@@ -71,19 +71,19 @@ pub struct Repeated {
 
 impl AccessKey {
     /// Whether its list has this model of this provider.
-    pub fn lists(&self, provider: usize, model: &str) -> bool {
+    pub fn allows(&self, provider: usize, model: &str) -> bool {
         self.models.as_ref().is_none_or(|models| models.iter().any(|pattern| pattern.matches(provider, model)))
     }
 
     /// Whether its list names this very model of this provider.
-    pub fn names(&self, provider: usize, model: &str) -> bool {
-        self.references().any(|(place, name)| place == provider && name == model)
+    pub fn lists_exactly(&self, provider: usize, model: &str) -> bool {
+        self.exact_models().any(|(place, name)| place == provider && name == model)
     }
 
     /// The models that stand in its list by themselves.
-    pub fn references(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub fn exact_models(&self) -> impl Iterator<Item = (usize, &str)> {
         self.models.iter().flatten().filter_map(|pattern| match (&pattern.model, pattern.provider) {
-            (Pattern::Exact(model), Some(provider)) => Some((provider, &**model)),
+            (NamePattern::Exact(model), Some(provider)) => Some((provider, &**model)),
             _ => None,
         })
     }
@@ -101,12 +101,12 @@ impl ReferencePattern {
 
 impl AccessKeys {
     /// Takes in the keys of a configuration.
-    pub fn new(list: Vec<AccessKey>) -> Result<Self, Repeated> {
+    pub fn new(list: Vec<AccessKey>) -> Result<Self, DuplicateKey> {
         let mut places = HashMap::with_capacity(list.len());
         for (key, entry) in list.iter().enumerate() {
             // Hashes that have the first half in common are of one key: nobody can make two such keys.
             if let Some(other) = places.insert(first_half(&entry.sha256), key) {
-                return Err(Repeated { key, other });
+                return Err(DuplicateKey { key, other });
             }
         }
         Ok(Self { list, places })
@@ -129,7 +129,7 @@ impl AccessKeys {
 
     /// The place of a key, good or not.
     pub fn find(&self, key: &[u8]) -> Option<usize> {
-        if key.len() > MAX_BYTES {
+        if key.len() > MAX_KEY_BYTES {
             return None;
         }
         let sha256: KeyHash = Sha256::digest(key).into();
@@ -167,16 +167,16 @@ mod tests {
         let list = ["pak_a", "pak_b"].map(|text| key(Sha256::digest(text).into()));
         let mut half = list[0].clone();
         half.sha256[31] ^= 1;
-        assert_eq!(AccessKeys::new(vec![list[0].clone(), half.clone()]).unwrap_err(), Repeated { key: 1, other: 0 });
+        assert_eq!(AccessKeys::new(vec![list[0].clone(), half.clone()]).unwrap_err(), DuplicateKey { key: 1, other: 0 });
         let keys = AccessKeys::new(vec![half, list[1].clone()]).unwrap();
         assert_eq!((keys.find(b"pak_b"), keys.find(b"pak_c"), keys.find(b"")), (Some(1), None, None));
         assert_eq!(keys.find(b"pak_a"), None, "the whole hash counts");
-        assert_eq!(keys.find(&[b'a'; MAX_BYTES + 1]), None);
+        assert_eq!(keys.find(&[b'a'; MAX_KEY_BYTES + 1]), None);
     }
 
     #[test]
     fn lists_are_patterns_over_references() {
-        let pattern = |provider, model| ReferencePattern { provider, model: Pattern::new(model) };
+        let pattern = |provider, model| ReferencePattern { provider, model: NamePattern::new(model) };
         let with = |models: Vec<ReferencePattern>| AccessKey { models: Some(models.into()), ..key([0; 32]) };
         for (list, good, bad) in [
             (vec![pattern(None, "*")], vec![(0, "a"), (7, "b/c")], vec![]),
@@ -186,11 +186,11 @@ mod tests {
             (vec![], vec![], vec![(0, "a")]),
         ] {
             let key = with(list);
-            assert!(good.iter().all(|(provider, model)| key.lists(*provider, model)), "{key:?}");
-            assert!(bad.iter().all(|(provider, model)| !key.lists(*provider, model)), "{key:?}");
+            assert!(good.iter().all(|(provider, model)| key.allows(*provider, model)), "{key:?}");
+            assert!(bad.iter().all(|(provider, model)| !key.allows(*provider, model)), "{key:?}");
         }
-        assert!(key([0; 32]).lists(3, "x"), "no list: all");
+        assert!(key([0; 32]).allows(3, "x"), "no list: all");
         let key = with(vec![pattern(Some(1), "b*"), pattern(Some(1), "c")]);
-        assert_eq!(key.references().collect::<Vec<_>>(), [(1, "c")]);
+        assert_eq!(key.exact_models().collect::<Vec<_>>(), [(1, "c")]);
     }
 }

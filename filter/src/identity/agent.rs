@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
-use crate::policy::pattern::Pattern;
+use crate::policy::name_pattern::NamePattern;
 
 /// One `Agent` manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,16 +11,16 @@ pub struct Agent {
     /// `metadata.name`
     pub name: Box<str>,
     /// Who is this agent.
-    pub identities: Vec<Pattern>,
+    pub identities: Vec<NamePattern>,
     /// What it may use, in its order of preference, each once.
-    pub models: Vec<Reference>,
+    pub models: Vec<ModelReference>,
     /// Tokens per UTC day.
     pub max_tokens_per_day: Option<NonZeroU64>,
 }
 
 /// A model of a provider.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Reference {
+pub struct ModelReference {
     /// Index into the policy's providers.
     pub provider: usize,
     /// The id that the provider knows.
@@ -38,7 +38,7 @@ pub struct Agents {
 
 /// Two agents have an identity in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shared {
+pub struct DuplicateIdentity {
     /// The later of the two.
     pub agent: usize,
     /// Place of the identity in its list.
@@ -51,7 +51,7 @@ pub struct Shared {
 
 impl Agent {
     /// Whether its list has this model of this provider.
-    pub fn lists(&self, provider: usize, model: &str) -> bool {
+    pub fn allows(&self, provider: usize, model: &str) -> bool {
         self.models.iter().any(|reference| reference.provider == provider && *reference.model == *model)
     }
 }
@@ -61,17 +61,17 @@ impl Agent {
 impl Agents {
     /// Takes in the agents of a configuration, no two of which may have one identity. Where one matches several, the exact one
     /// counts, else the longest.
-    pub fn new(list: Vec<Agent>) -> Result<Self, Shared> {
+    pub fn new(list: Vec<Agent>) -> Result<Self, DuplicateIdentity> {
         let mut agents = Self::default();
         let mut prefixes = HashMap::new();
         for (agent, entry) in list.iter().enumerate() {
             for (identity, pattern) in entry.identities.iter().enumerate() {
                 let before = match pattern {
-                    Pattern::Exact(text) => agents.exact.insert(text.clone(), agent),
-                    Pattern::Prefix(text) => prefixes.insert(text.clone(), agent),
+                    NamePattern::Exact(text) => agents.exact.insert(text.clone(), agent),
+                    NamePattern::Prefix(text) => prefixes.insert(text.clone(), agent),
                 };
                 if let Some(other) = before.filter(|&other| other != agent) {
-                    return Err(Shared { agent, identity, other });
+                    return Err(DuplicateIdentity { agent, identity, other });
                 }
             }
         }
@@ -110,7 +110,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn agent(name: &str, identities: &[&str]) -> Agent {
-        let identities = identities.iter().map(|text| Pattern::new(text)).collect();
+        let identities = identities.iter().map(|text| NamePattern::new(text)).collect();
         Agent { name: name.into(), identities, models: Vec::new(), max_tokens_per_day: None }
     }
 
@@ -128,7 +128,7 @@ mod tests {
     fn no_two_agents_share_an_identity() {
         for identity in ["a", "a*"] {
             let shared = Agents::new(vec![agent("one", &["b", identity]), agent("two", &["c", identity])]).unwrap_err();
-            assert_eq!(shared, Shared { agent: 1, identity: 1, other: 0 });
+            assert_eq!(shared, DuplicateIdentity { agent: 1, identity: 1, other: 0 });
             assert!(Agents::new(vec![agent("one", &[identity, identity])]).is_ok(), "twice in one list does no harm");
         }
     }

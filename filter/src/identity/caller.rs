@@ -6,7 +6,7 @@
 use crate::clock::Time;
 use crate::http::headers::Headers;
 use crate::http::refusal::{Case, Refusal, printable};
-use crate::identity::access_key::{AccessKey, PREFIX};
+use crate::identity::access_key::{AccessKey, KEY_PREFIX};
 use crate::policy::{Audience, Policy};
 
 /// Someone who may ask.
@@ -24,11 +24,11 @@ pub enum Caller {
 
 /// What is known of who is asking.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identified {
+pub enum Identification {
     /// Somebody.
     Caller(Caller),
     /// An agent that no manifest names, to be refused so wherever there is something to ask for.
-    Stranger(Refusal),
+    UnknownAgent(Refusal),
 }
 
 /// What a request says about who is asking.
@@ -38,7 +38,7 @@ pub struct Credentials<'a> {
     /// The verified identity of the peer, to be looked up only where it matters.
     pub peer: &'a dyn Fn() -> Option<Vec<u8>>,
     /// Whether it asks for what operators may see.
-    pub operating: bool,
+    pub operator_endpoint: bool,
 }
 
 /// Headers in which clients send a key.
@@ -46,7 +46,7 @@ const KEY_HEADERS: [&str; 3] = ["authorization", "x-api-key", "api-key"];
 
 /// Access keys that a request brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Presented<'a> {
+enum PresentedKeys<'a> {
     None,
     One(&'a [u8]),
     /// Different ones.
@@ -57,14 +57,14 @@ enum Presented<'a> {
 
 impl Caller {
     /// Tells who is asking at the moment `now`.
-    pub fn identify(credentials: &Credentials<'_>, policy: &Policy, now: Time) -> Result<Identified, Refusal> {
+    pub fn identify(credentials: &Credentials<'_>, policy: &Policy, now: Time) -> Result<Identification, Refusal> {
         let audience = policy.gateway.audience;
-        match presented(credentials.headers) {
-            Presented::None if audience == Audience::External => Err(key_needed("")),
-            Presented::None => insider(credentials, policy),
+        match presented_keys(credentials.headers) {
+            PresentedKeys::None if audience == Audience::External => Err(key_needed("")),
+            PresentedKeys::None => identify_workload(credentials, policy),
             _ if audience == Audience::Agents => Err(invalid_key("Access keys are not accepted here. Leave out the key.")),
-            Presented::One(key) => developer(key, policy, now).map(Identified::Caller),
-            Presented::Several => Err(invalid_key("The request has two different access keys. Send one.")),
+            PresentedKeys::One(key) => identify_by_key(key, policy, now).map(Identification::Caller),
+            PresentedKeys::Several => Err(invalid_key("The request has two different access keys. Send one.")),
         }
     }
 
@@ -80,7 +80,7 @@ impl Caller {
     }
 
     /// Whether the caller may read `/pai/v1/…`.
-    pub fn operates(self, policy: &Policy) -> bool {
+    pub fn is_operator(self, policy: &Policy) -> bool {
         match self {
             Self::Anonymous | Self::Agent(_) | Self::Operator => true,
             Self::Developer(place) => policy.gateway.operators.keys.contains(&place),
@@ -88,23 +88,23 @@ impl Caller {
     }
 }
 
-fn presented<'a>(headers: &Headers<'a>) -> Presented<'a> {
-    let mut presented = Presented::None;
+fn presented_keys<'a>(headers: &Headers<'a>) -> PresentedKeys<'a> {
+    let mut presented_keys = PresentedKeys::None;
     for value in KEY_HEADERS.iter().flat_map(|name| headers.all(name)) {
         // Hosts join the values of a header that comes twice.
-        for key in value.split(|&b| b == b',').map(credential).filter(|key| key.starts_with(PREFIX)) {
-            presented = match presented {
-                Presented::None => Presented::One(key),
-                Presented::One(other) if other == key => presented,
-                Presented::One(_) | Presented::Several => return Presented::Several,
+        for key in value.split(|&b| b == b',').map(key_in).filter(|key| key.starts_with(KEY_PREFIX)) {
+            presented_keys = match presented_keys {
+                PresentedKeys::None => PresentedKeys::One(key),
+                PresentedKeys::One(other) if other == key => presented_keys,
+                PresentedKeys::One(_) | PresentedKeys::Several => return PresentedKeys::Several,
             };
         }
     }
-    presented
+    presented_keys
 }
 
 /// What follows the scheme `Bearer`, or the whole value.
-fn credential(value: &[u8]) -> &[u8] {
+fn key_in(value: &[u8]) -> &[u8] {
     let value = value.trim_ascii();
     match value.split_at_checked(7) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"bearer ") || scheme.eq_ignore_ascii_case(b"bearer\t") => {
@@ -114,7 +114,7 @@ fn credential(value: &[u8]) -> &[u8] {
     }
 }
 
-fn developer(key: &[u8], policy: &Policy, now: Time) -> Result<Caller, Refusal> {
+fn identify_by_key(key: &[u8], policy: &Policy, now: Time) -> Result<Caller, Refusal> {
     let known = policy.keys.find(key).and_then(|place| Some((place, policy.keys.get(place)?)));
     match known {
         None => Err(invalid_key("The access key is not known here. Check the key, or ask the operator for another.")),
@@ -130,24 +130,24 @@ fn developer(key: &[u8], policy: &Policy, now: Time) -> Result<Caller, Refusal> 
 }
 
 /// Someone without an access key.
-fn insider(credentials: &Credentials<'_>, policy: &Policy) -> Result<Identified, Refusal> {
+fn identify_workload(credentials: &Credentials<'_>, policy: &Policy) -> Result<Identification, Refusal> {
     let agents_only = policy.gateway.audience == Audience::Agents;
     if policy.agents.is_empty() && (agents_only || policy.is_open()) {
-        return Ok(Identified::Caller(Caller::Anonymous));
+        return Ok(Identification::Caller(Caller::Anonymous));
     }
     let operators = &policy.gateway.operators.identities;
-    let counts = !policy.agents.is_empty() || credentials.operating && !operators.is_empty();
-    let identity = if counts { identity(credentials, policy) } else { None };
+    let counts = !policy.agents.is_empty() || credentials.operator_endpoint && !operators.is_empty();
+    let identity = if counts { workload_identity(credentials, policy) } else { None };
     if let Some(place) = identity.as_deref().and_then(|identity| policy.agents.find(identity)) {
-        return Ok(Identified::Caller(Caller::Agent(place)));
+        return Ok(Identification::Caller(Caller::Agent(place)));
     }
-    if let (true, Some(identity)) = (credentials.operating, &identity)
+    if let (true, Some(identity)) = (credentials.operator_endpoint, &identity)
         && operators.iter().any(|pattern| pattern.matches(identity))
     {
-        return Ok(Identified::Caller(Caller::Operator));
+        return Ok(Identification::Caller(Caller::Operator));
     }
     match (agents_only, identity) {
-        (true, identity) => Ok(Identified::Stranger(stranger(identity.as_deref()))),
+        (true, identity) => Ok(Identification::UnknownAgent(unknown_agent(identity.as_deref()))),
         (false, None) => Err(key_needed("")),
         (false, Some(identity)) => Err(key_needed(&format!(
             " No Agent has the identity `{}`: to let it in, the operator adds it to `spec.identities` of one.",
@@ -157,7 +157,7 @@ fn insider(credentials: &Credentials<'_>, policy: &Policy) -> Result<Identified,
 }
 
 /// The identity that counts: the header that a proxy in front vouches for, where it is there, else that of the certificate.
-fn identity(credentials: &Credentials<'_>, policy: &Policy) -> Option<String> {
+fn workload_identity(credentials: &Credentials<'_>, policy: &Policy) -> Option<String> {
     let header = policy.gateway.identity_header.as_deref();
     // Hosts and proxies join the values of a header that comes twice.
     let values = header.into_iter().flat_map(|name| credentials.headers.all(name)).flat_map(|value| value.split(|&b| b == b','));
@@ -179,7 +179,7 @@ fn invalid_key(message: impl Into<String>) -> Refusal {
     Refusal::new(Case::InvalidApiKey, message)
 }
 
-fn stranger(identity: Option<&str>) -> Refusal {
+fn unknown_agent(identity: Option<&str>) -> Refusal {
     let who = match identity {
         Some(identity) => format!("No Agent has the identity `{}`", printable(identity)),
         None => "The connection shows no identity (no verified client certificate with a URI), and agents are known by theirs"

@@ -5,4 +5,4 @@ pub mod agent;
 pub mod caller;
 pub mod certificate;
 pub mod model_access;
-pub mod peer;
+pub mod peer_identity;

@@ -3,14 +3,14 @@
 //! A [`Policy`] is what the hot path reads. It is built once per configuration by [`crate::config`], never changes, and
 //! holds nothing that still has to be checked.
 
-pub mod pattern;
+pub mod name_pattern;
 
 use std::num::NonZeroU64;
 
 use crate::guard::Guard;
 use crate::identity::access_key::AccessKeys;
 use crate::identity::agent::Agents;
-use crate::policy::pattern::Pattern;
+use crate::policy::name_pattern::NamePattern;
 
 /// Everything one configuration decides.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ pub struct Provider {
     /// The whole `authorization` value sent to the provider (`Bearer …`), if it wants one.
     pub credential: Option<Credential>,
     /// Which models it may serve.
-    pub models: ModelList,
+    pub models: ModelAllowlist,
     /// Tokens per UTC day, all callers.
     pub max_tokens_per_day: Option<NonZeroU64>,
     /// Prompt(s) and completions of one request, in tokens.
@@ -78,11 +78,11 @@ pub struct Credential(Box<str>);
 
 /// `allowedModels` and `deniedModels`.
 #[derive(Debug, Clone, Default)]
-pub struct ModelList {
+pub struct ModelAllowlist {
     /// `None`: any model that is not denied. Empty: none.
-    pub allowed: Option<Vec<Pattern>>,
+    pub allowed: Option<Vec<NamePattern>>,
     /// Wins over `allowed`.
-    pub denied: Vec<Pattern>,
+    pub denied: Vec<NamePattern>,
 }
 
 /// `externalAccess` of a provider.
@@ -126,7 +126,7 @@ pub struct Callout {
 #[derive(Debug, Clone, Default)]
 pub struct Operators {
     /// Identities of workloads.
-    pub identities: Vec<Pattern>,
+    pub identities: Vec<NamePattern>,
     /// Access keys, by their places in [`Policy::keys`].
     pub keys: Vec<usize>,
 }
@@ -194,43 +194,43 @@ impl std::fmt::Debug for Credential {
     }
 }
 
-// === impl ModelList ===
+// === impl ModelAllowlist ===
 
-impl ModelList {
+impl ModelAllowlist {
     /// Whether the list lets `model` through.
-    pub fn permits(&self, model: &str) -> bool {
+    pub fn allows(&self, model: &str) -> bool {
         let denied = self.denied.iter().any(|pattern| pattern.matches(model));
         !denied && self.allowed.as_ref().is_none_or(|allowed| allowed.iter().any(|pattern| pattern.matches(model)))
     }
 
     /// Whether `model` stands in the list by itself and is not denied.
-    pub fn names(&self, model: &str) -> bool {
-        self.exact().any(|id| id == model)
+    pub fn lists_exactly(&self, model: &str) -> bool {
+        self.exact_ids().any(|id| id == model)
     }
 
     /// The ids that stand in the list by themselves and are not denied.
-    pub fn exact(&self) -> impl Iterator<Item = &str> {
+    pub fn exact_ids(&self) -> impl Iterator<Item = &str> {
         let exact = self.allowed.iter().flatten().filter_map(|pattern| match pattern {
-            Pattern::Exact(id) => Some(&**id),
-            Pattern::Prefix(_) => None,
+            NamePattern::Exact(id) => Some(&**id),
+            NamePattern::Prefix(_) => None,
         });
-        exact.filter(|id| self.permits(id))
+        exact.filter(|id| self.allows(id))
     }
 
     /// What a permitted model is counted under: itself if the list names it, else the pattern, else `*`. The labels of a list are
     /// as many as its entries, whatever clients ask for.
-    pub fn label(&self, model: &str) -> usize {
+    pub fn label_index(&self, model: &str) -> usize {
         let allowed = self.allowed.as_deref().unwrap_or_default();
-        let exact = |pattern: &Pattern| matches!(pattern, Pattern::Exact(id) if **id == *model);
+        let exact = |pattern: &NamePattern| matches!(pattern, NamePattern::Exact(id) if **id == *model);
         let place = allowed.iter().position(exact).or_else(|| allowed.iter().position(|pattern| pattern.matches(model)));
         place.unwrap_or(0)
     }
 
-    /// The labels, by the numbers that [`ModelList::label`] gives.
+    /// The labels, by the numbers that [`ModelAllowlist::label_index`] gives.
     pub fn labels(&self) -> Vec<String> {
         match self.allowed.as_deref() {
             None | Some([]) => vec!["*".to_owned()],
-            Some(allowed) => allowed.iter().map(Pattern::to_string).collect(),
+            Some(allowed) => allowed.iter().map(NamePattern::to_string).collect(),
         }
     }
 }
@@ -258,7 +258,7 @@ impl Policy {
     }
 
     /// Whether the route is fixed to the provider of this name.
-    pub fn serves_only(&self, provider: Option<&[u8]>) -> bool {
+    pub fn is_fixed_to(&self, provider: Option<&[u8]>) -> bool {
         let name = self.providers.first().map(|only| only.name.as_bytes());
         self.gateway.routing == Routing::Fixed && name.is_some() && name == provider
     }

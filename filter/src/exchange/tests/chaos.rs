@@ -380,7 +380,7 @@ impl Town {
         let model = body["model"].as_str().unwrap().to_owned();
         let policy = &self.gates[way.worker].policy;
         let agent = policy.agents.get(0).unwrap();
-        assert!(agent.lists(place, &model), "{name} is sent {model}");
+        assert!(agent.allows(place, &model), "{name} is sent {model}");
         let secret = body["messages"][0]["content"] == "secret";
         assert!(!secret || policy.providers[place].guards.is_empty(), "{name} does not want to be inbound this");
         let told = body.get("max_tokens").or(body.get("max_completion_tokens")).and_then(Value::as_u64);

@@ -26,7 +26,7 @@ use crate::exchange::{Exchange, no_exchange};
 use crate::http::api::models;
 use crate::http::headers::{HeaderEdit, Headers};
 use crate::http::refusal::Reply;
-use crate::identity::peer::Peer;
+use crate::identity::peer_identity::Peer;
 use crate::metrics::{self, Kind, Meter};
 use crate::policy::{Callout, Policy};
 use crate::store::Store;
@@ -146,8 +146,8 @@ impl Context for Root {
         let body = if ok { body(BufferType::HttpCallResponseBody, body_size.min(MODELS_LIMIT)) } else { Vec::new() };
         let Some(state) = self.gate.providers.get(callout) else { return };
         with_environment(|env| match ok {
-            true => state.windows.borrow_mut().change(env.store, |windows| windows.learn_models(&body)),
-            false => state.windows.borrow().ask_again_soon(env.store, env.now()),
+            true => state.context_lengths.borrow_mut().update(env.store, |lengths| lengths.record_model_list(&body)),
+            false => state.context_lengths.borrow().retry_poll_soon(env.store, env.now()),
         });
     }
 }
@@ -222,10 +222,10 @@ impl Root {
         for callout in &gate.policy.gateway.callouts {
             let Some(state) = gate.providers.get(callout.provider) else { continue };
             with_environment(|env| {
-                if state.windows.borrow().take_turn(env.store, env.now()) {
+                if state.context_lengths.borrow().claim_poll(env.store, env.now()) {
                     match self.ask(callout) {
                         Some(token) => drop(self.asked.insert(token, callout.provider)),
-                        None => state.windows.borrow().ask_again_soon(env.store, env.now()),
+                        None => state.context_lengths.borrow().retry_poll_soon(env.store, env.now()),
                     }
                 }
             });

@@ -6,9 +6,9 @@ use crate::clock::{self, Time};
 use crate::exchange::environment::Environment;
 use crate::exchange::gate::{Gate, place};
 use crate::http::refusal::{Case, Refusal, Reply, printable};
-use crate::identity::model_access::{Access, Barrier, Unresolved};
+use crate::identity::model_access::{DenialReason, ModelAccess, UnresolvedModel};
 use crate::openai::is_model_name;
-use crate::policy::pattern::Pattern;
+use crate::policy::name_pattern::NamePattern;
 
 /// The key under which the ledger keeps the moment it began, in seconds since 1970.
 const SINCE: &str = "pai/1/since";
@@ -59,13 +59,13 @@ struct ExternalItem {
 }
 
 /// `GET /v1/models`
-pub fn list(access: &Access<'_>) -> Reply {
+pub fn list(access: &ModelAccess<'_>) -> Reply {
     let data = access.references().map(|(provider, id)| Model::new(id, &provider.name)).collect();
     json(&ModelList { object: "list", data })
 }
 
 /// `GET /v1/models/{ref}`
-pub fn retrieve(access: &Access<'_>, name: &str) -> Result<Reply, Refusal> {
+pub fn retrieve(access: &ModelAccess<'_>, name: &str) -> Result<Reply, Refusal> {
     let found = Some(name).filter(|name| is_model_name(name)).and_then(|name| access.resolve(name).ok());
     let candidate = found.ok_or_else(|| not_found(access, name))?;
     let provider = access.provider_name(candidate.provider);
@@ -93,7 +93,7 @@ pub fn providers(gate: &Gate, env: &Environment<'_>) -> Result<Reply, Refusal> {
             },
             last_used: (account.last_used > 0).then(|| clock::rfc3339(account.last_used)),
             age: env.now().seconds().saturating_sub(account.first_seen),
-            models: provider.models.allowed.iter().flatten().map(Pattern::to_string).collect(),
+            models: provider.models.allowed.iter().flatten().map(NamePattern::to_string).collect(),
         })
     });
     let items = items.collect::<Result<_, crate::budget::ledger::Unavailable>>().map_err(|_| Refusal::ledger_unavailable())?;
@@ -101,7 +101,7 @@ pub fn providers(gate: &Gate, env: &Environment<'_>) -> Result<Reply, Refusal> {
 }
 
 /// No such model, as far as this caller can see.
-pub fn not_found(access: &Access<'_>, name: &str) -> Refusal {
+pub fn not_found(access: &ModelAccess<'_>, name: &str) -> Refusal {
     let suggestions = access.suggestions();
     let hint = if suggestions.is_empty() {
         "Name a model that you may use as `<provider>/<model-id>`.".to_owned()
@@ -112,23 +112,23 @@ pub fn not_found(access: &Access<'_>, name: &str) -> Refusal {
 }
 
 /// Why a name names no candidate, for its sender.
-pub fn unresolved(access: &Access<'_>, name: &str, unresolved: Unresolved) -> Refusal {
+pub fn unresolved(access: &ModelAccess<'_>, name: &str, unresolved: UnresolvedModel) -> Refusal {
     match unresolved {
-        Unresolved::NotFound => not_found(access, name),
-        Unresolved::Ambiguous => {
+        UnresolvedModel::NotFound => not_found(access, name),
+        UnresolvedModel::Ambiguous => {
             let hint = access.suggestions().join(", ");
             let why = format!("More than one provider serves `{name}`. Name one as `<provider>/<model-id>`, for example: {hint}.");
             Refusal::new(Case::ModelNotFound, why).about(Some("model"))
         }
-        Unresolved::NotAllowed(provider, barrier) => {
+        UnresolvedModel::NotAllowed(provider, barrier) => {
             let provider = access.provider_name(provider);
             let why = match barrier {
-                Barrier::Lists => format!("is not allowed on provider `{provider}`"),
-                Barrier::Closed => {
+                DenialReason::NotAllowedByProvider => format!("is not allowed on provider `{provider}`"),
+                DenialReason::NotExternal => {
                     format!("cannot be used with an access key: provider `{provider}` has no `externalAccess`")
                 }
-                Barrier::Key => "is not in `spec.models` of this access key".to_owned(),
-                Barrier::Agent => "is not in `spec.models` of this agent".to_owned(),
+                DenialReason::NotAllowedForKey => "is not in `spec.models` of this access key".to_owned(),
+                DenialReason::NotAllowedForAgent => "is not in `spec.models` of this agent".to_owned(),
             };
             let why = format!("The model `{name}` {why}. Ask the operator, or use another model.");
             Refusal::new(Case::ModelNotAllowed, why).about(Some("model"))

@@ -10,51 +10,51 @@ use crate::openai::PromptSize;
 pub struct Estimate {
     /// No tokenizer in use makes fewer.
     pub low: u64,
-    /// Hardly more; before anything was learned, as many as there are bytes.
+    /// Hardly more; before anything was calibration, as many as there are bytes.
     pub high: u64,
 }
 
 /// What a model's server has reported: a histogram of tokens per byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Learned {
+pub struct Calibration {
     /// How often the tokens per byte fell into each 1/64; the last counts everything above.
-    counts: [u8; Learned::BUCKETS],
+    counts: [u8; Calibration::BUCKETS],
     /// Tokens that an image or another part took at most, lately; 0 before the first.
     part: u32,
 }
 
 /// Tokens that a chat template puts around one message; few put more.
-const PER_MESSAGE: u64 = 16;
+const TOKENS_PER_MESSAGE: u64 = 16;
 /// Tokens that a template puts before all messages (a short default system prompt), and special tokens.
-const PER_REQUEST: u64 = 64;
+const TOKENS_PER_REQUEST: u64 = 64;
 /// Bytes that one token stands for at most: long runs of blanks are single tokens of up to 128.
 const BYTES_PER_TOKEN: u64 = 128;
 /// Tokens of an image or another part before any was seen: four times one of 1024 × 1024 pixels for today's models.
-const UNSEEN_PART: u64 = 4096;
+const DEFAULT_PART_TOKENS: u64 = 4096;
 
-// === impl Learned ===
+// === impl Calibration ===
 
-impl Learned {
+impl Calibration {
     const BUCKETS: usize = 128;
     /// Buckets for one token per byte.
     const SCALE: u64 = 64;
     /// Reports before the histogram is believed.
-    const ENOUGH: u32 = 4;
+    const MIN_SAMPLES: u32 = 4;
     /// The upper bound is never below a token for four bytes, whatever was reported: a client that sends blanks for an hour must not
     /// make everybody's prose look cheap.
-    const LEAST_HIGH: u64 = Self::SCALE / 4;
+    const MIN_HIGH: u64 = Self::SCALE / 4;
     /// Below this, a template's tokens outweigh the text's.
-    const LEAST_BYTES: u64 = 128;
+    const MIN_BYTES: u64 = 128;
 
     /// Bounds for a prompt of this size.
     pub fn estimate(&self, size: &PromptSize) -> Estimate {
         let bytes = size.text_bytes;
         let high = match self.quantiles() {
-            Some([_, high]) => bytes.saturating_mul(high.max(Self::LEAST_HIGH)).div_ceil(Self::SCALE),
+            Some([_, high]) => bytes.saturating_mul(high.max(Self::MIN_HIGH)).div_ceil(Self::SCALE),
             None => bytes,
         };
         let part = match self.part {
-            0 => UNSEEN_PART,
+            0 => DEFAULT_PART_TOKENS,
             part => u64::from(part).saturating_add(u64::from(part / 4)),
         };
         let fixed = size.token_ids;
@@ -63,19 +63,19 @@ impl Learned {
             low: whole.min(size.cut.unwrap_or(u64::MAX)).max(1),
             high: fixed
                 .saturating_add(high)
-                .saturating_add(size.messages.saturating_mul(PER_MESSAGE))
+                .saturating_add(size.messages.saturating_mul(TOKENS_PER_MESSAGE))
                 .saturating_add(size.parts.saturating_mul(part))
-                .saturating_add(PER_REQUEST),
+                .saturating_add(TOKENS_PER_REQUEST),
         }
     }
 
     /// Takes in the server's count for a prompt of this size; says whether that changed anything.
-    pub fn learn(&mut self, size: &PromptSize, tokens: u64) -> bool {
-        let text = tokens.saturating_sub(size.token_ids).saturating_sub(size.messages.saturating_mul(PER_MESSAGE / 4));
+    pub fn record(&mut self, size: &PromptSize, tokens: u64) -> bool {
+        let text = tokens.saturating_sub(size.token_ids).saturating_sub(size.messages.saturating_mul(TOKENS_PER_MESSAGE / 4));
         if size.parts > 0 {
-            return self.learn_part(size, text);
+            return self.record_part(size, text);
         }
-        if size.truncated || size.text_bytes < Self::LEAST_BYTES {
+        if size.truncated || size.text_bytes < Self::MIN_BYTES {
             return false;
         }
         let bucket = text.saturating_mul(Self::SCALE) / size.text_bytes;
@@ -89,7 +89,7 @@ impl Learned {
         true
     }
 
-    fn learn_part(&mut self, size: &PromptSize, tokens: u64) -> bool {
+    fn record_part(&mut self, size: &PromptSize, tokens: u64) -> bool {
         let Some([middle, _]) = self.quantiles() else { return false };
         let text = size.text_bytes.saturating_mul(middle).div_ceil(Self::SCALE);
         let seen = tokens.saturating_sub(text).div_ceil(size.parts);
@@ -101,7 +101,7 @@ impl Learned {
     /// The upper edges of the buckets below which half and 99 % of the reports fell.
     fn quantiles(&self) -> Option<[u64; 2]> {
         let total: u32 = self.counts.iter().map(|&count| u32::from(count)).sum();
-        if total < Self::ENOUGH {
+        if total < Self::MIN_SAMPLES {
             return None;
         }
         let edge = |percent: u32| {
@@ -124,7 +124,7 @@ impl Learned {
         bytes
     }
 
-    /// Reads what [`Learned::encode`] wrote; anything else is as good as nothing.
+    /// Reads what [`Calibration::encode`] wrote; anything else is as good as nothing.
     pub fn decode(bytes: &[u8]) -> Self {
         let read = || {
             let (counts, part) = bytes.split_first_chunk()?;
@@ -134,7 +134,7 @@ impl Learned {
     }
 }
 
-impl Default for Learned {
+impl Default for Calibration {
     fn default() -> Self {
         Self { counts: [0; Self::BUCKETS], part: 0 }
     }
@@ -152,70 +152,70 @@ mod tests {
 
     #[test]
     fn a_byte_is_a_token_until_reports_say_otherwise() {
-        let mut learned = Learned::default();
-        let unlearned = learned.estimate(&text(4000));
-        assert_eq!(unlearned, Estimate { low: 32, high: 4080 });
+        let mut calibration = Calibration::default();
+        let uncalibrated = calibration.estimate(&text(4000));
+        assert_eq!(uncalibrated, Estimate { low: 32, high: 4080 });
         for _ in 0..3 {
-            learned.learn(&text(4000), 1004);
-            assert_eq!(learned.estimate(&text(4000)), unlearned);
+            calibration.record(&text(4000), 1004);
+            assert_eq!(calibration.estimate(&text(4000)), uncalibrated);
         }
-        learned.learn(&text(2000), 504);
-        let estimate = learned.estimate(&text(4000));
+        calibration.record(&text(2000), 504);
+        let estimate = calibration.estimate(&text(4000));
         assert!((1004..1300).contains(&estimate.high), "{estimate:?}");
-        assert_eq!(estimate.low, unlearned.low, "a lower bound is not learned");
-        assert_eq!(Learned::decode(&learned.encode()), learned);
+        assert_eq!(estimate.low, uncalibrated.low, "a lower bound is not calibration");
+        assert_eq!(Calibration::decode(&calibration.encode()), calibration);
     }
 
     #[test]
     fn the_bound_follows_the_dense_prompts() {
-        let mut learned = Learned::default();
+        let mut calibration = Calibration::default();
         for at in 0..1000 {
             // One in twenty is of a language that takes two tokens for three bytes.
             let tokens = if at % 20 == 0 { 2000 } else { 750 };
-            learned.learn(&text(3000), tokens);
+            calibration.record(&text(3000), tokens);
         }
-        assert!(learned.estimate(&text(3000)).high >= 2000);
+        assert!(calibration.estimate(&text(3000)).high >= 2000);
         for _ in 0..5000 {
-            learned.learn(&text(3000), 750);
+            calibration.record(&text(3000), 750);
         }
-        assert!(learned.estimate(&text(3000)).high < 1000, "what is long past is forgotten");
+        assert!(calibration.estimate(&text(3000)).high < 1000, "what is long past is forgotten");
         for _ in 0..5000 {
-            learned.learn(&text(3000), 30);
+            calibration.record(&text(3000), 30);
         }
-        assert!(learned.estimate(&text(3000)).high > 750, "blanks do not make prose cheap");
+        assert!(calibration.estimate(&text(3000)).high > 750, "blanks do not make prose cheap");
         let cut = PromptSize { truncated: true, cut: Some(10), ..text(3000) };
-        assert!(!learned.learn(&cut, 10), "a prompt that is cut teaches nothing");
-        assert_eq!(learned.estimate(&cut).low, 10);
+        assert!(!calibration.record(&cut, 10), "a prompt that is cut teaches nothing");
+        assert_eq!(calibration.estimate(&cut).low, 10);
         let to_more = PromptSize { cut: Some(100_000), ..cut };
-        assert_eq!(learned.estimate(&to_more).low, learned.estimate(&text(3000)).low);
+        assert_eq!(calibration.estimate(&to_more).low, calibration.estimate(&text(3000)).low);
         let to_the_window = PromptSize { cut: None, ..cut };
-        assert_eq!(learned.estimate(&to_the_window).low, learned.estimate(&text(3000)).low);
+        assert_eq!(calibration.estimate(&to_the_window).low, calibration.estimate(&text(3000)).low);
     }
 
     #[test]
     fn ids_count_as_ids_and_parts_by_what_parts_took() {
         let ids = PromptSize { token_ids: 500, ..PromptSize::default() };
-        assert_eq!(Learned::default().estimate(&ids), Estimate { low: 500, high: 564 });
-        let mut learned = Learned::default();
+        assert_eq!(Calibration::default().estimate(&ids), Estimate { low: 500, high: 564 });
+        let mut calibration = Calibration::default();
         let image = PromptSize { text_bytes: 1000, messages: 1, parts: 2, ..PromptSize::default() };
-        assert!(learned.estimate(&image).high > 8192);
+        assert!(calibration.estimate(&image).high > 8192);
         for _ in 0..4 {
-            learned.learn(&text(1000), 254);
+            calibration.record(&text(1000), 254);
         }
-        learned.learn(&image, 254 + 2 * 600);
-        let high = learned.estimate(&image).high;
+        calibration.record(&image, 254 + 2 * 600);
+        let high = calibration.estimate(&image).high;
         assert!((1454..2200).contains(&high), "{high}");
     }
 
     #[test]
     fn absurd_reports_do_no_harm() {
-        let mut learned = Learned::default();
+        let mut calibration = Calibration::default();
         for tokens in [0, 1, u64::MAX, 1 << 53] {
             for size in [text(u64::MAX), text(128), PromptSize { parts: u64::MAX, messages: 1 << 40, ..text(1000) }] {
-                learned.learn(&size, tokens);
-                learned.estimate(&size);
+                calibration.record(&size, tokens);
+                calibration.estimate(&size);
             }
         }
-        assert_eq!(Learned::decode(b"rubbish"), Learned::default());
+        assert_eq!(Calibration::decode(b"rubbish"), Calibration::default());
     }
 }

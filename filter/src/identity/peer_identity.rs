@@ -28,7 +28,7 @@ pub trait Peer {
 
 /// Certificates that were seen verified, and when they end, in seconds since 1970.
 #[derive(Debug, Default)]
-pub struct Verified {
+pub struct VerifiedCertificates {
     /// What this instance has seen or read.
     known: HashMap<Digest, u64>,
 }
@@ -39,17 +39,17 @@ type Digest = [u8; 32];
 /// The key of the list that all instances share.
 const KEY: &str = "pai/1/peers";
 /// Certificates in the shared list; the oldest goes first.
-const SHARED: usize = 512;
+const MAX_SHARED: usize = 512;
 /// Certificates that one instance remembers. Past that it begins again.
-const KNOWN: usize = 4096;
+const MAX_LOCAL: usize = 4096;
 /// Races that a write may lose before the certificate is left to be seen again.
-const ATTEMPTS: u32 = 16;
+const MAX_RACES: u32 = 16;
 /// Bytes of one entry of the shared list.
-const ENTRY: usize = size_of::<Digest>() + 8;
+const ENTRY_BYTES: usize = size_of::<Digest>() + 8;
 
-// === impl Verified ===
+// === impl VerifiedCertificates ===
 
-impl Verified {
+impl VerifiedCertificates {
     /// The identity of the peer at the moment `now`, if it is verified.
     pub fn identity(&mut self, peer: &dyn Peer, store: &dyn Store, now: Time) -> Option<Vec<u8>> {
         if let Some(principal) = peer.principal().filter(|principal| !principal.is_empty()) {
@@ -67,15 +67,15 @@ impl Verified {
             None => return true,
             Some(true) => {
                 let Some(end) = peer.certificate().and_then(|pem| certificate::not_after(&pem)) else { return true };
-                share(digest, end, store);
+                store_shared(digest, end, store);
                 end
             }
-            Some(false) => match shared(store).into_iter().find(|(known, _)| *known == digest) {
+            Some(false) => match load_shared(store).into_iter().find(|(known, _)| *known == digest) {
                 Some((_, end)) if now.seconds() < end => end,
                 _ => return false,
             },
         };
-        if self.known.len() >= KNOWN {
+        if self.known.len() >= MAX_LOCAL {
             self.known.clear();
         }
         self.known.insert(digest, end);
@@ -83,7 +83,7 @@ impl Verified {
     }
 }
 
-fn shared(store: &dyn Store) -> Vec<(Digest, u64)> {
+fn load_shared(store: &dyn Store) -> Vec<(Digest, u64)> {
     decode(&store.get(KEY).0.unwrap_or_default())
 }
 
@@ -92,11 +92,11 @@ fn decode(bytes: &[u8]) -> Vec<(Digest, u64)> {
         let (digest, end) = bytes.split_first_chunk()?;
         Some((*digest, u64::from_le_bytes(end.try_into().ok()?)))
     };
-    bytes.chunks_exact(ENTRY).filter_map(entry).collect()
+    bytes.chunks_exact(ENTRY_BYTES).filter_map(entry).collect()
 }
 
-fn share(digest: Digest, end: u64, store: &dyn Store) {
-    for _ in 0..ATTEMPTS {
+fn store_shared(digest: Digest, end: u64, store: &dyn Store) {
+    for _ in 0..MAX_RACES {
         let (bytes, version) = store.get(KEY);
         let mut bytes = bytes.unwrap_or_default();
         if decode(&bytes).iter().any(|(known, _)| *known == digest) {
@@ -104,7 +104,7 @@ fn share(digest: Digest, end: u64, store: &dyn Store) {
         }
         bytes.extend_from_slice(&digest);
         bytes.extend_from_slice(&end.to_le_bytes());
-        let surplus = bytes.len().saturating_sub(SHARED * ENTRY);
+        let surplus = bytes.len().saturating_sub(MAX_SHARED * ENTRY_BYTES);
         if store.set(KEY, &bytes.split_off(surplus), version) {
             return;
         }
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn what_is_only_presented_is_no_identity() {
-        let (store, mut verified) = (Memory::default(), Verified::default());
+        let (store, mut verified) = (Memory::default(), VerifiedCertificates::default());
         assert_eq!(verified.identity(&Seen::default(), &store, NOW), None, "no certificate");
         assert_eq!(verified.identity(&certificate(1, Some(false)), &store, NOW), None);
         assert!(verified.identity(&certificate(1, Some(true)), &store, NOW).is_some());
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_resumed_session_counts_for_every_worker() {
-        let (store, mut one, mut other) = (Memory::default(), Verified::default(), Verified::default());
+        let (store, mut one, mut other) = (Memory::default(), VerifiedCertificates::default(), VerifiedCertificates::default());
         assert!(one.identity(&certificate(1, Some(true)), &store, NOW).is_some());
         for worker in [&mut one, &mut other] {
             assert!(worker.identity(&certificate(1, Some(false)), &store, NOW).is_some());
@@ -176,7 +176,8 @@ mod tests {
 
     #[test]
     fn a_certificate_that_has_ended_counts_only_where_the_handshake_verified_it() {
-        let (store, mut verified, mut other) = (Memory::default(), Verified::default(), Verified::default());
+        let (store, mut verified, mut other) =
+            (Memory::default(), VerifiedCertificates::default(), VerifiedCertificates::default());
         let ended = Time(2_000_000_000_000_000_000);
         assert!(verified.identity(&certificate(1, Some(true)), &store, NOW).is_some());
         for verified in [&mut verified, &mut other] {
@@ -191,14 +192,14 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let (store, mut verified) = (Memory::default(), Verified::default());
-        for number in 0..KNOWN + 10 {
+        let (store, mut verified) = (Memory::default(), VerifiedCertificates::default());
+        for number in 0..MAX_LOCAL + 10 {
             assert!(verified.identity(&certificate(number, Some(true)), &store, NOW).is_some());
         }
-        assert!(verified.known.len() <= KNOWN);
-        assert_eq!(shared(&store).len(), SHARED);
-        let mut other = Verified::default();
-        assert!(other.identity(&certificate(KNOWN + 9, Some(false)), &store, NOW).is_some(), "the youngest are kept");
+        assert!(verified.known.len() <= MAX_LOCAL);
+        assert_eq!(load_shared(&store).len(), MAX_SHARED);
+        let mut other = VerifiedCertificates::default();
+        assert!(other.identity(&certificate(MAX_LOCAL + 9, Some(false)), &store, NOW).is_some(), "the youngest are kept");
         assert_eq!(other.identity(&certificate(0, Some(false)), &store, NOW), None);
     }
 }

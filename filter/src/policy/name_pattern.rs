@@ -2,16 +2,16 @@
 
 /// A model id or an identity as configured: exact, or a prefix (written with a trailing `*`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pattern {
+pub enum NamePattern {
     /// This one and no other.
     Exact(Box<str>),
     /// Every one that begins so; the `*` is not part of it.
     Prefix(Box<str>),
 }
 
-// === impl Pattern ===
+// === impl NamePattern ===
 
-impl Pattern {
+impl NamePattern {
     /// Reads a pattern as configured; only a trailing `*` is special.
     pub fn new(written: &str) -> Self {
         match written.strip_suffix('*') {
@@ -29,7 +29,7 @@ impl Pattern {
     }
 }
 
-impl std::fmt::Display for Pattern {
+impl std::fmt::Display for NamePattern {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Exact(id) => f.write_str(id),
