@@ -14,7 +14,7 @@ use pai_filter::exchange::gate::Gate;
 use pai_filter::http::headers::{HeaderEdit, Headers};
 use pai_filter::exchange::environment::Environment;
 use pai_filter::exchange::step::{AttemptStep, BodyStep, ResponseStep, Step};
-use pai_filter::budget::ledger::Subject;
+use pai_filter::budget::subject::Subject;
 use pai_filter::store::Store;
 use pai_filter::metrics::{Kind, Meter};
 use pai_filter::exchange::worker::{Retries, Worker};
@@ -465,7 +465,7 @@ impl Town {
     }
 
     fn audit(&self) -> (u128, u64) {
-        let records = self.gates[0].providers.iter().map(|provider| self.record(&provider.subject));
+        let records = self.gates[0].budgets.providers().map(|subject| self.record(subject));
         records.fold((0, 0), |(used, reserved), record| (used + u128::from(record.0), reserved + record.1))
     }
 

@@ -3,3 +3,5 @@
 pub mod account;
 pub mod ledger;
 pub mod plan;
+pub mod rate_limit_headers;
+pub mod subject;

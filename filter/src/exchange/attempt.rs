@@ -192,7 +192,7 @@ impl Attempt {
         }
         edits.push(HeaderEdit::Set("x-pai-provider", self.provider_name().to_owned().into()));
         edits.push(HeaderEdit::Set("x-pai-model", self.model.clone().into()));
-        edits.extend(self.budget_headers(inbound, env).into_iter().map(|(name, value)| HeaderEdit::Set(name, value.into())));
+        edits.extend(self.rate_limit_headers(inbound, env).into_iter().map(|(name, value)| HeaderEdit::Set(name, value.into())));
         if held { ResponseStep::Hold(edits) } else { ResponseStep::Edit(edits) }
     }
 
@@ -364,13 +364,13 @@ impl Attempt {
         let why = "The model's window has only just become known. Send the request again.";
         let mut reply = Refusal { retry_after: Some(1), ..Refusal::new(Case::UpstreamUnavailable, why) }.reply();
         reply.headers.push(("x-should-retry", "true".to_owned()));
-        reply.headers.extend(self.budget_headers(inbound, env));
+        reply.headers.extend(self.rate_limit_headers(inbound, env));
         reply
     }
 
     fn replace(&self, refusal: &Refusal, inbound: &InboundRequest, env: &Environment<'_>) -> ResponseStep {
         let mut reply = refusal.reply();
-        reply.headers.extend(self.budget_headers(inbound, env));
+        reply.headers.extend(self.rate_limit_headers(inbound, env));
         ResponseStep::Reply(reply)
     }
 
@@ -387,8 +387,8 @@ impl Attempt {
         }
     }
 
-    fn budget_headers(&self, inbound: &InboundRequest, env: &Environment<'_>) -> Vec<(&'static str, String)> {
-        self.gate.budget_headers(inbound.caller, Some(self.provider), env)
+    fn rate_limit_headers(&self, inbound: &InboundRequest, env: &Environment<'_>) -> Vec<(&'static str, String)> {
+        self.gate.rate_limit_headers(inbound.caller, Some(self.provider), env)
     }
 
     fn dialect(&self) -> Dialect {

@@ -4,7 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::budget::account::Ask;
-use crate::budget::ledger::{Ledger, Permit, Refused, Rejected, SubjectBudgets};
+use crate::budget::ledger::{Ledger, Permit, Refused, Rejected};
+use crate::budget::subject::SubjectBudgets;
 use crate::clock::{Clock, Time};
 use crate::exchange::worker::Worker;
 use crate::metrics::{self, Meter};

@@ -4,8 +4,9 @@
 //! body is there only then; sizes and budgets once more when their turn comes.
 
 use crate::budget::account::{Ask, Shortfall};
-use crate::budget::ledger::{Permit, Refused, SubjectBudgets};
+use crate::budget::ledger::{Permit, Refused};
 use crate::budget::plan::{Bounds, COMPLETIONS_DEFAULT, Demand, Plan, TooLarge};
+use crate::budget::subject::SubjectBudgets;
 use crate::clock::go_duration;
 use crate::exchange::attempt::Admission;
 use crate::exchange::environment::Environment;
@@ -50,7 +51,7 @@ impl<'a> Evaluation<'a> {
     pub fn new(gate: &'a Gate, candidate: Candidate<'a>, inbound: &'a InboundRequest) -> Option<Self> {
         let provider = gate.policy.providers.get(candidate.provider)?;
         let (state, model) = gate.model(candidate)?;
-        let claims = gate.claims(inbound.caller, state);
+        let claims = gate.budgets.required(inbound.caller, candidate.provider);
         Some(Self { gate, candidate, provider, state, model, inbound, claims })
     }
 
@@ -157,7 +158,7 @@ impl<'a> Evaluation<'a> {
     fn never_fits(&self, TooLarge { needed, ceiling }: &TooLarge) -> Oversize {
         let whole = |claim: &SubjectBudgets<'_>| {
             let place = claim.capped().find(|(_, cap)| cap == ceiling)?.0;
-            Some(self.gate.budget_name(self.inbound.caller, self.candidate, claim.subject, place))
+            Some(claim.subject.describe_budget(place))
         };
         let per_request = self.provider.max_tokens_per_request.map(u64::from).filter(|most| needed > most);
         let most = match per_request {
@@ -175,7 +176,7 @@ impl<'a> Evaluation<'a> {
         let judgement = guard::judge(&self.provider.guards, body, self.inbound.operation);
         let name = |hit: &Hit| self.provider.guards.get(hit.guard).map_or("", |guard| &*guard.name);
         let hits: Vec<&Hit> = judgement.audits.iter().chain(&judgement.rejection).collect();
-        hits.iter().for_each(|hit| self.state.count_hit(hit.guard, env));
+        hits.iter().for_each(|hit| self.state.count_guard_match(hit.guard, env));
         for hit in &hits {
             if !matched_guards.is_empty() {
                 matched_guards.push(',');
@@ -197,7 +198,7 @@ impl<'a> Evaluation<'a> {
         env.reserve(&self.claims, ask).map_err(|refused| {
             let Refused::Short { claim, budget, shortfall } = refused else { return Refusal::ledger_unavailable() };
             let claim = self.claims.get(claim);
-            let name = claim.map(|claim| self.gate.budget_name(self.inbound.caller, self.candidate, claim.subject, budget));
+            let name = claim.map(|claim| claim.subject.describe_budget(budget));
             short(&name.unwrap_or_default(), shortfall, env)
         })
     }

@@ -13,11 +13,14 @@
 pub mod access_log;
 pub mod admitted;
 pub mod attempt;
+pub mod caller_series;
 pub mod cooldown;
 pub mod environment;
 pub mod evaluation;
 pub mod gate;
 pub mod inbound;
+pub mod report;
+pub mod request_rate;
 pub mod selection;
 pub mod step;
 pub mod worker;
@@ -35,6 +38,7 @@ use crate::exchange::environment::Environment;
 use crate::exchange::evaluation::Evaluation;
 use crate::exchange::gate::Gate;
 use crate::exchange::inbound::InboundRequest;
+use crate::exchange::request_rate::count_request;
 use crate::exchange::selection::Selection;
 use crate::exchange::step::{AttemptEdits, AttemptStep, BodyStep, Forward, ResponseStep, Step};
 use crate::exchange::worker::Retries;
@@ -44,6 +48,7 @@ use crate::http::refusal::{Case, Refusal, Reply};
 use crate::http::route::Route;
 use crate::identity::caller::{Caller, Credentials, Identification};
 use crate::identity::model_access::ModelAccess;
+use crate::identity::model_refusals;
 use crate::openai::{Operation, Request, Splice};
 use crate::policy::{Candidate, Gateway, Routing};
 
@@ -139,7 +144,7 @@ impl Exchange {
         match self.read_headers(headers, peer, env) {
             Ok(Opening::Answer(mut reply)) => {
                 self.phase = Phase::Answered { decision: "answered", candidate: None };
-                reply.headers.extend(self.own_budget_headers(env));
+                reply.headers.extend(self.own_rate_limit_headers(env));
                 Step::Reply(reply)
             }
             Ok(Opening::Read(reading)) => {
@@ -149,7 +154,7 @@ impl Exchange {
             Err(refusal) => {
                 let mut step = self.refuse(&refusal, None);
                 if let (Step::Reply(reply), Case::RequestRate) = (&mut step, refusal.case) {
-                    reply.headers.extend(self.own_budget_headers(env));
+                    reply.headers.extend(self.own_rate_limit_headers(env));
                 }
                 step
             }
@@ -312,7 +317,7 @@ impl Exchange {
             Phase::Answered { decision, candidate } => self.count(subject, decision, candidate, env),
             Phase::Open | Phase::Reading(_) => self.count(subject, "aborted", None, env),
         };
-        if let Some(series) = self.caller.and_then(|caller| self.gate.caller_series(caller)) {
+        if let Some(series) = self.caller.and_then(|caller| self.gate.callers.get(caller, &self.gate.policy)) {
             let (prompt, completion) = entry.tokens.unwrap_or_default();
             series.requests.count(env.meter, entry.decision);
             series.prompt_tokens.add(env.meter, prompt);
@@ -339,7 +344,7 @@ impl Exchange {
         let counted = match identified {
             Identification::Caller(caller) => {
                 self.caller = Some(caller);
-                gate.count_request(caller, env)
+                count_request(&gate.budgets, caller, env)
             }
             Identification::UnknownAgent(_) => Ok(()),
         };
@@ -414,7 +419,7 @@ impl Exchange {
         let named = match access.resolve(&model) {
             Ok(named) => named,
             Err(unresolved) => {
-                let refusal = models::unresolved(&access, &model, unresolved);
+                let refusal = model_refusals::unresolved(&access, &model, unresolved);
                 return self.refuse(&refusal, None);
             }
         };
@@ -426,7 +431,7 @@ impl Exchange {
             Err(refused) => {
                 let mut step = self.refuse(&refused, Some((named.provider, named.model.to_owned())));
                 if let (Step::Reply(reply), Case::Spent | Case::Reserved) = (&mut step, refused.case) {
-                    reply.headers.extend(gate.budget_headers(caller, Some(named.provider), env));
+                    reply.headers.extend(gate.rate_limit_headers(caller, Some(named.provider), env));
                 }
                 step
             }
@@ -456,7 +461,7 @@ impl Exchange {
             _ => env.worker.borrow().retries,
         };
         let evaluation =
-            Evaluation::new(&gate, named, &inbound).ok_or_else(|| models::not_found(access, &inbound.request.model))?;
+            Evaluation::new(&gate, named, &inbound).ok_or_else(|| model_refusals::not_found(access, &inbound.request.model))?;
         let selection = Selection::new(&gate, &inbound, body, &mut self.notes, env);
         let selected = selection.select(evaluation, others, retries)?;
         let admitted = Admitted::new(Rc::clone(&gate), inbound, selected);
@@ -469,8 +474,8 @@ impl Exchange {
     }
 
     /// The budgets that the caller sees where no provider is involved.
-    fn own_budget_headers(&self, env: &Environment<'_>) -> Vec<(&'static str, String)> {
-        self.caller.map_or_else(Vec::new, |caller| self.gate.budget_headers(caller, None, env))
+    fn own_rate_limit_headers(&self, env: &Environment<'_>) -> Vec<(&'static str, String)> {
+        self.caller.map_or_else(Vec::new, |caller| self.gate.rate_limit_headers(caller, None, env))
     }
 
     fn refuse(&mut self, refusal: &Refusal, candidate: Option<(usize, String)>) -> Step {
@@ -542,7 +547,7 @@ fn answer(route: &Route, gate: &Gate, caller: Caller, env: &Environment<'_>) -> 
     match route {
         Route::ListModels => Ok(models::list(&access)),
         Route::RetrieveModel(name) => models::retrieve(&access, name),
-        Route::ModelProviders => models::providers(gate, env),
+        Route::ModelProviders => report::model_providers(gate, env),
         Route::Model(_) => Err(unknown_url()),
     }
 }

@@ -75,7 +75,7 @@ impl World {
 
     /// Used and reserved of the first provider.
     fn ledger(&self, gate: &Gate) -> (u64, u64) {
-        let account = self.env().ledger().read(&gate.providers[0].subject).unwrap();
+        let account = self.env().ledger().read(gate.budgets.provider(0).unwrap()).unwrap();
         account.record(0).map(|record| (record.used, record.reserved())).unwrap()
     }
 }

@@ -2,7 +2,9 @@
 
 pub mod access_key;
 pub mod agent;
+pub mod budgets;
 pub mod caller;
 pub mod certificate;
 pub mod model_access;
+pub mod model_refusals;
 pub mod peer_identity;

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Ledger, Store, Subject};
+use super::Ledger;
+use crate::budget::subject::Subject;
+use crate::store::Store;
 
 /// How long an instance may be silent.
 pub const SILENCE: Duration = Duration::from_secs(60);
@@ -135,7 +137,12 @@ mod tests {
     const ASK: Ask = Ask { least: 10, most: 10, prompt: 4 };
 
     fn subject() -> Rc<Subject> {
-        Rc::new(Subject { key: "a".into(), limits: [BudgetLimit::per_day(Some(100))].into() })
+        Rc::new(Subject {
+            key: "a".into(),
+            kind: crate::budget::subject::SubjectKind::Agent,
+            name: "".into(),
+            limits: [BudgetLimit::per_day(Some(100))].into(),
+        })
     }
 
     fn at(store: &Memory, instance: u64) -> Ledger<'_> {

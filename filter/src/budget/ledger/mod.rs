@@ -4,11 +4,13 @@
 //! [`MAX_RACES`] lost races the ledger gives up, which is an answer ([`Unavailable`]), not a wait.
 
 mod heartbeat;
+pub mod start;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::budget::account::{Account, Ask, BudgetLimit, BudgetSet, Reservations, Short, Shortfall};
+use crate::budget::account::{Account, Ask, Reservations, Short, Shortfall};
+use crate::budget::subject::{Subject, SubjectBudgets};
 use crate::clock::Time;
 use crate::store::Store;
 
@@ -34,24 +36,6 @@ pub struct Ledger<'a> {
 /// read, which costs a microsecond: if somebody has written in between, the host refuses the version, and it is read again.
 #[derive(Debug, Default)]
 pub struct Recent(RefCell<Option<(Rc<str>, Account, u32)>>);
-
-/// Whose budgets an account holds: a provider's, an agent's, an access key's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subject {
-    /// The account's key in the shared data, made of names of the configuration only.
-    pub key: Rc<str>,
-    /// What the budgets allow, in the order of the account's records.
-    pub limits: Box<[BudgetLimit]>,
-}
-
-/// Budgets of one subject that an ask must fit.
-#[derive(Debug, Clone, Copy)]
-pub struct SubjectBudgets<'a> {
-    /// The subject.
-    pub subject: &'a Rc<Subject>,
-    /// Which of its budgets.
-    pub budgets: BudgetSet,
-}
 
 /// Proof that a request was admitted: what it holds of each budget. Settling consumes it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -104,17 +88,6 @@ impl Recent {
     fn take(&self, key: &Rc<str>) -> Option<(Account, u32)> {
         let (_, account, version) = self.0.take().filter(|(of, ..)| of == key)?;
         Some((account, version))
-    }
-}
-
-// === impl SubjectBudgets ===
-
-impl<'a> SubjectBudgets<'a> {
-    /// Places and caps of those of the budgets that have one.
-    pub fn capped(&self) -> impl Iterator<Item = (usize, u64)> + use<'a> {
-        let budgets = self.budgets;
-        let limits = self.subject.limits.iter().enumerate();
-        limits.filter(move |(place, _)| budgets.has(*place)).filter_map(|(place, limit)| Some((place, limit.cap?)))
     }
 }
 
@@ -251,6 +224,8 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+    use crate::budget::account::{BudgetLimit, BudgetSet};
+    use crate::budget::subject::SubjectKind;
     use crate::store::Memory;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -264,7 +239,7 @@ mod tests {
     }
 
     fn subject(key: &str, cap: Option<u64>) -> Rc<Subject> {
-        Rc::new(Subject { key: key.into(), limits: [BudgetLimit::per_day(cap)].into() })
+        Rc::new(Subject { key: key.into(), kind: SubjectKind::Agent, name: "".into(), limits: [BudgetLimit::per_day(cap)].into() })
     }
 
     fn claims(subjects: &[Rc<Subject>]) -> Vec<SubjectBudgets<'_>> {
@@ -404,8 +379,12 @@ mod tests {
     fn requests_are_counted_one_by_one() {
         let store = Memory::default();
         let ledger = Ledger { store: &store, recent: Rc::default(), instance: 1, now: NOW };
-        let subject =
-            Rc::new(Subject { key: "a".into(), limits: [BudgetLimit::per_day(None), BudgetLimit::per_minute(Some(2))].into() });
+        let subject = Rc::new(Subject {
+            key: "a".into(),
+            kind: SubjectKind::Agent,
+            name: "".into(),
+            limits: [BudgetLimit::per_day(None), BudgetLimit::per_minute(Some(2))].into(),
+        });
         let count = || ledger.count(SubjectBudgets { subject: &subject, budgets: BudgetSet::one(1) }).unwrap();
         assert_eq!((count(), count(), count()), (Ok(()), Ok(()), Err(Shortfall::Drains(30_000_000_000))));
         let account = ledger.read(&subject).unwrap();

@@ -471,7 +471,7 @@ fn every_invariant_holds_for_all_budgets_at_once() {
                 finish(&mut exchange, &world, limit * below(101) / 100);
             }
             for caller in [Caller::Agent(0), Caller::Developer(0), Caller::Developer(1)] {
-                for claim in gate.claims(caller, &gate.providers[0]) {
+                for claim in gate.budgets.required(caller, 0) {
                     let account = world.env().ledger().read(claim.subject).unwrap();
                     for (place, cap) in claim.capped() {
                         let record = account.record(place).unwrap();
@@ -483,10 +483,10 @@ fn every_invariant_holds_for_all_budgets_at_once() {
         for (mut exchange, limit) in live {
             finish(&mut exchange, &world, limit);
         }
-        let account = |subject: &crate::budget::ledger::Subject| world.env().ledger().read(subject).unwrap();
-        let own = |caller| account(gate.claims(caller, &gate.providers[0])[0].subject).record(0).cloned().unwrap();
+        let account = |subject: &crate::budget::subject::Subject| world.env().ledger().read(subject).unwrap();
+        let own = |caller| account(gate.budgets.required(caller, 0)[0].subject).record(0).cloned().unwrap();
         let callers = [Caller::Agent(0), Caller::Developer(0), Caller::Developer(1)].map(own);
-        let provider = account(&gate.providers[0].subject);
+        let provider = account(gate.budgets.provider(0).unwrap());
         let [agent, one, two] = callers.each_ref().map(|record| record.used);
         assert_eq!(provider.record(0).unwrap().used, agent + one + two);
         assert_eq!(provider.record(1).unwrap().used, one + two, "external tokens only");

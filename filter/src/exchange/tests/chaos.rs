@@ -10,7 +10,7 @@ use proptest::sample::{Index, select};
 use serde_json::Value;
 
 use super::*;
-use crate::budget::ledger::Subject;
+use crate::budget::subject::Subject;
 
 const ME: &str = "td/me";
 /// The last has no credential.
@@ -168,7 +168,7 @@ impl Town {
 
     /// The agent's account, if it has a budget.
     fn agent(&self) -> Option<Rc<Subject>> {
-        let claims = self.gates[0].claims(Caller::Agent(0), &self.gates[0].providers[0]);
+        let claims = self.gates[0].budgets.required(Caller::Agent(0), 0);
         (claims.len() > 1).then(|| Rc::clone(claims[0].subject))
     }
 
@@ -186,7 +186,7 @@ impl Town {
             counts.filter(|(series, _)| of(series) && !series.ends_with("reserved_tokens_total")).map(|(_, count)| count).sum()
         };
         Books {
-            providers: [0, 1, 2].map(|place| record(&self.gates[0].providers[place].subject)),
+            providers: [0, 1, 2].map(|place| record(self.gates[0].budgets.provider(place).unwrap())),
             agent: self.agent().map(|agent| record(&agent)),
             charged: NAMES.map(charged),
         }

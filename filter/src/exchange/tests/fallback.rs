@@ -136,7 +136,7 @@ impl Way {
 /// Used and reserved of each provider.
 fn ledger(gate: &Gate, world: &World) -> [(u64, u64); 3] {
     [0, 1, 2].map(|place| {
-        let account = world.env().ledger().read(&gate.providers[place].subject).unwrap();
+        let account = world.env().ledger().read(gate.budgets.provider(place).unwrap()).unwrap();
         account.record(0).map(|record| (record.used, record.reserved())).unwrap()
     })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{Envoy, MapType, with_environment, with_headers};
-use crate::budget::ledger::Subject;
+use crate::budget::subject::Subject;
 use crate::exchange::Exchange;
 use crate::exchange::environment::Environment;
 use crate::http::refusal::Reply;
@@ -50,7 +50,7 @@ pub(super) fn hasten(uptime: Duration) -> Duration {
 /// This instance, and every account as it stands: each is read at one moment.
 fn ledger(exchange: &Exchange, env: &Environment<'_>) -> Reply {
     let accounts: serde_json::Map<String, Value> =
-        exchange.gate().subjects().map(|subject| (subject.key.to_string(), account(subject, env))).collect();
+        exchange.gate().budgets.all().map(|subject| (subject.key.to_string(), account(subject, env))).collect();
     let instance = env.worker.borrow().heartbeat.instance();
     let body = json!({ "instance": format!("{instance:016x}"), "accounts": accounts }).to_string().into_bytes();
     Reply { status: 200, headers: vec![("content-type", "application/json".to_owned())], body }

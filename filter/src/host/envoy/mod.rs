@@ -15,6 +15,7 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel, MapType, MetricType};
 
+use crate::budget::ledger::start;
 use crate::clock::{Clock, Time};
 use crate::config;
 use crate::exchange::access_log::AccessLogEntry;
@@ -23,7 +24,6 @@ use crate::exchange::gate::Gate;
 use crate::exchange::step::{AttemptStep, BodyStep, ResponseStep, Step};
 use crate::exchange::worker::{Retries, Worker};
 use crate::exchange::{Exchange, no_exchange};
-use crate::http::api::models;
 use crate::http::headers::{HeaderEdit, Headers};
 use crate::http::refusal::Reply;
 use crate::identity::peer_identity::Peer;
@@ -169,7 +169,7 @@ impl RootContext for Root {
                 self.gate = Rc::new(Gate::new(policy));
                 ATTEMPT_FILTERS_MAY_FOLLOW.set(Envoy.get(ATTEMPT_FILTERS_KEY).0.is_some());
                 with_environment(|env| {
-                    models::begin(env);
+                    start::record(env.store, env.now());
                     self.gate.introduce(env);
                 });
                 announce(&text, &self.gate.policy);
