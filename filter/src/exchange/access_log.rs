@@ -61,7 +61,7 @@ impl DecisionLog {
         // Writing to a string does not fail.
         let _ = write!(self.attempts, "{}={why}", gate.policy.provider_name(candidate.provider));
         if let Some((_, model)) = gate.model(candidate) {
-            model.series.skipped.count(env.meter, why.label());
+            env.count(&model.series.skipped.of(why.label()), 1);
         }
     }
 }

@@ -197,7 +197,7 @@ impl Admitted {
             return next;
         }
         if connected && !self.attempt.is_settled() {
-            self.failed_tokens += self.attempt.fail(why, env);
+            self.failed_tokens += self.attempt.fail(self.inbound.caller, why, env);
         }
         if self.attempt.is_settled() {
             self.stage = Stage::Over;
@@ -218,7 +218,7 @@ impl Admitted {
             return Vec::new();
         }
         // First give back, then take: the caller's own budgets may not hold both.
-        self.failed_tokens += self.attempt.fail(why, env);
+        self.failed_tokens += self.attempt.fail(self.inbound.caller, why, env);
         notes.skip(&self.gate, self.attempt.candidate(), why, env);
         let Some(next) = self.next_attempt(notes, env) else { return Vec::new() };
         // What was the last one's own: a cluster without an attempt filter would send it.

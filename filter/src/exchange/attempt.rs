@@ -13,6 +13,8 @@ use crate::exchange::inbound::InboundRequest;
 use crate::exchange::step::{BodyStep, ResponseStep};
 use crate::http::headers::{HeaderEdit, Headers, media_type};
 use crate::http::refusal::{Case, Refusal, Reply};
+use crate::identity::caller::Caller;
+use crate::metrics::status_class;
 use crate::openai::{Answer, Changes, Hide, Request, Usage};
 use crate::policy::{Candidate, Dialect, Provider};
 
@@ -114,13 +116,13 @@ impl Attempt {
 
     /// It has failed before an answer was passed on: settles it. Where the provider had the body and has not answered, it is charged
     /// for the prompt. Returns the tokens charged.
-    pub fn fail(&mut self, why: SkipReason, env: &Environment<'_>) -> u64 {
+    pub fn fail(&mut self, caller: Caller, why: SkipReason, env: &Environment<'_>) -> u64 {
         let charge = if why == SkipReason::Reset { self.prompt_estimate } else { 0 };
         match why {
             SkipReason::Status(status) => self.note(status, env),
             _ => self.with_model(|model| model.cooldown.record_failure(env.now())),
         }
-        self.with_model(|model| model.series.prompt_tokens.add(env.meter, charge));
+        self.gate.count_tokens(caller, self.candidate(), charge, 0, env);
         self.settle(charge, env);
         charge
     }
@@ -245,9 +247,8 @@ impl Attempt {
         if let Some((provider, model)) = self.gate.model(self.candidate()) {
             self.learn(reported, inbound, provider, model, env);
             self.measure(usage, inbound.started, model, env);
-            model.series.requests.count(env.meter, decision);
-            model.series.prompt_tokens.add(env.meter, usage.prompt);
-            model.series.completion_tokens.add(env.meter, usage.completion);
+            env.count(&model.series.requests.of(decision), 1);
+            self.gate.count_tokens(inbound.caller, self.candidate(), usage.prompt, usage.completion, env);
         }
         self.settle(usage.total(), env);
         AccessLogEntry {
@@ -261,6 +262,7 @@ impl Attempt {
 
     /// Notes whether the provider does anything for anybody.
     fn note(&self, status: u16, env: &Environment<'_>) {
+        self.with_model(|model| env.count(&model.series.responses.of(status_class(status)), 1));
         let named = || self.provider().is_some_and(|provider| provider.models.lists_exactly(&self.model));
         self.with_model(|model| match status {
             // What is not there, or not for us, says nothing of the others that are let through by the same pattern.
@@ -334,10 +336,10 @@ impl Attempt {
 
     fn measure(&self, usage: Usage, started: Time, model: &ModelState, env: &Environment<'_>) {
         let Some(first) = self.first_token() else { return };
-        model.series.time_to_first_token.record(env.meter, first.since(started) / 1_000_000);
+        env.observe(&model.series.time_to_first_token, first.since(started));
         if self.is_stream() && usage.completion > 1 {
-            let each = env.now().since(first) / 1000 / (usage.completion - 1);
-            model.series.time_per_output_token.record(env.meter, each);
+            let each = env.now().since(first) / (usage.completion - 1);
+            env.observe(&model.series.time_per_output_token, each);
         }
     }
 

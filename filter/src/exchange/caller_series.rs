@@ -6,8 +6,11 @@ use crate::budget::subject::BudgetKind;
 use crate::exchange::environment::Environment;
 use crate::identity::budgets::Budgets;
 use crate::identity::caller::Caller;
-use crate::metrics::SubjectSeries;
+use crate::metrics::{SubjectSeries, TokenSeries};
 use crate::policy::Policy;
+
+/// Pairs of a caller and a model that have counters of their own, per worker. The tokens of others count under the model `other`.
+const MAX_PAIRS: usize = 5_000;
 
 /// Callers whose gauges one tick renews. With more, each is renewed in turn.
 const PER_TICK: usize = 256;
@@ -21,6 +24,8 @@ pub struct CallerSeries {
     active: RefCell<Vec<Caller>>,
     /// Index into `active` of the first caller that the next tick renews.
     next: Cell<usize>,
+    /// Pairs of a caller and a model that have counters of their own.
+    pairs: Cell<usize>,
 }
 
 // === impl CallerSeries ===
@@ -33,6 +38,7 @@ impl CallerSeries {
             keys: policy.keys.iter().map(|_| OnceCell::new()).collect(),
             active: RefCell::default(),
             next: Cell::new(0),
+            pairs: Cell::new(0),
         }
     }
 
@@ -43,6 +49,20 @@ impl CallerSeries {
             Box::new(SubjectSeries::new(&caller.subject(policy)))
         });
         Some(series)
+    }
+
+    /// Returns the token counters of a caller for a model, by the indices of its provider and of its label there.
+    pub fn tokens(&self, caller: Caller, model: (usize, usize), policy: &Policy) -> Option<TokenSeries> {
+        let names = || {
+            let pairs = self.pairs.get();
+            if pairs >= MAX_PAIRS {
+                return None;
+            }
+            self.pairs.set(pairs + 1);
+            let provider = policy.providers.get(model.0)?;
+            Some((provider.name.to_string(), provider.models.labels().into_iter().nth(model.1)?))
+        };
+        Some(self.get(caller, policy)?.tokens(model, names))
     }
 
     /// Renews the gauges of the next callers that have made a request and have a daily budget.

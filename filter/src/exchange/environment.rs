@@ -1,4 +1,4 @@
-//! The boundary: what the core asks of its host, and what it tells it to do.
+//! What an exchange can ask for while one callback lasts: the time, the shared data, the metrics, and what its worker keeps.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -8,13 +8,13 @@ use crate::budget::ledger::{Ledger, Permit, Refused, Rejected};
 use crate::budget::subject::SubjectBudgets;
 use crate::clock::{Clock, Time};
 use crate::exchange::worker::Worker;
-use crate::metrics::{self, Meter};
+use crate::metrics::{self, Meter, Seconds, Series};
 use crate::store::Store;
 
 /// The world outside an exchange, for as long as one callback lasts.
 pub struct Environment<'a> {
     clock: &'a dyn Clock,
-    /// When the callback first asked: time stands still in it.
+    /// The time at which the callback first needed it: it does not change until the callback ends.
     now: Cell<Option<Time>>,
     /// The shared data.
     pub store: &'a dyn Store,
@@ -27,25 +27,58 @@ pub struct Environment<'a> {
 // === impl Environment ===
 
 impl<'a> Environment<'a> {
-    /// For one callback of the instance that `worker` is.
+    /// Creates the environment of one callback, for the instance that `worker` is.
     pub fn new(clock: &'a dyn Clock, store: &'a dyn Store, meter: &'a dyn Meter, worker: &'a RefCell<Worker>) -> Self {
         Self { clock, now: Cell::new(None), store, meter, worker }
     }
 
-    /// What time it is.
+    /// Returns the time. The clock is read once in a callback, and not before something needs it.
     pub fn now(&self) -> Time {
-        let now = self.now.get().unwrap_or_else(|| self.clock.now());
-        self.now.set(Some(now));
-        now
+        self.now.get().unwrap_or_else(|| {
+            let now = self.clock.now();
+            self.now.set(Some(now));
+            self.worker.borrow_mut().last_time = now;
+            now
+        })
     }
 
-    /// The ledger as this instance sees it now.
+    /// Returns a time that is at most a tick (one second) old, without reading the clock. It is for what is shown, not for what is counted.
+    pub fn recent_time(&self) -> Time {
+        let last = self.worker.borrow().last_time;
+        if last == Time::default() { self.now() } else { last }
+    }
+
+    /// Returns the ledger at this moment.
     pub fn ledger(&self) -> Ledger<'_> {
-        let worker = self.worker.borrow();
-        Ledger { store: self.store, recent: Rc::clone(&worker.recent), instance: worker.heartbeat.instance(), now: self.now() }
+        self.ledger_at(self.now())
     }
 
-    /// Reserves `ask` in all budgets of `claims`, or in none.
+    /// Returns the ledger for reading what is shown: at a moment of at most a second ago.
+    pub fn recent_ledger(&self) -> Ledger<'_> {
+        self.ledger_at(self.recent_time())
+    }
+
+    fn ledger_at(&self, now: Time) -> Ledger<'_> {
+        let worker = self.worker.borrow();
+        Ledger { store: self.store, recent: Rc::clone(&worker.recent), instance: worker.heartbeat.instance(), now }
+    }
+
+    /// Adds to a counter, which the host is told at the next tick.
+    pub fn count(&self, counter: &Rc<Series>, by: u64) {
+        self.worker.borrow().counts.add(counter, by);
+    }
+
+    /// Adds a duration to a distribution, which the host is told at the next tick.
+    pub fn observe(&self, seconds: &Seconds, nanos: u64) {
+        seconds.observe(&self.worker.borrow().counts, nanos);
+    }
+
+    /// Sends the counts of this worker to the host.
+    pub fn send_counts(&self) {
+        self.worker.borrow().counts.send(self.meter);
+    }
+
+    /// Reserves `ask` in all of these budgets, or in none.
     pub fn reserve(&self, claims: &[SubjectBudgets<'_>], ask: Ask) -> Result<Permit, Refused> {
         self.worker.borrow_mut().heartbeat.enlist(self.store);
         self.ledger().reserve(claims, ask).map_err(|Rejected { refused, left }| {

@@ -92,7 +92,7 @@ impl<'a> Evaluation<'a> {
     pub fn reserve(&self, fitting: &Fit, env: &Environment<'_>) -> Result<(Admission, Changes), Refusal> {
         let Fit { plan, bounds, ask } = fitting;
         let permit = self.claim(*ask, env)?;
-        self.model.series.reserved_tokens.add(env.meter, permit.granted.unwrap_or(0));
+        env.count(&self.model.series.reserved_tokens, permit.granted.unwrap_or(0));
         let granted = permit.granted.unwrap_or(ask.most);
         let limit = plan.and_then(|plan| plan.limit(granted));
         let grant = Admission {

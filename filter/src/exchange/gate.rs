@@ -1,6 +1,7 @@
 //! One configuration at work: the policy, its budgets, and for each provider and model the state that goes with it.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use crate::budget::rate_limit_headers::rate_limit_headers;
 use crate::budget::subject::BudgetKind;
@@ -10,7 +11,7 @@ use crate::exchange::cooldown::Cooldown;
 use crate::exchange::environment::Environment;
 use crate::identity::budgets::Budgets;
 use crate::identity::caller::Caller;
-use crate::metrics::{self, BudgetSeries, ModelSeries, Series};
+use crate::metrics::{self, BudgetSeries, LabelledCounter, ModelSeries, Series, requests_without_provider};
 use crate::policy::{Candidate, Policy, Provider};
 
 /// A policy with its budgets, metrics and estimates.
@@ -24,8 +25,8 @@ pub struct Gate {
     pub providers: Vec<ProviderState>,
     /// The metrics of its agents and access keys.
     pub callers: CallerSeries,
-    /// The metrics of requests that reach no provider.
-    pub without_provider: ModelSeries,
+    /// Requests that reach no provider, by how they ended.
+    pub without_provider: LabelledCounter,
 }
 
 /// The state of one provider.
@@ -38,7 +39,7 @@ pub struct ProviderState {
     /// Gauges of its budgets, in the order of its account.
     gauges: [BudgetSeries; 2],
     /// Matches of its guards, in their order.
-    guard_matches: Vec<Series>,
+    guard_matches: Vec<Rc<Series>>,
 }
 
 /// The state of one model, or of all models that one pattern allows.
@@ -61,7 +62,7 @@ impl Gate {
             budgets: Budgets::new(&policy),
             providers: policy.providers.iter().map(ProviderState::new).collect(),
             callers: CallerSeries::new(&policy),
-            without_provider: ModelSeries::new("none", "none"),
+            without_provider: requests_without_provider(),
             policy,
         }
     }
@@ -81,7 +82,20 @@ impl Gate {
         env: &Environment<'_>,
     ) -> Vec<(&'static str, String)> {
         let visible = self.budgets.visible(caller, provider);
-        visible.map_or_else(Vec::new, |(subject, budgets)| rate_limit_headers(subject, budgets, &env.ledger()))
+        visible.map_or_else(Vec::new, |(subject, budgets)| rate_limit_headers(subject, budgets, &env.recent_ledger()))
+    }
+
+    /// Counts the tokens that a request of this caller was charged for a candidate.
+    pub fn count_tokens(&self, caller: Caller, candidate: Candidate<'_>, prompt: u64, completion: u64, env: &Environment<'_>) {
+        let Some(provider) = self.policy.providers.get(candidate.provider) else { return };
+        let label = provider.models.label_index(candidate.model);
+        if let Some(model) = self.providers.get(candidate.provider).and_then(|state| state.models.get(label)) {
+            env.count(&model.series.prompt_tokens, prompt);
+            env.count(&model.series.completion_tokens, completion);
+        }
+        if let Some(tokens) = self.callers.tokens(caller, (candidate.provider, label), &self.policy) {
+            tokens.add(&env.worker.borrow().counts, prompt, completion);
+        }
     }
 
     /// Renews the gauges of the budgets: of all providers, and of the next agents and access keys that have made a request.
@@ -123,14 +137,14 @@ impl ProviderState {
             context_lengths: RefCell::new(ProviderContextLengths::new(&provider.name)),
             models: provider.models.labels().into_iter().map(model).collect(),
             gauges: BudgetSeries::of_provider(&provider.name),
-            guard_matches: provider.guards.iter().map(|guard| metrics::guard_hits(&provider.name, guard)).collect(),
+            guard_matches: provider.guards.iter().map(|guard| metrics::guard_matches(&provider.name, guard)).collect(),
         }
     }
 
     /// Counts a match of the guard at this index.
     pub fn count_guard_match(&self, guard: usize, env: &Environment<'_>) {
         if let Some(series) = self.guard_matches.get(guard) {
-            series.add(env.meter, 1);
+            env.count(series, 1);
         }
     }
 }

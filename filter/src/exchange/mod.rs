@@ -1,9 +1,12 @@
 //! One request from its headers to its settling: the only state machine of the filter.
 //!
 //! ```text
-//! Open ──headers──> Reading ──body judged──> Admitted ──log──> Closed
-//!   │                  │                        │
-//!   └──────────────────┴── refused, answered ───┴──> Answered ──log──> Closed
+//! Open ──headers──> Reading ──body evaluated──> Admitted ──log──> Closed
+//!   │                │    ▲ │                      │
+//!   │         callout│    │ │                      │
+//!   │                ▼    │ │                      │
+//!   │               Waiting │                      │
+//!   └───────────────────────┴── refused, answered ─┴──> Answered ──log──> Closed
 //! ```
 //!
 //! In `Admitted`, attempts begin and end: `admitted.rs`. Both filters, the gate and the attempt at each provider, tell one exchange.
@@ -40,7 +43,7 @@ use crate::exchange::gate::Gate;
 use crate::exchange::inbound::InboundRequest;
 use crate::exchange::request_rate::count_request;
 use crate::exchange::selection::Selection;
-use crate::exchange::step::{AttemptEdits, AttemptStep, BodyStep, Forward, ResponseStep, Step};
+use crate::exchange::step::{AttemptEdits, AttemptStep, BodyStep, CalloutRequest, Forward, ResponseStep, Step};
 use crate::exchange::worker::Retries;
 use crate::http::api::models;
 use crate::http::headers::{HeaderEdit, Headers, media_type, vllm_takes_for_json};
@@ -60,6 +63,8 @@ pub struct Exchange {
     /// Who asks, once that is known.
     caller: Option<Caller>,
     notes: DecisionLog,
+    /// A callout that is due before the request is evaluated.
+    ask_first: Option<CalloutRequest>,
 }
 
 #[derive(Debug)]
@@ -68,6 +73,8 @@ enum Phase {
     Open,
     /// The headers were read, the body is awaited.
     Reading(Reading),
+    /// The body is whole, the answer to a callout is awaited.
+    Waiting(Reading),
     /// The request is on its way, or was answered by its provider.
     Admitted(Box<Admitted>),
     /// Somebody else than the provider has answered: the gate, as a rule.
@@ -98,7 +105,7 @@ struct Reading {
 impl Exchange {
     /// A new request.
     pub fn new(gate: Rc<Gate>) -> Self {
-        Self { gate, phase: Phase::Open, caller: None, notes: DecisionLog::default() }
+        Self { gate, phase: Phase::Open, caller: None, notes: DecisionLog::default(), ask_first: None }
     }
 
     /// The configuration that it goes by.
@@ -107,14 +114,25 @@ impl Exchange {
         &self.gate
     }
 
-    /// Whether the body is awaited.
-    pub fn is_reading(&self) -> bool {
+    /// Sends this callout once the body is whole, and waits for its answer before the request is evaluated.
+    #[cfg(any(test, feature = "test-hooks"))]
+    pub fn ask_first(&mut self, callout: CalloutRequest) {
+        self.ask_first = Some(callout);
+    }
+
+    /// Returns whether more of the request's body is awaited.
+    pub fn awaits_body(&self) -> bool {
         matches!(self.phase, Phase::Reading(_))
+    }
+
+    /// Returns whether the headers have been read and the request is not decided yet.
+    pub fn awaits_decision(&self) -> bool {
+        matches!(self.phase, Phase::Reading(_) | Phase::Waiting(_))
     }
 
     /// Whether anything follows from an answer. What the gate itself has said is known.
     pub fn awaits_answer(&self) -> bool {
-        matches!(self.phase, Phase::Reading(_) | Phase::Admitted(_))
+        matches!(self.phase, Phase::Reading(_) | Phase::Waiting(_) | Phase::Admitted(_))
     }
 
     /// Whether the answer's body must be shown to [`Exchange::on_response_body`].
@@ -162,11 +180,11 @@ impl Exchange {
     }
 
     /// More of the body has come: `size` bytes are held so far, which `body` fetches.
-    pub fn on_request_body(
+    pub fn on_request_body<B: AsRef<[u8]>>(
         &mut self,
         size: usize,
         end_of_stream: bool,
-        body: impl FnOnce() -> Vec<u8>,
+        body: impl FnOnce() -> B,
         env: &Environment<'_>,
     ) -> Step {
         match &self.phase {
@@ -174,18 +192,33 @@ impl Exchange {
                 let refusal = self.too_large();
                 self.refuse(&refusal, None)
             }
-            Phase::Reading(_) if end_of_stream => self.evaluate(&body(), env),
-            Phase::Reading(_) | Phase::Answered { .. } => Step::Hold,
+            Phase::Reading(_) if end_of_stream => self.evaluate(body().as_ref(), env),
+            Phase::Reading(_) | Phase::Waiting(_) | Phase::Answered { .. } => Step::Hold,
             Phase::Open | Phase::Admitted(_) | Phase::Closed => Step::Continue,
         }
     }
 
     /// Trailers have come: the body is whole.
-    pub fn on_request_trailers(&mut self, body: impl FnOnce() -> Vec<u8>, env: &Environment<'_>) -> Step {
+    pub fn on_request_trailers<B: AsRef<[u8]>>(&mut self, body: impl FnOnce() -> B, env: &Environment<'_>) -> Step {
         match &self.phase {
-            Phase::Reading(_) => self.evaluate(&body(), env),
-            Phase::Answered { .. } => Step::Hold,
+            Phase::Reading(_) => self.evaluate(body().as_ref(), env),
+            Phase::Waiting(_) | Phase::Answered { .. } => Step::Hold,
             Phase::Open | Phase::Admitted(_) | Phase::Closed => Step::Continue,
+        }
+    }
+
+    /// The callout that [`Step::Ask`] has asked for is over, with an answer or without one. `body` fetches the request's body, which is
+    /// still held.
+    pub fn on_callout<B: AsRef<[u8]>>(&mut self, body: impl FnOnce() -> B, env: &Environment<'_>) -> Step {
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Waiting(reading) => {
+                self.phase = Phase::Reading(reading);
+                self.evaluate(body().as_ref(), env)
+            }
+            phase => {
+                self.phase = phase;
+                Step::Hold
+            }
         }
     }
 
@@ -196,7 +229,7 @@ impl Exchange {
 
     /// The body has not come in time.
     pub fn on_body_timeout(&mut self) -> Option<Reply> {
-        if !self.is_reading() {
+        if !self.awaits_body() {
             return None;
         }
         let refusal = Refusal::new(Case::RequestTimeout, "The request's body did not come in time. Send it again.");
@@ -219,7 +252,7 @@ impl Exchange {
         }
         let status = status(headers);
         // Most answers are a provider's 200, for which nobody has to be asked.
-        let asks = status != 200 && matches!(self.phase, Phase::Admitted(_) | Phase::Reading(_));
+        let asks = status != 200 && matches!(self.phase, Phase::Admitted(_) | Phase::Reading(_) | Phase::Waiting(_));
         let details = asks.then(|| details().unwrap_or_default());
         let local = details.filter(|details| details != b"via_upstream");
         let (step, decision) = match &mut self.phase {
@@ -229,10 +262,12 @@ impl Exchange {
                     None => admitted.on_response_headers(status, headers, end_of_stream, env),
                 };
             }
-            Phase::Reading(_) if local.is_some() => instead(&Refusal::local(status, None)),
+            Phase::Reading(_) | Phase::Waiting(_) if local.is_some() => instead(&Refusal::local(status, None)),
             // With `routing: fixed`, a provider may answer before it has the body.
-            Phase::Reading(_) if matches!(status, 401 | 403) => instead(&Refusal::upstream_auth("the provider")),
-            Phase::Reading(_) => (ResponseStep::Edit(headers.drop_provider_headers()), "unjudged"),
+            Phase::Reading(_) | Phase::Waiting(_) if matches!(status, 401 | 403) => {
+                instead(&Refusal::upstream_auth("the provider"))
+            }
+            Phase::Reading(_) | Phase::Waiting(_) => (ResponseStep::Edit(headers.drop_provider_headers()), "unjudged"),
             Phase::Open | Phase::Answered { .. } | Phase::Closed => return ResponseStep::Continue,
         };
         self.phase = Phase::Answered { decision, candidate: None };
@@ -248,9 +283,9 @@ impl Exchange {
     }
 
     /// The answer has ended with trailers. What is held of it, which `body` fetches, has to be decided about now.
-    pub fn on_response_trailers(&mut self, body: impl FnOnce() -> Vec<u8>, env: &Environment<'_>) -> Option<Reply> {
+    pub fn on_response_trailers<B: AsRef<[u8]>>(&mut self, body: impl FnOnce() -> B, env: &Environment<'_>) -> Option<Reply> {
         match &mut self.phase {
-            Phase::Admitted(admitted) if admitted.holds_answer() => match admitted.on_response_body(&body(), true, env) {
+            Phase::Admitted(admitted) if admitted.holds_answer() => match admitted.on_response_body(body().as_ref(), true, env) {
                 BodyStep::Reply(reply) => Some(reply),
                 _ => None,
             },
@@ -263,10 +298,10 @@ impl Exchange {
         match &mut self.phase {
             Phase::Admitted(admitted) => admitted.start(provider, env),
             // With `routing: fixed`, the headers come before the body is judged.
-            Phase::Reading(_) if self.gate.policy.is_fixed_to(provider) => {
+            Phase::Reading(_) | Phase::Waiting(_) if self.gate.policy.is_fixed_to(provider) => {
                 AttemptStep::Forward(vec![HeaderEdit::Remove("x-pai-provider".into())])
             }
-            Phase::Open | Phase::Reading(_) | Phase::Answered { .. } | Phase::Closed => no_exchange(),
+            Phase::Open | Phase::Reading(_) | Phase::Waiting(_) | Phase::Answered { .. } | Phase::Closed => no_exchange(),
         }
     }
 
@@ -281,8 +316,8 @@ impl Exchange {
     }
 
     /// What stands in place of the beginning of the attempt's body, of which `body` fetches as much as it has to see.
-    pub fn on_attempt_body(&self, body: impl FnOnce() -> Vec<u8>) -> Option<Splice> {
-        self.admitted()?.splice(&body())
+    pub fn on_attempt_body<B: AsRef<[u8]>>(&self, body: impl FnOnce() -> B) -> Option<Splice> {
+        self.admitted()?.splice(body().as_ref())
     }
 
     /// The attempt of this number was answered.
@@ -315,13 +350,10 @@ impl Exchange {
             Phase::Closed => return None,
             Phase::Admitted(admitted) => AccessLogEntry { subject, ..admitted.close(connected, env) },
             Phase::Answered { decision, candidate } => self.count(subject, decision, candidate, env),
-            Phase::Open | Phase::Reading(_) => self.count(subject, "aborted", None, env),
+            Phase::Open | Phase::Reading(_) | Phase::Waiting(_) => self.count(subject, "aborted", None, env),
         };
         if let Some(series) = self.caller.and_then(|caller| self.gate.callers.get(caller, &self.gate.policy)) {
-            let (prompt, completion) = entry.tokens.unwrap_or_default();
-            series.requests.count(env.meter, entry.decision);
-            series.prompt_tokens.add(env.meter, prompt);
-            series.completion_tokens.add(env.meter, completion);
+            env.count(&series.requests.of(entry.decision), 1);
         }
         DecisionLog { matched_guards: entry.guard, attempts: entry.attempts } = std::mem::take(&mut self.notes);
         Some(entry)
@@ -408,6 +440,10 @@ impl Exchange {
     /// Rows 7 to 14: the body is whole.
     fn evaluate(&mut self, body: &[u8], env: &Environment<'_>) -> Step {
         let Phase::Reading(reading) = std::mem::replace(&mut self.phase, Phase::Open) else { return Step::Continue };
+        if let Some(callout) = self.ask_first.take() {
+            self.phase = Phase::Waiting(reading);
+            return Step::Ask(callout);
+        }
         let request = match read_body(&reading, body) {
             Ok(request) => request,
             Err(refusal) => return self.refuse(&refusal, None),
@@ -497,11 +533,11 @@ impl Exchange {
     ) -> AccessLogEntry {
         let mut entry = AccessLogEntry { subject, decision, ..AccessLogEntry::default() };
         let Some((provider, model)) = candidate else {
-            self.gate.without_provider.requests.count(env.meter, decision);
+            env.count(&self.gate.without_provider.of(decision), 1);
             return entry;
         };
         if let Some((_, state)) = self.gate.model(Candidate { provider, model: &model }) {
-            state.series.requests.count(env.meter, decision);
+            env.count(&state.series.requests.of(decision), 1);
         }
         entry.provider = self.gate.policy.provider_name(provider).to_owned();
         entry.model = model;

@@ -1,8 +1,11 @@
 //! What an exchange tells its host to do.
 
+use std::time::Duration;
+
 use crate::http::headers::HeaderEdit;
 use crate::http::refusal::Reply;
 use crate::openai::Splice;
+use crate::policy::Credential;
 
 /// What the host is to do with a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,6 +14,8 @@ pub enum Step {
     Continue,
     /// Hold it until more has come.
     Hold,
+    /// Hold it, send this, and call `on_callout` with the answer.
+    Ask(CalloutRequest),
     /// Change it and let it go on.
     Forward(Forward),
     /// Answer it.
@@ -70,4 +75,21 @@ pub struct AttemptEdits {
     pub request: Vec<HeaderEdit>,
     /// Of the answer, for Envoy's decision about a next attempt.
     pub response: Vec<HeaderEdit>,
+}
+
+/// A request of the filter's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CalloutRequest {
+    /// The host's name of the cluster, which has no attempt filter.
+    pub cluster: Box<str>,
+    /// The method.
+    pub method: &'static str,
+    /// The path.
+    pub path: String,
+    /// The authority.
+    pub authority: Box<str>,
+    /// The whole `authorization` value, where the provider wants one.
+    pub credential: Option<Credential>,
+    /// How long the answer may take.
+    pub timeout: Duration,
 }

@@ -442,7 +442,7 @@ fn bodies_in_pieces_and_trailers_are_judged_when_whole() {
     let body = chat("org/m", "");
     let mut exchange = Exchange::new(Rc::clone(&gate));
     exchange.on_request_headers(&headers, false, &nobody, &world.env());
-    assert_eq!(exchange.on_request_body(10, false, || panic!("not to be read yet"), &world.env()), Step::Hold);
+    assert_eq!(exchange.on_request_body(10, false, || -> Vec<u8> { panic!("not to be read yet") }, &world.env()), Step::Hold);
     assert!(matches!(exchange.on_request_trailers(|| body.clone().into_bytes(), &world.env()), Step::Forward(_)));
     let mut exchange = Exchange::new(Rc::clone(&gate));
     exchange.on_request_headers(&headers, false, &nobody, &world.env());

@@ -3,7 +3,9 @@
 use std::rc::Rc;
 
 use crate::budget::ledger::{Heartbeat, Permit, Recent};
+use crate::clock::Time;
 use crate::identity::peer_identity::VerifiedCertificates;
+use crate::metrics::Batch;
 
 /// What one instance of the filter, the VM of one worker, has to itself.
 #[derive(Debug)]
@@ -16,6 +18,10 @@ pub struct Worker {
     pub recent: Rc<Recent>,
     /// Where Envoy can send a request again that has failed.
     pub retries: Retries,
+    /// Counts that the host has not been told yet.
+    pub counts: Batch,
+    /// When this instance last read the clock.
+    pub last_time: Time,
     /// What the ledger could not take when it was due.
     unsettled: Vec<(Permit, u64)>,
 }
@@ -54,6 +60,8 @@ impl Worker {
             verified: VerifiedCertificates::default(),
             recent: Rc::default(),
             retries: Retries::None,
+            counts: Batch::default(),
+            last_time: Time::default(),
             unsettled: Vec::new(),
         }
     }

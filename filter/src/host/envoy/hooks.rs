@@ -1,15 +1,19 @@
 //! What only tests do to the module, which they build with the feature `test-hooks`: they set its clock, let its time pass faster, make
-//! its VM trap, and read the whole ledger. What is shipped has none of this.
+//! its VM trap, have it wait for a callout, and read the whole ledger. What is shipped has none of this.
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use proxy_wasm::hostcalls;
 use serde_json::{Value, json};
 
-use super::{Envoy, MapType, with_environment, with_headers};
+use super::hostcalls::Envoy;
 use crate::budget::subject::Subject;
 use crate::exchange::Exchange;
 use crate::exchange::environment::Environment;
+use crate::exchange::step::CalloutRequest;
+use crate::host::io::{HeaderMap, Io as _};
+use crate::host::stream::Stream;
 use crate::http::refusal::Reply;
 use crate::store::Store as _;
 
@@ -20,24 +24,42 @@ const AHEAD: &str = "pai/test/clock";
 static SPEED: LazyLock<u32> =
     LazyLock::new(|| std::env::var("PAI_TEST_SPEED").ok().and_then(|speed| speed.parse().ok()).unwrap_or(1));
 
-/// Does what a request asks for in `x-test-clock: <seconds ahead>`, `x-test-trap` and `x-test-ledger`; the last is answered.
+/// Does what a request asks for in `x-test-clock: <seconds ahead>`, `x-test-trap`, `x-test-callout: <cluster>` and `x-test-ledger`. Returns
+/// whether it has answered: the last is.
 #[expect(clippy::panic, reason = "the test wants it")]
-pub(super) fn obey(exchange: &Exchange) -> Option<Reply> {
-    with_headers(MapType::HttpRequestHeaders, |headers| {
-        let ahead = headers.get("x-test-clock").and_then(|value| std::str::from_utf8(value).ok()?.parse::<i64>().ok());
-        if let Some(ahead) = ahead {
-            while !Envoy.set(AHEAD, &ahead.to_le_bytes(), Envoy.get(AHEAD).1) {}
+pub(super) fn obey(stream: &Stream, envoy: &Envoy) -> bool {
+    let reply = envoy.headers(HeaderMap::Request, |headers| {
+        let text = |name| headers.get(name).and_then(|value| std::str::from_utf8(value).ok());
+        if let Some(ahead) = text("x-test-clock").and_then(|value| value.parse::<i64>().ok()) {
+            while !envoy.set(AHEAD, &ahead.to_le_bytes(), envoy.get(AHEAD).1) {}
         }
         if headers.get("x-test-trap").is_some() {
             panic!("as a test has asked");
         }
-        headers.get("x-test-ledger").map(|_| with_environment(|env| ledger(exchange, env)))
-    })
+        if let Some(cluster) = text("x-test-callout") {
+            stream.exchange().borrow_mut().ask_first(callout(cluster));
+        }
+        headers.get("x-test-ledger").map(|_| ledger(&stream.exchange().borrow(), &envoy.environment()))
+    });
+    reply.inspect(|reply| envoy.reply(reply)).is_some()
+}
+
+/// A request that a test wants answered before its own is evaluated.
+fn callout(cluster: &str) -> CalloutRequest {
+    CalloutRequest {
+        cluster: cluster.into(),
+        method: "GET",
+        path: "/v1/models".to_owned(),
+        authority: "callout".into(),
+        credential: None,
+        timeout: Duration::from_secs(1),
+    }
 }
 
 /// The time as tests have set it.
 pub(super) fn shift(now: Duration) -> Duration {
-    let ahead = Envoy.get(AHEAD).0.and_then(|bytes| Some(i64::from_le_bytes(bytes.try_into().ok()?))).unwrap_or(0);
+    let value = hostcalls::get_shared_data(AHEAD).unwrap_or_default().0;
+    let ahead = value.and_then(|bytes| Some(i64::from_le_bytes(bytes.try_into().ok()?))).unwrap_or(0);
     let by = Duration::from_secs(ahead.unsigned_abs());
     if ahead < 0 { now.saturating_sub(by) } else { now.saturating_add(by) }
 }

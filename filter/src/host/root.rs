@@ -1,0 +1,215 @@
+//! One configuration of the filter: loads the policy, renews gauges and heartbeats, asks providers for their models, and answers streams
+//! that have waited too long.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
+use std::time::Duration;
+
+use log::{error, info, warn};
+
+use crate::budget::ledger::start;
+use crate::config;
+use crate::exchange::gate::Gate;
+use crate::exchange::step::CalloutRequest;
+use crate::exchange::worker::Retries;
+use crate::host::attempt::Attempt;
+use crate::host::io::{Attribute, Body, HeaderMap, Io};
+use crate::host::once;
+use crate::host::stream::Stream;
+use crate::host::streams::Streams;
+use crate::metrics;
+use crate::policy::{Callout, Policy};
+
+/// The time to the first tick, which asks for what is not known yet, and between later ones.
+pub const FIRST_TICK: Duration = Duration::from_millis(20);
+/// The time between later ticks.
+pub const TICK: Duration = Duration::from_secs(1);
+
+/// The key under which attempt filters record that this host has some.
+const ATTEMPT_FILTERS_KEY: &str = "pai/1/attempts";
+
+/// Bytes of a provider's list of models that are read; of a longer list, the models before that are known.
+const MODELS_LIMIT: usize = 1 << 20;
+/// How long a provider may take to list its models.
+const MODELS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One configuration of the filter in one worker.
+#[derive(Debug)]
+pub struct Root {
+    role: Role,
+    gate: Rc<Gate>,
+    streams: Rc<Streams>,
+    ticked: bool,
+    /// Providers that were asked for their models, by the token of the callout.
+    asked: HashMap<u32, usize>,
+}
+
+/// Where in the host the filter is: its `root_id`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// `gate`, and any other: before the router.
+    Gate,
+    /// `attempt`: behind the router, in a provider's cluster.
+    Attempt,
+}
+
+// === impl Root ===
+
+impl Root {
+    /// Creates a root that is not configured yet.
+    pub fn new(streams: Rc<Streams>) -> Self {
+        Self { role: Role::Gate, gate: Rc::new(Gate::new(Policy::default())), streams, ticked: false, asked: HashMap::new() }
+    }
+
+    /// Configures an attempt filter. Its own configuration is ignored: an attempt follows the policy of its gate.
+    pub fn configure_attempt(&mut self, io: &impl Io) {
+        if std::mem::replace(&mut self.role, Role::Attempt) == Role::Gate {
+            self.streams.add_attempt_filter();
+        }
+        let env = io.environment();
+        env.worker.borrow_mut().retries = retries(io);
+        once(&env, ATTEMPT_FILTERS_KEY, b"there");
+    }
+
+    /// Configures the gate with these manifests; `secret` looks up an environment variable. Returns `false`, and keeps what is in force,
+    /// where they are refused.
+    pub fn configure_gate(&mut self, io: &impl Io, manifests: &[u8], secret: &dyn Fn(&str) -> Option<String>) -> bool {
+        let policy = match config::load(manifests, secret) {
+            Ok(policy) => policy,
+            Err(invalid) => {
+                error!("configuration refused: {invalid}");
+                return false;
+            }
+        };
+        self.gate = Rc::new(Gate::new(policy));
+        let env = io.environment();
+        self.streams.set_attempt_filters_may_follow(env.store.get(ATTEMPT_FILTERS_KEY).0.is_some());
+        start::record(env.store, env.now());
+        self.gate.introduce(&env);
+        metrics::build_info(env.meter);
+        announce(manifests, &self.gate.policy, io);
+        true
+    }
+
+    /// Does what is due once a second. Returns whether it was the first tick.
+    pub fn on_tick(&mut self, io: &impl Io) -> bool {
+        let uptime = io.uptime();
+        self.streams.tick(uptime);
+        let env = io.environment();
+        env.settle_again();
+        let ledger = env.ledger();
+        env.worker.borrow_mut().heartbeat.tick(&ledger, uptime);
+        self.gate.show_budgets(&env);
+        env.send_counts();
+        self.ask_for_models(io);
+        // Last, as it leaves the host in the context of a stream.
+        for stream in self.streams.take_overdue() {
+            if io.enter_stream(stream.id()) {
+                stream.on_timeout(io);
+            }
+        }
+        !std::mem::replace(&mut self.ticked, true)
+    }
+
+    /// A provider has answered with its models, or has not.
+    pub fn on_callout(&mut self, io: &impl Io, token: u32) {
+        let Some(provider) = self.asked.remove(&token) else { return };
+        let ok = io.headers(HeaderMap::Callout, |headers| headers.get(":status") == Some(b"200"));
+        let Some(state) = self.gate.providers.get(provider) else { return };
+        let env = io.environment();
+        if ok {
+            let models = io.body(Body::Callout, MODELS_LIMIT);
+            state.context_lengths.borrow_mut().update(env.store, |lengths| lengths.record_model_list(models.as_ref()));
+        } else {
+            state.context_lengths.borrow().retry_poll_soon(env.store, env.now());
+        }
+    }
+
+    /// Creates the stream of this number at the gate.
+    pub fn stream(&self, id: u32) -> Rc<Stream> {
+        Stream::new(id, Rc::clone(&self.gate), Rc::clone(&self.streams))
+    }
+
+    /// Creates an attempt, where this is an attempt filter.
+    pub fn attempt(&self) -> Option<Attempt> {
+        (self.role == Role::Attempt).then(|| Attempt::new(Rc::clone(&self.streams)))
+    }
+
+    /// Ends the configuration.
+    pub fn end(&self, io: &impl Io) {
+        let env = io.environment();
+        env.send_counts();
+        if self.role == Role::Attempt && self.streams.remove_attempt_filter() {
+            // From now on the gate rewrites requests for their provider.
+            env.worker.borrow_mut().retries = Retries::None;
+        }
+    }
+
+    /// Asks providers for their models, where it is this worker's turn.
+    fn ask_for_models(&mut self, io: &impl Io) {
+        let env = io.environment();
+        for callout in &self.gate.policy.gateway.callouts {
+            let Some(state) = self.gate.providers.get(callout.provider) else { continue };
+            if !state.context_lengths.borrow().claim_poll(env.store, env.now()) {
+                continue;
+            }
+            match list_models(&self.gate.policy, callout).and_then(|request| io.send_callout(&request)) {
+                Some(token) => drop(self.asked.insert(token, callout.provider)),
+                None => state.context_lengths.borrow().retry_poll_soon(env.store, env.now()),
+            }
+        }
+    }
+}
+
+/// Returns the request that lists a provider's models.
+fn list_models(policy: &Policy, callout: &Callout) -> Option<CalloutRequest> {
+    let provider = policy.providers.get(callout.provider)?;
+    Some(CalloutRequest {
+        cluster: callout.cluster.clone(),
+        method: "GET",
+        path: format!("{}/models", provider.endpoint.base_path),
+        authority: provider.endpoint.authority.clone(),
+        credential: provider.credential.clone(),
+        timeout: MODELS_TIMEOUT,
+    })
+}
+
+/// Returns where retries of this host can go: since Envoy 1.39, to another cluster (`refresh_cluster_on_retry`).
+fn retries(io: &impl Io) -> Retries {
+    let Some((major, minor)) = version(io) else { return Retries::AnyProvider };
+    if (major, minor) >= (1, 39) {
+        return Retries::AnyProvider;
+    }
+    if once(&io.environment(), "pai/1/retries", b"within") {
+        warn!(
+            "Envoy {major}.{minor} retries within one cluster only: a provider that fails is not followed by another (1.39 does that)"
+        );
+    }
+    Retries::SameProvider
+}
+
+/// Returns the host's version, major and minor.
+fn version(io: &impl Io) -> Option<(u64, u64)> {
+    let words = io.attribute(Attribute::HostVersion)?;
+    let (major, minor) = words.split_first_chunk()?;
+    Some((u64::from_le_bytes(*major), u64::from_le_bytes(minor.try_into().ok()?)))
+}
+
+/// Says once for all workers which configuration is in force.
+fn announce(manifests: &[u8], policy: &Policy, io: &impl Io) {
+    let mut hasher = DefaultHasher::new();
+    manifests.hash(&mut hasher);
+    if once(&io.environment(), "pai/1/configuration", &hasher.finish().to_le_bytes()) {
+        let providers: Vec<&str> = policy.providers.iter().map(|provider| &*provider.name).collect();
+        info!(
+            "configuration in force: {} model provider(s): {}; {} agent(s), {} access key(s); audience {:?}, routing {:?}",
+            providers.len(),
+            providers.join(", "),
+            policy.agents.iter().count(),
+            policy.keys.iter().count(),
+            policy.gateway.audience,
+            policy.gateway.routing
+        );
+    }
+}
