@@ -55,7 +55,7 @@ impl Meter for World {
 
     fn add(&self, _series: u32, _by: u64) {}
 
-    fn record(&self, _series: u32, _value: u64) {}
+    fn set(&self, _series: u32, _value: u64) {}
 }
 
 fn body(bytes: usize, more: &str) -> String {

@@ -229,7 +229,8 @@ impl Attempt {
             return BodyStep::Reply(self.ask_again(inbound, env));
         }
         let passed = answer.feed(chunk, end_of_stream);
-        if first_token.is_none() && answer.started() {
+        // An answer that is no stream is timed at its end.
+        if first_token.is_none() && answer.rewrites() && answer.started() {
             *first_token = Some(env.now());
         }
         passed.map_or(BodyStep::Continue, BodyStep::Replace)
@@ -335,7 +336,7 @@ impl Attempt {
     }
 
     fn measure(&self, usage: Usage, started: Time, model: &ModelState, env: &Environment<'_>) {
-        let Some(first) = self.first_token() else { return };
+        let Some(first) = self.first_token(env) else { return };
         env.observe(&model.series.time_to_first_token, first.since(started));
         if self.is_stream() && usage.completion > 1 {
             let each = env.now().since(first) / (usage.completion - 1);
@@ -355,9 +356,11 @@ impl Attempt {
         matches!(&self.response, Response::Provider(provider) if provider.answer.rewrites())
     }
 
-    fn first_token(&self) -> Option<Time> {
+    /// Returns when the first token arrived; of an answer that is no stream, all of them arrive at its end, which is now.
+    fn first_token(&self, env: &Environment<'_>) -> Option<Time> {
         match &self.response {
-            Response::Provider(provider) => provider.first_token,
+            Response::Provider(provider) if provider.answer.rewrites() => provider.first_token,
+            Response::Provider(provider) => provider.answer.started().then(|| env.now()),
             Response::Awaited | Response::Local(_) => None,
         }
     }

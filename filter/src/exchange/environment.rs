@@ -37,14 +37,14 @@ impl<'a> Environment<'a> {
         self.now.get().unwrap_or_else(|| {
             let now = self.clock.now();
             self.now.set(Some(now));
-            self.worker.borrow_mut().last_time = now;
+            self.worker.borrow().last_time.set(now);
             now
         })
     }
 
     /// Returns a time that is at most a tick (one second) old, without reading the clock. It is for what is shown, not for what is counted.
     pub fn recent_time(&self) -> Time {
-        let last = self.worker.borrow().last_time;
+        let last = self.worker.borrow().last_time.get();
         if last == Time::default() { self.now() } else { last }
     }
 

@@ -16,7 +16,7 @@ pub struct InboundRequest {
     pub caller: Caller,
     /// What for.
     pub operation: Operation,
-    /// When its headers came.
+    /// When it was whole.
     pub started: Time,
     /// What its body says.
     pub request: Request,

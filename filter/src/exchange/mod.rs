@@ -32,7 +32,6 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use crate::clock::Time;
 use crate::exchange::access_log::AccessLogEntry;
 use crate::exchange::access_log::DecisionLog;
 use crate::exchange::admitted::Admitted;
@@ -92,7 +91,6 @@ enum Phase {
 struct Reading {
     caller: Caller,
     operation: Operation,
-    started: Time,
     json: bool,
     target: Vec<u8>,
     has_length: bool,
@@ -371,7 +369,7 @@ impl Exchange {
         let target = headers.get(":path").unwrap_or_default();
         let route = Route::of(headers.get(":method").unwrap_or_default(), target);
         let credentials = Credentials { headers, peer, operator_endpoint: route == Some(Route::ModelProviders) };
-        let identified = Caller::identify(&credentials, policy, env.now())?;
+        let identified = Caller::identify(&credentials, policy, &|| env.now())?;
         // Whatever comes of it, a request of somebody who is known counts.
         let counted = match identified {
             Identification::Caller(caller) => {
@@ -414,7 +412,6 @@ impl Exchange {
         Ok(Opening::Read(Reading {
             caller,
             operation,
-            started: env.now(),
             json: media_type(content_type) == b"application/json",
             target: target.to_vec(),
             has_length: headers.get("content-length").is_some(),
@@ -485,12 +482,20 @@ impl Exchange {
         env: &Environment<'_>,
     ) -> Result<(Admitted, Forward), Refusal> {
         let gate = Rc::clone(&self.gate);
-        let Reading { caller, operation, started, target, has_length, edits, .. } = reading;
+        let Reading { caller, operation, target, has_length, edits, .. } = reading;
         let others = access.fallbacks(named);
         let dialect = gate.policy.dialect(named.provider);
         let peculiarities = OnceCell::new();
-        let inbound =
-            InboundRequest { caller, operation, started, request, dialect, peculiarities, length: body.len(), has_length };
+        let inbound = InboundRequest {
+            caller,
+            operation,
+            started: env.now(),
+            request,
+            dialect,
+            peculiarities,
+            length: body.len(),
+            has_length,
+        };
         let retries = match gate.policy.gateway {
             // The headers have gone ahead as one provider's.
             Gateway { routing: Routing::Fixed, .. } | Gateway { max_attempts: ..=1, .. } => Retries::None,

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::clock::Clock;
+use crate::clock::Time;
 use crate::exchange::worker::Worker;
 use crate::metrics::{Kind, Meter};
 use crate::store::Memory;
@@ -53,7 +54,7 @@ impl Meter for World {
         *self.counts.borrow_mut().entry(self.names.borrow()[series as usize].clone()).or_default() += by;
     }
 
-    fn record(&self, series: u32, value: u64) {
+    fn set(&self, series: u32, value: u64) {
         self.counts.borrow_mut().insert(self.names.borrow()[series as usize].clone(), value);
     }
 }
@@ -71,6 +72,12 @@ impl World {
 
     fn env(&self) -> Environment<'_> {
         Environment::new(self, &self.store, self, &self.worker)
+    }
+
+    /// All counts, with those that a host would be told at the next tick.
+    fn counts(&self) -> BTreeMap<String, u64> {
+        self.env().send_counts();
+        self.counts.borrow().clone()
     }
 
     /// Used and reserved of the first provider.

@@ -1,5 +1,6 @@
 //! What one instance of the filter, the VM of one worker, has to itself.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::budget::ledger::{Heartbeat, Permit, Recent};
@@ -21,7 +22,7 @@ pub struct Worker {
     /// Counts that the host has not been told yet.
     pub counts: Batch,
     /// When this instance last read the clock.
-    pub last_time: Time,
+    pub last_time: Cell<Time>,
     /// What the ledger could not take when it was due.
     unsettled: Vec<(Permit, u64)>,
 }
@@ -61,7 +62,7 @@ impl Worker {
             recent: Rc::default(),
             retries: Retries::None,
             counts: Batch::default(),
-            last_time: Time::default(),
+            last_time: Cell::default(),
             unsettled: Vec::new(),
         }
     }

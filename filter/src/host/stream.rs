@@ -62,7 +62,10 @@ impl Stream {
     pub fn on_request_headers(&self, io: &impl Io, end_of_stream: bool) -> Flow {
         let step = io.headers(HeaderMap::Request, |headers| {
             let env = io.environment();
-            let peer = || env.worker.borrow_mut().verified.identity(io, env.store, env.now());
+            let peer = || {
+                let now = env.now();
+                env.worker.borrow_mut().verified.identity(io, env.store, now)
+            };
             self.exchange.borrow_mut().on_request_headers(headers, end_of_stream, &peer, &env)
         });
         if self.exchange.borrow().awaits_body() {

@@ -56,8 +56,8 @@ enum PresentedKeys<'a> {
 // === impl Caller ===
 
 impl Caller {
-    /// Tells who is asking at the moment `now`.
-    pub fn identify(credentials: &Credentials<'_>, policy: &Policy, now: Time) -> Result<Identification, Refusal> {
+    /// Identifies the caller. `now` returns the time, which matters for keys that expire only.
+    pub fn identify(credentials: &Credentials<'_>, policy: &Policy, now: &dyn Fn() -> Time) -> Result<Identification, Refusal> {
         let audience = policy.gateway.audience;
         match presented_keys(credentials.headers) {
             PresentedKeys::None if audience == Audience::External => Err(key_needed("")),
@@ -114,14 +114,14 @@ fn key_in(value: &[u8]) -> &[u8] {
     }
 }
 
-fn identify_by_key(key: &[u8], policy: &Policy, now: Time) -> Result<Caller, Refusal> {
+fn identify_by_key(key: &[u8], policy: &Policy, now: &dyn Fn() -> Time) -> Result<Caller, Refusal> {
     let known = policy.keys.find(key).and_then(|place| Some((place, policy.keys.get(place)?)));
     match known {
         None => Err(invalid_key("The access key is not known here. Check the key, or ask the operator for another.")),
         Some((_, AccessKey { name, disabled: true, .. })) => {
             Err(invalid_key(format!("The access key `{name}` is disabled. Ask the operator.")))
         }
-        Some((_, AccessKey { name, expires: Some(end), .. })) if now.seconds() >= *end => {
+        Some((_, AccessKey { name, expires: Some(end), .. })) if now().seconds() >= *end => {
             let end = crate::clock::rfc3339(*end);
             Err(invalid_key(format!("The access key `{name}` has expired ({end}). Ask the operator for another.")))
         }

@@ -424,10 +424,16 @@ fn agents_and_keys_are_counted_by_name() {
     assert_eq!(exchange.on_log(|| true, &world.env()).unwrap().subject, "key/alice");
     outcome(&gate, &world, None, &headers, "{");
     gate.show_budgets(&world.env());
-    let count = |name: &str| world.counts.borrow().get(&format!("pai.subject=.=key/alice;.;{name}")).copied();
+    let count = |name: &str| world.counts().get(&format!("pai.subject=.=key/alice;.;{name}")).copied();
     assert_eq!(count("decision=.=allowed;.;subject_requests_total"), Some(1));
     assert_eq!(count("decision=.=invalid_body;.;subject_requests_total"), Some(1));
-    assert_eq!((count("subject_prompt_tokens_total"), count("subject_completion_tokens_total")), (Some(9), Some(5)));
+    assert_eq!(
+        (
+            count("provider=.=p;.;model=.=*;.;subject_prompt_tokens_total"),
+            count("provider=.=p;.;model=.=*;.;subject_completion_tokens_total")
+        ),
+        (Some(9), Some(5))
+    );
     assert_eq!((count("subject_budget_limit_tokens"), count("subject_budget_used_tokens")), (Some(5000), Some(14)));
 }
 

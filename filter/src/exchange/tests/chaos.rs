@@ -182,7 +182,7 @@ impl Town {
         };
         let charged = |name: &str| {
             let of = |series: &str| series.starts_with(&format!("pai.provider=.={name};")) && series.ends_with("_tokens_total");
-            let counts = self.worlds.iter().flat_map(|world| world.counts.borrow().clone());
+            let counts = self.worlds.iter().flat_map(|world| world.counts());
             counts.filter(|(series, _)| of(series) && !series.ends_with("reserved_tokens_total")).map(|(_, count)| count).sum()
         };
         Books {

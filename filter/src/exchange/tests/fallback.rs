@@ -403,7 +403,7 @@ fn a_cluster_without_an_attempt_filter_is_told() {
     let mut way = Way::begin(&gate, &world, &chat("one/a", "")).unwrap();
     let step = answer(&mut way.exchange, &world, "404", "application/json", "{}");
     assert!(matches!(step, ResponseStep::Reply(Reply { status: 503, .. })));
-    assert_eq!(world.counts.borrow().get("pai.kind=.=attempt;.;filter_errors_total"), Some(&1));
+    assert_eq!(world.counts().get("pai.kind=.=attempt;.;filter_errors_total"), Some(&1));
     way.exchange.on_log(|| true, &world.env());
     assert_eq!(ledger(&gate, &world), [(0, 0); 3]);
 }

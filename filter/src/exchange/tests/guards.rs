@@ -28,7 +28,7 @@ fn guards_refuse_before_budgets_and_after_sizes() {
     let chat_headers = post("/v1/chat/completions", &[]);
     let hits = |guard: &str, action: &str| {
         let name = format!("pai.provider=.=p;.;guard=.={guard};.;action=.={action};.;guard_hits_total");
-        world.counts.borrow().get(&name).copied().unwrap_or(0)
+        world.counts().get(&name).copied().unwrap_or(0)
     };
     // The body, the code of the refusal if there is one, and who has found something.
     for (body, expected, matched_guards) in [

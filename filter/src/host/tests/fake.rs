@@ -306,7 +306,7 @@ impl Meter for Fake {
         self.note(call::METRIC);
     }
 
-    fn record(&self, _series: u32, _value: u64) {
+    fn set(&self, _series: u32, _value: u64) {
         self.note(call::METRIC);
     }
 }
