@@ -13,6 +13,7 @@ use super::tokens;
 use super::words::{ANCHOR, ANCHOR_LETTERS, is_anchor};
 use crate::guard::decode::{BACKWARDS, ROTATED};
 use crate::guard::fold;
+use crate::simd::{U8x16, Vector};
 
 /// Bytes of a word with accents that is looked at; a longer one is suspect.
 const LONG_WORD: usize = 48;
@@ -455,55 +456,84 @@ fn ones(mut mask: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+/// Computes the masks of a block.
 #[inline]
 fn masks(block: &[u8; 64]) -> Masks {
-    use core::arch::wasm32::{
-        i8x16_add, i8x16_eq, i8x16_gt, i8x16_splat, u8x16, u8x16_splat, v128, v128_and, v128_any_true, v128_or,
-    };
-    let load = |part: &[u8; 16]| -> v128 {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *part;
-        u8x16(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)
-    };
     let ([a, b, c, d], _) = block.as_chunks::<16>() else { return Masks::default() };
-    let parts = [load(a), load(b), load(c), load(d)];
-    // Shifted so that the range ends at the largest signed value, one comparison tells it.
-    let letters =
-        gather(parts, |v| i8x16_gt(i8x16_add(v128_or(v, u8x16_splat(0x20)), i8x16_splat(127 - 0x7a)), i8x16_splat(127 - 26)));
-    let digits = gather(parts, |v| i8x16_gt(i8x16_add(v, i8x16_splat(127 - 0x39)), i8x16_splat(127 - 10)));
-    let backslashes = gather(parts, |v| i8x16_eq(v, u8x16_splat(b'\\')));
-    let [a, b, c, d] = parts;
-    let any = v128_or(v128_or(a, b), v128_or(c, d));
-    let sign = |v| {
-        let bracket = i8x16_eq(v128_or(v, u8x16_splat(0x20)), u8x16_splat(b'{'));
-        let leet = v128_or(i8x16_eq(v, u8x16_splat(b'@')), i8x16_eq(v, u8x16_splat(b'$')));
-        v128_or(v128_or(bracket, leet), v128_or(i8x16_eq(v, u8x16_splat(b'&')), i8x16_eq(v, u8x16_splat(b'!'))))
-    };
-    let signs = v128_or(v128_or(sign(a), sign(b)), v128_or(sign(c), sign(d)));
+    let parts = [U8x16::load(a), U8x16::load(b), U8x16::load(c), U8x16::load(d)];
+    let letters = gather(parts, |v| ends_at(v.or(U8x16::splat(0x20)), b'z', 26));
+    let digits = gather(parts, |v| ends_at(v, b'9', 10));
+    let backslashes = gather(parts, |v| v.equals(U8x16::splat(b'\\')));
     let mut masks = Masks { letters, digits, backslashes, ..Masks::default() };
-    if v128_any_true(v128_and(v128_or(any, signs), u8x16_splat(0x80))) {
+    let [a, b, c, d] = parts.map(|v| v.or(is_sign(v)));
+    if a.or(b).or(c).or(d).bitmask() != 0 {
         masks.foreign = gather(parts, |v| v);
-        masks.signs = gather(parts, sign);
+        masks.signs = gather(parts, is_sign);
     }
     masks
 }
 
-/// One bit for each byte for which `test` sets its highest one.
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+/// Compares with the range of `length` bytes of which `last` is the last.
+///
+/// Shifted so that the range ends at the largest signed number, one comparison is enough.
 #[inline]
-fn gather(parts: [core::arch::wasm32::v128; 4], test: impl Fn(core::arch::wasm32::v128) -> core::arch::wasm32::v128) -> u64 {
-    let [a, b, c, d] = parts.map(|part| u64::from(core::arch::wasm32::i8x16_bitmask(test(part))));
+fn ends_at(v: U8x16, last: u8, length: u8) -> U8x16 {
+    U8x16::splat(127 - length).signed_less(v.plus(U8x16::splat(127 - last)))
+}
+
+#[inline]
+fn is_sign(v: U8x16) -> U8x16 {
+    let is = |sign| v.equals(U8x16::splat(sign));
+    let bracket = v.or(U8x16::splat(0x20)).equals(U8x16::splat(b'{'));
+    bracket.or(is(b'@').or(is(b'$'))).or(is(b'&').or(is(b'!')))
+}
+
+/// Returns one bit for each byte for which `test` sets the highest one.
+#[inline]
+fn gather(parts: [U8x16; 4], test: impl Fn(U8x16) -> U8x16) -> u64 {
+    let [a, b, c, d] = parts.map(|part| u64::from(test(part).bitmask()));
     a | b << 16 | c << 32 | d << 48
 }
 
-#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-fn masks(block: &[u8; 64]) -> Masks {
-    let gather = |test: fn(u8) -> bool| block.iter().rev().fold(0, |mask, &b| mask << 1 | u64::from(test(b)));
-    Masks {
-        letters: gather(|b| b.is_ascii_alphabetic()),
-        digits: gather(|b| b.is_ascii_digit()),
-        foreign: gather(|b| b >= 0x80),
-        backslashes: gather(|b| b == b'\\'),
-        signs: gather(|b| matches!(b, b'&' | b'!' | b'@' | b'$' | b'[' | b'{')),
+#[cfg(test)]
+mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    /// Computes the masks byte by byte.
+    fn plain(block: &[u8; 64]) -> Masks {
+        let gather = |test: fn(u8) -> bool| block.iter().rev().fold(0, |mask, &b| mask << 1 | u64::from(test(b)));
+        Masks {
+            letters: gather(|b| b.is_ascii_alphabetic()),
+            digits: gather(|b| b.is_ascii_digit()),
+            foreign: gather(|b| b >= 0x80),
+            backslashes: gather(|b| b == b'\\'),
+            signs: gather(|b| matches!(b, b'&' | b'!' | b'@' | b'$' | b'[' | b'{')),
+        }
+    }
+
+    #[test]
+    fn every_byte_has_its_masks_at_every_place() {
+        for byte in 0..=u8::MAX {
+            for place in 0..64 {
+                for filler in *b" a" {
+                    let mut block = [filler; 64];
+                    block[place] = byte;
+                    assert_eq!(masks(&block), plain(&block), "{byte:#x} at {place}");
+                }
+            }
+        }
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    proptest::proptest! {
+        #[test]
+        fn random_blocks_have_the_masks_of_their_bytes(a: [u8; 32], b: [u8; 32], ascii: bool) {
+            let mut block = [0; 64];
+            block.iter_mut().zip(a.into_iter().chain(b)).for_each(|(to, byte)| *to = if ascii { byte & 0x7f } else { byte });
+            assert_eq!(masks(&block), plain(&block));
+        }
     }
 }
