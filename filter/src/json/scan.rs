@@ -21,8 +21,8 @@ pub fn quote_or_escape(bytes: &[u8], from: usize) -> usize {
     find(bytes, from, is_quote_or_escape)
 }
 
-/// Returns the index at or after `from` of the first quote or bracket of any kind, which are what delimits strings and nested
-/// values, or the length.
+/// Returns the index at or after `from` of the first quote or bracket of any kind, or the length: these delimit strings and
+/// nested values.
 pub fn structure(bytes: &[u8], from: usize) -> usize {
     find(bytes, from, |block| {
         // `[` and `{`, `]` and `}` differ in one bit only.
@@ -32,6 +32,7 @@ pub fn structure(bytes: &[u8], from: usize) -> usize {
     })
 }
 
+/// Compares the bytes with a quote and with a backslash.
 #[inline]
 fn is_quote_or_escape(block: U8x16) -> U8x16 {
     block.equals(U8x16::splat(b'"')).or(block.equals(U8x16::splat(b'\\')))

@@ -29,7 +29,7 @@ impl Vector for __m128i {
 
     #[inline]
     fn at_most(self, other: Self) -> Self {
-        // SSE2 has no such comparison.
+        // SSE2 has no unsigned comparison.
         // SAFETY: the target has SSE2.
         unsafe { _mm_cmpeq_epi8(_mm_min_epu8(self, other), self) }
     }
