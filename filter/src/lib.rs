@@ -17,4 +17,5 @@ pub mod json;
 pub mod metrics;
 pub mod openai;
 pub mod policy;
+mod simd;
 pub mod store;

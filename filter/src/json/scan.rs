@@ -1,116 +1,62 @@
-//! Byte searches, sixteen bytes at a time: the loops a long body spends its time in.
+//! Byte searches, sixteen bytes at a time: the loops that take most of the time of a long body.
 
-use block::Block;
+use crate::simd::{U8x16, Vector};
 
-/// The index at or after `from` of the first byte that ends a run of ASCII text inside a string: a quote, a backslash, a control
-/// character, or a byte of a multi-byte character.
+/// Returns the index at or after `from` of the first byte that ends a run of ASCII text in a string: a quote, a backslash, a
+/// control character, or a byte of a multi-byte character; the length if there is none.
 #[inline]
 pub fn ascii_end(bytes: &[u8], from: usize) -> usize {
-    find(bytes, from, block::ends_ascii)
+    // As signed numbers, the bytes beyond ASCII are less than the control characters.
+    find(bytes, from, |block| block.signed_less(U8x16::splat(0x20)).or(is_quote_or_escape(block)))
 }
 
-/// Like [`ascii_end`], but passes over multi-byte characters.
+/// Returns the same as [`ascii_end`], but skips multi-byte characters.
 #[inline]
 pub fn text_end(bytes: &[u8], from: usize) -> usize {
-    find(bytes, from, block::ends_text)
+    find(bytes, from, |block| block.at_most(U8x16::splat(0x1f)).or(is_quote_or_escape(block)))
 }
 
-/// The index at or after `from` of the first quote or backslash.
+/// Returns the index at or after `from` of the first quote or backslash, or the length.
 pub fn quote_or_escape(bytes: &[u8], from: usize) -> usize {
-    find(bytes, from, block::quote_or_escape)
+    find(bytes, from, is_quote_or_escape)
 }
 
-/// The index at or after `from` of the first quote or bracket of any kind: what structure is made of between the members
-/// that matter.
+/// Returns the index at or after `from` of the first quote or bracket of any kind, or the length: these delimit strings and
+/// nested values.
 pub fn structure(bytes: &[u8], from: usize) -> usize {
-    find(bytes, from, block::structure)
+    find(bytes, from, |block| {
+        // `[` and `{`, `]` and `}` differ in one bit only.
+        let folded = block.or(U8x16::splat(0x20));
+        let brackets = folded.equals(U8x16::splat(b'{')).or(folded.equals(U8x16::splat(b'}')));
+        brackets.or(block.equals(U8x16::splat(b'"')))
+    })
 }
 
-/// The index at or after `from` of the first byte for which `hits` sets a bit, or the length.
+/// Compares the bytes with a quote and with a backslash.
 #[inline]
-fn find(bytes: &[u8], from: usize, hits: impl Fn(&Block) -> u16) -> usize {
+fn is_quote_or_escape(block: U8x16) -> U8x16 {
+    block.equals(U8x16::splat(b'"')).or(block.equals(U8x16::splat(b'\\')))
+}
+
+/// Returns the index at or after `from` of the first byte that `matches` marks, or the length.
+#[inline]
+fn find(bytes: &[u8], from: usize, matches: impl Fn(U8x16) -> U8x16) -> usize {
     let mut at = from;
     let mut rest = bytes.get(from..).unwrap_or_default();
     while let Some((block, tail)) = rest.split_first_chunk() {
-        let hits = hits(block);
-        if hits != 0 {
-            return at + hits.trailing_zeros() as usize;
+        let mask = matches(U8x16::load(block)).bitmask();
+        if mask != 0 {
+            return at + mask.trailing_zeros() as usize;
         }
         at += block.len();
         rest = tail;
     }
-    // A blank is none of what is searched for.
+    // A blank matches no search.
     let mut last = [b' '; 16];
     last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-    match hits(&last) {
+    match matches(U8x16::load(&last)).bitmask() {
         0 => bytes.len(),
-        hits => at + hits.trailing_zeros() as usize,
-    }
-}
-
-/// Sixteen bytes at once, as WebAssembly's vectors do it.
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-mod block {
-    use core::arch::wasm32::{i8x16_lt, i8x16_splat, u8x16, u8x16_bitmask, u8x16_eq, u8x16_lt, u8x16_splat, v128, v128_or};
-
-    pub type Block = [u8; 16];
-
-    pub fn ends_text(block: &Block) -> u16 {
-        let block = load(block);
-        u8x16_bitmask(v128_or(u8x16_lt(block, u8x16_splat(0x20)), is_quote_or_escape(block)))
-    }
-
-    pub fn ends_ascii(block: &Block) -> u16 {
-        let block = load(block);
-        // As signed numbers, the bytes beyond ASCII are the smallest.
-        u8x16_bitmask(v128_or(i8x16_lt(block, i8x16_splat(0x20)), is_quote_or_escape(block)))
-    }
-
-    pub fn quote_or_escape(block: &Block) -> u16 {
-        u8x16_bitmask(is_quote_or_escape(load(block)))
-    }
-
-    pub fn structure(block: &Block) -> u16 {
-        let block = load(block);
-        // `[` and `{`, `]` and `}` differ in one bit only.
-        let folded = v128_or(block, u8x16_splat(0x20));
-        let brackets = v128_or(u8x16_eq(folded, u8x16_splat(b'{')), u8x16_eq(folded, u8x16_splat(b'}')));
-        u8x16_bitmask(v128_or(brackets, u8x16_eq(block, u8x16_splat(b'"'))))
-    }
-
-    fn is_quote_or_escape(block: v128) -> v128 {
-        v128_or(u8x16_eq(block, u8x16_splat(b'"')), u8x16_eq(block, u8x16_splat(b'\\')))
-    }
-
-    fn load(block: &Block) -> v128 {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *block;
-        u8x16(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)
-    }
-}
-
-/// Sixteen bytes one by one, for hosts on which nobody waits.
-#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-mod block {
-    pub type Block = [u8; 16];
-
-    pub fn ends_text(block: &Block) -> u16 {
-        mask(block, |b| b < 0x20 || b == b'"' || b == b'\\')
-    }
-
-    pub fn ends_ascii(block: &Block) -> u16 {
-        mask(block, |b| !(0x20..0x80).contains(&b) || b == b'"' || b == b'\\')
-    }
-
-    pub fn quote_or_escape(block: &Block) -> u16 {
-        mask(block, |b| b == b'"' || b == b'\\')
-    }
-
-    pub fn structure(block: &Block) -> u16 {
-        mask(block, |b| b == b'"' || b | 0x20 == b'{' || b | 0x20 == b'}')
-    }
-
-    fn mask(block: &Block, hit: impl Fn(u8) -> bool) -> u16 {
-        block.iter().rev().fold(0, |mask, &b| mask << 1 | u16::from(hit(b)))
+        mask => at + mask.trailing_zeros() as usize,
     }
 }
 
@@ -139,5 +85,31 @@ mod tests {
         assert_eq!(structure(b"abc", 3), 3);
         assert_eq!(structure(b"abc", 7), 3);
         assert_eq!(quote_or_escape(b"\"bc\"", 1), 3);
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    mod properties {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        /// Bytes of which about half end a search, or are next to one that does.
+        fn bytes() -> impl Strategy<Value = Vec<u8>> {
+            let ends = proptest::sample::select(b"\"\\[]{}!#Z^|~\x00\x1f\x20\x7f\x80\xff".to_vec());
+            let runs =
+                (prop_oneof![any::<u8>(), ends], 0..40_usize).prop_map(|(byte, length)| [vec![b'a'; length], vec![byte]].concat());
+            proptest::collection::vec(runs, 0..8).prop_map(|runs| runs.concat())
+        }
+
+        proptest! {
+            #[test]
+            fn a_search_finds_what_a_byte_by_byte_search_finds(bytes in bytes(), from in 0..64_usize) {
+                let first = |ends: fn(u8) -> bool| (from..bytes.len()).find(|&at| ends(bytes[at])).unwrap_or(bytes.len());
+                prop_assert_eq!(text_end(&bytes, from), first(|b| b < 0x20 || b == b'"' || b == b'\\'));
+                prop_assert_eq!(ascii_end(&bytes, from), first(|b| !(0x20..0x80).contains(&b) || b == b'"' || b == b'\\'));
+                prop_assert_eq!(quote_or_escape(&bytes, from), first(|b| b == b'"' || b == b'\\'));
+                prop_assert_eq!(structure(&bytes, from), first(|b| b"\"[]{}".contains(&b)));
+            }
+        }
     }
 }

@@ -1,10 +1,10 @@
-//! The quick look: which bodies may hold an attack at all.
+//! The prefilter: which bodies may contain an attack at all.
 //!
-//! It reads bytes as they stand in the document, 64 at a time, and answers for nearly every text that nothing in it can be a
-//! finding. A finding needs an *anchor*: a word of at least five letters that few texts hold, or something hidden or foreign.
-//! So it looks for words that begin like an anchor and for whatever else the folding may turn into one: characters beyond
-//! ASCII, escapes, references, letters spelled out, digits within words, and runs that may be encoded. It errs to one side
-//! only, which a test of properties checks.
+//! It reads the raw bytes of the document, 64 at a time, and rules out nearly every text without decoding it. A finding needs an
+//! *anchor*: a word of at least five letters that few texts contain, or hidden or foreign characters. The prefilter searches for
+//! words that begin like an anchor, and for everything that folding may turn into one: characters beyond ASCII, escapes,
+//! references, letters spelled out, digits within words, and runs that may be encoded. It may suspect a text without a finding,
+//! but never rules out one with a finding; a property test checks this.
 
 use std::sync::OnceLock;
 
@@ -13,44 +13,45 @@ use super::tokens;
 use super::words::{ANCHOR, ANCHOR_LETTERS, is_anchor};
 use crate::guard::decode::{BACKWARDS, ROTATED};
 use crate::guard::fold;
+use crate::simd::{U8x16, Vector};
 
-/// Bytes of a word with accents that is looked at; a longer one is suspect.
+/// The longest word with accents that is checked, in bytes; a longer one is suspect.
 const LONG_WORD: usize = 48;
-/// The key of the list of messages.
+/// The key of the messages array.
 const MESSAGES: &[u8] = b"\"messages\"";
-/// One bit for each value of the hash.
+/// The size of the bitmap: one bit for each value of the hash.
 const BITS: usize = 1 << 15;
 
-/// Which beginnings of words are those of anchors, by their hash.
+/// A bitmap of the hashes of the first letters of all anchors.
 pub struct Scan {
     bits: Vec<u64>,
 }
 
-/// What 64 bytes are, one bit for each.
+/// The classes of 64 bytes: in each mask, one bit for each byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Masks {
     letters: u64,
     digits: u64,
-    /// Beyond ASCII.
+    /// Bytes beyond ASCII.
     foreign: u64,
     backslashes: u64,
-    /// `&`, `!`, `@`, `$`, and brackets that open.
+    /// `&`, `!`, `@`, `$`, and opening brackets.
     signs: u64,
 }
 
-/// What the bytes are.
+/// The encoding of the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// A whole request body: JSON. One with more structure than a list of flat messages is suspect too, for it may hold what
-    /// is no text, and texts that are put together.
+    /// A whole request body: JSON. One with more structure than an array of flat messages is suspect too, because it may contain
+    /// content other than text, and texts that are concatenated.
     Body,
-    /// A string as it stands in JSON.
+    /// A JSON string, still escaped.
     Raw,
-    /// A string as decoded.
+    /// A decoded string.
     Decoded,
 }
 
-/// What is carried from one block of 64 to the next.
+/// The state that is carried from one block of 64 bytes to the next.
 #[derive(Default)]
 struct Carry {
     /// The last byte was a backslash that begins an escape.
@@ -62,7 +63,7 @@ struct Carry {
     singles: u64,
 }
 
-/// A block that is worth a closer look.
+/// A block that needs a closer check.
 struct Look<'s> {
     scan: &'s Scan,
     bytes: &'s [u8],
@@ -70,7 +71,7 @@ struct Look<'s> {
     at: usize,
     masks: &'s Masks,
     escaped: u64,
-    /// Where digits and letters meet.
+    /// Boundaries between digits and letters.
     mixed: u64,
     before: &'s Carry,
     now: &'s Carry,
@@ -79,7 +80,7 @@ struct Look<'s> {
 // === impl Scan ===
 
 impl Scan {
-    /// The one scan, made when it is first asked for.
+    /// Returns the shared scan, which the first call builds.
     pub fn get() -> &'static Self {
         static SCAN: OnceLock<Scan> = OnceLock::new();
         SCAN.get_or_init(Self::new)
@@ -108,7 +109,7 @@ impl Scan {
         self.bits.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 == 1)
     }
 
-    /// Whether `bytes` may hold a finding.
+    /// Returns whether `bytes` may contain a finding.
     pub fn suspects(&self, bytes: &[u8], form: Form) -> bool {
         let mut carry = Carry::default();
         let mut at = 0;
@@ -133,7 +134,7 @@ impl Scan {
         let alnum = letters | digits;
         let before = alnum << 1 | carry.alnum >> 63;
         let starts = alnum & !before;
-        // Words of one character are seen where they end, so that nothing is needed of the next block.
+        // Words of one character are marked where they end, so that the next block is not needed.
         let singles = before & !alnum & !(alnum << 2 | carry.alnum >> 62);
         let last_digit = digits << 1 | carry.digits >> 63;
         let mixed = letters & last_digit | digits & (letters << 1 | carry.letters >> 63);
@@ -148,7 +149,7 @@ impl Scan {
         suspect
     }
 
-    /// Whether a word that begins here begins like an anchor.
+    /// Returns whether a word at one of `starts` begins like an anchor.
     #[inline]
     fn anchors(&self, bytes: &[u8], form: Form, at: usize, mut starts: u64) -> bool {
         while starts != 0 {
@@ -165,8 +166,8 @@ impl Scan {
         false
     }
 
-    /// Whether the byte at `at`, which is beyond ASCII, begins more than plain punctuation or an accented letter in a word
-    /// that is no anchor.
+    /// Returns whether the character at `at`, which is beyond ASCII, is suspect: neither plain punctuation nor an accented letter
+    /// in a word that is not an anchor.
     fn foreign(&self, bytes: &[u8], at: usize) -> bool {
         let byte = |offset: usize| bytes.get(at + offset).copied().unwrap_or_default();
         match (byte(0), byte(1)) {
@@ -182,7 +183,7 @@ impl Scan {
         }
     }
 
-    /// Whether the word around an accented letter begins like an anchor once it is folded.
+    /// Returns whether the word around an accented letter begins like an anchor after folding.
     fn accented(&self, bytes: &[u8], at: usize) -> bool {
         let back = latin(bytes.get(..at).unwrap_or_default().iter().rev().copied());
         // The end of a quotation mark looks like the end of a letter.
@@ -198,7 +199,7 @@ impl Scan {
         while count < ANCHOR_LETTERS {
             let byte = bytes.get(at).copied().unwrap_or_default();
             let (letters, length): (&[u8], usize) = match byte {
-                // Digits of a letter's escape, or in place of letters.
+                // Digits of an escaped letter, or digits in place of letters.
                 b'0'..=b'9' => return true,
                 b'a'..=b'z' | b'A'..=b'Z' => (&[byte | 0x20], 1),
                 0xc3..=0xc5 => {
@@ -245,7 +246,7 @@ impl Look<'_> {
         self.bytes.get(at).copied()
     }
 
-    /// `\u0041` of JSON, or written in the text.
+    /// Returns whether the block contains an escape such as `\u0041`, of JSON or in the text itself.
     fn escapes(&self) -> bool {
         let code = |at: usize| matches!(self.byte(at), Some(b'u' | b'x'));
         match self.form {
@@ -262,15 +263,15 @@ impl Look<'_> {
         match self.byte(at) {
             Some(b'&') => is_reference(self.bytes, at),
             Some(b'!') if self.byte(at + 1) == Some(b'[') => true,
-            // At the end of a word a sign is no letter.
+            // At the end of a word, a sign does not replace a letter.
             Some(b'!' | b'@' | b'$') => is_inner_sign(self.bytes, at) && is_leet(self.bytes, at),
             Some(b'[' | b'{') => self.form == Form::Body && self.is_structure(at),
             _ => false,
         }
     }
 
-    /// Whether the bracket at `at` may open a value other than the list of messages, of which there is one: another is something
-    /// within a message.
+    /// Returns whether the bracket at `at` may open a value other than the messages array. A second messages array is content of
+    /// a message.
     fn is_structure(&self, at: usize) -> bool {
         let before = self.bytes.get(..at).unwrap_or_default().trim_ascii_end();
         match (before.last(), self.byte(at)) {
@@ -284,18 +285,18 @@ impl Look<'_> {
     }
 }
 
-/// The length of what may be letters of one word: ASCII letters and digits, and two-byte Latin letters.
+/// Returns how many bytes may be letters of one word: ASCII letters and digits, and two-byte Latin letters.
 fn latin(bytes: impl Iterator<Item = u8>) -> usize {
     bytes.take(LONG_WORD + 1).take_while(|b| b.is_ascii_alphanumeric() || matches!(b, 0x80..=0xbf | 0xc3..=0xc5)).count()
 }
 
-/// Whether a sign that stands for a letter is at `at`, and more of a word behind it.
+/// Returns whether the byte at `at` is a sign that may replace a letter, followed by more of a word.
 fn is_inner_sign(bytes: &[u8], at: usize) -> bool {
     let next = bytes.get(at + 1).is_some_and(|b| b.is_ascii_alphanumeric() || !b.is_ascii());
     next && matches!(bytes.get(at), Some(b'$' | b'@' | b'!'))
 }
 
-/// Whether the word that `rest` begins with, and that begins like an anchor once folded, is one. If in doubt, it is.
+/// Returns whether the first word of `rest`, which begins like an anchor after folding, is an anchor. If in doubt, it is.
 #[cold]
 fn is_folded_anchor(rest: &[u8]) -> bool {
     let length = latin(rest.iter().copied());
@@ -308,8 +309,8 @@ fn is_folded_anchor(rest: &[u8]) -> bool {
         || Lexicon::get().meaning(&folded, |_| None) & ANCHOR != 0
 }
 
-/// Whether the word around `at` has a digit between two letters, or is an anchor once its digits and signs are read as letters. It
-/// may begin behind an escape. If in doubt, it is.
+/// Returns whether the word around `at` has a digit between two letters, or is an anchor if its digits and signs are read as
+/// letters. The word may begin after an escape. If in doubt, the answer is yes.
 #[cold]
 fn is_leet(bytes: &[u8], at: usize) -> bool {
     let part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'@' | b'$' | b'!' | b'\'');
@@ -327,7 +328,7 @@ fn is_leet(bytes: &[u8], at: usize) -> bool {
     length >= LONG_WORD || tokens::has_inner_digit(&word) || (0..3).chain(signs).any(anchors)
 }
 
-/// Whether the word at `start`, which begins like an anchor, is one. If in doubt, it is.
+/// Returns whether the word at `start`, which begins like an anchor, is an anchor. If in doubt, it is.
 #[cold]
 fn is_anchor_word(bytes: &[u8], start: usize) -> bool {
     let rest = bytes.get(start..).unwrap_or_default();
@@ -338,11 +339,11 @@ fn is_anchor_word(bytes: &[u8], start: usize) -> bool {
     !plain || turned || Lexicon::get().meaning(&word, |_| None) & ANCHOR != 0
 }
 
-/// Whether the word at `start` of a body is all that a string says (`"role":"system"`), or part of the model's name. A longer word
-/// may be several, written together.
+/// Returns whether the word at `start` of a body is a whole string (`"role":"system"`), or part of the model's name. A longer word
+/// may be several words without spaces.
 ///
-/// The key `model` is taken for the request's own only as its first, or after an array: a body that passes has one only, the
-/// list of messages, and nothing in a string can look so, as quotes in strings are escaped.
+/// The key `model` counts as the request's own only if it is the first key, or follows an array. A body that passes has only one
+/// array, the messages, and the content of a string cannot look like a key, because quotes in strings are escaped.
 #[cold]
 fn is_name(bytes: &[u8], start: usize) -> bool {
     let name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/' | b':');
@@ -364,7 +365,7 @@ fn is_name(bytes: &[u8], start: usize) -> bool {
         })
 }
 
-/// The first letters of a word, in lower case.
+/// Returns the first letters of a word, in lower case.
 fn start_of(word: &[u8]) -> u64 {
     word.iter().take(ANCHOR_LETTERS).enumerate().fold(0, |start, (n, b)| start | u64::from(b | 0x20) << (8 * n))
 }
@@ -373,14 +374,14 @@ fn hash(start: u64) -> usize {
     (start.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 49) as usize
 }
 
-/// The letters that at least four more follow, as far as the block tells.
+/// Returns the letters that are followed by at least four more. Letters that the next block may contain count.
 #[inline]
 fn long(letters: u64) -> u64 {
     let next = |n: u32| letters >> n | !0 << (64 - n);
     letters & next(1) & next(2) & next(3) & next(4)
 }
 
-/// Which bytes stand after a backslash that begins an escape.
+/// Returns the bytes that follow a backslash that begins an escape.
 #[inline]
 fn escaped(backslashes: u64, carry: &mut Carry) -> u64 {
     if backslashes == 0 {
@@ -408,14 +409,14 @@ fn escaped(backslashes: u64, carry: &mut Carry) -> u64 {
     escaped
 }
 
-/// Whether one of the four lanes of 16 bits is full: any run of 31 fills one.
+/// Returns whether one of the four lanes of 16 bits is full: any run of 31 fills one.
 #[inline]
 fn has_full_lane(mask: u64) -> bool {
     let empty = !mask;
     empty.wrapping_sub(0x0001_0001_0001_0001) & mask & 0x8000_8000_8000_8000 != 0
 }
 
-/// Words of two characters that end here.
+/// Counts the words of two characters that end here.
 #[inline]
 fn pairs(alnum: u64, before: u64, carry: &Carry) -> u32 {
     let second = alnum << 2 | carry.alnum >> 62;
@@ -423,10 +424,10 @@ fn pairs(alnum: u64, before: u64, carry: &Carry) -> u32 {
     (!alnum & before & second & !third).count_ones()
 }
 
-/// Whether about four words of one letter follow each other.
+/// Returns whether about four words of one letter follow each other.
 fn spelled(before: &Carry, now: &Carry) -> bool {
     let mut run = 0;
-    // A single is marked one place after it began.
+    // A word of one letter is marked one place after its start.
     for block in [before, now] {
         for bit in ones(block.starts) {
             let single = bit == 63 || block.singles >> (bit + 1) & 1 == 1;
@@ -455,55 +456,85 @@ fn ones(mut mask: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+/// Computes the masks of a block.
 #[inline]
 fn masks(block: &[u8; 64]) -> Masks {
-    use core::arch::wasm32::{
-        i8x16_add, i8x16_eq, i8x16_gt, i8x16_splat, u8x16, u8x16_splat, v128, v128_and, v128_any_true, v128_or,
-    };
-    let load = |part: &[u8; 16]| -> v128 {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *part;
-        u8x16(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p)
-    };
     let ([a, b, c, d], _) = block.as_chunks::<16>() else { return Masks::default() };
-    let parts = [load(a), load(b), load(c), load(d)];
-    // Shifted so that the range ends at the largest signed value, one comparison tells it.
-    let letters =
-        gather(parts, |v| i8x16_gt(i8x16_add(v128_or(v, u8x16_splat(0x20)), i8x16_splat(127 - 0x7a)), i8x16_splat(127 - 26)));
-    let digits = gather(parts, |v| i8x16_gt(i8x16_add(v, i8x16_splat(127 - 0x39)), i8x16_splat(127 - 10)));
-    let backslashes = gather(parts, |v| i8x16_eq(v, u8x16_splat(b'\\')));
-    let [a, b, c, d] = parts;
-    let any = v128_or(v128_or(a, b), v128_or(c, d));
-    let sign = |v| {
-        let bracket = i8x16_eq(v128_or(v, u8x16_splat(0x20)), u8x16_splat(b'{'));
-        let leet = v128_or(i8x16_eq(v, u8x16_splat(b'@')), i8x16_eq(v, u8x16_splat(b'$')));
-        v128_or(v128_or(bracket, leet), v128_or(i8x16_eq(v, u8x16_splat(b'&')), i8x16_eq(v, u8x16_splat(b'!'))))
-    };
-    let signs = v128_or(v128_or(sign(a), sign(b)), v128_or(sign(c), sign(d)));
+    let parts = [U8x16::load(a), U8x16::load(b), U8x16::load(c), U8x16::load(d)];
+    let letters = gather(parts, |v| is_in_range(v.or(U8x16::splat(0x20)), b'z', 26));
+    let digits = gather(parts, |v| is_in_range(v, b'9', 10));
+    let backslashes = gather(parts, |v| v.equals(U8x16::splat(b'\\')));
     let mut masks = Masks { letters, digits, backslashes, ..Masks::default() };
-    if v128_any_true(v128_and(v128_or(any, signs), u8x16_splat(0x80))) {
+    let [a, b, c, d] = parts.map(|v| v.or(is_sign(v)));
+    if a.or(b).or(c).or(d).bitmask() != 0 {
         masks.foreign = gather(parts, |v| v);
-        masks.signs = gather(parts, sign);
+        masks.signs = gather(parts, is_sign);
     }
     masks
 }
 
-/// One bit for each byte for which `test` sets its highest one.
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+/// Compares the bytes with the range of `length` values that ends with `last`.
+///
+/// The sum moves the range to the end of the signed numbers, so that one comparison is enough.
 #[inline]
-fn gather(parts: [core::arch::wasm32::v128; 4], test: impl Fn(core::arch::wasm32::v128) -> core::arch::wasm32::v128) -> u64 {
-    let [a, b, c, d] = parts.map(|part| u64::from(core::arch::wasm32::i8x16_bitmask(test(part))));
+fn is_in_range(v: U8x16, last: u8, length: u8) -> U8x16 {
+    U8x16::splat(127 - length).signed_less(v.plus(U8x16::splat(127 - last)))
+}
+
+/// Compares the bytes with the signs of [`Masks::signs`].
+#[inline]
+fn is_sign(v: U8x16) -> U8x16 {
+    let is = |sign| v.equals(U8x16::splat(sign));
+    let bracket = v.or(U8x16::splat(0x20)).equals(U8x16::splat(b'{'));
+    bracket.or(is(b'@').or(is(b'$'))).or(is(b'&').or(is(b'!')))
+}
+
+/// Returns one bit for each byte for which `test` sets the highest one.
+#[inline]
+fn gather(parts: [U8x16; 4], test: impl Fn(U8x16) -> U8x16) -> u64 {
+    let [a, b, c, d] = parts.map(|part| u64::from(test(part).bitmask()));
     a | b << 16 | c << 32 | d << 48
 }
 
-#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-fn masks(block: &[u8; 64]) -> Masks {
-    let gather = |test: fn(u8) -> bool| block.iter().rev().fold(0, |mask, &b| mask << 1 | u64::from(test(b)));
-    Masks {
-        letters: gather(|b| b.is_ascii_alphabetic()),
-        digits: gather(|b| b.is_ascii_digit()),
-        foreign: gather(|b| b >= 0x80),
-        backslashes: gather(|b| b == b'\\'),
-        signs: gather(|b| matches!(b, b'&' | b'!' | b'@' | b'$' | b'[' | b'{')),
+#[cfg(test)]
+mod tests {
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    /// Computes the masks byte by byte.
+    fn plain(block: &[u8; 64]) -> Masks {
+        let gather = |test: fn(u8) -> bool| block.iter().rev().fold(0, |mask, &b| mask << 1 | u64::from(test(b)));
+        Masks {
+            letters: gather(|b| b.is_ascii_alphabetic()),
+            digits: gather(|b| b.is_ascii_digit()),
+            foreign: gather(|b| b >= 0x80),
+            backslashes: gather(|b| b == b'\\'),
+            signs: gather(|b| matches!(b, b'&' | b'!' | b'@' | b'$' | b'[' | b'{')),
+        }
+    }
+
+    #[test]
+    fn every_byte_has_its_masks_at_every_place() {
+        for byte in 0..=u8::MAX {
+            for place in 0..64 {
+                for filler in *b" a" {
+                    let mut block = [filler; 64];
+                    block[place] = byte;
+                    assert_eq!(masks(&block), plain(&block), "{byte:#x} at {place}");
+                }
+            }
+        }
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    proptest::proptest! {
+        #[test]
+        fn random_blocks_have_the_masks_of_their_bytes(a: [u8; 32], b: [u8; 32], ascii: bool) {
+            let mut block = [0; 64];
+            block.iter_mut().zip(a.into_iter().chain(b)).for_each(|(to, byte)| *to = if ascii { byte & 0x7f } else { byte });
+            assert_eq!(masks(&block), plain(&block));
+        }
     }
 }
