@@ -74,9 +74,11 @@ impl UnresolvedKey {
                 Target::Found(pattern) => Some(pattern),
                 Target::Unreadable => None,
                 Target::Unknown => {
-                    let path = Kind::AccessKey.path_of(name).key("spec").key("models").index(index);
-                    let rule = "must be `*`, or begin with the name of a ModelProvider of this configuration and a slash";
-                    errors.report(&path, format!("{rule}, got {}", quoted(&text)));
+                    errors.report_with(|| {
+                        let path = Kind::AccessKey.path_of(name).key("spec").key("models").index(index);
+                        let rule = "must be `*`, or begin with the name of a ModelProvider of this configuration and a slash";
+                        (path, format!("{rule}, got {}", quoted(&text)).into())
+                    });
                     None
                 }
             }

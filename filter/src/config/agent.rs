@@ -59,9 +59,11 @@ impl UnresolvedAgent {
                 Target::Found((provider, model)) => Some(ModelReference { provider, model: model.into() }),
                 Target::Unreadable => None,
                 Target::Unknown => {
-                    let path = Kind::Agent.path_of(&name).key("spec").key("models").index(index);
-                    let rule = "must be `<provider>/<model-id>` of a ModelProvider of this configuration";
-                    errors.report(&path, format!("{rule}, got {}", quoted(&text)));
+                    errors.report_with(|| {
+                        let path = Kind::Agent.path_of(&name).key("spec").key("models").index(index);
+                        let rule = "must be `<provider>/<model-id>` of a ModelProvider of this configuration";
+                        (path, format!("{rule}, got {}", quoted(&text)).into())
+                    });
                     None
                 }
             }

@@ -97,22 +97,15 @@ impl<'a> Field<'a> {
         Ok(Fields { errors, path, map, misspelled })
     }
 
-    /// Returns the entries of a map whose keys are the operator's to choose.
-    pub(super) fn entries(self) -> Result<impl Iterator<Item = (String, Self)>, Reported> {
+    /// Reads a map whose keys are the operator's to choose, each entry by `read`.
+    pub(super) fn map<T>(self, mut read: impl FnMut(&str, Self) -> Result<T, Reported>) -> Result<Vec<T>, Reported> {
         let Self { errors, path, node } = self;
         let map = match node {
             Node::Map(map) => map,
             other => return Err(errors.report(&path, not_a_map(&other))),
         };
-        Ok(map.into_fields().map(move |(key, node)| {
-            let path = path.key(&key);
-            (key, Self { errors, path, node })
-        }))
-    }
-
-    /// Reads a map whose keys are the operator's to choose, each entry by `read`.
-    pub(super) fn map<T>(self, mut read: impl FnMut(&str, Self) -> Result<T, Reported>) -> Result<Vec<T>, Reported> {
-        all(self.entries()?.map(|(key, field)| read(&key, field)))
+        let entry = |(key, node): (String, Node)| read(&key, Self { errors, path: path.key(&key), node });
+        all(map.into_fields().map(entry))
     }
 
     /// Reads a list, each element by `read`.

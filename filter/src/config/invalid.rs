@@ -1,7 +1,7 @@
 //! Why a configuration was refused: every error that was found, one line each.
 //!
-//! [`Errors`] collects them while a configuration is read. Whoever reports one gets a [`Reported`], and returns it in place of
-//! the value: so reading goes on with the next field, and no value is missing without an error.
+//! [`Errors`] collects them while a configuration is read. A reader that reports an error returns a [`Reported`] in place of the
+//! value: so reading goes on with the next field, and no value is missing without an error.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -60,11 +60,16 @@ impl std::error::Error for InvalidConfig {}
 // === impl Errors ===
 
 impl Errors {
-    /// Records an error, unless there are enough already.
+    /// Records an error, or counts it if there are enough already.
     pub(super) fn report(&self, path: &Path, reason: impl Into<Reason>) -> Reported {
+        self.report_with(|| (path.clone(), reason.into()))
+    }
+
+    /// Records an error like [`Errors::report`], and writes it only if it is shown.
+    pub(super) fn report_with(&self, error: impl FnOnce() -> (Path, Reason)) -> Reported {
         let mut invalid = self.0.borrow_mut();
         if invalid.lines.len() < MAX_ERRORS {
-            let Reason(reason) = reason.into();
+            let (path, Reason(reason)) = error();
             invalid.lines.push(format!("{path}: {reason}"));
         } else {
             invalid.omitted = invalid.omitted.saturating_add(1);

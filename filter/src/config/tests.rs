@@ -1,4 +1,4 @@
-//! Tables of configurations that are taken and refused, and what every configuration has in common.
+//! Tables of configurations that are accepted and refused, and rules that hold for every configuration.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +34,7 @@ fn policy(text: &str) -> Policy {
 
 fn refusal(text: &str) -> String {
     match load(text.as_bytes(), &env) {
-        Ok(_) => panic!("was taken:\n{text}"),
+        Ok(_) => panic!("was accepted:\n{text}"),
         Err(error) => error.to_string(),
     }
 }
@@ -55,7 +55,7 @@ fn gateway(spec: &str) -> String {
 }
 
 #[test]
-fn the_manifests_of_the_mission_are_taken() {
+fn the_example_manifests_are_accepted() {
     let open = policy(OPEN);
     let provider = &open.providers[0];
     assert_eq!(&*provider.name, "vllm-local");
@@ -83,7 +83,7 @@ fn the_manifests_of_the_mission_are_taken() {
 }
 
 #[test]
-fn a_stream_of_every_field_is_taken() {
+fn a_stream_of_every_field_is_accepted() {
     let Policy { providers, gateway, .. } = policy(ALL);
     assert_eq!(providers.iter().map(|p| &*p.name).collect::<Vec<_>>(), ["vllm-local", "hosted"]);
     assert_eq!(providers[0].max_tokens_per_day.unwrap().get(), 50_000_000);
@@ -114,7 +114,7 @@ fn an_object_with_items_is_taken_as_json_and_as_yaml() {
 }
 
 #[test]
-fn null_is_absent_and_lenient_values_are_taken() {
+fn null_is_absent_and_lenient_values_are_accepted() {
     let nulls = "apiKeySecretRef: null, allowedModels: null, deniedModels: ~, maxTokensPerDay: , externalAccess: , guards: ";
     let policy = policy(&vllm(nulls));
     assert!(policy.providers[0].models.allowed.is_none());
@@ -126,7 +126,7 @@ fn null_is_absent_and_lenient_values_are_taken() {
 
 #[test]
 fn endpoints() {
-    let taken = [
+    let accepted = [
         ("http://vllm", "vllm", "/v1"),
         ("http://vllm/", "vllm", ""),
         ("https://api.openai.com/v1/", "api.openai.com", "/v1"),
@@ -136,7 +136,7 @@ fn endpoints() {
         ("http://[fd00::1]", "[fd00::1]", "/v1"),
         ("http://model_server:1/v1", "model_server:1", "/v1"),
     ];
-    for (url, authority, path) in taken {
+    for (url, authority, path) in accepted {
         let policy = policy(&provider(&format!("provider: vllm, endpoint: '{url}'")));
         let endpoint = &policy.providers[0].endpoint;
         assert_eq!((&*endpoint.url, &*endpoint.authority, &*endpoint.base_path), (url, authority, path));
@@ -247,7 +247,7 @@ fn values_of_a_model_provider_are_refused() {
 }
 
 #[test]
-fn agents_and_access_keys_are_taken() {
+fn agents_and_access_keys_are_accepted() {
     let Policy { agents, keys, gateway, .. } = policy(ALL);
     let agent = agents.get(0).unwrap();
     assert_eq!(&*agent.name, "researcher");
@@ -356,7 +356,7 @@ fn values_of_an_access_key_are_refused() {
 }
 
 #[test]
-fn guards_are_taken() {
+fn guards_are_accepted() {
     use crate::guard::injection::Sensitivity;
     use crate::guard::{Action, Check, Unreadable};
     let guards = "guards: [{name: a, type: promptInjection}, {name: b, type: promptInjection, action: audit, roles: [user, tool], \
