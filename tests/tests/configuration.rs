@@ -77,6 +77,26 @@ async fn every_refusal_names_manifest_and_field() {
 }
 
 #[tokio::test]
+async fn every_error_of_a_configuration_has_a_line() {
+    let upstream = upstream().await;
+    let gate = Gate::start(provider(""), &upstream).await;
+    let vlm = provider("maxTokensPerDay: 0").replace("provider: vllm", "provider: vlm");
+    let log = gate.reconfigure(vlm + &gateway("maxAttempt: 3")).await.unwrap_err();
+    let lines = filter_lines(&log);
+    let expected = [
+        "configuration refused: ModelProvider vllm-local: spec.provider: must be one of vllm, openai, anthropic, got \"vlm\"; \
+         did you mean `vllm`?",
+        "configuration refused: ModelProvider vllm-local: spec.maxTokensPerDay: must be at least 1, got 0",
+        "configuration refused: Gateway default: spec.maxAttempt: unknown field; did you mean `maxAttempts`? Known here: ",
+    ];
+    assert_eq!(lines.len(), expected.len(), "{log}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.contains(expected), "`{expected}` is not in {line}");
+    }
+    gate.chat(&hello()).send().await.ok();
+}
+
+#[tokio::test]
 async fn two_references_that_meet_in_one_variable_are_refused() {
     let refused = Gate::builder()
         .manifests(named_provider("one", "apiKeySecretRef: { name: a-b, key: c }"))

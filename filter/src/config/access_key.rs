@@ -3,74 +3,110 @@
 use crate::clock::parse_rfc3339;
 use crate::identity::access_key::{AccessKey, AccessKeys, DuplicateKey, KeyHash, ReferencePattern};
 use crate::policy::name_pattern::NamePattern;
-use crate::policy::{Provider, split_reference};
 
-use super::field::{Field, Fields};
-use super::invalid::{InvalidConfig, Reason, quoted};
-use super::manifest::Manifest;
-use super::word;
+use super::field::Field;
+use super::identifier;
+use super::invalid::{Errors, Reason, Reported};
+use super::manifest::{Kind, Manifest};
+use super::quote::quoted;
+use super::references::{Known, Target};
 
 pub(super) const FIELDS: &[&str] =
     &["sha256", "models", "maxTokensPerDay", "requestsPerMinute", "tokensPerMinute", "expires", "disabled"];
 
-/// The most that `requestsPerMinute` may be: a million a second.
-const MOST_REQUESTS: u64 = 60_000_000;
+/// The largest value of `requestsPerMinute`: a million a second.
+const MAX_REQUESTS_PER_MINUTE: u64 = 60_000_000;
 
-/// An access key whose `models` were not looked up yet.
+/// An access key whose `models` were not resolved yet. There may be many, so that no manifest is kept as it was written.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(super) struct UnresolvedKey {
+    /// Without `models`.
     key: AccessKey,
-    models: Option<Vec<Box<str>>>,
+    /// `None` for an entry of which an error was reported.
+    models: Option<Vec<Option<Box<str>>>>,
 }
 
-/// Reads a manifest. There may be many of them, so that none is kept as it was written.
-pub(super) fn read(manifest: Manifest) -> Result<Draft, InvalidConfig> {
-    manifest.compile(FIELDS, draft)
+/// Reads an `AccessKey`.
+pub(super) fn read(manifest: Manifest<'_>) -> Result<UnresolvedKey, Reported> {
+    let mut spec = manifest.spec.fields(FIELDS)?;
+    let sha256 = spec.required("sha256", |field| field.text(hash));
+    let models = spec.optional("models", |list| list.list(|entry| Ok(entry.text(reference_pattern).ok())));
+    let max_tokens_per_day = spec.optional("maxTokensPerDay", Field::tokens);
+    let requests_per_minute = spec.optional("requestsPerMinute", |field| field.count(MAX_REQUESTS_PER_MINUTE));
+    let tokens_per_minute = spec.optional("tokensPerMinute", Field::tokens);
+    let expires = spec.optional("expires", |field| field.text(timestamp));
+    let disabled = spec.optional("disabled", Field::flag);
+    let key = AccessKey {
+        name: manifest.name?,
+        sha256: sha256?,
+        models: None,
+        max_tokens_per_day: max_tokens_per_day?,
+        requests_per_minute: requests_per_minute?,
+        tokens_per_minute: tokens_per_minute?,
+        expires: expires?,
+        disabled: disabled?.unwrap_or(false),
+    };
+    Ok(UnresolvedKey { key, models: models? })
 }
 
-fn draft(name: Box<str>, mut spec: Fields) -> Result<Draft, InvalidConfig> {
-    Ok(Draft {
-        models: spec.optional("models", |list| list.list(|entry| entry.text(|text| word::reference(text).map(Box::from))))?,
-        key: AccessKey {
-            name,
-            sha256: spec.required("sha256", |field| field.text(hash))?,
-            models: None,
-            max_tokens_per_day: spec.optional("maxTokensPerDay", Field::tokens)?,
-            requests_per_minute: spec.optional("requestsPerMinute", |field| field.count(MOST_REQUESTS))?,
-            tokens_per_minute: spec.optional("tokensPerMinute", Field::tokens)?,
-            expires: spec.optional("expires", |field| field.text(moment))?,
-            disabled: spec.optional("disabled", Field::flag)?.unwrap_or(false),
-        },
+/// Resolves the models of all access keys.
+pub(super) fn compile(keys: Vec<UnresolvedKey>, known: &Known<'_>, errors: &Errors) -> Result<AccessKeys, Reported> {
+    let keys = keys.into_iter().map(|key| key.resolve(known, errors)).collect();
+    AccessKeys::new(keys, |DuplicateKey { key, other }| {
+        let path = |key: usize| Kind::AccessKey.path_of(known.keys.get(key).map_or("", |name| name));
+        errors.report(&path(key).key("spec").key("sha256"), format!("{} has the same hash", path(other)))
     })
 }
 
-/// Makes keys of what was read; they may be good for models of `providers`.
-pub(super) fn compile(drafts: Vec<Draft>, providers: &[Provider]) -> Result<AccessKeys, InvalidConfig> {
-    let keys = drafts.into_iter().map(|draft| draft.look_up(providers)).collect::<Result<Vec<_>, _>>()?;
-    let names: Vec<Box<str>> = keys.iter().map(|key| key.name.clone()).collect();
-    AccessKeys::new(keys).map_err(|DuplicateKey { key, other }| {
-        let subject = |place: usize| subject(names.get(place).map_or("", |name| name));
-        InvalidConfig::new("spec.sha256", format!("{} is of the same key", subject(other))).within(&subject(key))
-    })
-}
+// === impl UnresolvedKey ===
 
-fn subject(name: &str) -> String {
-    format!("AccessKey {name}")
-}
+impl UnresolvedKey {
+    pub(super) fn name(&self) -> &str {
+        &self.key.name
+    }
 
-impl Draft {
-    fn look_up(self, providers: &[Provider]) -> Result<AccessKey, InvalidConfig> {
+    fn resolve(self, known: &Known<'_>, errors: &Errors) -> AccessKey {
         let Self { mut key, models } = self;
-        let look_up = |(place, text): (usize, Box<str>)| {
-            let field = format!("spec.models[{place}]");
-            pattern(&text, providers).map_err(|reason| InvalidConfig::new(field, reason).within(&subject(&key.name)))
+        let name = &key.name;
+        let resolve = |(index, text): (usize, Option<Box<str>>)| {
+            let text = text?;
+            match resolve(&text, known) {
+                Target::Found(pattern) => Some(pattern),
+                Target::Unreadable => None,
+                Target::Unknown => {
+                    errors.report_with(|| {
+                        let path = Kind::AccessKey.path_of(name).key("spec").key("models").index(index);
+                        let rule = "must be `*`, or begin with the name of a ModelProvider of this configuration and a slash";
+                        (path, format!("{rule}, got {}", quoted(&text)).into())
+                    });
+                    None
+                }
+            }
         };
-        key.models = models.map(|models| models.into_iter().enumerate().map(look_up).collect()).transpose()?;
-        Ok(key)
+        key.models = models.map(|models| models.into_iter().enumerate().filter_map(resolve).collect());
+        key
     }
 }
 
-/// A hash in hex. What does not look like one is not repeated: it may be the key itself.
+/// Resolves `*`, `<provider>/*`, `<provider>/<prefix>*`, or a reference.
+fn resolve(text: &str, known: &Known<'_>) -> Target<ReferencePattern> {
+    if text == "*" {
+        return Target::Found(ReferencePattern { provider: None, model: NamePattern::new(text) });
+    }
+    match known.model(text) {
+        Target::Found((provider, model)) => {
+            Target::Found(ReferencePattern { provider: Some(provider), model: NamePattern::new(model) })
+        }
+        Target::Unreadable => Target::Unreadable,
+        Target::Unknown => Target::Unknown,
+    }
+}
+
+fn reference_pattern(text: &str) -> Result<Box<str>, Reason> {
+    identifier::reference_pattern(text).map(Box::from)
+}
+
+/// Reads a hash in hexadecimal. An error does not repeat the value: it may be the key itself.
 fn hash(text: &str) -> Result<KeyHash, Reason> {
     let wrong = || Reason::from("must be the SHA-256 of the whole key: 64 hexadecimal digits");
     let mut hash = KeyHash::default();
@@ -86,22 +122,6 @@ fn hash(text: &str) -> Result<KeyHash, Reason> {
     Ok(hash)
 }
 
-fn moment(text: &str) -> Result<u64, Reason> {
-    parse_rfc3339(text).ok_or_else(|| format!("must be a moment such as 2027-01-01T00:00:00Z, got {}", quoted(text)).into())
-}
-
-/// `*`, `<provider>/*`, `<provider>/<prefix>*`, or a reference.
-fn pattern(text: &str, providers: &[Provider]) -> Result<ReferencePattern, Reason> {
-    if text == "*" {
-        return Ok(ReferencePattern { provider: None, model: NamePattern::new(text) });
-    }
-    match split_reference(providers, text) {
-        Some((provider, model)) if !model.is_empty() => {
-            Ok(ReferencePattern { provider: Some(provider), model: NamePattern::new(model) })
-        }
-        _ => {
-            let rule = "must be `*`, or begin with the name of a ModelProvider of this configuration and a slash";
-            Err(format!("{rule}, got {}", quoted(text)).into())
-        }
-    }
+fn timestamp(text: &str) -> Result<u64, Reason> {
+    parse_rfc3339(text).ok_or_else(|| format!("must be a timestamp such as 2027-01-01T00:00:00Z, got {}", quoted(text)).into())
 }

@@ -1,136 +1,175 @@
 //! From text to documents: a YAML stream, or one object with `items`.
 //!
-//! Bounds come first: the size of the text, its encoding, and what the YAML reader takes quadratic time for.
+//! Limits are checked first: the size of the text, its encoding, and what takes the YAML parser quadratic time.
 
 use serde::de::DeserializeSeed as _;
 
 use super::field::Field;
-use super::invalid::{InvalidConfig, foreign};
-use super::node::{Allowance, Node, ReadNode};
+use super::invalid::{Errors, Reason, Reported};
+use super::node::{Limits, Node, ReadNode};
+use super::path::Path;
+use super::quote::parser_message;
 
 /// The longest configuration, in bytes.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
-/// The YAML reader visits every open brace for every token. A guard against accidents: whoever writes the configuration could
-/// hide braces from it.
+/// The YAML parser visits every open bracket for every token. The limit prevents accidents, not attacks: the author of a
+/// configuration can hide brackets from the count.
 const MAX_BRACKETS: usize = 256;
 
-/// What the object form of a configuration may hold.
+/// The fields of the object form of a configuration.
 pub(super) const FIELDS: &[&str] = &["items"];
 
-/// A manifest that was not looked into yet.
-#[derive(Debug)]
-pub(super) struct Document {
-    /// What errors call it until its kind and name are known.
-    pub(super) place: String,
-    pub(super) node: Node,
-}
+/// Receives the manifests of a configuration, one after the other, so that no more than one document is in memory as a tree. An
+/// error stands for manifests that could not be parsed.
+pub(super) type Receive<'r, 'a> = dyn FnMut(Result<Field<'a>, Reported>) + 'r;
 
-/// Hands every manifest of a configuration to `take`, one after the other, so that no more than one document is held as a tree.
-pub(super) fn each(text: &[u8], take: &mut dyn FnMut(Document) -> Result<(), InvalidConfig>) -> Result<(), InvalidConfig> {
-    let text = checked(text)?;
+/// Parses a configuration and passes each of its manifests to `receive`. An error means that it has none.
+pub(super) fn read<'a>(text: &[u8], errors: &'a Errors, receive: &mut Receive<'_, 'a>) -> Result<(), Reported> {
+    let whole = Path::root("configuration");
+    let text = checked(text).map_err(|reason| errors.report(&whole, reason))?;
     let mut form = Form::Empty;
     if let Some(node) = json(text) {
-        return form.add(Document { place: "document 1".to_owned(), node }, take);
+        form.add(Field::root(errors, "document 1", node), errors, receive);
+        return Ok(());
     }
-    let allowance = Allowance::for_text_of(text.len());
+    let limits = Limits::for_text_of(text.len());
     for (index, yaml) in serde_yaml::Deserializer::from_str(text).enumerate() {
         let place = format!("document {}", index.saturating_add(1));
-        match ReadNode(&allowance).deserialize(yaml) {
+        match ReadNode(&limits).deserialize(yaml) {
             Ok(Node::Null) => {}
-            Ok(node) => form.add(Document { place, node }, take)?,
-            Err(error) => return Err(InvalidConfig::new(place, foreign(&error.to_string()))),
+            Ok(node) => form.add(Field::root(errors, &place, node), errors, receive),
+            Err(error) => {
+                form.add_unreadable();
+                receive(Err(match character_error(&error, text) {
+                    Some(reason) => errors.report(&whole, reason),
+                    None => errors.report(&Path::root(place.as_str()), yaml_reason(&error)),
+                }));
+                // After a syntax error the parser returns the same error for ever.
+                if !limits.take_violation() {
+                    break;
+                }
+            }
         }
     }
     match form {
         Form::Empty => {
             let reason = "is empty; write manifests (`apiVersion: pai.io/v1`, `kind: ModelProvider`, …) or `{\"items\": […]}`";
-            Err(InvalidConfig::new("configuration", reason))
+            Err(errors.report(&whole, reason))
         }
-        Form::Stream | Form::Items(_) => Ok(()),
+        Form::Stream | Form::Items(_) | Form::Mixed => Ok(()),
     }
 }
 
-/// What was seen of a configuration so far.
+/// The form of a configuration, as far as it was read.
 enum Form {
     Empty,
-    /// Manifests, one a document.
+    /// One manifest per document.
     Stream,
-    /// An object with `items`, which stands at this place.
-    Items(String),
+    /// One object with `items`, at this path.
+    Items(Path),
+    /// Both, which was reported.
+    Mixed,
 }
 
 // === impl Form ===
 
 impl Form {
-    fn add(
-        &mut self,
-        document: Document,
-        take: &mut dyn FnMut(Document) -> Result<(), InvalidConfig>,
-    ) -> Result<(), InvalidConfig> {
-        let has_items = matches!(&document.node, Node::Map(map) if map.get("items").is_some() && map.get("kind").is_none());
-        let alone = |place: &str| Err(InvalidConfig::new(place, "an object with `items` must stand alone"));
-        match (&self, has_items) {
-            (Self::Items(place), _) => alone(place),
-            (Self::Stream, true) => alone(&document.place),
-            (Self::Empty, true) => {
-                *self = Self::Items(document.place.clone());
-                items(document)?.into_iter().try_for_each(take)
-            }
-            (Self::Empty | Self::Stream, false) => {
-                *self = Self::Stream;
-                take(document)
-            }
+    fn add<'a>(&mut self, document: Field<'a>, errors: &Errors, receive: &mut Receive<'_, 'a>) {
+        let has_items = document.get("items").is_some() && document.get("kind").is_none();
+        let only_document = |path| {
+            errors.report(path, "an object with `items` must be the only document");
+            Self::Mixed
+        };
+        *self = match (&*self, has_items) {
+            (Self::Empty, true) => Self::Items(document.path().clone()),
+            (Self::Empty | Self::Stream, false) => Self::Stream,
+            (Self::Stream, true) => only_document(document.path()),
+            (Self::Items(path), _) => only_document(path),
+            (Self::Mixed, _) => Self::Mixed,
+        };
+        if has_items { items(document, receive) } else { receive(Ok(document)) }
+    }
+
+    fn add_unreadable(&mut self) {
+        if let Self::Empty = self {
+            *self = Self::Stream;
         }
     }
 }
 
-/// One JSON document, which `serde_json` reads several times as fast. What is none is left to the YAML reader, whose errors say
-/// where.
+fn items<'a>(document: Field<'a>, receive: &mut Receive<'_, 'a>) {
+    let each = |item: Field<'a>| {
+        let path = item.path().item();
+        receive(Ok(item.at(path)));
+        Ok(())
+    };
+    let read = document.fields(FIELDS).and_then(|mut fields| fields.required("items", |items| items.list(each)));
+    if let Err(reported) = read {
+        receive(Err(reported));
+    }
+}
+
+/// Parses one JSON document by `serde_json`, which is several times as fast. Anything else is left to the YAML parser, whose
+/// errors have the line.
 fn json(text: &str) -> Option<Node> {
     if !text.trim_start().starts_with('{') {
         return None;
     }
-    let allowance = Allowance::for_text_of(text.len());
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let node = ReadNode(&allowance).deserialize(&mut reader).ok()?;
-    reader.end().ok().map(|()| node)
+    let limits = Limits::for_text_of(text.len());
+    let mut parser = serde_json::Deserializer::from_str(text);
+    let node = ReadNode(&limits).deserialize(&mut parser).ok()?;
+    parser.end().ok().map(|()| node)
 }
 
-fn checked(text: &[u8]) -> Result<&str, InvalidConfig> {
-    let refuse = |reason: &str| Err(InvalidConfig::new("configuration", reason));
+/// Returns what an error of the YAML parser says, with the line.
+fn yaml_reason(error: &serde_yaml::Error) -> Reason {
+    let message = error.to_string();
+    let position = error.location().map(|at| format!(" at line {} column {}", at.line(), at.column())).unwrap_or_default();
+    match parser_message(&message) {
+        Some(shown) if message.contains(&position) => shown.into(),
+        Some(shown) => format!("{shown}{position}").into(),
+        None => format!("cannot be parsed{position}; it may contain an access key in the wrong place").into(),
+    }
+}
+
+/// Returns what an error about a character of the text says. The parser reads characters far ahead, so that the document is
+/// unknown, and gives their position in bytes.
+fn character_error(error: &serde_yaml::Error, text: &str) -> Option<Reason> {
+    let message = error.to_string();
+    let (reason, position) = message.rsplit_once(" at position ")?;
+    let before = text.as_bytes().get(..position.parse().ok()?)?;
+    let line = before.iter().filter(|byte| **byte == b'\n').count().saturating_add(1);
+    Some(format!("{} at line {line}", parser_message(reason)?).into())
+}
+
+fn checked(text: &[u8]) -> Result<&str, Reason> {
     if text.len() > MAX_BYTES {
-        return refuse("is longer than 8 MiB");
+        return Err("is longer than 8 MiB".into());
     }
     let Ok(text) = std::str::from_utf8(text) else {
-        return refuse("must be UTF-8");
+        return Err("must be UTF-8".into());
     };
-    if most_open_brackets(text) > MAX_BRACKETS {
-        return refuse("brackets are nested too deeply");
+    if max_open_brackets(text) > MAX_BRACKETS {
+        return Err("brackets are nested too deeply".into());
     }
-    // A reader of directives compares each with all before it; nothing here needs one.
+    // The parser compares each directive with all before it, and no configuration needs one.
     if text.lines().any(|line| line.starts_with('%')) {
-        return refuse("YAML directives (lines that begin with `%`) are not accepted");
+        return Err("YAML directives (lines that begin with `%`) are not accepted".into());
     }
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// Brackets in strings and comments count too: the limit is far above what a configuration needs.
-fn most_open_brackets(text: &str) -> usize {
-    let (mut open, mut most) = (0_usize, 0);
+/// Returns the most brackets that are open at once. Those in strings and comments count too: the limit is far above what a
+/// configuration needs.
+fn max_open_brackets(text: &str) -> usize {
+    let (mut open, mut max) = (0_usize, 0);
     for byte in text.bytes() {
         match byte {
             b'[' | b'{' => open = open.saturating_add(1),
             b']' | b'}' => open = open.saturating_sub(1),
             _ => {}
         }
-        most = most.max(open);
+        max = max.max(open);
     }
-    most
-}
-
-fn items(document: Document) -> Result<Vec<Document>, InvalidConfig> {
-    let manifests = Field::root(document.node)
-        .fields(FIELDS)
-        .and_then(|mut fields| fields.required("items", |items| items.list(|item| Ok(item.into_document()))));
-    manifests.map_err(|error| error.within(&document.place))
+    max
 }

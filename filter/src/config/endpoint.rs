@@ -1,7 +1,7 @@
-//! The URL of a provider, taken apart.
+//! The URL of a provider, parsed.
 //!
-//! What passes is fit for `:authority` and `:path`: visible ASCII, no credentials, and a path without `..` or `//`. An
-//! endpoint is never repeated in an error, because it may hold credentials.
+//! An accepted URL is fit for `:authority` and `:path`: visible ASCII, no credentials, and a path without `..` or `//`. An error
+//! never repeats an endpoint, because it may contain credentials.
 
 use std::net::Ipv6Addr;
 
@@ -38,7 +38,7 @@ fn strip_scheme(url: &str) -> Option<&str> {
 
 fn check_authority(authority: &str) -> Result<(), Reason> {
     if authority.contains('@') {
-        return Err("must not hold credentials; use apiKeySecretRef".into());
+        return Err("must not contain credentials; use apiKeySecretRef".into());
     }
     let (host, port) = split_port(authority);
     if !is_host(host) {

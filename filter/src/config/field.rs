@@ -1,80 +1,142 @@
 //! Values with their paths, and how they are read into types.
 //!
-//! A [`Field`] knows where it stands, so whatever is wrong with it is reported with its path. Null is the same as absent.
+//! A [`Field`] has its path and reports what is wrong with it. Null is the same as absent. A reader of several fields reads
+//! all of them before it returns an error, so that each bad field is reported.
 
 use std::num::NonZeroU64;
 
-use super::document::Document;
-use super::invalid::{InvalidConfig, Reason, may_be_key, quoted};
+use super::invalid::{Errors, Reason, Reported};
 use super::node::{Map, Node};
+use super::path::Path;
+use super::suggestion::closest;
 
 /// Integers above this are not exact in JSON readers that use floats.
 const MAX_EXACT: u64 = 1 << 53;
 
-/// A value and where it stands (`spec.allowedModels[2]`).
+/// A value and its path (`spec.allowedModels[2]`).
 #[derive(Debug)]
-pub(super) struct Field {
-    path: String,
+pub(super) struct Field<'a> {
+    errors: &'a Errors,
+    path: Path,
     node: Node,
 }
 
-/// The fields of a map, each to be taken by its name. None is left over: unknown ones were refused.
+/// The fields of a map, each to be read by its name. Unknown ones were reported.
 #[derive(Debug)]
-pub(super) struct Fields {
-    path: String,
+pub(super) struct Fields<'a> {
+    errors: &'a Errors,
+    path: Path,
     map: Map,
+    /// Known fields of which a misspelling was reported.
+    misspelled: Vec<(&'static str, Reported)>,
+}
+
+/// Returns `; did you mean …?` if `written` is close to one of the `known` words.
+pub(super) fn did_you_mean<'w>(written: &str, known: impl Iterator<Item = &'w str>) -> String {
+    closest(written, known).map_or_else(String::new, |word| format!("; did you mean `{word}`?"))
+}
+
+/// Collects `results`, all of them, before it returns the last error.
+fn all<T>(results: impl Iterator<Item = Result<T, Reported>>) -> Result<Vec<T>, Reported> {
+    let mut failed = None;
+    let mut values = Vec::with_capacity(results.size_hint().0);
+    for result in results {
+        match result {
+            Ok(value) => values.push(value),
+            Err(reported) => failed = Some(reported),
+        }
+    }
+    failed.map_or(Ok(values), Err)
 }
 
 // === impl Field ===
 
-impl Field {
-    /// The whole of a document.
-    pub(super) fn root(node: Node) -> Self {
-        Self { path: String::new(), node }
+impl<'a> Field<'a> {
+    /// Returns the field of a whole document, which errors call `place`.
+    pub(super) fn root(errors: &'a Errors, place: &str, node: Node) -> Self {
+        Self { errors, path: Path::root(place), node }
     }
 
-    /// The fields of a map that takes those in `known` and no other.
-    pub(super) fn fields(self, known: &'static [&'static str]) -> Result<Fields, InvalidConfig> {
-        let Node::Map(map) = self.node else {
-            return Err(self.refuse(format!("must be a map, got {}", self.node.shape())));
-        };
-        if let Some(unknown) = map.names().find(|name| !known.contains(name)) {
-            let reason = format!("unknown field; known here: {}", known.join(", "));
-            return Err(InvalidConfig::new(join(&self.path, unknown), reason));
+    /// Returns the same value under another path.
+    pub(super) fn at(self, path: Path) -> Self {
+        Self { path, ..self }
+    }
+
+    /// Returns where the value is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the value of the field `name` of this map, if there is one.
+    pub(super) fn get(&self, name: &str) -> Option<&Node> {
+        match &self.node {
+            Node::Map(map) => map.get(name),
+            _ => None,
         }
-        Ok(Fields { path: self.path, map })
     }
 
-    /// The entries of a map whose keys are the operator's to choose.
-    pub(super) fn entries(self) -> Result<Vec<(String, Self)>, InvalidConfig> {
-        let Node::Map(map) = self.node else {
-            return Err(self.refuse(format!("must be a map, got {}", self.node.shape())));
+    /// Returns the fields of a map and reports those that are not in `known`.
+    pub(super) fn fields(self, known: &'static [&'static str]) -> Result<Fields<'a>, Reported> {
+        let Self { errors, path, node } = self;
+        let map = match node {
+            Node::Map(map) => map,
+            other => return Err(errors.report(&path, not_a_map(&other))),
         };
-        let entry = |(key, node): (String, Node)| {
-            let path = join(&self.path, &key);
-            (key, Self { path, node })
+        let mut misspelled = Vec::new();
+        for unknown in map.names().filter(|name| !known.contains(name)) {
+            // A search for each of a million unknown fields would take a second.
+            let meant = if errors.is_full() { None } else { closest(unknown, known.iter().copied()) };
+            let known = known.join(", ");
+            let reason = match meant {
+                Some(meant) => format!("unknown field; did you mean `{meant}`? Known here: {known}"),
+                None => format!("unknown field; known here: {known}"),
+            };
+            let reported = errors.report(&path.key(unknown), reason);
+            misspelled.extend(meant.map(|meant| (meant, reported)));
+        }
+        Ok(Fields { errors, path, map, misspelled })
+    }
+
+    /// Reads a map whose keys are the operator's to choose, each entry by `read`.
+    pub(super) fn map<T>(self, mut read: impl FnMut(&str, Self) -> Result<T, Reported>) -> Result<Vec<T>, Reported> {
+        let Self { errors, path, node } = self;
+        let map = match node {
+            Node::Map(map) => map,
+            other => return Err(errors.report(&path, not_a_map(&other))),
         };
-        Ok(map.into_fields().map(entry).collect())
+        let entry = |(key, node): (String, Node)| read(&key, Self { errors, path: path.key(&key), node });
+        all(map.into_fields().map(entry))
     }
 
-    /// A list, each element read by `each`.
-    pub(super) fn list<T>(self, each: impl FnMut(Self) -> Result<T, InvalidConfig>) -> Result<Vec<T>, InvalidConfig> {
-        let Node::List(list) = self.node else {
-            return Err(self.refuse(format!("must be a list, got {}", self.node.shape())));
+    /// Reads a list, each element by `read`.
+    pub(super) fn list<T>(self, read: impl FnMut(Self) -> Result<T, Reported>) -> Result<Vec<T>, Reported> {
+        let Self { errors, path, node } = self;
+        let list = match node {
+            Node::List(list) => list,
+            other => return Err(errors.report(&path, format!("must be a list, got {}", other.shape()))),
         };
-        let element = |(index, node)| Self { path: format!("{}[{index}]", self.path), node };
-        list.into_iter().enumerate().map(element).map(each).collect()
+        let element = |(index, node)| Self { errors, path: path.index(index), node };
+        all(list.into_iter().enumerate().map(element).map(read))
     }
 
-    /// A list that is not empty.
-    pub(super) fn some<T>(self, each: impl FnMut(Self) -> Result<T, InvalidConfig>) -> Result<Vec<T>, InvalidConfig> {
-        let empty = self.refuse("must not be empty");
-        let list = self.list(each)?;
-        if list.is_empty() { Err(empty) } else { Ok(list) }
+    /// Reads a list that is not empty.
+    pub(super) fn non_empty_list<T>(self, read: impl FnMut(Self) -> Result<T, Reported>) -> Result<Vec<T>, Reported> {
+        if self.len() == Some(0) {
+            return Err(self.refuse("must not be empty"));
+        }
+        self.list(read)
     }
 
-    /// A string, judged by `read`.
-    pub(super) fn text<T>(self, read: impl FnOnce(&str) -> Result<T, Reason>) -> Result<T, InvalidConfig> {
+    /// Returns the length of a list.
+    pub(super) fn len(&self) -> Option<usize> {
+        match &self.node {
+            Node::List(list) => Some(list.len()),
+            _ => None,
+        }
+    }
+
+    /// Reads a string by `read`.
+    pub(super) fn text<T>(self, read: impl FnOnce(&str) -> Result<T, Reason>) -> Result<T, Reported> {
         match &self.node {
             Node::Text(text) => read(text).map_err(|reason| self.refuse(reason)),
             Node::Bool(_) | Node::Int(_) | Node::Float(_) => {
@@ -84,93 +146,96 @@ impl Field {
         }
     }
 
-    /// One of a few words.
-    pub(super) fn one_of<T: Copy>(self, words: &[(&str, T)]) -> Result<T, InvalidConfig> {
-        let chosen = words.iter().find(|(word, _)| matches!(&self.node, Node::Text(text) if text == word));
-        chosen.map(|(_, meaning)| *meaning).ok_or_else(|| {
-            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-            self.refuse(format!("must be one of {}, got {}", words.join(", "), self.node.value()))
-        })
+    /// Reads one of a few words.
+    pub(super) fn one_of<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, Reported> {
+        let text = if let Node::Text(text) = &self.node { text.as_str() } else { "" };
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
+            return Ok(*meaning);
+        }
+        let words = || words.iter().map(|(word, _)| *word);
+        let list = words().collect::<Vec<_>>().join(", ");
+        Err(self.refuse(format!("must be one of {list}, got {}{}", self.node.value(), did_you_mean(text, words()))))
     }
 
-    /// `true` or `false`.
-    pub(super) fn flag(self) -> Result<bool, InvalidConfig> {
+    /// Reads `true` or `false`.
+    pub(super) fn flag(self) -> Result<bool, Reported> {
         match self.node {
             Node::Bool(flag) => Ok(flag),
             ref other => Err(self.refuse(format!("must be true or false, got {}", other.value()))),
         }
     }
 
-    /// A number of tokens.
-    pub(super) fn tokens(self) -> Result<NonZeroU64, InvalidConfig> {
+    /// Reads a number of tokens.
+    pub(super) fn tokens(self) -> Result<NonZeroU64, Reported> {
         self.count(MAX_EXACT)
     }
 
-    /// A whole number from 1 to `most`, which may be written (`5e7`) or arrive (protobuf Struct) as a float.
-    pub(super) fn count(self, most: u64) -> Result<NonZeroU64, InvalidConfig> {
+    /// Reads a whole number from 1 to `max`. It may be a float, as written (`5e7`) or from a protobuf Struct.
+    pub(super) fn count(self, max: u64) -> Result<NonZeroU64, Reported> {
         let number = match self.node {
             Node::Int(number) => number,
-            // The cast saturates, far above any `most`.
+            // The cast saturates, far above any `max`.
             Node::Float(number) if number.fract() == 0.0 => number as i128,
             ref other => {
                 return Err(self.refuse(format!("must be a whole number, got {}", other.value())));
             }
         };
-        if number > i128::from(most) {
-            return Err(self.refuse(format!("must be at most {most}, got {}", self.node.value())));
+        if number > i128::from(max) {
+            return Err(self.refuse(format!("must be at most {max}, got {}", self.node.value())));
         }
         let count = u64::try_from(number).ok().and_then(NonZeroU64::new);
         count.ok_or_else(|| self.refuse(format!("must be at least 1, got {number}")))
     }
 
-    /// An element of `items`.
-    pub(super) fn into_document(self) -> Document {
-        Document { place: self.path, node: self.node }
+    /// Reports an error of this field.
+    pub(super) fn refuse(&self, reason: impl Into<Reason>) -> Reported {
+        self.errors.report(&self.path, reason)
     }
 
-    pub(super) fn refuse(&self, reason: impl Into<Reason>) -> InvalidConfig {
-        InvalidConfig::new(self.path.as_str(), reason)
+    /// Reports an error of an element of this list.
+    pub(super) fn refuse_element(&self, index: usize, reason: impl Into<Reason>) -> Reported {
+        self.errors.report(&self.path.index(index), reason)
     }
+
+    /// Reports an error of the field `name` of this map.
+    pub(super) fn refuse_field(&self, name: &str, reason: impl Into<Reason>) -> Reported {
+        self.errors.report(&self.path.key(name), reason)
+    }
+}
+
+fn not_a_map(node: &Node) -> String {
+    format!("must be a map, got {}", node.shape())
 }
 
 // === impl Fields ===
 
-impl Fields {
-    /// The field `name`, read by `read`, if it is there.
+impl<'a> Fields<'a> {
+    /// Reads the field `name` by `read`, if it is there.
     pub(super) fn optional<T>(
         &mut self,
         name: &'static str,
-        read: impl FnOnce(Field) -> Result<T, InvalidConfig>,
-    ) -> Result<Option<T>, InvalidConfig> {
+        read: impl FnOnce(Field<'a>) -> Result<T, Reported>,
+    ) -> Result<Option<T>, Reported> {
         match self.map.remove(name) {
             None | Some(Node::Null) => Ok(None),
-            Some(node) => read(Field { path: join(&self.path, name), node }).map(Some),
+            Some(node) => read(Field { errors: self.errors, path: self.path.key(name), node }).map(Some),
         }
     }
 
-    /// The field `name`, read by `read`.
+    /// Reads the field `name` by `read`. If it is absent, that is an error, unless a misspelling of it was reported.
     pub(super) fn required<T>(
         &mut self,
         name: &'static str,
-        read: impl FnOnce(Field) -> Result<T, InvalidConfig>,
-    ) -> Result<T, InvalidConfig> {
-        let missing = InvalidConfig::new(join(&self.path, name), "is missing");
-        self.optional(name, read)?.ok_or(missing)
+        read: impl FnOnce(Field<'a>) -> Result<T, Reported>,
+    ) -> Result<T, Reported> {
+        self.optional(name, read)?.ok_or_else(|| {
+            let misspelled = self.misspelled.iter().find(|(meant, _)| *meant == name);
+            misspelled.map_or_else(|| self.errors.report(&self.path.key(name), "is missing"), |(_, reported)| *reported)
+        })
     }
 
-    pub(super) fn refuse(&self, reason: impl Into<Reason>) -> InvalidConfig {
-        InvalidConfig::new(self.path.as_str(), reason)
-    }
-}
-
-/// `a.b`, or `a["b c"]` where the key is not a plain word.
-fn join(path: &str, key: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    match path {
-        _ if key.is_empty() || key.len() > 63 || !key.bytes().all(plain) || may_be_key(key) => {
-            format!("{path}[{}]", quoted(key))
-        }
-        "" => key.to_owned(),
-        _ => format!("{path}.{key}"),
+    /// Reports an error of the map as a whole.
+    pub(super) fn refuse(&self, reason: impl Into<Reason>) -> Reported {
+        self.errors.report(&self.path, reason)
     }
 }

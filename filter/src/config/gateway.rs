@@ -1,16 +1,15 @@
 //! `kind: Gateway`.
 
-use std::collections::HashMap;
-
 use crate::http::headers::is_stripped;
-use crate::identity::access_key::AccessKeys;
-use crate::policy::{Audience, Callout, Gateway, Operators, Provider, Routing};
+use crate::policy::{Audience, Callout, Gateway, Operators, Routing};
 
 use super::agent::identity;
-use super::field::{Field, Fields};
-use super::invalid::{InvalidConfig, Reason, quoted};
+use super::field::Field;
+use super::identifier;
+use super::invalid::{Reason, Reported};
 use super::manifest::Manifest;
-use super::word;
+use super::quote::quoted;
+use super::references::{Known, Target};
 
 pub(super) const FIELDS: &[&str] =
     &["audience", "routing", "maxRequestBytes", "maxAttempts", "identityHeader", "operators", "callouts"];
@@ -19,50 +18,52 @@ pub(super) const OPERATOR_FIELDS: &[&str] = &["identities", "keys"];
 const AUDIENCES: &[(&str, Audience)] = &[("agents", Audience::Agents), ("external", Audience::External), ("auto", Audience::Auto)];
 const ROUTINGS: &[(&str, Routing)] = &[("body", Routing::Body), ("fixed", Routing::Fixed)];
 
-/// 1 GiB, the most that `maxRequestBytes` may be.
-const MOST_REQUEST_BYTES: u64 = 1024 * 1024 * 1024;
-/// The most that `maxAttempts` may be.
-const MOST_ATTEMPTS: u64 = 10;
+/// The largest value of `maxRequestBytes`: 1 GiB.
+const MAX_REQUEST_BYTES: u64 = 1024 * 1024 * 1024;
+/// The largest value of `maxAttempts`.
+const MAX_ATTEMPTS: u64 = 10;
 /// The longest header name or cluster name, in bytes.
-const MAX_BYTES: usize = 256;
+const MAX_NAME_BYTES: usize = 256;
 
-/// Headers of the message itself: like those that never reach a provider, none can name a caller.
+/// Headers of the message itself. Like the headers that are removed from requests, they cannot be the `identityHeader`.
 const FRAMING: &[&str] =
     &["connection", "content-encoding", "content-length", "content-type", "host", "te", "transfer-encoding", "upgrade"];
 
-/// Reads the spec of the `Gateway`, which may name `providers` and `keys`.
-pub(super) fn compile(manifest: Manifest, providers: &[Provider], keys: &AccessKeys) -> Result<Gateway, InvalidConfig> {
-    manifest.compile(FIELDS, |_, spec| gateway(spec, providers, keys))
-}
-
-fn gateway(mut spec: Fields, providers: &[Provider], keys: &AccessKeys) -> Result<Gateway, InvalidConfig> {
+/// Reads the `Gateway`.
+pub(super) fn compile(manifest: Manifest<'_>, known: &Known<'_>) -> Result<Gateway, Reported> {
     let default = Gateway::default();
-    let max_attempts = spec.optional("maxAttempts", |field| field.count(MOST_ATTEMPTS))?;
+    let mut spec = manifest.spec.fields(FIELDS)?;
+    let audience = spec.optional("audience", |field| field.one_of(AUDIENCES));
+    let routing = spec.optional("routing", |field| routing(field, known));
+    let max_request_bytes = spec.optional("maxRequestBytes", |field| field.count(MAX_REQUEST_BYTES));
+    let max_attempts = spec.optional("maxAttempts", |field| field.count(MAX_ATTEMPTS));
+    let identity_header = spec.optional("identityHeader", |field| field.text(identity_header));
+    let operators = spec.optional("operators", |block| operators(block, known));
+    let callouts = spec.optional("callouts", |map| map.map(|name, field| callout(name, field, known)));
     Ok(Gateway {
-        audience: spec.optional("audience", |field| field.one_of(AUDIENCES))?.unwrap_or_default(),
-        routing: spec.optional("routing", |field| routing(field, providers))?.unwrap_or_default(),
-        max_request_bytes: spec
-            .optional("maxRequestBytes", |field| field.count(MOST_REQUEST_BYTES))?
-            .map_or(default.max_request_bytes, u64::from),
-        max_attempts: max_attempts.and_then(|count| count.get().try_into().ok()).unwrap_or(default.max_attempts),
-        identity_header: spec.optional("identityHeader", |field| field.text(identity_header))?,
-        operators: spec.optional("operators", |block| operators(block, keys))?.unwrap_or_default(),
-        callouts: spec.optional("callouts", |field| callouts(field, providers))?.unwrap_or_default(),
+        audience: audience?.unwrap_or_default(),
+        routing: routing?.unwrap_or_default(),
+        max_request_bytes: max_request_bytes?.map_or(default.max_request_bytes, u64::from),
+        max_attempts: max_attempts?.and_then(|count| count.get().try_into().ok()).unwrap_or(default.max_attempts),
+        identity_header: identity_header?,
+        operators: operators?.unwrap_or_default(),
+        // An entry of a provider that could not be read is left out: the configuration is refused for that provider.
+        callouts: callouts?.unwrap_or_default().into_iter().flatten().collect(),
     })
 }
 
-fn routing(field: Field, providers: &[Provider]) -> Result<Routing, InvalidConfig> {
-    let reason = format!("`fixed` needs exactly one ModelProvider, and there are {}", providers.len());
-    let too_many = field.refuse(reason);
-    match field.one_of(ROUTINGS)? {
-        Routing::Fixed if providers.len() != 1 => Err(too_many),
-        routing => Ok(routing),
+fn routing(field: Field<'_>, known: &Known<'_>) -> Result<Routing, Reported> {
+    match (field.one_of(ROUTINGS)?, known.provider_count()) {
+        (Routing::Fixed, Some(count)) if count != 1 => {
+            Err(field.refuse(format!("`fixed` needs exactly one ModelProvider, and there are {count}")))
+        }
+        (routing, _) => Ok(routing),
     }
 }
 
 fn identity_header(text: &str) -> Result<Box<str>, Reason> {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if !(1..=MAX_BYTES).contains(&text.len()) || !text.bytes().all(token) {
+    if !(1..=MAX_NAME_BYTES).contains(&text.len()) || !text.bytes().all(token) {
         return Err(format!("must be a header name, got {}", quoted(text)).into());
     }
     let name = text.to_ascii_lowercase();
@@ -73,29 +74,26 @@ fn identity_header(text: &str) -> Result<Box<str>, Reason> {
     Ok(name.into())
 }
 
-fn operators(block: Field, keys: &AccessKeys) -> Result<Operators, InvalidConfig> {
-    let places: HashMap<&str, usize> = keys.iter().enumerate().map(|(place, key)| (&*key.name, place)).collect();
-    let mut block = block.fields(OPERATOR_FIELDS)?;
-    Ok(Operators {
-        identities: block.optional("identities", |list| list.list(|entry| entry.text(identity)))?.unwrap_or_default(),
-        keys: block.optional("keys", |list| list.list(|entry| entry.text(|name| access_key(name, &places))))?.unwrap_or_default(),
-    })
-}
-
-fn access_key(name: &str, places: &HashMap<&str, usize>) -> Result<usize, Reason> {
-    places.get(name).copied().ok_or_else(|| format!("no AccessKey is named {}", quoted(name)).into())
-}
-
-fn callouts(map: Field, providers: &[Provider]) -> Result<Vec<Callout>, InvalidConfig> {
-    let callout = |(name, field): (String, Field)| {
-        let Some(provider) = providers.iter().position(|provider| *provider.name == *name) else {
-            return Err(field.refuse("no ModelProvider has this name"));
-        };
-        Ok(Callout { provider, cluster: field.text(cluster)? })
+fn operators(block: Field<'_>, known: &Known<'_>) -> Result<Operators, Reported> {
+    let find = known.access_keys();
+    let key = |name: &str| match find(name) {
+        Target::Found(index) => Ok(Some(index)),
+        Target::Unreadable => Ok(None),
+        Target::Unknown => Err(format!("no AccessKey is named {}", quoted(name)).into()),
     };
-    map.entries()?.into_iter().map(callout).collect()
+    let mut block = block.fields(OPERATOR_FIELDS)?;
+    let identities = block.optional("identities", |list| list.list(|entry| entry.text(identity)));
+    let keys = block.optional("keys", |list| list.list(|entry| entry.text(key)));
+    Ok(Operators { identities: identities?.unwrap_or_default(), keys: keys?.unwrap_or_default().into_iter().flatten().collect() })
 }
 
-fn cluster(text: &str) -> Result<Box<str>, Reason> {
-    word::visible(text, MAX_BYTES).map(Box::from)
+/// Reads an entry of `callouts`; `None` if its provider could not be read.
+fn callout(provider: &str, field: Field<'_>, known: &Known<'_>) -> Result<Option<Callout>, Reported> {
+    let provider = match known.provider(provider) {
+        Target::Found(provider) => Some(provider),
+        Target::Unreadable => None,
+        Target::Unknown => return Err(field.refuse("no ModelProvider has this name")),
+    };
+    let cluster = field.text(|text| identifier::visible_ascii(text, MAX_NAME_BYTES).map(Box::from))?;
+    Ok(provider.map(|provider| Callout { provider, cluster }))
 }

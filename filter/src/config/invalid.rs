@@ -1,77 +1,94 @@
-//! Why a configuration was refused.
+//! Why a configuration was refused: every error that was found, one line each.
 //!
-//! Everything that a configuration says passes [`quoted`] before it is repeated: an error is one line, short, and shows
-//! nothing of a value whose place a secret might have taken by mistake.
+//! [`Errors`] collects them while a configuration is read. A reader that reports an error returns a [`Reported`] in place of the
+//! value: so reading goes on with the next field, and no value is missing without an error.
 
-/// The longest piece of a configuration that an error repeats, in characters.
-const LONGEST_ECHO: usize = 60;
+use std::cell::RefCell;
+use std::fmt;
 
-/// A configuration that was refused: `ModelProvider vllm-local: spec.endpoint: must begin with http:// or https://`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{place}: {reason}")]
+use super::path::Path;
+
+/// The most errors that are kept.
+const MAX_ERRORS: usize = 20;
+
+/// A configuration that was refused, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InvalidConfig {
-    place: String,
-    reason: String,
+    lines: Vec<String>,
+    omitted: usize,
 }
 
-/// What is wrong with a value, wherever it stands.
+/// The errors of one configuration.
+#[derive(Debug, Default)]
+pub(super) struct Errors(RefCell<InvalidConfig>);
+
+/// Proof that an error was reported. Only [`Errors::report`] makes one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reported(());
+
+/// What is wrong with a value, without its path.
 #[derive(Debug)]
 pub(super) struct Reason(String);
-
-/// The longest message of the YAML reader that an error repeats, in characters.
-const LONGEST_MESSAGE: usize = 200;
-
-/// What every access key begins with; see [`crate::identity::access_key::PREFIX`].
-const KEY_PREFIX: &str = "pak_";
-
-/// Whether `text` may hold an access key.
-pub(super) fn may_be_key(text: &str) -> bool {
-    text.contains(KEY_PREFIX)
-}
-
-/// `text` in quotes, cut to a readable length, all but visible ASCII escaped. What may be an access key in the wrong place is not
-/// shown.
-pub(super) fn quoted(text: &str) -> String {
-    if may_be_key(text) {
-        return format!("\"{KEY_PREFIX}…\"");
-    }
-    let start: String = text.chars().take(LONGEST_ECHO).flat_map(char::escape_default).collect();
-    let more = if text.chars().nth(LONGEST_ECHO).is_some() { "…" } else { "" };
-    format!("\"{start}{more}\"")
-}
-
-/// A message of the YAML reader. It begins with a path of the operator's own keys, so a long one loses its start.
-pub(super) fn foreign(message: &str) -> String {
-    if may_be_key(message) {
-        return "cannot be read, and may hold an access key in the wrong place".to_owned();
-    }
-    let surplus = message.chars().count().saturating_sub(LONGEST_MESSAGE);
-    let mut shown = String::from(if surplus == 0 { "" } else { "…" });
-    for c in message.chars().skip(surplus) {
-        match c {
-            ' '..='~' => shown.push(c),
-            other => shown.extend(other.escape_default()),
-        }
-    }
-    shown
-}
 
 // === impl InvalidConfig ===
 
 impl InvalidConfig {
-    /// `place` may be empty where [`InvalidConfig::within`] is going to name it.
-    pub(super) fn new(place: impl Into<String>, reason: impl Into<Reason>) -> Self {
-        let Reason(reason) = reason.into();
-        Self { place: place.into(), reason }
+    /// Returns one line for each error: `ModelProvider vllm-local: spec.endpoint: must begin with http:// or https://`. At most
+    /// twenty errors have a line of their own; if there are more, a last line has their number.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let omitted = match self.omitted {
+            0 => None,
+            1 => Some("1 more error is not shown".to_owned()),
+            omitted => Some(format!("{omitted} more errors are not shown")),
+        };
+        self.lines.iter().cloned().chain(omitted)
+    }
+}
+
+impl fmt::Display for InvalidConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, line) in self.lines().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for InvalidConfig {}
+
+// === impl Errors ===
+
+impl Errors {
+    /// Records an error, or counts it if there are enough already.
+    pub(super) fn report(&self, path: &Path, reason: impl Into<Reason>) -> Reported {
+        self.report_with(|| (path.clone(), reason.into()))
     }
 
-    /// Puts the manifest in front of the field.
-    pub(super) fn within(mut self, subject: &str) -> Self {
-        self.place = match self.place.as_str() {
-            "" => subject.to_owned(),
-            field => format!("{subject}: {field}"),
-        };
-        self
+    /// Records an error like [`Errors::report`], and writes it only if it is shown.
+    pub(super) fn report_with(&self, error: impl FnOnce() -> (Path, Reason)) -> Reported {
+        let mut invalid = self.0.borrow_mut();
+        if invalid.lines.len() < MAX_ERRORS {
+            let (path, Reason(reason)) = error();
+            invalid.lines.push(format!("{path}: {reason}"));
+        } else {
+            invalid.omitted = invalid.omitted.saturating_add(1);
+        }
+        Reported(())
+    }
+
+    /// Returns whether further errors are only counted.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.borrow().lines.len() >= MAX_ERRORS
+    }
+
+    /// Returns `value` if no error was reported.
+    pub(super) fn into_result<T>(self, value: Result<T, Reported>) -> Result<T, InvalidConfig> {
+        let invalid = self.0.into_inner();
+        match value {
+            Ok(value) if invalid.lines.is_empty() => Ok(value),
+            Ok(_) | Err(Reported(())) => Err(invalid),
+        }
     }
 }
 

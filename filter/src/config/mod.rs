@@ -1,8 +1,9 @@
-//! Manifests as written, and how they become a policy.
+//! The configuration: manifests as written, and how they become a policy.
 //!
-//! A configuration is a stream of *manifests*. `document` turns its text into trees of bounded size, `manifest` reads
-//! what every manifest has, and `provider`, `agent`, `access_key` and `gateway` read the rest, field by field, into the types of
-//! [`crate::policy`]. One bad value refuses the whole configuration, with one line that names the manifest and the field.
+//! A configuration is a stream of *manifests*. `document` parses its text into trees of bounded size, `manifest` reads what
+//! every manifest has, and `provider`, `agent`, `access_key` and `gateway` read the rest, field by field, into the types of
+//! [`crate::policy`]. Reading goes on after an error, so that all errors are reported. One error refuses the whole
+//! configuration.
 
 mod access_key;
 mod agent;
@@ -11,89 +12,129 @@ mod endpoint;
 mod field;
 mod gateway;
 mod guard;
+mod identifier;
 mod invalid;
 mod manifest;
 mod node;
+mod path;
 mod provider;
+mod quote;
+mod references;
 mod secret;
+mod suggestion;
 #[cfg(test)]
 mod tests;
-mod word;
 
 use std::collections::BTreeSet;
 
-use crate::identity::access_key::AccessKeys;
 use crate::policy::{Gateway, Policy, Provider};
 
+use self::access_key::UnresolvedKey;
+use self::agent::UnresolvedAgent;
+use self::field::Field;
 pub use self::invalid::InvalidConfig;
+use self::invalid::{Errors, Reported};
 use self::manifest::{Kind, Manifest};
+use self::path::Path;
+use self::references::{Known, Unreadable};
 use self::secret::Secrets;
-
-/// What was read of a configuration so far.
-struct Draft<'a> {
-    names: BTreeSet<(Kind, Box<str>)>,
-    secrets: Secrets<'a>,
-    providers: Vec<Provider>,
-    agents: Vec<Manifest>,
-    keys: Vec<access_key::Draft>,
-    gateway: Option<Manifest>,
-}
 
 /// Compiles a plugin configuration. `env` looks up an environment variable of the VM.
 pub fn load(text: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Policy, InvalidConfig> {
-    let mut draft = Draft {
+    let errors = Errors::default();
+    let policy = read(text, env, &errors);
+    errors.into_result(policy)
+}
+
+fn read(text: &[u8], env: &dyn Fn(&str) -> Option<String>, errors: &Errors) -> Result<Policy, Reported> {
+    let mut manifests = Manifests {
+        errors,
         names: BTreeSet::new(),
+        unreadable: Unreadable::default(),
         secrets: Secrets::new(env),
         providers: Vec::new(),
         agents: Vec::new(),
         keys: Vec::new(),
         gateway: None,
     };
-    document::each(text, &mut |document| draft.add(Manifest::read(document)?))?;
-    draft.compile()
+    document::read(text, errors, &mut |document| manifests.add(document))?;
+    manifests.compile()
 }
 
-// === impl Draft ===
+/// The manifests that were read so far.
+struct Manifests<'a> {
+    errors: &'a Errors,
+    names: BTreeSet<(Kind, Box<str>)>,
+    unreadable: Unreadable,
+    secrets: Secrets<'a>,
+    providers: Vec<Provider>,
+    agents: Vec<UnresolvedAgent>,
+    keys: Vec<UnresolvedKey>,
+    gateway: Option<Manifest<'a>>,
+}
 
-impl Draft<'_> {
-    fn add(&mut self, manifest: Manifest) -> Result<(), InvalidConfig> {
-        if !self.names.insert((manifest.kind, manifest.name.clone())) {
-            return Err(manifest.refuse("metadata.name", "is used twice; names are unique per kind"));
+// === impl Manifests ===
+
+impl<'a> Manifests<'a> {
+    fn add(&mut self, document: Result<Field<'a>, Reported>) {
+        let Ok(document) = document else { return self.unreadable.add(None) };
+        let name = manifest::written_name(&document).map(Box::from);
+        if self.read(document).is_err() {
+            self.unreadable.add(name);
         }
+    }
+
+    fn read(&mut self, document: Field<'a>) -> Result<(), Reported> {
+        let manifest = Manifest::read(document)?;
+        let unique = self.check_name(&manifest);
         match manifest.kind {
-            Kind::ModelProvider => self.providers.push(provider::compile(manifest, &mut self.secrets)?),
-            Kind::Agent => self.agents.push(manifest),
-            Kind::AccessKey => self.keys.push(access_key::read(manifest)?),
-            Kind::Gateway => only_one(&mut self.gateway, manifest)?,
+            Kind::ModelProvider => {
+                let provider = provider::read(manifest, &mut self.secrets)?;
+                unique.map(|()| self.providers.push(provider))
+            }
+            Kind::Agent => {
+                let agent = agent::read(manifest)?;
+                unique.map(|()| self.agents.push(agent))
+            }
+            Kind::AccessKey => {
+                let key = access_key::read(manifest)?;
+                unique.map(|()| self.keys.push(key))
+            }
+            Kind::Gateway => self.set_gateway(manifest, unique),
         }
-        Ok(())
     }
 
-    /// Puts together what refers to each other.
-    fn compile(self) -> Result<Policy, InvalidConfig> {
-        let Self { names: _, secrets: _, providers, agents, keys, gateway } = self;
-        if providers.is_empty() {
-            return Err(InvalidConfig::new("configuration", "holds no ModelProvider; write at least one"));
+    fn check_name(&mut self, manifest: &Manifest<'_>) -> Result<(), Reported> {
+        let name = manifest.name.clone()?;
+        if self.names.insert((manifest.kind, name)) {
+            return Ok(());
         }
-        let agents = agent::compile(agents, &providers)?;
-        let keys = access_key::compile(keys, &providers)?;
-        let gateway = compile_gateway(gateway, &providers, &keys)?;
-        Ok(Policy { providers, agents, keys, gateway })
+        let path = manifest.path.key("metadata").key("name");
+        Err(self.errors.report(&path, "is used twice; names are unique per kind"))
     }
-}
 
-fn only_one(gateway: &mut Option<Manifest>, manifest: Manifest) -> Result<(), InvalidConfig> {
-    if let Some(first) = gateway {
-        let reason = format!("only one Gateway is allowed, and `{}` is there already", first.name);
-        return Err(manifest.refuse("kind", reason));
+    fn set_gateway(&mut self, manifest: Manifest<'a>, unique: Result<(), Reported>) -> Result<(), Reported> {
+        let Some(first) = &self.gateway else {
+            self.gateway = Some(manifest);
+            return Ok(());
+        };
+        unique?;
+        let first = first.name.as_ref().map_or("another", |name| name);
+        let reason = format!("only one Gateway is allowed, and `{first}` is already there");
+        Err(self.errors.report(&manifest.path.key("kind"), reason))
     }
-    *gateway = Some(manifest);
-    Ok(())
-}
 
-fn compile_gateway(manifest: Option<Manifest>, providers: &[Provider], keys: &AccessKeys) -> Result<Gateway, InvalidConfig> {
-    match manifest {
-        Some(manifest) => gateway::compile(manifest, providers, keys),
-        None => Ok(Gateway::default()),
+    /// Resolves the references between manifests.
+    fn compile(self) -> Result<Policy, Reported> {
+        let Self { errors, names: _, unreadable, secrets: _, providers, agents, keys, gateway } = self;
+        if providers.is_empty() && unreadable.is_empty() {
+            return Err(errors.report(&Path::root("configuration"), "contains no ModelProvider; write at least one"));
+        }
+        let key_names: Vec<Box<str>> = keys.iter().map(|key| key.name().into()).collect();
+        let known = Known { providers: &providers, keys: &key_names, unreadable: &unreadable };
+        let agents = agent::compile(agents, &known, errors);
+        let keys = access_key::compile(keys, &known, errors);
+        let gateway = gateway.map_or_else(|| Ok(Gateway::default()), |manifest| gateway::compile(manifest, &known));
+        Ok(Policy { agents: agents?, keys: keys?, gateway: gateway?, providers })
     }
 }

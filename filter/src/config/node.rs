@@ -1,14 +1,14 @@
 //! A document as a tree of plain values.
 //!
-//! The tree is built under an *allowance*: a document may not grow, by aliases, far beyond what was written. Keys are unique
-//! within a map and tags are refused, so a tree has one meaning only.
+//! The tree is built within [`Limits`]: aliases may not expand a document far beyond its text. Keys are unique within a map and
+//! tags are refused, so that a tree has one meaning only.
 
 use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor};
 
-use super::invalid::quoted;
+use super::quote::quoted;
 
 /// One value of a document.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,24 +26,36 @@ pub(super) enum Node {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Map(Vec<(String, Node)>);
 
-/// Fields of one map at most.
+/// The most fields of one map.
 const MAX_FIELDS: usize = 4096;
 
-/// How many nodes and bytes of text a document may still take.
-pub(super) struct Allowance(Cell<usize>);
+/// What the documents of one text may still contain, and whether one of them broke a rule of this module.
+pub(super) struct Limits {
+    /// Nodes and bytes of text.
+    size: Cell<usize>,
+    violated: Cell<bool>,
+}
 
-/// Reads a [`Node`] within an allowance.
+/// Reads a [`Node`] within limits.
 #[derive(Clone, Copy)]
-pub(super) struct ReadNode<'a>(pub(super) &'a Allowance);
+pub(super) struct ReadNode<'a>(pub(super) &'a Limits);
 
-/// Reads the key of a map entry within an allowance.
+/// Reads the key of a map entry within limits.
 #[derive(Clone, Copy)]
-struct ReadKey<'a>(&'a Allowance);
+struct ReadKey<'a>(&'a Limits);
 
 // === impl Node ===
 
 impl Node {
-    /// What an error calls the value where a number, a word or a flag was meant.
+    /// Returns the text of a string.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Returns what an error calls the value where a number, a word or a flag is expected.
     pub(super) fn value(&self) -> String {
         match self {
             Self::Bool(value) => value.to_string(),
@@ -56,7 +68,7 @@ impl Node {
         }
     }
 
-    /// What an error calls the value where it must not be repeated.
+    /// Returns what an error calls the value where it must not be repeated.
     pub(super) fn shape(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
@@ -72,22 +84,22 @@ impl Node {
 // === impl Map ===
 
 impl Map {
-    /// The value of a field.
+    /// Returns the value of a field.
     pub(super) fn get(&self, name: &str) -> Option<&Node> {
         self.0.get(self.find(name).ok()?).map(|(_, node)| node)
     }
 
-    /// Takes a field out.
+    /// Removes a field and returns its value.
     pub(super) fn remove(&mut self, name: &str) -> Option<Node> {
-        self.find(name).ok().map(|place| self.0.remove(place).1)
+        self.find(name).ok().map(|index| self.0.remove(index).1)
     }
 
-    /// The names of the fields.
+    /// Returns the names of the fields.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
-    /// The fields.
+    /// Returns the fields.
     pub(super) fn into_fields(self) -> impl Iterator<Item = (String, Node)> {
         self.0.into_iter()
     }
@@ -97,18 +109,28 @@ impl Map {
     }
 }
 
-// === impl Allowance ===
+// === impl Limits ===
 
-impl Allowance {
-    /// Enough for anything that is written in `bytes` of text, and for as much again by aliases.
+impl Limits {
+    /// Allows everything that can be written in `bytes` of text, and as much again by aliases.
     pub(super) fn for_text_of(bytes: usize) -> Self {
-        Self(Cell::new(bytes.saturating_mul(4).saturating_add(64)))
+        Self { size: Cell::new(bytes.saturating_mul(4).saturating_add(64)), violated: Cell::new(false) }
+    }
+
+    /// Returns whether a document broke a rule since the last call. If so the parser can read the next document.
+    pub(super) fn take_violation(&self) -> bool {
+        self.violated.take()
     }
 
     fn charge<E: Error>(&self, text: usize) -> Result<(), E> {
-        let left = self.0.get().checked_sub(text.saturating_add(1));
-        self.0.set(left.ok_or_else(|| E::custom("aliases repeat too much; write the values out"))?);
+        let left = self.size.get().checked_sub(text.saturating_add(1));
+        self.size.set(left.ok_or_else(|| E::custom("aliases repeat too much; write the values out"))?);
         Ok(())
+    }
+
+    fn violation<E: Error>(&self, reason: impl fmt::Display) -> E {
+        self.violated.set(true);
+        E::custom(reason)
     }
 }
 
@@ -179,20 +201,20 @@ impl<'de> Visitor<'de> for ReadNode<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
         let mut map = Map::default();
         while let Some(name) = entries.next_key_seed(ReadKey(self.0))? {
-            let Err(place) = map.find(&name) else {
-                return Err(A::Error::custom(format!("field {} is given twice", quoted(&name))));
+            let Err(index) = map.find(&name) else {
+                return Err(self.0.violation(format_args!("field {} is given twice", quoted(&name))));
             };
             if map.0.len() == MAX_FIELDS {
-                return Err(A::Error::custom(format!("a map has at most {MAX_FIELDS} fields")));
+                return Err(self.0.violation(format_args!("a map has at most {MAX_FIELDS} fields")));
             }
-            map.0.insert(place, (name, entries.next_value_seed(self)?));
+            map.0.insert(index, (name, entries.next_value_seed(self)?));
         }
         map.0.shrink_to_fit();
         Ok(Node::Map(map))
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Node, A::Error> {
-        Err(A::Error::custom("tags (`!name`) are not accepted"))
+        Err(self.0.violation("tags (`!name`) are not accepted"))
     }
 }
 

@@ -7,12 +7,12 @@ use crate::policy::name_pattern::NamePattern;
 use crate::policy::{Dialect, ExternalAccess, ModelAllowlist, Provider};
 
 use super::endpoint;
-use super::field::{Field, Fields};
+use super::field::Field;
 use super::guard;
-use super::invalid::{InvalidConfig, Reason};
+use super::identifier;
+use super::invalid::Reported;
 use super::manifest::Manifest;
 use super::secret::Secrets;
-use super::word;
 
 pub(super) const FIELDS: &[&str] = &[
     "provider",
@@ -33,41 +33,40 @@ const DIALECTS: &[(&str, Dialect)] = &[("vllm", Dialect::Vllm), ("openai", Diale
 /// The default of `spec.defaultMaxTokens`.
 const DEFAULT_MAX_TOKENS: NonZeroU64 = NonZeroU64::MIN.saturating_add(4095);
 
-/// Reads the spec of a `ModelProvider`.
-pub(super) fn compile(manifest: Manifest, secrets: &mut Secrets<'_>) -> Result<Provider, InvalidConfig> {
-    manifest.compile(FIELDS, |name, spec| provider(name, spec, secrets))
-}
-
-fn provider(name: Box<str>, mut spec: Fields, secrets: &mut Secrets<'_>) -> Result<Provider, InvalidConfig> {
+/// Reads a `ModelProvider`.
+pub(super) fn read(manifest: Manifest<'_>, secrets: &mut Secrets<'_>) -> Result<Provider, Reported> {
+    let mut spec = manifest.spec.fields(FIELDS)?;
+    let dialect = spec.required("provider", |provider| provider.one_of(DIALECTS));
+    let endpoint = spec.required("endpoint", |endpoint| endpoint.text(endpoint::parse));
+    let credential = spec.optional("apiKeySecretRef", |reference| secrets.credential(reference));
+    let allowed = spec.optional("allowedModels", model_patterns);
+    let denied = spec.optional("deniedModels", model_patterns);
+    let max_tokens_per_day = spec.optional("maxTokensPerDay", Field::tokens);
+    let max_tokens_per_request = spec.optional("maxTokensPerRequest", Field::tokens);
+    let default_max_tokens = spec.optional("defaultMaxTokens", Field::tokens);
+    let external = spec.optional("externalAccess", external_access);
+    let guards = spec.optional("guards", guard::read_list);
     Ok(Provider {
-        name,
-        dialect: spec.required("provider", |provider| provider.one_of(DIALECTS))?,
-        endpoint: spec.required("endpoint", |endpoint| endpoint.text(endpoint::parse))?,
-        credential: spec.optional("apiKeySecretRef", |reference| secrets.credential(reference))?,
-        models: ModelAllowlist {
-            allowed: spec.optional("allowedModels", patterns)?,
-            denied: spec.optional("deniedModels", patterns)?.unwrap_or_default(),
-        },
-        max_tokens_per_day: spec.optional("maxTokensPerDay", Field::tokens)?,
-        max_tokens_per_request: spec.optional("maxTokensPerRequest", Field::tokens)?,
-        default_max_tokens: spec.optional("defaultMaxTokens", Field::tokens)?.unwrap_or(DEFAULT_MAX_TOKENS),
-        external: spec.optional("externalAccess", external)?,
-        guards: spec.optional("guards", guard::compile)?.unwrap_or_default(),
+        name: manifest.name?,
+        dialect: dialect?,
+        endpoint: endpoint?,
+        credential: credential?,
+        models: ModelAllowlist { allowed: allowed?, denied: denied?.unwrap_or_default() },
+        max_tokens_per_day: max_tokens_per_day?,
+        max_tokens_per_request: max_tokens_per_request?,
+        default_max_tokens: default_max_tokens?.unwrap_or(DEFAULT_MAX_TOKENS),
+        external: external?,
+        guards: guards?.unwrap_or_default(),
     })
 }
 
-fn external(block: Field) -> Result<ExternalAccess, InvalidConfig> {
+fn external_access(block: Field<'_>) -> Result<ExternalAccess, Reported> {
     let mut block = block.fields(EXTERNAL_FIELDS)?;
-    Ok(ExternalAccess {
-        enabled: block.optional("enabled", Field::flag)?.unwrap_or(false),
-        max_tokens_per_day: block.optional("maxTokensPerDay", Field::tokens)?,
-    })
+    let enabled = block.optional("enabled", Field::flag);
+    let max_tokens_per_day = block.optional("maxTokensPerDay", Field::tokens);
+    Ok(ExternalAccess { enabled: enabled?.unwrap_or(false), max_tokens_per_day: max_tokens_per_day? })
 }
 
-fn patterns(list: Field) -> Result<Vec<NamePattern>, InvalidConfig> {
-    list.list(|entry| entry.text(pattern))
-}
-
-fn pattern(text: &str) -> Result<NamePattern, Reason> {
-    word::pattern(text, MAX_MODEL_BYTES).map(NamePattern::new)
+fn model_patterns(list: Field<'_>) -> Result<Vec<NamePattern>, Reported> {
+    list.list(|entry| entry.text(|text| identifier::name_pattern(text, MAX_MODEL_BYTES).map(NamePattern::new)))
 }

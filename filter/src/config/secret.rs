@@ -1,4 +1,4 @@
-//! Credentials, which stand in the environment of the VM and never in the configuration.
+//! Credentials, which are in the environment of the VM and never in the configuration.
 //!
 //! A reference `{name: vllm-token, key: api-key}` is read from `PAI_SECRET_VLLM_TOKEN_API_KEY`; two different references never
 //! share a variable.
@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use crate::policy::Credential;
 
 use super::field::Field;
-use super::invalid::{InvalidConfig, Reason};
-use super::word;
+use super::identifier;
+use super::invalid::{Reason, Reported};
 
 pub(super) const FIELDS: &[&str] = &["name", "key"];
 
@@ -26,16 +26,18 @@ struct SecretRef {
 /// The environment, and the references that were looked up in it.
 pub(super) struct Secrets<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
-    taken: BTreeMap<String, SecretRef>,
+    /// By variable.
+    references: BTreeMap<String, SecretRef>,
 }
 
-fn part(text: &str) -> Result<Box<str>, Reason> {
-    word::visible(text, MAX_BYTES).map(Box::from)
+fn secret_name(text: &str) -> Result<Box<str>, Reason> {
+    identifier::visible_ascii(text, MAX_BYTES).map(Box::from)
 }
 
 // === impl SecretRef ===
 
 impl SecretRef {
+    /// Returns the name of the environment variable.
     fn variable(&self) -> String {
         let part = |text: &str| text.replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_ascii_uppercase();
         format!("PAI_SECRET_{}_{}", part(&self.name), part(&self.key))
@@ -46,30 +48,32 @@ impl SecretRef {
 
 impl<'a> Secrets<'a> {
     pub(super) fn new(env: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { env, taken: BTreeMap::new() }
+        Self { env, references: BTreeMap::new() }
     }
 
-    /// Reads an `apiKeySecretRef` and the credential that it means.
-    pub(super) fn credential(&mut self, reference: Field) -> Result<Credential, InvalidConfig> {
+    /// Reads an `apiKeySecretRef` and looks its credential up.
+    pub(super) fn credential(&mut self, reference: Field<'_>) -> Result<Credential, Reported> {
         let mut fields = reference.fields(FIELDS)?;
-        let name = fields.required("name", |name| name.text(part))?;
-        let key = fields.required("key", |key| key.text(part))?;
-        self.look_up(SecretRef { name, key }).map_err(|reason| fields.refuse(reason))
+        let name = fields.required("name", |name| name.text(secret_name));
+        let key = fields.required("key", |key| key.text(secret_name));
+        self.look_up(SecretRef { name: name?, key: key? }).map_err(|reason| fields.refuse(reason))
     }
 
     fn look_up(&mut self, reference: SecretRef) -> Result<Credential, Reason> {
         let variable = reference.variable();
-        let taken = self.taken.entry(variable.clone()).or_insert_with(|| reference.clone());
-        if *taken != reference {
-            return Err(format!("another apiKeySecretRef meets this one in {variable}; rename one of the two").into());
+        let first = self.references.entry(variable.clone()).or_insert_with(|| reference.clone());
+        if *first != reference {
+            return Err(
+                format!("another apiKeySecretRef has the same environment variable {variable}; rename one of the two").into()
+            );
         }
         let Some(value) = (self.env)(&variable) else {
-            return Err(format!("environment variable {variable} is missing; hand it to the VM").into());
+            return Err(format!("environment variable {variable} is not set; pass it to the VM").into());
         };
         match value.trim() {
             "" => Err(format!("environment variable {variable} is empty").into()),
             value if !value.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                Err(format!("environment variable {variable} must hold visible ASCII characters only").into())
+                Err(format!("environment variable {variable} must contain visible ASCII characters only").into())
             }
             value => Ok(Credential::new(format!("Bearer {value}"))),
         }

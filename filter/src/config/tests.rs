@@ -1,4 +1,4 @@
-//! Tables of configurations that are taken and refused, and what every configuration has in common.
+//! Tables of configurations that are accepted and refused, and rules that hold for every configuration.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +34,7 @@ fn policy(text: &str) -> Policy {
 
 fn refusal(text: &str) -> String {
     match load(text.as_bytes(), &env) {
-        Ok(_) => panic!("was taken:\n{text}"),
+        Ok(_) => panic!("was accepted:\n{text}"),
         Err(error) => error.to_string(),
     }
 }
@@ -55,7 +55,7 @@ fn gateway(spec: &str) -> String {
 }
 
 #[test]
-fn the_manifests_of_the_mission_are_taken() {
+fn the_example_manifests_are_accepted() {
     let open = policy(OPEN);
     let provider = &open.providers[0];
     assert_eq!(&*provider.name, "vllm-local");
@@ -83,7 +83,7 @@ fn the_manifests_of_the_mission_are_taken() {
 }
 
 #[test]
-fn a_stream_of_every_field_is_taken() {
+fn a_stream_of_every_field_is_accepted() {
     let Policy { providers, gateway, .. } = policy(ALL);
     assert_eq!(providers.iter().map(|p| &*p.name).collect::<Vec<_>>(), ["vllm-local", "hosted"]);
     assert_eq!(providers[0].max_tokens_per_day.unwrap().get(), 50_000_000);
@@ -114,7 +114,7 @@ fn an_object_with_items_is_taken_as_json_and_as_yaml() {
 }
 
 #[test]
-fn null_is_absent_and_lenient_values_are_taken() {
+fn null_is_absent_and_lenient_values_are_accepted() {
     let nulls = "apiKeySecretRef: null, allowedModels: null, deniedModels: ~, maxTokensPerDay: , externalAccess: , guards: ";
     let policy = policy(&vllm(nulls));
     assert!(policy.providers[0].models.allowed.is_none());
@@ -126,7 +126,7 @@ fn null_is_absent_and_lenient_values_are_taken() {
 
 #[test]
 fn endpoints() {
-    let taken = [
+    let accepted = [
         ("http://vllm", "vllm", "/v1"),
         ("http://vllm/", "vllm", ""),
         ("https://api.openai.com/v1/", "api.openai.com", "/v1"),
@@ -136,7 +136,7 @@ fn endpoints() {
         ("http://[fd00::1]", "[fd00::1]", "/v1"),
         ("http://model_server:1/v1", "model_server:1", "/v1"),
     ];
-    for (url, authority, path) in taken {
+    for (url, authority, path) in accepted {
         let policy = policy(&provider(&format!("provider: vllm, endpoint: '{url}'")));
         let endpoint = &policy.providers[0].endpoint;
         assert_eq!((&*endpoint.url, &*endpoint.authority, &*endpoint.base_path), (url, authority, path));
@@ -156,7 +156,7 @@ fn endpoints() {
         (r"http://vllm\r\nx-evil: 1", ascii),
         ("http://v llm/v1", ascii),
         ("http://vllm/ä", ascii),
-        ("http://me:s3cret@vllm/v1", "must not hold credentials; use apiKeySecretRef"),
+        ("http://me:s3cret@vllm/v1", "must not contain credentials; use apiKeySecretRef"),
         ("http://vllm/v1?key=s3cret", query),
         ("http://vllm?key=s3cret", query),
         ("http://vllm/v1#x", query),
@@ -211,7 +211,10 @@ fn values_of_a_model_provider_are_refused() {
         ("externalAccess: {maxTokensPerDay: 0}", "spec.externalAccess.maxTokensPerDay: must be at least 1, got 0"),
         ("externalAccess: {enabled: 'yes'}", "spec.externalAccess.enabled: must be true or false, got \"yes\""),
         ("externalAccess: true", "spec.externalAccess: must be a map, got a boolean"),
-        ("externalAccess: {enable: true}", "spec.externalAccess.enable: unknown field; known here: enabled, maxTokensPerDay"),
+        (
+            "externalAccess: {enable: true}",
+            "spec.externalAccess.enable: unknown field; did you mean `enabled`? Known here: enabled, maxTokensPerDay",
+        ),
         ("name: x", &unknown),
         ("allowedModels: all", "spec.allowedModels: must be a list, got a string"),
         ("allowedModels: [a, 5]", "spec.allowedModels[1]: must be a string, got 5; put it in quotes"),
@@ -221,18 +224,18 @@ fn values_of_a_model_provider_are_refused() {
         (&format!("allowedModels: [{}]", "a".repeat(257)), &long),
         ("deniedModels: ['*-8b']", "spec.deniedModels[0]: may have `*` at its end only, got \"*-8b\""),
         ("deniedModels: ['a**']", "spec.deniedModels[0]: may have `*` at its end only, got \"a**\""),
-        ("guards: [{}]", "spec.guards[0].name: is missing"),
+        ("guards: [{type: promptInjection}]", "spec.guards[0].name: is missing"),
         ("guards: {}", "spec.guards: must be a list, got a map"),
         ("apiKeySecretRef: sk-pasted", "spec.apiKeySecretRef: must be a map, got a string"),
         ("apiKeySecretRef: {name: a}", "spec.apiKeySecretRef.key: is missing"),
         (
             "apiKeySecretRef: {name: a, key: b.c}",
-            "spec.apiKeySecretRef: environment variable PAI_SECRET_A_B_C is missing; hand it to the VM",
+            "spec.apiKeySecretRef: environment variable PAI_SECRET_A_B_C is not set; pass it to the VM",
         ),
         ("apiKeySecretRef: {name: empty, key: key}", "spec.apiKeySecretRef: environment variable PAI_SECRET_EMPTY_KEY is empty"),
         (
             "apiKeySecretRef: {name: spaced, key: key}",
-            "spec.apiKeySecretRef: environment variable PAI_SECRET_SPACED_KEY must hold visible ASCII characters only",
+            "spec.apiKeySecretRef: environment variable PAI_SECRET_SPACED_KEY must contain visible ASCII characters only",
         ),
     ];
     for (spec, expected) in cases {
@@ -244,7 +247,7 @@ fn values_of_a_model_provider_are_refused() {
 }
 
 #[test]
-fn agents_and_access_keys_are_taken() {
+fn agents_and_access_keys_are_accepted() {
     let Policy { agents, keys, gateway, .. } = policy(ALL);
     let agent = agents.get(0).unwrap();
     assert_eq!(&*agent.name, "researcher");
@@ -300,7 +303,7 @@ fn values_of_an_agent_are_refused() {
         assert_eq!(refusal(&(vllm("") + &agent("a", spec))), format!("Agent a: {expected}"), "{spec}");
     }
     let two = vllm("") + &agent("a", "identities: [x, y], models: [p/m]") + &agent("b", "identities: [z, y], models: [p/m]");
-    assert_eq!(refusal(&two), "Agent b: spec.identities[1]: Agent a has this identity, too");
+    assert_eq!(refusal(&two), "Agent b: spec.identities[1]: Agent a has the same identity");
 }
 
 #[test]
@@ -312,7 +315,7 @@ fn values_of_an_access_key_are_refused() {
     let with = |spec: &str| key("k", &format!("sha256: {digest}, {spec}"));
     let hash = "spec.sha256: must be the SHA-256 of the whole key: 64 hexadecimal digits";
     let pattern = "must be `*`, or begin with the name of a ModelProvider of this configuration and a slash, got";
-    let moment = "spec.expires: must be a moment such as 2027-01-01T00:00:00Z, got";
+    let moment = "spec.expires: must be a timestamp such as 2027-01-01T00:00:00Z, got";
     let cases = [
         (key("k", ""), "spec.sha256: is missing".to_owned()),
         (key("k", "sha256: pak_pasted"), hash.to_owned()),
@@ -349,11 +352,11 @@ fn values_of_an_access_key_are_refused() {
     }
     assert!(load((vllm("") + &key("k", &format!("sha256: {}", digest.to_uppercase()))).as_bytes(), &env).is_ok());
     let two = vllm("") + &with("") + &key("other", &format!("sha256: {digest}"));
-    assert_eq!(refusal(&two), "AccessKey other: spec.sha256: AccessKey k is of the same key");
+    assert_eq!(refusal(&two), "AccessKey other: spec.sha256: AccessKey k has the same hash");
 }
 
 #[test]
-fn guards_are_taken() {
+fn guards_are_accepted() {
     use crate::guard::injection::Sensitivity;
     use crate::guard::{Action, Check, Unreadable};
     let guards = "guards: [{name: a, type: promptInjection}, {name: b, type: promptInjection, action: audit, roles: [user, tool], \
@@ -378,7 +381,7 @@ fn values_of_guards_are_refused() {
     let roles = "must be one of system, developer, user, assistant, tool, function";
     for (spec, expected) in [
         ("guards: [{name: a}]", "spec.guards[0].type: is missing".to_owned()),
-        ("guards: [{name: A, type: pattern}]", format!("spec.guards[0].name: {label}, got \"A\"")),
+        ("guards: [{name: A, type: promptInjection}]", format!("spec.guards[0].name: {label}, got \"A\"")),
         ("guards: [{name: a, type: x}]", "spec.guards[0].type: must be one of promptInjection, pattern, got \"x\"".to_owned()),
         ("guards: [{name: a, type: pattern}]", "spec.guards[0].deny: is missing".to_owned()),
         ("guards: [{name: a, type: pattern, deny: []}]", "spec.guards[0].deny: must have 1 to 64 patterns".to_owned()),
@@ -413,7 +416,9 @@ fn values_of_guards_are_refused() {
         ),
         (
             "guards: [{name: a, type: promptInjection, roles: [User]}]",
-            format!("spec.guards[0].roles[0]: {roles}, got \"User\"; texts of any other role are always judged"),
+            format!(
+                "spec.guards[0].roles[0]: {roles}, got \"User\"; texts with any other role are always checked; did you mean `user`?"
+            ),
         ),
         (
             "guards: [{name: a, type: promptInjection}, {name: a, type: promptInjection}]",
@@ -464,23 +469,19 @@ fn values_of_a_gateway_are_refused() {
 #[test]
 fn manifests_are_refused() {
     let p = vllm("");
-    let manifest = |head: &str| format!("{{{head}, spec: {{}}}}");
+    let manifest = |head: &str| format!("{{{head}, spec: {{}}}}\n---\n{p}");
     let label = "must be 1 to 63 lower case letters, digits and inner hyphens";
     let v1 = "apiVersion: pai.io/v1";
+    let secret = "document 1: kind: unknown kind \"Secret\"; known are ModelProvider, Agent, AccessKey and Gateway; a secret is an \
+                  environment variable `PAI_SECRET_<NAME>_<KEY>`, see docs/configuration.md#secrets";
     let cases = [
         (format!("{p}---\n{p}"), "ModelProvider p: metadata.name: is used twice; names are unique per kind".to_owned()),
         (
-            format!("{}\n---\n{}", gateway(""), manifest(&format!("{v1}, kind: Gateway, metadata: {{name: h}}"))),
-            "Gateway h: kind: only one Gateway is allowed, and `g` is there already".to_owned(),
+            format!("{}---\n{{{v1}, kind: Gateway, metadata: {{name: h}}, spec: {{}}}}", gateway("")),
+            "Gateway h: kind: only one Gateway is allowed, and `g` is already there".to_owned(),
         ),
-        (
-            manifest(&format!("{v1}, kind: Secret, metadata: {{name: a}}")),
-            "document 1: kind: unknown kind \"Secret\"; known are ModelProvider, Agent, AccessKey and Gateway".to_owned(),
-        ),
-        (
-            manifest("apiVersion: v1, kind: Secret, metadata: {name: a}"),
-            "document 1: apiVersion: must be pai.io/v1, got \"v1\"".to_owned(),
-        ),
+        (manifest(&format!("{v1}, kind: Secret, metadata: {{name: a}}")), secret.to_owned()),
+        (manifest("apiVersion: v1, kind: Secret, metadata: {name: a}"), secret.to_owned()),
         (manifest("kind: Gateway, metadata: {name: a}"), "Gateway a: apiVersion: is missing".to_owned()),
         (manifest(&format!("{v1}, kind: Gateway")), "document 1: metadata: is missing".to_owned()),
         (manifest(&format!("{v1}, kind: Gateway, metadata: {{}}")), "document 1: metadata.name: is missing".to_owned()),
@@ -508,17 +509,27 @@ fn manifests_are_refused() {
             manifest(&format!("{v1}, kind: Gateway, metadata: {{name: a}}, status: {{}}")),
             "Gateway a: status: unknown field; known here: apiVersion, kind, metadata, spec".to_owned(),
         ),
-        (format!("{{{v1}, kind: Gateway, metadata: {{name: a}}}}"), "Gateway a: spec: is missing".to_owned()),
-        (format!("{{items: [{p}, {{kind: Gateway}}]}}"), "items[1]: apiVersion: is missing".to_owned()),
+        (format!("{{{v1}, kind: Gateway, metadata: {{name: a}}}}\n---\n{p}"), "Gateway a: spec: is missing".to_owned()),
+        (
+            format!("{{items: [{p}, {{kind: Gateway}}]}}"),
+            "items[1]: apiVersion: is missing\nitems[1]: metadata: is missing\nitems[1]: spec: is missing".to_owned(),
+        ),
         ("{items: [~]}".to_owned(), "items[0]: must be a map, got nothing".to_owned()),
         ("{items: {}}".to_owned(), "document 1: items: must be a list, got a map".to_owned()),
-        ("{items: [], kinds: []}".to_owned(), "document 1: kinds: unknown field; known here: items".to_owned()),
-        ("items: []".to_owned(), "configuration: holds no ModelProvider; write at least one".to_owned()),
-        (format!("{p}---\nitems: []"), "document 2: an object with `items` must stand alone".to_owned()),
+        (
+            "{items: [], kinds: []}".to_owned(),
+            "document 1: kinds: unknown field; known here: items\n\
+             configuration: contains no ModelProvider; write at least one"
+                .to_owned(),
+        ),
+        ("items: []".to_owned(), "configuration: contains no ModelProvider; write at least one".to_owned()),
+        (format!("{p}---\nitems: []"), "document 2: an object with `items` must be the only document".to_owned()),
         (format!("{p}---\n- {p}"), "document 2: must be a map, got a list".to_owned()),
         (
             "\"\\u001b[31m\\n\u{202e}\": 1".to_owned(),
-            "document 1: [\"\\u{1b}[31m\\n\\u{202e}\"]: unknown field; known here: apiVersion, kind, metadata, spec".to_owned(),
+            "document 1: [\"\\u{1b}[31m\\n\\u{202e}\"]: unknown field; known here: apiVersion, kind, metadata, spec\n\
+             document 1: kind: is missing"
+                .to_owned(),
         ),
     ];
     for (text, expected) in cases {
@@ -536,7 +547,7 @@ fn text_that_is_no_configuration_is_refused() {
         ("", empty),
         (" \n# nothing\n---\n---\n", empty),
         ("%YAML 1.2\n---\n{}", "configuration: YAML directives (lines that begin with `%`) are not accepted"),
-        ("a: 1\na: 2", "document 1: field \"a\" is given twice"),
+        ("a: 1\na: 2", "document 1: field \"a\" is given twice at line 1 column 1"),
         ("a: {b: [{c: 1, c: 2}]}", "document 1: a.b[0]: field \"c\" is given twice at line 1 column 9"),
         ("a: !secret b", "document 1: a: tags (`!name`) are not accepted at line 1 column 4"),
         ("a: *b", "document 1: unknown anchor at line 1 column 4"),
@@ -579,7 +590,7 @@ fn two_references_never_share_a_variable() {
     assert_eq!(policy(&same).providers.len(), 2);
     for (secret, key) in [("vllm.token", "api-key"), ("vllm", "token-api-key"), ("VLLM-TOKEN", "api-key")] {
         let text = format!("{}---\n{}", reference("p", "vllm-token", "api-key"), reference("q", secret, key));
-        let expected = "ModelProvider q: spec.apiKeySecretRef: another apiKeySecretRef meets this one in \
+        let expected = "ModelProvider q: spec.apiKeySecretRef: another apiKeySecretRef has the same environment variable \
                         PAI_SECRET_VLLM_TOKEN_API_KEY; rename one of the two";
         assert_eq!(refusal(&text), expected);
     }
@@ -626,5 +637,6 @@ fn the_reference_has_every_field_and_no_other() {
     }
 }
 
+mod errors;
 #[cfg(not(target_arch = "wasm32"))]
 mod properties;

@@ -78,7 +78,9 @@ impl Root {
         let policy = match config::load(manifests, secret) {
             Ok(policy) => policy,
             Err(invalid) => {
-                error!("configuration refused: {invalid}");
+                for line in invalid.lines() {
+                    error!("configuration refused: {line}");
+                }
                 return false;
             }
         };

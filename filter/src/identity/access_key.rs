@@ -100,16 +100,17 @@ impl ReferencePattern {
 // === impl AccessKeys ===
 
 impl AccessKeys {
-    /// Takes in the keys of a configuration.
-    pub fn new(list: Vec<AccessKey>) -> Result<Self, DuplicateKey> {
+    /// Takes in the keys of a configuration. `report` gets each key that two manifests have; the last one is the error.
+    pub fn new<E>(list: Vec<AccessKey>, mut report: impl FnMut(DuplicateKey) -> E) -> Result<Self, E> {
+        let mut failed = None;
         let mut places = HashMap::with_capacity(list.len());
         for (key, entry) in list.iter().enumerate() {
             // Hashes that have the first half in common are of one key: nobody can make two such keys.
             if let Some(other) = places.insert(first_half(&entry.sha256), key) {
-                return Err(DuplicateKey { key, other });
+                failed = Some(report(DuplicateKey { key, other }));
             }
         }
-        Ok(Self { list, places })
+        failed.map_or(Ok(Self { list, places }), Err)
     }
 
     /// Whether there is none.
@@ -167,8 +168,9 @@ mod tests {
         let list = ["pak_a", "pak_b"].map(|text| key(Sha256::digest(text).into()));
         let mut half = list[0].clone();
         half.sha256[31] ^= 1;
-        assert_eq!(AccessKeys::new(vec![list[0].clone(), half.clone()]).unwrap_err(), DuplicateKey { key: 1, other: 0 });
-        let keys = AccessKeys::new(vec![half, list[1].clone()]).unwrap();
+        let duplicate = AccessKeys::new(vec![list[0].clone(), half.clone()], |duplicate| duplicate).unwrap_err();
+        assert_eq!(duplicate, DuplicateKey { key: 1, other: 0 });
+        let keys = AccessKeys::new(vec![half, list[1].clone()], |duplicate| duplicate).unwrap();
         assert_eq!((keys.find(b"pak_b"), keys.find(b"pak_c"), keys.find(b"")), (Some(1), None, None));
         assert_eq!(keys.find(b"pak_a"), None, "the whole hash counts");
         assert_eq!(keys.find(&[b'a'; MAX_KEY_BYTES + 1]), None);

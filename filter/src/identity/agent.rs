@@ -60,9 +60,10 @@ impl Agent {
 
 impl Agents {
     /// Takes in the agents of a configuration, no two of which may have one identity. Where one matches several, the exact one
-    /// counts, else the longest.
-    pub fn new(list: Vec<Agent>) -> Result<Self, DuplicateIdentity> {
+    /// counts, else the longest. `report` gets each identity that two agents have; the last one is the error.
+    pub fn new<E>(list: Vec<Agent>, mut report: impl FnMut(DuplicateIdentity) -> E) -> Result<Self, E> {
         let mut agents = Self::default();
+        let mut failed = None;
         let mut prefixes = HashMap::new();
         for (agent, entry) in list.iter().enumerate() {
             for (identity, pattern) in entry.identities.iter().enumerate() {
@@ -71,14 +72,14 @@ impl Agents {
                     NamePattern::Prefix(text) => prefixes.insert(text.clone(), agent),
                 };
                 if let Some(other) = before.filter(|&other| other != agent) {
-                    return Err(DuplicateIdentity { agent, identity, other });
+                    failed = Some(report(DuplicateIdentity { agent, identity, other }));
                 }
             }
         }
         agents.prefixes = prefixes.into_iter().collect();
         agents.prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         agents.list = list;
-        Ok(agents)
+        failed.map_or(Ok(agents), Err)
     }
 
     /// Whether there is none.
@@ -117,19 +118,22 @@ mod tests {
     #[test]
     fn the_closest_identity_counts() {
         let list = vec![agent("all", &["*"]), agent("team", &["td/ns/a/*"]), agent("one", &["td/ns/a/sa/x", "td/ns/a/sa/y*"])];
-        let agents = Agents::new(list).unwrap();
+        let agents = Agents::new(list, |duplicate| duplicate).unwrap();
         for (identity, place) in [("td/ns/a/sa/x", 2), ("td/ns/a/sa/yz", 2), ("td/ns/a/sa/z", 1), ("td/ns/b", 0), ("", 0)] {
             assert_eq!(agents.find(identity), Some(place), "{identity}");
         }
-        assert_eq!(Agents::new(vec![agent("one", &["a", "b*"])]).unwrap().find("A"), None);
+        assert_eq!(Agents::new(vec![agent("one", &["a", "b*"])], |duplicate| duplicate).unwrap().find("A"), None);
     }
 
     #[test]
     fn no_two_agents_share_an_identity() {
         for identity in ["a", "a*"] {
-            let shared = Agents::new(vec![agent("one", &["b", identity]), agent("two", &["c", identity])]).unwrap_err();
-            assert_eq!(shared, DuplicateIdentity { agent: 1, identity: 1, other: 0 });
-            assert!(Agents::new(vec![agent("one", &[identity, identity])]).is_ok(), "twice in one list does no harm");
+            let shared = Agents::new(vec![agent("one", &["b", identity]), agent("two", &["c", identity])], |duplicate| duplicate);
+            assert_eq!(shared.unwrap_err(), DuplicateIdentity { agent: 1, identity: 1, other: 0 });
+            assert!(
+                Agents::new(vec![agent("one", &[identity, identity])], |duplicate| duplicate).is_ok(),
+                "twice in one list does no harm"
+            );
         }
     }
 }
