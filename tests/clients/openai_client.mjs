@@ -1,4 +1,4 @@
-// The official Node client against a gate: tests/tests/clients.rs starts it.
+// The official Node client against a gate: tests/e2e/clients.rs starts it.
 //
 // Usage: openai_client.mjs BASE_URL everything|spent|reserved|developer|limited|fallback
 // with PAI_CLIENTS from scripts/install-clients, and the key in PAI_KEY

@@ -1,4 +1,4 @@
-"""The official Python client against a gate: tests/tests/clients.rs starts it.
+"""The official Python client against a gate: tests/e2e/clients.rs starts it.
 
 Usage: openai_client.py BASE_URL everything|spent|reserved|developer|limited|fallback      with the key in PAI_KEY
 """
