@@ -1,7 +1,7 @@
 //! Answers: what they cost, and that they reach the client as the provider sent them (design 6.4, 7).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use e2e::harness::{Answer, Gate, MODEL, Reply, Request, Upstream, provider, says, until};
+use e2e::harness::{Answer, Gate, MODEL, Reply, Request, Upstream, provider, responses, until};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -63,28 +63,28 @@ async fn an_answer_is_charged_what_its_usage_says() {
     let till = Till::open().await;
     let tool = json!({ "role": "assistant", "content": null, "tool_calls": [{ "id": "call_1", "type": "function",
         "function": { "name": "f", "arguments": "{\"usage\":{\"total_tokens\":999999}}" } }] });
-    let mut with_tool = says::chat(29, 17);
+    let mut with_tool = responses::chat(29, 17);
     with_tool["choices"][0]["message"] = tool;
-    let mut reasoning = says::chat(29, 40);
+    let mut reasoning = responses::chat(29, 40);
     reasoning["choices"][0]["message"]["reasoning"] = json!("hm \"usage\":{\"prompt_tokens\":1}");
     reasoning["usage"]["completion_tokens_details"] = json!({ "reasoning_tokens": 33 });
-    let mut two = says::chat(29, 16);
+    let mut two = responses::chat(29, 16);
     two["choices"] = json!([two["choices"][0], two["choices"][0]]);
-    let mut last = says::chat(7, 2);
+    let mut last = responses::chat(7, 2);
     last["logprobs_tail"] = json!("x".repeat(200_000));
-    for (answer, total) in [(says::chat(29, 8), 37), (with_tool, 46), (reasoning, 69), (two, 45), (last, 9)] {
+    for (answer, total) in [(responses::chat(29, 8), 37), (with_tool, 46), (reasoning, 69), (two, 45), (last, 9)] {
         let (used, reply) = till.charged(Answer::json(&answer), chat).await;
         assert_eq!(used, total);
         assert_eq!(reply.ok().body, answer.to_string());
     }
     let (used, _) = till
-        .charged(Answer::json(&says::completion(12, 32)), |gate| {
+        .charged(Answer::json(&responses::completion(12, 32)), |gate| {
             gate.post("/v1/completions").json(&json!({ "model": MODEL, "prompt": ["a", "b"], "n": 2, "max_tokens": 8 }))
         })
         .await;
     assert_eq!(used, 44);
     let (used, _) = till
-        .charged(Answer::json(&says::embedding(11)), |gate| {
+        .charged(Answer::json(&responses::embedding(11)), |gate| {
             gate.post("/v1/embeddings").json(&json!({ "model": MODEL, "input": ["a", "b"] }))
         })
         .await;
@@ -93,7 +93,7 @@ async fn an_answer_is_charged_what_its_usage_says() {
 
 #[tokio::test]
 async fn an_answer_in_pieces_is_charged_the_same() {
-    let answer = says::chat(29, 8).to_string();
+    let answer = responses::chat(29, 8).to_string();
     let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", answer.len());
     let upstream = Upstream::scripted().await;
     let gate = capped(&upstream).await;
@@ -110,7 +110,7 @@ async fn an_answer_in_pieces_is_charged_the_same() {
 #[tokio::test]
 async fn an_answer_without_usage_is_charged_an_estimate() {
     let till = Till::open().await;
-    let mut silent = says::chat(0, 0);
+    let mut silent = responses::chat(0, 0);
     silent.as_object_mut().unwrap().shift_remove("usage");
     let mut null = silent.clone();
     null["usage"] = Value::Null;
@@ -164,7 +164,7 @@ async fn headers_of_the_provider_that_are_the_gateways_are_dropped() {
         ("x-request-id", "kept"),
         ("openai-processing-ms", "7"),
     ];
-    let body = says::chat(5, 3).to_string();
+    let body = responses::chat(5, 3).to_string();
     let answer = Answer::with_headers(200, &headers, &body);
     let upstream = Upstream::answering(move |_| answer.clone()).await;
     let gate = Gate::start(provider(""), &upstream).await;
@@ -186,11 +186,11 @@ async fn headers_of_the_provider_that_are_the_gateways_are_dropped() {
 #[tokio::test]
 async fn usage_that_was_not_asked_for_is_hidden() {
     let words = ["Hel", "lo", " \u{e9}\u{1f600}", " {\"usage\":{\"total_tokens\":5}}", ""];
-    let upstream = Upstream::answering(move |_| Answer::stream(says::stream(&words, 29, true))).await;
+    let upstream = Upstream::answering(move |_| Answer::stream(responses::stream(&words, 29, true))).await;
     let gate = capped(&upstream).await;
-    let plain = says::stream(&words, 29, false).concat();
-    let all = says::stream(&words, 29, true).concat();
-    let last_only = plain.replace(says::DONE, &(says::final_usage(29, 5) + says::DONE));
+    let plain = responses::stream(&words, 29, false).concat();
+    let all = responses::stream(&words, 29, true).concat();
+    let last_only = plain.replace(responses::DONE, &(responses::final_usage(29, 5) + responses::DONE));
     let cases = [
         (Value::Null, &plain),
         (json!({}), &plain),
@@ -213,8 +213,8 @@ async fn usage_that_was_not_asked_for_is_hidden() {
 #[tokio::test]
 async fn a_stream_may_be_cut_anywhere() {
     let words = ["a\u{e9}", "\u{1f600}b"];
-    let sent = says::stream(&words, 29, true).concat().into_bytes();
-    let expected = says::stream(&words, 29, false).concat();
+    let sent = responses::stream(&words, 29, true).concat().into_bytes();
+    let expected = responses::stream(&words, 29, false).concat();
     let upstream = Upstream::scripted().await;
     let gate = capped(&upstream).await;
     let cuts = (1..sent.len()).step_by(13).map(|at| vec![&sent[..at], &sent[at..]]);
@@ -237,23 +237,23 @@ async fn an_event_is_not_held_back() {
         let request = gate.chat(&streamed());
         let asked = if http2 { request.http2() } else { request }.streaming();
         let mut call = upstream.call().await;
-        call.start_stream().await.chunk(says::role(Some((5, 0)))).await;
+        call.start_stream().await.chunk(responses::role(Some((5, 0)))).await;
         let mut answer = asked.await.unwrap();
-        assert_eq!(answer.event().await, Some(says::role(None)));
+        assert_eq!(answer.event().await, Some(responses::role(None)));
         for count in 1..20 {
             // The next event is not even written before the client has this one.
-            call.chunk(says::delta("x", Some((5, count)))).await;
-            assert_eq!(answer.event().await, Some(says::delta("x", None)));
+            call.chunk(responses::delta("x", Some((5, count)))).await;
+            assert_eq!(answer.event().await, Some(responses::delta("x", None)));
         }
         // Two events and a half in one piece: the two come, the half waits for its end.
-        let half = says::delta("half", Some((5, 22)));
+        let half = responses::delta("half", Some((5, 22)));
         let (left, right) = half.split_at(half.len() / 2);
-        call.chunk(says::delta("y", Some((5, 20))) + &says::delta("z", Some((5, 21))) + left).await;
-        assert_eq!(answer.event().await, Some(says::delta("y", None)));
-        assert_eq!(answer.event().await, Some(says::delta("z", None)));
-        call.chunk(right).await.chunk(says::final_usage(5, 22)).await.chunk(says::DONE).await;
+        call.chunk(responses::delta("y", Some((5, 20))) + &responses::delta("z", Some((5, 21))) + left).await;
+        assert_eq!(answer.event().await, Some(responses::delta("y", None)));
+        assert_eq!(answer.event().await, Some(responses::delta("z", None)));
+        call.chunk(right).await.chunk(responses::final_usage(5, 22)).await.chunk(responses::DONE).await;
         call.end().await;
-        assert_eq!(answer.rest().await.text(), says::delta("half", None) + says::DONE);
+        assert_eq!(answer.rest().await.text(), responses::delta("half", None) + responses::DONE);
     }
     assert_eq!(gate.used().await, 54);
 }
@@ -266,7 +266,7 @@ async fn a_stream_that_the_client_cuts_is_charged_what_was_made() {
         let request = gate.chat(&streamed());
         let asked = if http2 { request.http2() } else { request }.streaming();
         let mut call = upstream.call().await;
-        call.start_stream().await.chunk(says::role(Some((29, 0)))).await.chunk(says::delta("a", Some((29, 1)))).await;
+        call.start_stream().await.chunk(responses::role(Some((29, 0)))).await.chunk(responses::delta("a", Some((29, 1)))).await;
         let mut answer = asked.await.unwrap();
         answer.event().await.unwrap();
         answer.event().await.unwrap();
@@ -299,7 +299,7 @@ async fn a_request_that_the_client_cuts_before_an_answer_is_charged_its_prompt()
     })
     .await;
     assert!(half < 100, "{half} for the prompt");
-    call.answer(Answer::json(&says::chat(5, 3))).await;
+    call.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().rest().await.ok();
     assert_eq!(gate.used().await, half + 8);
 }
@@ -307,8 +307,8 @@ async fn a_request_that_the_client_cuts_before_an_answer_is_charged_its_prompt()
 #[tokio::test]
 async fn a_stream_that_the_provider_cuts_is_charged_what_was_made() {
     let till = Till::open().await;
-    let events = || says::stream(&["a", "b", "c"], 29, true);
-    let half = says::delta("half", Some((29, 4)));
+    let events = || responses::stream(&["a", "b", "c"], 29, true);
+    let half = responses::delta("half", Some((29, 4)));
     let half = &half[..half.len() / 2];
     for (answer, whole) in [
         (Answer::stream(&events()[..3]).unfinished().then_close(), "closed"),
@@ -317,7 +317,7 @@ async fn a_stream_that_the_provider_cuts_is_charged_what_was_made() {
     ] {
         let (used, reply) = till.charged(answer, stream).await;
         assert_eq!(used, 31, "{whole}");
-        assert!(says::stream(&["a", "b", "c"], 29, false).concat().starts_with(&reply.text()), "{}", reply.describe());
+        assert!(responses::stream(&["a", "b", "c"], 29, false).concat().starts_with(&reply.text()), "{}", reply.describe());
     }
     let (used, reply) = till.charged(Answer::stream([&events()[..3].concat(), half]), stream).await;
     assert_eq!((used, reply.cut), (31, false), "ended in an event");
@@ -334,7 +334,12 @@ async fn a_provider_that_goes_without_an_answer_is_charged_the_prompt() {
 async fn an_error_in_the_middle_of_a_stream_passes() {
     let events = |usage: bool| {
         let at = |count| usage.then_some((29, count));
-        [says::role(at(0)), says::delta("a", at(1)), says::stream_error("CUDA \"usage\" error"), says::DONE.to_owned()]
+        [
+            responses::role(at(0)),
+            responses::delta("a", at(1)),
+            responses::stream_error("CUDA \"usage\" error"),
+            responses::DONE.to_owned(),
+        ]
     };
     let (used, reply) = charged(Answer::stream(events(true)), stream).await;
     assert_eq!(reply.ok().text(), events(false).concat());
@@ -343,8 +348,8 @@ async fn an_error_in_the_middle_of_a_stream_passes() {
 
 #[tokio::test]
 async fn a_stream_without_usage_is_charged_what_was_seen() {
-    let (used, reply) = charged(Answer::stream(says::stream(&["a", "b", "c"], 29, false)), stream).await;
-    assert_eq!(reply.ok().text(), says::stream(&["a", "b", "c"], 29, false).concat());
+    let (used, reply) = charged(Answer::stream(responses::stream(&["a", "b", "c"], 29, false)), stream).await;
+    assert_eq!(reply.ok().text(), responses::stream(&["a", "b", "c"], 29, false).concat());
     assert!((4..200).contains(&used), "{used}");
 }
 
@@ -378,19 +383,25 @@ async fn any_line_ending_will_do() {
     let till = Till::open().await;
     for (ending, prefix) in [("\r\n", "data: "), ("\r", "data: "), ("\n", "data:"), ("\r\n", "data:")] {
         let write = |events: Vec<String>| events.concat().replace("data: ", prefix).replace('\n', ending);
-        let sent = write(says::stream(&["a", "b"], 29, true));
+        let sent = write(responses::stream(&["a", "b"], 29, true));
         let (used, reply) = till.charged(Answer::stream(sent.as_bytes().chunks(5)), stream).await;
         assert_eq!(used, 31, "{ending:?} {prefix:?}");
-        assert_eq!(reply.ok().text(), write(says::stream(&["a", "b"], 29, false)), "{ending:?} {prefix:?}");
+        assert_eq!(reply.ok().text(), write(responses::stream(&["a", "b"], 29, false)), "{ending:?} {prefix:?}");
     }
 }
 
 #[tokio::test]
 async fn comments_and_other_fields_pass() {
-    let sent =
-        [": keep-alive\n\n", "event: x\nid: 7\nretry: 5\n", &says::delta("a", Some((29, 1))), ":\n", "unknown\n\n", says::DONE]
-            .concat();
-    let expected = sent.replace(&says::delta("a", Some((29, 1))), &says::delta("a", None));
+    let sent = [
+        ": keep-alive\n\n",
+        "event: x\nid: 7\nretry: 5\n",
+        &responses::delta("a", Some((29, 1))),
+        ":\n",
+        "unknown\n\n",
+        responses::DONE,
+    ]
+    .concat();
+    let expected = sent.replace(&responses::delta("a", Some((29, 1))), &responses::delta("a", None));
     let (used, reply) = charged(Answer::stream([sent]), stream).await;
     assert_eq!(reply.ok().text(), expected);
     assert_eq!(used, 30);
@@ -398,7 +409,7 @@ async fn comments_and_other_fields_pass() {
 
 #[tokio::test]
 async fn a_very_long_event_is_not_gathered() {
-    let long = says::delta(&"x".repeat(1_000_000), None);
+    let long = responses::delta(&"x".repeat(1_000_000), None);
     let upstream = Upstream::scripted().await;
     let gate = capped(&upstream).await;
     let asked = gate.chat(&streamed()).streaming();
@@ -410,10 +421,10 @@ async fn a_very_long_event_is_not_gathered() {
     while got.len() < 500_000 {
         got.extend_from_slice(&answer.next().await.expect("the line passes while it comes"));
     }
-    call.chunk(right).await.chunk(says::final_usage(29, 3)).await.chunk(says::DONE).await;
+    call.chunk(right).await.chunk(responses::final_usage(29, 3)).await.chunk(responses::DONE).await;
     call.end().await;
     got.extend_from_slice(&answer.rest().await.body);
-    assert!(got == (long + says::DONE).as_bytes(), "the line was changed: {} bytes", got.len());
+    assert!(got == (long + responses::DONE).as_bytes(), "the line was changed: {} bytes", got.len());
     assert_eq!(gate.used().await, 32);
 }
 
@@ -423,16 +434,16 @@ async fn response_trailers_pass_and_drop_what_is_unfinished() {
     let gate = capped(&upstream).await;
     let asked = gate.chat(&streamed()).http2().sending();
     let mut call = upstream.call().await;
-    call.start_stream().await.chunk(says::delta("a", Some((29, 1)))).await.chunk("data: {\"choi").await;
+    call.start_stream().await.chunk(responses::delta("a", Some((29, 1)))).await.chunk("data: {\"choi").await;
     call.end_with_trailer("x-end", "yes").await;
     let reply = asked.await.unwrap();
-    assert_eq!(reply.ok().text(), says::delta("a", None));
+    assert_eq!(reply.ok().text(), responses::delta("a", None));
     assert_eq!(reply.trailers.unwrap()["x-end"], "yes");
     assert_eq!(gate.used().await, 30);
 
     let asked = gate.chat(&hello()).http2().sending();
     let mut call = upstream.call().await;
-    let answer = says::chat(29, 8).to_string();
+    let answer = responses::chat(29, 8).to_string();
     call.start(200, "application/json").await.chunk(&answer).await;
     call.end_with_trailer("x-end", "yes").await;
     assert_eq!(asked.await.unwrap().ok().text(), answer);
@@ -442,13 +453,15 @@ async fn response_trailers_pass_and_drop_what_is_unfinished() {
 #[tokio::test]
 async fn other_dialects_are_asked_for_usage_at_the_end_only() {
     let words = ["a", "b"];
-    let finished = move || says::stream(&words, 29, false).concat().replace(says::DONE, &(says::final_usage(29, 2) + says::DONE));
+    let finished = move || {
+        responses::stream(&words, 29, false).concat().replace(responses::DONE, &(responses::final_usage(29, 2) + responses::DONE))
+    };
     let upstream = Upstream::answering(move |_| Answer::stream([finished()])).await;
     let manifest = provider(CAPPED).replace("provider: vllm", "provider: openai");
     let gate = Gate::start(manifest, &upstream).await;
     let reply = gate.chat(&streamed()).send().await;
     assert_eq!(upstream.last().json()["stream_options"], json!({ "include_usage": true }));
-    assert_eq!(reply.ok().text(), says::stream(&words, 29, false).concat());
+    assert_eq!(reply.ok().text(), responses::stream(&words, 29, false).concat());
     assert_eq!(gate.used().await, 31);
     let mut body = streamed();
     body["stream_options"] = json!({ "include_usage": true });

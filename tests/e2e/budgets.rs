@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use e2e::harness::{
-    Answer, Gate, MODEL, Reply, Upstream, gateway, go_seconds, named_provider, provider, says, seconds_to_midnight, until,
+    Answer, Gate, MODEL, Reply, Upstream, gateway, go_seconds, named_provider, provider, responses, seconds_to_midnight, until,
 };
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ async fn what_is_admitted_is_reserved_and_then_settled() {
     let during = gate.provider("vllm-local").await;
     assert_eq!(during.used_today, 0);
     assert!((101..300).contains(&during.reserved), "{during:?}");
-    call.answer(Answer::json(&says::chat(5, 3))).await;
+    call.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
     assert_eq!(gate.used().await, 8);
 }
@@ -64,7 +64,7 @@ async fn completions_times_prompts_times_n_are_reserved() {
 
 #[tokio::test]
 async fn a_spent_budget_refuses_until_midnight() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 995))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 995))).await;
     let gate = Gate::start(provider("maxTokensPerDay: 1000"), &upstream).await;
     let first = gate.chat(&ask(900)).send().await;
     first.ok();
@@ -83,7 +83,7 @@ async fn a_spent_budget_refuses_until_midnight() {
 
 #[tokio::test]
 async fn a_debt_is_kept() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 5000))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 5000))).await;
     let gate = Gate::start(provider("maxTokensPerDay: 1000"), &upstream).await;
     gate.chat(&ask(100)).send().await.ok();
     assert_eq!(gate.used().await, 5005);
@@ -100,17 +100,17 @@ async fn a_budget_that_is_only_reserved_may_be_retried() {
     reply.refused(429, "tokens", "rate_limit_exceeded");
     assert_eq!(reply.header("retry-after"), Some("1"));
     assert_ne!(reply.header("x-should-retry"), Some("false"));
-    call.answer(Answer::json(&says::chat(5, 3))).await;
+    call.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
     assert_eq!(gate.used().await, 8);
     let asked = gate.chat(&ask(300)).sending();
-    upstream.call().await.answer(Answer::json(&says::chat(5, 3))).await;
+    upstream.call().await.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
 }
 
 #[tokio::test]
 async fn what_can_never_fit_is_a_bad_request() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await;
     for limits in ["maxTokensPerDay: 1000", "maxTokensPerRequest: 1000", "maxTokensPerDay: 5000\nmaxTokensPerRequest: 1000"] {
         let gate = Gate::start(provider(limits), &upstream).await;
         for body in [ask(1000), ask(1_000_000_000), ask(i64::MAX as u64)] {
@@ -127,7 +127,7 @@ async fn what_can_never_fit_is_a_bad_request() {
 
 #[tokio::test]
 async fn nobody_is_refused_by_a_pessimistic_estimate() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(40, 60))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(40, 60))).await;
     let gate = Gate::start(provider("maxTokensPerDay: 100000\nmaxTokensPerRequest: 500"), &upstream).await;
     // 100 bytes of text may be 25 tokens or 100: the limit that vLLM is told shrinks to what is left for certain.
     let body = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "word ".repeat(20) }], "max_tokens": 400 });
@@ -163,7 +163,7 @@ async fn a_limit_is_injected_only_where_a_cap_binds() {
             None => assert_eq!(call.request.text(), body),
             Some(limit) => assert!((256..2000).contains(&limit), "{told} with `{limits}`"),
         }
-        call.answer(Answer::json(&says::chat(5, 3))).await;
+        call.answer(Answer::json(&responses::chat(5, 3))).await;
         asked.await.unwrap().ok();
         assert_eq!(gate.used().await, 8);
     }
@@ -184,7 +184,7 @@ async fn a_limit_shrinks_with_the_budget_and_then_the_budget_refuses() {
     assert!(state.reserved <= 2000, "{state:?}");
     gate.chat(&without_limit()).send().await.refused(429, "tokens", "rate_limit_exceeded");
     for (call, asked) in [(first_call, first), (second_call, second)] {
-        call.answer(Answer::json(&says::chat(5, 895))).await;
+        call.answer(Answer::json(&responses::chat(5, 895))).await;
         asked.await.unwrap().ok();
     }
     assert_eq!(gate.used().await, 1800);
@@ -198,7 +198,7 @@ async fn until_the_window_bounds(gate: &Gate, upstream: &Upstream) {
         let call = upstream.call().await;
         let reserved = gate.provider("vllm-local").await.reserved;
         assert_eq!(call.request.json(), without_limit());
-        call.answer(Answer::json(&says::chat(5, 3))).await;
+        call.answer(Answer::json(&responses::chat(5, 3))).await;
         asked.await.unwrap().ok();
         gate.used().await;
         (reserved <= 2048).then_some(())
@@ -210,9 +210,9 @@ async fn until_the_window_bounds(gate: &Gate, upstream: &Upstream) {
 async fn the_window_is_learned_from_the_server() {
     let upstream = Upstream::answering(|request| {
         if request.method == "GET" {
-            Answer::json(&says::models(2048))
+            Answer::json(&responses::models(2048))
         } else {
-            Answer::json(&says::chat(5, 3)).paced(Duration::ZERO)
+            Answer::json(&responses::chat(5, 3)).paced(Duration::ZERO)
         }
     })
     .await;
@@ -236,10 +236,10 @@ async fn the_window_is_learned_from_a_refusal() {
     let upstream = Upstream::scripted().await;
     let gate = Gate::start(provider("maxTokensPerDay: 1000000"), &upstream).await;
     let asked = gate.chat(&ask(3000)).sending();
-    upstream.call().await.answer(Answer::error(400, &says::too_long(2048, 3000, 5))).await;
+    upstream.call().await.answer(Answer::error(400, &responses::too_long(2048, 3000, 5))).await;
     let refusal = asked.await.unwrap();
     assert_eq!(refusal.status, 400);
-    assert_eq!(refusal.json(), says::too_long(2048, 3000, 5));
+    assert_eq!(refusal.json(), responses::too_long(2048, 3000, 5));
     assert_eq!(gate.used().await, 0);
     until_the_window_bounds(&gate, &upstream).await;
 
@@ -250,7 +250,7 @@ async fn the_window_is_learned_from_a_refusal() {
     let call = upstream.call().await;
     let reserved = gate.provider("vllm-local").await.reserved;
     assert!((12_000..12_200).contains(&reserved), "{reserved}");
-    call.answer(Answer::json(&says::completion(10_000, 2000))).await;
+    call.answer(Answer::json(&responses::completion(10_000, 2000))).await;
     asked.await.unwrap().ok();
     assert_eq!(gate.used().await % 8, 12_000 % 8);
 }
@@ -270,7 +270,7 @@ async fn a_refusal_of_a_limit_that_the_gate_added_is_not_for_the_client() {
     let asked = gate.chat(&without_limit()).sending();
     let call = upstream.call().await;
     let told = call.request.json()["max_tokens"].as_u64().unwrap();
-    call.answer(Answer::error(400, &says::too_long(2048, told, 5))).await;
+    call.answer(Answer::error(400, &responses::too_long(2048, told, 5))).await;
     let refusal = asked.await.unwrap();
     refusal.refused(503, "server_error", "upstream_unavailable");
     assert_eq!((refusal.header("x-should-retry"), refusal.header("retry-after")), (Some("true"), Some("1")));
@@ -279,7 +279,7 @@ async fn a_refusal_of_a_limit_that_the_gate_added_is_not_for_the_client() {
     let other = json!({ "model": "another", "messages": [{ "role": "user", "content": "Hi" }] });
     let asked = gate.chat(&other).sending();
     let mut call = upstream.call().await;
-    call.start(400, "application/json").await.chunk(says::too_long(2048, 2900, 5).to_string()).await;
+    call.start(400, "application/json").await.chunk(responses::too_long(2048, 2900, 5).to_string()).await;
     call.end_with_trailer("x-end", "yes").await;
     asked.await.unwrap().refused(503, "server_error", "upstream_unavailable");
 
@@ -287,7 +287,7 @@ async fn a_refusal_of_a_limit_that_the_gate_added_is_not_for_the_client() {
         let asked = gate.chat(&without_limit()).sending();
         let call = upstream.call().await;
         let told = call.request.json();
-        call.answer(Answer::json(&says::chat(5, 3))).await;
+        call.answer(Answer::json(&responses::chat(5, 3))).await;
         asked.await.unwrap().ok();
         (told == without_limit()).then_some(())
     })
@@ -305,7 +305,7 @@ async fn estimates_are_learned_from_the_providers_reports() {
         let asked = gate.chat(&body).sending();
         let call = upstream.call().await;
         reserved.push(gate.provider("vllm-local").await.reserved);
-        call.answer(Answer::json(&says::chat(250, 10))).await;
+        call.answer(Answer::json(&responses::chat(250, 10))).await;
         asked.await.unwrap().ok();
         gate.used().await;
     }
@@ -327,9 +327,9 @@ async fn admitted_answers_tell_what_remains() {
         assert_eq!(state.used_today, round as u64 * 8);
         call.start(200, if stream { "text/event-stream" } else { "application/json" }).await;
         if stream {
-            call.chunk(says::stream(&["a", "b", "c"], 5, true).concat()).await;
+            call.chunk(responses::stream(&["a", "b", "c"], 5, true).concat()).await;
         } else {
-            call.chunk(says::chat(5, 3).to_string()).await;
+            call.chunk(responses::chat(5, 3).to_string()).await;
         }
         let answer = asked.await.unwrap();
         let value = |name: &str| answer.headers[name].to_str().unwrap();
@@ -344,14 +344,14 @@ async fn admitted_answers_tell_what_remains() {
     }
     let unbounded = Gate::start(provider(""), &upstream).await;
     let asked = unbounded.chat(&ask(100)).sending();
-    upstream.call().await.answer(Answer::json(&says::chat(5, 3))).await;
+    upstream.call().await.answer(Answer::json(&responses::chat(5, 3))).await;
     let reply = asked.await.unwrap();
     assert!(reply.ok().headers.keys().all(|name| !name.as_str().starts_with("x-ratelimit-")), "{}", reply.describe());
 }
 
 #[tokio::test]
 async fn each_provider_has_its_own_budget() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 95))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 95))).await;
     let gate = Gate::builder()
         .manifests(provider("maxTokensPerDay: 100"))
         .manifests(named_provider("second", "maxTokensPerDay: 1000"))
@@ -370,7 +370,7 @@ async fn each_provider_has_its_own_budget() {
 
 #[tokio::test]
 async fn a_budget_outlives_a_reload() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 95))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 95))).await;
     let gate = Gate::start(provider("maxTokensPerDay: 1000"), &upstream).await;
     gate.chat(&ask(100)).send().await.ok();
     assert_eq!(gate.used().await, 100);
@@ -397,18 +397,18 @@ async fn a_budget_holds_while_fifty_ask_at_once() {
         match kind(request.json()["seed"].as_u64().unwrap()) {
             "whole" => {
                 counted.fetch_add(29, Ordering::Relaxed);
-                let body = says::chat(9, 20).to_string();
+                let body = responses::chat(9, 20).to_string();
                 let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
                 Answer::raws([head.into_bytes(), body.into_bytes()]).paced(PAUSE * 5)
             }
             "stream" => {
                 counted.fetch_add(19, Ordering::Relaxed);
-                Answer::stream(says::stream(&words, 9, true)).paced(PAUSE)
+                Answer::stream(responses::stream(&words, 9, true)).paced(PAUSE)
             }
             // Three words, and then nothing until the client has gone.
             _ => {
                 counted.fetch_add(12, Ordering::Relaxed);
-                Answer::stream(&says::stream(&words, 9, true)[..4]).paced(PAUSE).then_hang()
+                Answer::stream(&responses::stream(&words, 9, true)[..4]).paced(PAUSE).then_hang()
             }
         }
     })

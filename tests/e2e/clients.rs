@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use e2e::harness::{
-    Answer, Gate, GateBuilder, Key, SLASHED, Upstream, gateway, installed_clients, named_provider, provider, says, until,
+    Answer, Gate, GateBuilder, Key, SLASHED, Upstream, gateway, installed_clients, named_provider, provider, responses, until,
 };
 use e2e::standin::{Options, StandIn};
 use serde_json::{Value, json};
@@ -64,7 +64,7 @@ async fn everything(client: Client) {
 }
 
 async fn spent(client: Client) {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 995))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 995))).await;
     let gate = Gate::start(provider(&format!("maxTokensPerDay: 1000\nallowedModels: [{SLASHED}]")), &upstream).await;
     gate.chat(&json!({ "model": SLASHED, "messages": [], "max_tokens": 8 })).send().await.ok();
     assert_eq!(gate.used().await, 1000);
@@ -84,10 +84,10 @@ async fn reserved(client: Client) {
     tokio::join!(client.run("reserved", &gate), async {
         gate.access_log(|line| line["status"] == 429).await;
         let refused = Instant::now();
-        call.answer(Answer::json(&says::chat(5, 3))).await;
+        call.answer(Answer::json(&responses::chat(5, 3))).await;
         let second = upstream.call().await;
         retried_after = refused.elapsed();
-        second.answer(Answer::json(&says::chat(5, 3))).await;
+        second.answer(Answer::json(&responses::chat(5, 3))).await;
     });
     asked.await.unwrap().ok();
     // `retry-after: 1`; the clients' own first pause would be half of that.
@@ -137,7 +137,7 @@ async fn developer(client: Client) {
 }
 
 async fn spent_key(client: Client) {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 995))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 995))).await;
     let gate = for_alice("maxTokensPerDay: 1000").upstream("vllm-local", &upstream).start().await;
     gate.chat(&json!({ "model": SLASHED, "messages": [], "max_tokens": 8 })).key(&alice()).send().await.ok();
     gate.settled_shares(&Key::new("operator"), "vllm-local").await;
@@ -170,7 +170,7 @@ async fn waits(client: Client, gate: &Gate) {
 /// One comes back in seven seconds and a half: longer than a client takes to start.
 async fn limited_by_requests(client: Client) {
     const RATE: usize = 8;
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await;
     let gate = for_alice(&format!("requestsPerMinute: {RATE}")).upstream("vllm-local", &upstream).start().await;
     until("the burst is over", async || (gate.get("/v1/models").key(&alice()).send().await.status == 429).then_some(())).await;
     waits(client, &gate).await;
@@ -180,7 +180,7 @@ async fn limited_by_requests(client: Client) {
 async fn limited_by_tokens(client: Client) {
     let upstream = Upstream::answering(|request| {
         let completion = if request.json()["max_tokens"] == 8 { 13_195 } else { 3 };
-        Answer::json(&says::chat(5, completion))
+        Answer::json(&responses::chat(5, completion))
     })
     .await;
     let gate = for_alice("tokensPerMinute: 12000").upstream("vllm-local", &upstream).start().await;
@@ -211,7 +211,7 @@ async fn past_a_failure(client: Client) {
 }
 
 async fn past_a_spent_budget(client: Client) {
-    let first = Upstream::answering(|_| Answer::json(&says::chat(5, 995))).await;
+    let first = Upstream::answering(|_| Answer::json(&responses::chat(5, 995))).await;
     let second = StandIn::start(Options { tokens: 8, ..Options::default() }).await.unwrap();
     let gate = with_fallback(&first, &second).await;
     let body = json!({ "model": format!("vllm-local/{SLASHED}"), "messages": [], "max_tokens": 8 });

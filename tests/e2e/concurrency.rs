@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use e2e::harness::{Answer, Draw, Gate, Key, Limits, MODEL, Received, Reply, Upstream, gateway, named_provider, says, seed, until};
+use e2e::harness::{
+    Answer, Draw, Gate, Key, Limits, MODEL, Received, Reply, Upstream, gateway, named_provider, responses, seed, until,
+};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -121,16 +123,16 @@ fn answer(request: &Received, sent: &Sent) -> Answer {
     let sequence = vec!["a"; words as usize];
     let (tokens, answer) = match kind {
         "Whole" => {
-            let body = says::chat(PROMPT, words).to_string();
+            let body = responses::chat(PROMPT, words).to_string();
             let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
             (PROMPT + words, Answer::raws([head.into_bytes(), body.into_bytes()]).paced(PAUSE * 4))
         }
         "Stream" => {
-            let events = says::stream(&sequence, PROMPT, true);
+            let events = responses::stream(&sequence, PROMPT, true);
             (PROMPT + words, Answer::stream(events.chunks(8).map(|events| events.concat())).paced(PAUSE))
         }
         // Three words, and then nothing until the client has gone.
-        "Aborted" => (ABORTED, Answer::stream(&says::stream(&sequence, PROMPT, true)[..4]).paced(PAUSE).then_hang()),
+        "Aborted" => (ABORTED, Answer::stream(&responses::stream(&sequence, PROMPT, true)[..4]).paced(PAUSE).then_hang()),
         _ => (0, Answer::error(500, &json!({ "error": { "message": "broken" } }))),
     };
     sent.0[developer.parse::<usize>().unwrap()].fetch_add(tokens, Ordering::Relaxed);

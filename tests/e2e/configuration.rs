@@ -1,7 +1,7 @@
 //! What the filter takes as its configuration, and what it does with one that it cannot take (design 3).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use e2e::harness::{Answer, Gate, MODEL, Upstream, gateway, named_provider, provider, says, until};
+use e2e::harness::{Answer, Gate, MODEL, Upstream, gateway, named_provider, provider, responses, until};
 use serde_json::{Value, json};
 
 fn hello() -> Value {
@@ -9,7 +9,7 @@ fn hello() -> Value {
 }
 
 async fn upstream() -> Upstream {
-    Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await
+    Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await
 }
 
 /// Lines that the filter itself logged.
@@ -148,17 +148,17 @@ async fn a_stream_outlives_its_configuration() {
     body["stream"] = json!(true);
     let asked = gate.chat(&body).streaming();
     let mut call = upstream.call().await;
-    call.start_stream().await.chunk(says::delta("a", Some((5, 1)))).await;
+    call.start_stream().await.chunk(responses::delta("a", Some((5, 1)))).await;
     let mut answer = asked.await.unwrap();
-    assert_eq!(answer.event().await.unwrap(), says::delta("a", None));
+    assert_eq!(answer.event().await.unwrap(), responses::delta("a", None));
 
     gate.reconfigure(provider("maxTokensPerDay: 100000\ndeniedModels: ['*']")).await.unwrap();
     let denied = json!({ "model": format!("vllm-local/{MODEL}"), "messages": [] });
     until("the new configuration is in force", async || (gate.chat(&denied).send().await.status == 403).then_some(())).await;
 
-    call.chunk(says::delta("b", Some((5, 2)))).await.chunk(says::DONE).await;
+    call.chunk(responses::delta("b", Some((5, 2)))).await.chunk(responses::DONE).await;
     call.end().await;
     let rest = answer.rest().await;
-    assert_eq!(rest.text(), says::delta("b", None) + says::DONE);
+    assert_eq!(rest.text(), responses::delta("b", None) + responses::DONE);
     assert_eq!(gate.used().await, 7);
 }

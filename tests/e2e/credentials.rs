@@ -1,7 +1,7 @@
 //! Whose secret goes where: the caller's to nobody, the provider's to the provider.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use e2e::harness::{Answer, Gate, MODEL, Upstream, provider, says};
+use e2e::harness::{Answer, Gate, MODEL, Upstream, provider, responses};
 use serde_json::{Value, json};
 
 const KEYED: &str = "apiKeySecretRef: { name: vllm-token, key: api-key }";
@@ -12,7 +12,7 @@ fn hello() -> Value {
 }
 
 async fn upstream() -> Upstream {
-    Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await
+    Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await
 }
 
 fn with_callers_secrets(gate: &Gate) -> e2e::harness::Request {
@@ -83,7 +83,7 @@ async fn a_refused_provider_key_is_the_gateways_fault() {
 
 #[tokio::test]
 async fn trailers_carry_no_more_than_headers() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await;
     let gate = Gate::start(provider(""), &upstream).await;
     let request = gate.chat(&json!({ "model": MODEL, "messages": [] })).http2();
     request

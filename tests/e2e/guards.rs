@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use base64::Engine as _;
-use e2e::harness::{Answer, Gate, MODEL, Reply, Upstream, named_provider, provider, says, until};
+use e2e::harness::{Answer, Gate, MODEL, Reply, Upstream, named_provider, provider, responses, until};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -16,9 +16,9 @@ const INJECTION: &str = "guards: [{ name: injection, type: promptInjection, unre
 
 async fn upstream() -> Upstream {
     Upstream::answering(|request| match request.json() {
-        body if body["input"] != Value::Null => Answer::json(&says::embedding(5)),
-        body if body["prompt"] != Value::Null => Answer::json(&says::completion(5, 3)),
-        _ => Answer::json(&says::chat(5, 3)),
+        body if body["input"] != Value::Null => Answer::json(&responses::embedding(5)),
+        body if body["prompt"] != Value::Null => Answer::json(&responses::completion(5, 3)),
+        _ => Answer::json(&responses::chat(5, 3)),
     })
     .await
 }
@@ -255,7 +255,7 @@ async fn a_higher_sensitivity_refuses_more() {
 
 #[tokio::test]
 async fn guards_stand_after_sizes_and_before_budgets() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 995))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 995))).await;
     let gate = Gate::start(provider(&format!("maxTokensPerDay: 1000\n{INJECTION}")), &upstream).await;
     let attack = |limit: u64| with(message(ATTACK), json!({ "max_tokens": limit }));
     gate.chat(&attack(5000)).send().await.refused(400, "invalid_request_error", "context_length_exceeded");

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use e2e::harness::{Ability, Answer, Authority, Gate, MODEL, Peers, Request, Upstream, says, until};
+use e2e::harness::{Ability, Answer, Authority, Gate, MODEL, Peers, Request, Upstream, responses, until};
 use serde_json::json;
 
 /// A filter that lets everything pass; requests name their provider themselves.
@@ -19,7 +19,7 @@ async fn gate(upstream: &Upstream) -> Gate {
 
 #[tokio::test]
 async fn whole_answers_pass() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await;
     let gate = gate(&upstream).await;
     let body = json!({ "model": MODEL });
     for request in [gate.chat(&body), gate.chat(&body).http2()] {
@@ -156,7 +156,7 @@ async fn seen(gate: &Gate, request: Request) -> Option<(String, String)> {
 
 #[tokio::test]
 async fn an_upstream_goes_down_and_comes_back() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await;
     let gate = gate(&upstream).await;
     let ask = async || gate.chat(&json!({ "model": MODEL })).header("x-pai-provider", "vllm-local").send().await.status;
     assert_eq!(ask().await, 200);
@@ -175,7 +175,7 @@ async fn envoy_takes_no_certificate_but_the_right_one() {
         (trusted.server("api.elsewhere.test"), 503),
         (other.server("api.openai.test"), 503),
     ] {
-        let upstream = Upstream::answering_tls(&certificate, |_| Answer::json(&says::chat(5, 3))).await;
+        let upstream = Upstream::answering_tls(&certificate, |_| Answer::json(&responses::chat(5, 3))).await;
         let gate = Gate::builder().module(noop()).manifests("a").upstream("openai", &upstream);
         let gate = gate.https("openai", "api.openai.test", &trusted).start().await;
         let reply = gate.chat(&json!({ "model": MODEL })).header("x-pai-provider", "openai").send().await;

@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use e2e::harness::{Answer, Gate, GateBuilder, Key, MODEL, Reply, Request, Shares, Upstream, gateway, named_provider, says, until};
+use e2e::harness::{
+    Answer, Gate, GateBuilder, Key, MODEL, Reply, Request, Shares, Upstream, gateway, named_provider, responses, until,
+};
 use serde_json::{Value, json};
 
 const OPEN: &str = "externalAccess: { enabled: true }";
@@ -33,7 +35,7 @@ fn ask(model: &str, max_tokens: u64) -> Value {
 }
 
 async fn upstream() -> Upstream {
-    Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await
+    Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await
 }
 
 /// A gate with one provider, `vllm-local`, open to developers.
@@ -378,7 +380,7 @@ async fn statistics_and_state_tell_of_each_key() {
 /// With fixed routing the headers have gone before the body is judged: without the key.
 #[tokio::test]
 async fn keys_count_with_fixed_routing_too() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 495))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 495))).await;
     let gate = Gate::builder()
         .manifests(gateway("routing: fixed\noperators: { keys: [operator] }"))
         .without_stop_iteration()
@@ -607,7 +609,7 @@ async fn each_of_three_budgets_may_be_the_one_that_is_spent() {
         let (asked, call, during) = in_flight(&gate, &upstream, 600).await;
         assert!((601..800).contains(&during.provider.reserved), "{which}: {during:?}");
         assert_eq!(during.provider.reserved, during.external.reserved, "{which}: {during:?}");
-        call.answer(Answer::json(&says::chat(5, 932))).await;
+        call.answer(Answer::json(&responses::chat(5, 932))).await;
         let reply = asked.await.unwrap();
         let tokens = reply.ok().limits("tokens").expect("the key has a budget");
         assert_eq!((tokens.limit, tokens.remaining), (key, key - during.provider.reserved), "{which}");
@@ -650,13 +652,13 @@ async fn each_of_three_budgets_may_be_the_one_that_is_reserved() {
         assert!(both.provider.reserved > during.provider.reserved && both.provider.reserved <= 1000, "{which}: {both:?}");
         assert_eq!(both.provider.reserved, both.external.reserved, "{which}: {both:?}");
         for (call, asked) in [(call, asked), (second, beside)] {
-            call.answer(Answer::json(&says::chat(5, 3))).await;
+            call.answer(Answer::json(&responses::chat(5, 3))).await;
             asked.await.unwrap().ok();
         }
         let shares = gate.settled_shares(&operator(), "vllm-local").await;
         assert_eq!((shares.provider.used_today, shares.external.used_today), (16, 16), "{which}");
         let (asked, call, _) = in_flight(&gate, &upstream, 400).await;
-        call.answer(Answer::json(&says::chat(5, 3))).await;
+        call.answer(Answer::json(&responses::chat(5, 3))).await;
         let tokens = asked.await.unwrap().ok().limits("tokens").unwrap();
         assert!((key - 16 - 600..key - 16 - 400).contains(&tokens.remaining), "{which}: {tokens:?}");
         gate.settled_shares(&operator(), "vllm-local").await;
@@ -705,7 +707,7 @@ async fn a_limit_that_the_request_does_not_name_shrinks_with_the_tightest_budget
         let shares = gate.shares(&operator(), "vllm-local").await;
         assert!(shares.provider.reserved <= 900 && shares.external.reserved <= 900, "{shares:?}");
         assert_eq!(shares.provider.reserved, shares.external.reserved);
-        call.answer(Answer::json(&says::chat(5, 3))).await;
+        call.answer(Answer::json(&responses::chat(5, 3))).await;
         asked.await.unwrap().ok();
         gate.settled_shares(&operator(), "vllm-local").await;
     }
@@ -715,7 +717,7 @@ async fn a_limit_that_the_request_does_not_name_shrinks_with_the_tightest_budget
 async fn agents_and_developers_share_the_providers_budget_but_not_the_external_one() {
     let upstream = Upstream::answering(|request| {
         let tokens = request.json()["max_tokens"].as_u64().unwrap();
-        Answer::json(&says::chat(5, tokens - 5))
+        Answer::json(&responses::chat(5, tokens - 5))
     })
     .await;
     let gate = with_one(&capped(20_000, 10_000), &upstream)
@@ -759,7 +761,7 @@ async fn agents_and_developers_share_the_providers_budget_but_not_the_external_o
 
 #[tokio::test]
 async fn a_keys_budget_is_its_own_over_all_providers() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 295))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 295))).await;
     let gate = Gate::builder()
         .manifests(operated())
         .manifests(named_provider("one", &format!("{OPEN}\nmaxTokensPerDay: 10000")))
@@ -812,7 +814,12 @@ async fn a_developer_sees_the_keys_own_budgets_only() {
             let asked = gate.chat(&body).key(&Key::new(name)).sending();
             let call = upstream.call().await;
             let reserved = gate.shares(&operator(), "vllm-local").await.provider.reserved;
-            call.answer(if stream { Answer::stream(says::stream(&["a"], 5, true)) } else { Answer::json(&says::chat(5, 1)) }).await;
+            call.answer(if stream {
+                Answer::stream(responses::stream(&["a"], 5, true))
+            } else {
+                Answer::json(&responses::chat(5, 1))
+            })
+            .await;
             let reply = asked.await.unwrap();
             let tokens = reply.ok().limits("tokens");
             assert_eq!(tokens.map(|tokens| tokens.limit), limit, "{name}\n{}", reply.describe());
@@ -831,7 +838,7 @@ async fn a_developer_sees_the_keys_own_budgets_only() {
     let reply = gate.chat(&ask(MODEL, 1500)).key(&Key::new("neither")).send().await;
     reply.limited("tokens");
     assert_eq!(reply.limits("tokens"), None, "{}", reply.describe());
-    call.answer(Answer::json(&says::chat(5, 2000))).await;
+    call.answer(Answer::json(&responses::chat(5, 2000))).await;
     asked.await.unwrap().ok();
     gate.settled_shares(&operator(), "vllm-local").await;
     let reply = gate.chat(&ask(MODEL, 500)).key(&Key::new("neither")).send().await;
@@ -859,7 +866,7 @@ async fn an_agent_sees_its_own_budget_or_else_the_providers() {
 
 #[tokio::test]
 async fn a_keys_budget_outlives_a_reload() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 495))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 495))).await;
     let gate = with_one(&capped(10_000, 9000), &upstream).manifests(alice().manifest("maxTokensPerDay: 1000")).start().await;
     gate.chat(&ask(MODEL, 500)).key(&alice()).send().await.ok();
     let before = gate.settled_shares(&operator(), "vllm-local").await;
@@ -880,7 +887,7 @@ async fn a_keys_budget_outlives_a_reload() {
 
 #[tokio::test]
 async fn an_external_share_without_a_cap_is_counted_and_no_more() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 295))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 295))).await;
     let gate = with_one(&format!("{OPEN}\nmaxTokensPerDay: 5000"), &upstream)
         .manifests(agent(&format!("models: [vllm-local/{MODEL}]")))
         .manifests(alice().manifest(""))
@@ -913,7 +920,7 @@ async fn what_is_in_flight_while_a_key_is_withdrawn_is_settled_all_the_same() {
     until("the key is gone", async || (gate.get("/v1/models").key(&alice()).send().await.status == 401).then_some(())).await;
     let meanwhile = gate.shares(&operator(), "vllm-local").await;
     assert_eq!(meanwhile.provider.reserved, during.provider.reserved, "what is in flight stays reserved");
-    call.answer(Answer::json(&says::chat(5, 195))).await;
+    call.answer(Answer::json(&responses::chat(5, 195))).await;
     asked.await.unwrap().ok();
     let shares = gate.settled_shares(&operator(), "vllm-local").await;
     assert_eq!((shares.provider.used_today, shares.external.used_today), (200, 200));
@@ -922,7 +929,7 @@ async fn what_is_in_flight_while_a_key_is_withdrawn_is_settled_all_the_same() {
     until("the key is back", async || (gate.get("/v1/models").key(&alice()).send().await.status == 200).then_some(())).await;
     let (asked, call, during) = in_flight(&gate, &upstream, 300).await;
     assert_eq!(during.provider.reserved, during.external.reserved);
-    call.answer(Answer::json(&says::chat(5, 3))).await;
+    call.answer(Answer::json(&responses::chat(5, 3))).await;
     let tokens = asked.await.unwrap().ok().limits("tokens").unwrap();
     assert_eq!(tokens.remaining, 1000 - 200 - during.provider.reserved);
     gate.settled_shares(&operator(), "vllm-local").await;

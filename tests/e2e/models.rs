@@ -1,7 +1,7 @@
 //! What the filter answers itself: models and the state of the providers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use e2e::harness::{Answer, Gate, SLASHED, Upstream, named_provider, provider, says};
+use e2e::harness::{Answer, Gate, SLASHED, Upstream, named_provider, provider, responses};
 use serde_json::{Value, json};
 
 async fn gate(upstream: &Upstream) -> Gate {
@@ -24,7 +24,7 @@ fn listed(name: &str) -> Value {
 
 #[tokio::test]
 async fn exact_entries_are_listed_as_references() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::models(4096))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::models(4096))).await;
     let gate = gate(&upstream).await;
     for request in [gate.get("/v1/models"), gate.get("/v1/models?limit=2"), gate.get("/v1/models").http2()] {
         let reply = request.send().await;
@@ -36,7 +36,7 @@ async fn exact_entries_are_listed_as_references() {
 
 #[tokio::test]
 async fn a_model_is_retrieved_by_its_reference() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::models(4096))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::models(4096))).await;
     let gate = gate(&upstream).await;
     let escaped = SLASHED.replace('/', "%2F");
     for path in [format!("vllm-local/{SLASHED}"), format!("vllm-local%2F{escaped}"), format!("vllm-local%2f{escaped}")] {
@@ -56,7 +56,7 @@ async fn a_model_is_retrieved_by_its_reference() {
 
 #[tokio::test]
 async fn the_state_of_the_providers_has_the_contracts_fields() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await;
     let gate = gate(&upstream).await;
     let before = gate.get("/pai/v1/model-providers").send().await.ok().json();
     assert!(before["ledgerSince"].is_string(), "{before}");

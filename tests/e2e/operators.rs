@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::harness::{Answer, Gate, GateBuilder, MODEL, Upstream, gateway, provider, says, until};
+use e2e::harness::{Answer, Gate, GateBuilder, MODEL, Upstream, gateway, provider, responses, until};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -18,8 +18,8 @@ fn exact() -> String {
 
 async fn upstream() -> Upstream {
     Upstream::answering(|request| match request.json()["stream"].as_bool() {
-        Some(true) => Answer::stream(says::stream(&["a", "b", "c"], 5, true)),
-        _ => Answer::json(&says::chat(5, 3)),
+        Some(true) => Answer::stream(responses::stream(&["a", "b", "c"], 5, true)),
+        _ => Answer::json(&responses::chat(5, 3)),
     })
     .await
 }
@@ -123,7 +123,7 @@ async fn the_access_log_has_the_filters_state() {
 #[tokio::test]
 async fn neither_bodies_nor_keys_are_logged() {
     let upstream = Upstream::answering(|_| {
-        let mut answer = says::chat_of("canary-answer", says::usage(5, 3));
+        let mut answer = responses::chat_of("canary-answer", responses::usage(5, 3));
         answer["usage"]["canary-usage"] = json!("x");
         Answer::json(&answer)
     })

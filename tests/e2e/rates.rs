@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use e2e::harness::{Answer, Call, Gate, GateBuilder, Key, MODEL, Reply, Request, Upstream, gateway, named_provider, says};
+use e2e::harness::{Answer, Call, Gate, GateBuilder, Key, MODEL, Reply, Request, Upstream, gateway, named_provider, responses};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -25,7 +25,7 @@ fn alice() -> Key {
 }
 
 async fn upstream() -> Upstream {
-    Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await
+    Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await
 }
 
 /// A provider whose budgets hold anything, and alice's key with this spec.
@@ -192,12 +192,12 @@ async fn an_idle_key_has_its_whole_burst_again_and_no_more() {
 async fn every_authenticated_request_counts_and_tells_what_remains() {
     const RATE: u64 = 20;
     let upstream = Upstream::answering(|request| match request.json()["stream"].as_bool() {
-        Some(true) => Answer::stream(says::stream(&["a"], 5, true)),
+        Some(true) => Answer::stream(responses::stream(&["a"], 5, true)),
         _ if request.json()["max_tokens"] == 13 => Answer::error(500, &json!({ "error": {} })),
         _ => Answer::with_headers(
             200,
             &[("content-type", "application/json"), ("x-ratelimit-limit-requests", "7"), ("x-ratelimit-remaining-requests", "7")],
-            says::chat(5, 3).to_string(),
+            responses::chat(5, 3).to_string(),
         ),
     })
     .await;
@@ -325,7 +325,7 @@ async fn in_flight(gate: &Gate, upstream: &Upstream, max_tokens: u64) -> (JoinHa
 /// Has a request served that takes this many tokens.
 async fn spend(gate: &Gate, upstream: &Upstream, tokens: u64) -> Reply {
     let (asked, call, _) = in_flight(gate, upstream, tokens / 2).await;
-    call.answer(Answer::json(&says::chat(5, tokens - 5))).await;
+    call.answer(Answer::json(&responses::chat(5, tokens - 5))).await;
     let reply = asked.await.unwrap();
     reply.ok();
     gate.settled_shares(&operator(), "vllm-local").await;
@@ -354,7 +354,7 @@ async fn no_more_is_reserved_than_the_rate_whichever_worker_is_asked() {
     let tokens = refused.limits("tokens").unwrap();
     assert_eq!((tokens.limit, tokens.remaining), (RATE, RATE - fit * each));
     for call in calls {
-        call.answer(Answer::json(&says::chat(5, 3))).await;
+        call.answer(Answer::json(&responses::chat(5, 3))).await;
     }
     let mut replies = vec![first.await.unwrap()];
     for reply in asked {
@@ -374,7 +374,7 @@ async fn a_spent_minute_drains_and_retry_after_tells_when() {
     let gate = with(&format!("tokensPerMinute: {RATE}"), &upstream).start().await;
     let (asked, call, _) = in_flight(&gate, &upstream, 3000).await;
     let before_settling = Instant::now();
-    call.answer(Answer::json(&says::chat(5, RATE - 5))).await;
+    call.answer(Answer::json(&responses::chat(5, RATE - 5))).await;
     asked.await.unwrap().ok();
     gate.settled_shares(&operator(), "vllm-local").await;
     let after_settling = Instant::now();
@@ -397,7 +397,7 @@ async fn a_spent_minute_drains_and_retry_after_tells_when() {
             call = upstream.call() => {
                 let passed_at = Instant::now();
                 let reserved = gate.shares(&operator(), "vllm-local").await.provider.reserved;
-                call.answer(Answer::json(&says::chat(5, 3))).await;
+                call.answer(Answer::json(&responses::chat(5, 3))).await;
                 asked.await.unwrap().ok();
                 break (passed_at, reserved);
             }
@@ -425,7 +425,7 @@ async fn after_retry_after_the_tokens_are_there() {
     refused.limited("tokens");
     tokio::time::sleep(Duration::from_secs(refused.retry_after())).await;
     let (asked, call, _) = in_flight(&gate, &upstream, 150).await;
-    call.answer(Answer::json(&says::chat(5, 3))).await;
+    call.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
     gate.settled_shares(&operator(), "vllm-local").await;
 }
@@ -449,7 +449,7 @@ async fn a_limit_shrinks_with_what_has_drained() {
     let limit = [&told["max_tokens"], &told["max_completion_tokens"]].into_iter().find_map(Value::as_u64).unwrap();
     let drained = (spent.elapsed().as_secs_f64() * 100.0) as u64 + 100;
     assert!((256..=drained).contains(&limit), "{limit} of {drained}");
-    call.answer(Answer::json(&says::chat(5, 3))).await;
+    call.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
     gate.settled_shares(&operator(), "vllm-local").await;
 }
@@ -462,7 +462,7 @@ async fn a_debt_is_drained_like_anything_else() {
     let gate = with(&format!("tokensPerMinute: {RATE}"), &upstream).start().await;
     let (asked, call, _) = in_flight(&gate, &upstream, 1000).await;
     let before = Instant::now();
-    call.answer(Answer::json(&says::chat(5, RATE + 1995))).await;
+    call.answer(Answer::json(&responses::chat(5, RATE + 1995))).await;
     asked.await.unwrap().ok();
     gate.settled_shares(&operator(), "vllm-local").await;
     let refused = gate.chat(&ask(500)).key(&alice()).send().await;
@@ -473,7 +473,7 @@ async fn a_debt_is_drained_like_anything_else() {
     assert_eq!(refused.limits("tokens").unwrap().remaining, 0);
     tokio::time::sleep(Duration::from_secs(refused.retry_after())).await;
     let (asked, call, _) = in_flight(&gate, &upstream, 500).await;
-    call.answer(Answer::json(&says::chat(5, 3))).await;
+    call.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
     gate.settled_shares(&operator(), "vllm-local").await;
 }
@@ -522,7 +522,7 @@ async fn the_most_serious_reason_is_told_whoever_owns_the_budget() {
     reply.limited("tokens");
     assert!((5..=9).contains(&reply.retry_after()), "a reservation would be gone in one: {}", reply.describe());
     // Now that the share is spent, neither waiting nor another's end helps.
-    call.answer(Answer::json(&says::chat(5, 3495))).await;
+    call.answer(Answer::json(&responses::chat(5, 3495))).await;
     asked.await.unwrap().ok();
     gate.settled_shares(&operator(), "vllm-local").await;
     let reply = gate.chat(&ask(700)).key(&alice()).send().await;
@@ -543,7 +543,7 @@ async fn a_refused_request_takes_no_tokens_of_the_other_budgets() {
     }
     let shares = gate.shares(&operator(), "vllm-local").await;
     assert_eq!((shares.provider.reserved, shares.external.reserved), (reserved, reserved));
-    call.answer(Answer::json(&says::chat(5, 3))).await;
+    call.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
     assert_eq!(gate.settled_shares(&operator(), "vllm-local").await.external.used_today, 8);
 }
@@ -554,7 +554,7 @@ async fn rates_hold_while_many_connections_ask() {
     const REQUESTS: u64 = 60;
     const TOKENS: u64 = 3000;
     const EACH: u64 = 40;
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, EACH - 5)).paced(Duration::from_millis(1))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, EACH - 5)).paced(Duration::from_millis(1))).await;
     let spec = format!("tokensPerMinute: {TOKENS}");
     let bob = Key::new("bob");
     let builder = with(&format!("requestsPerMinute: {REQUESTS}"), &upstream).manifests(bob.manifest(&spec));

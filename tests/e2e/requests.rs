@@ -2,7 +2,7 @@
 //! (design 3.2, 4, 5, 7).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use e2e::harness::{Answer, Gate, MODEL, SLASHED, Upstream, gateway, provider, says};
+use e2e::harness::{Answer, Gate, MODEL, SLASHED, Upstream, gateway, provider, responses};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -14,9 +14,9 @@ fn hello() -> Value {
 async fn upstream() -> Upstream {
     Upstream::answering(|request| {
         Answer::json(&match request.path.as_str() {
-            "/v1/embeddings" => says::embedding(5),
-            "/v1/completions" => says::completion(5, 3),
-            _ => says::chat(5, 3),
+            "/v1/embeddings" => responses::embedding(5),
+            "/v1/completions" => responses::completion(5, 3),
+            _ => responses::chat(5, 3),
         })
     })
     .await
@@ -515,7 +515,7 @@ async fn bodies_are_edited_in_place() {
 
 #[tokio::test]
 async fn a_stream_asks_for_usage_and_nothing_else_changes() {
-    let upstream = Upstream::answering(|_| Answer::stream(says::stream(&["a"], 5, true))).await;
+    let upstream = Upstream::answering(|_| Answer::stream(responses::stream(&["a"], 5, true))).await;
     let gate = Gate::start(provider(""), &upstream).await;
     let wanted = json!({ "include_usage": true, "continuous_usage_stats": true });
     for options in [

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use e2e::harness::{Answer, Gate, Key, MODEL, Upstream, gateway, named_provider, says, until};
+use e2e::harness::{Answer, Gate, Key, MODEL, Upstream, gateway, named_provider, responses, until};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -113,7 +113,7 @@ async fn reload(gate: &Arc<Gate>, what: &str, configuration: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_keys_are_taken_and_found() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await;
     let gate = Arc::new(Gate::start(base() + &developer(0).manifest(""), &upstream).await);
     gate.chat(&hello()).key(&developer(0)).send().await.ok();
     eprintln!("one key: {:.0} MiB resident", mib(gate.resident()));
@@ -151,7 +151,7 @@ async fn ten_thousand_keys_are_taken_and_found() {
 /// What each request costs does not grow with the number of keys: a thousand of the last key in a row, known and unknown.
 #[tokio::test]
 async fn a_key_among_ten_thousand_is_found_at_once() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await;
     let mut few = Duration::ZERO;
     let mut many = Duration::ZERO;
     let unlimited = |number: usize| developer(number).manifest("");
@@ -182,7 +182,7 @@ async fn a_key_among_ten_thousand_is_found_at_once() {
 
 #[tokio::test]
 async fn a_configuration_beyond_the_limit_is_refused() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await;
     let gate = Gate::start(base() + &developer(0).manifest(""), &upstream).await;
     let mut configuration = base();
     for number in 0.. {

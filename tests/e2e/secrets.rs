@@ -3,7 +3,7 @@
 //! Every secret is one word that is nowhere else; all that can be read from outside is then searched for it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use e2e::harness::{Answer, Gate, GateBuilder, Key, MODEL, Reply, Request, Upstream, gateway, named_provider, says};
+use e2e::harness::{Answer, Gate, GateBuilder, Key, MODEL, Reply, Request, Upstream, gateway, named_provider, responses};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -84,12 +84,12 @@ async fn upstream() -> Upstream {
             Some(status @ (401 | 403)) => {
                 Answer::error(status as u16, &json!({ "error": { "message": format!("wrong credential {credential}") } }))
             }
-            Some(1) => Answer::stream(says::stream(&[ANSWER, ANSWER], 5, true)),
+            Some(1) => Answer::stream(responses::stream(&[ANSWER, ANSWER], 5, true)),
             Some(2) => Answer::new(200, "application/json", "{\"canary-answer"),
             Some(3) => Answer::stream(["data: {\"canary-answer\n\n"]).unfinished().then_reset(),
             Some(4) => Answer::raw("HTTP/1.1 200 canary-answer\r\ncanary-answer\r\n\r\n").then_close(),
             Some(500) => Answer::error(500, &json!({ "error": { "message": ANSWER } })),
-            _ => Answer::json(&says::chat_of(ANSWER, says::usage(5, 3))),
+            _ => Answer::json(&responses::chat_of(ANSWER, responses::usage(5, 3))),
         }
     })
     .await

@@ -2,7 +2,7 @@
 //! given reasons to.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use e2e::harness::{Answer, Gate, MODEL, Upstream, gateway, provider, says};
+use e2e::harness::{Answer, Gate, MODEL, Upstream, gateway, provider, responses};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -16,7 +16,7 @@ fn streamed() -> Value {
 }
 
 async fn upstream() -> Upstream {
-    Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await
+    Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await
 }
 
 /// Both workers still serve.
@@ -134,7 +134,7 @@ async fn answers_may_be_any_bytes() {
     }
     gate.used().await;
     let asked = gate.chat(&hello()).sending();
-    upstream.call().await.answer(Answer::json(&says::chat(5, 3))).await;
+    upstream.call().await.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
 }
 

@@ -6,7 +6,7 @@
 mod bodies;
 mod callers;
 mod caps;
-mod documented;
+mod documentation;
 mod fields;
 mod framing;
 mod headers;

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use e2e::harness::{Answer, Gate, MODEL, Reply, Upstream, provider, says};
+use e2e::harness::{Answer, Gate, MODEL, Reply, Upstream, provider, responses};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
@@ -35,8 +35,8 @@ fn whole(name: &'static str, answer: Answer, charged: RangeInclusive<u64>) -> Ro
 
 /// A whole answer with this `usage`.
 fn reports(name: &'static str, usage: &str, charged: RangeInclusive<u64>) -> Row {
-    let body = says::chat(0, 0).to_string();
-    let written = says::usage(0, 0).to_string();
+    let body = responses::chat(0, 0).to_string();
+    let written = responses::usage(0, 0).to_string();
     assert!(body.contains(&written));
     whole(name, Answer::new(200, "application/json", body.replace(&written, usage)), charged)
 }
@@ -82,16 +82,16 @@ fn cut(reply: &Reply) -> bool {
 }
 
 pub fn rows() -> Vec<Row> {
-    let ok = says::chat(5, 3).to_string();
+    let ok = responses::chat(5, 3).to_string();
     let head = |lines: &str, length: usize| {
         format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{lines}content-length: {length}\r\n\r\n")
     };
     let answer = |lines: &str| head(lines, ok.len()) + &ok;
-    let (role, done) = (says::role(Some((5, 0))), says::DONE.to_owned());
-    let piece = |count: u64| says::delta("a", Some((5, count)));
-    let bare = || says::delta("a", None);
-    let last = says::final_usage(5, 3);
-    let stream = says::stream(&["a", "b", "c"], 5, true);
+    let (role, done) = (responses::role(Some((5, 0))), responses::DONE.to_owned());
+    let piece = |count: u64| responses::delta("a", Some((5, count)));
+    let bare = || responses::delta("a", None);
+    let last = responses::final_usage(5, 3);
+    let stream = responses::stream(&["a", "b", "c"], 5, true);
     let joined = stream.concat();
     let headers = "set-cookie: a=b\r\nx-ratelimit-limit-requests: 1\r\nx-pai-retry: true\r\nx-pai-exchange: 1\r\nopenai-organization: o\r\nx-envoy-ratelimited: true\r\n";
     vec![
@@ -132,11 +132,15 @@ pub fn rows() -> Vec<Row> {
         ),
         whole(
             "usage in a choice only",
-            Answer::json(&json!({ "choices": [{ "index": 0, "usage": says::usage(900, 900) }] })),
+            Answer::json(&json!({ "choices": [{ "index": 0, "usage": responses::usage(900, 900) }] })),
             ESTIMATED,
         ),
-        whole("usage in the text", Answer::json(&says::chat_of("\"usage\":{\"prompt_tokens\":900}", says::usage(5, 3))), 8..=8),
-        whole("two documents", Answer::new(200, "application/json", format!("{ok}{}", says::chat(900, 900))), 8..=8),
+        whole(
+            "usage in the text",
+            Answer::json(&responses::chat_of("\"usage\":{\"prompt_tokens\":900}", responses::usage(5, 3))),
+            8..=8,
+        ),
+        whole("two documents", Answer::new(200, "application/json", format!("{ok}{}", responses::chat(900, 900))), 8..=8),
         whole("an array around the answer", Answer::new(200, "application/json", format!("[{ok}]")), ESTIMATED),
         whole("no JSON at all", Answer::new(200, "application/json", "\0\u{1}\u{2}"), ESTIMATED),
         whole("an empty answer", Answer::new(200, "application/json", ""), ESTIMATED),
@@ -144,7 +148,7 @@ pub fn rows() -> Vec<Row> {
         whole("another media type", Answer::new(200, "text/html", &ok), 0..=110),
         whole("a stream that was not asked for", Answer::stream(&stream), 8..=8),
         whole("an error that is no error", Answer::new(201, "application/json", &ok), 8..=8).getting(|reply| reply.status == 201),
-        whole("an error with usage", Answer::error(400, &says::chat(5, 3)), 8..=8).getting(|reply| reply.status == 400),
+        whole("an error with usage", Answer::error(400, &responses::chat(5, 3)), 8..=8).getting(|reply| reply.status == 400),
         whole("an error without usage", Answer::error(400, &json!({ "error": {} })), 0..=0).getting(|reply| reply.status == 400),
         whole("our credential refused", Answer::error(401, &json!({ "error": { "message": "sk-ours" } })), 0..=0)
             .getting(|reply| reply.status == 502 && !reply.text().contains("sk-ours")),
@@ -222,7 +226,7 @@ pub fn rows() -> Vec<Row> {
         streams("events backwards", [&last, &piece(3), &piece(2), &piece(1), &role, &done], 8..=8),
         streams("counts that fall", [&role, &piece(3), &piece(2), &piece(1), &done], 6..=8),
         streams("the sum before the pieces", [&role, &last, &piece(1), &piece(2), &piece(3), &done], 8..=8),
-        streams("two sums, the second lower", [&role, &piece(1), &says::final_usage(50, 30), &last, &done], 8..=80),
+        streams("two sums, the second lower", [&role, &piece(1), &responses::final_usage(50, 30), &last, &done], 8..=80),
         streams("the sum behind the end", [&role, &piece(1), &piece(2), &done, &last], 7..=8),
         streams("two ends", [&role, &piece(1), &last, &done, &done], 8..=8),
         streams("an end, and more behind it", [&role, &piece(1), &last, &done, &piece(900), &done], 8..=905),
@@ -269,12 +273,12 @@ pub fn rows() -> Vec<Row> {
         ),
         streams(
             "a choice of another number",
-            [&role, &says::delta("a", Some((5, 3))).replace("\"index\":0", "\"index\":999999999999"), &done],
+            [&role, &responses::delta("a", Some((5, 3))).replace("\"index\":0", "\"index\":999999999999"), &done],
             0..=110,
         ),
         streams(
             "a choice below nothing",
-            [&role, &says::delta("a", Some((5, 3))).replace("\"index\":0", "\"index\":-1"), &done],
+            [&role, &responses::delta("a", Some((5, 3))).replace("\"index\":0", "\"index\":-1"), &done],
             0..=110,
         ),
         streams(
@@ -283,7 +287,7 @@ pub fn rows() -> Vec<Row> {
             8..=8,
         ),
         streams("another model", [&role, &piece(1), &last.replace(MODEL, "qwen/secret"), &done], 8..=8),
-        streams("an error in the middle", [&role, &piece(1), &says::stream_error("x"), &done], 6..=6),
+        streams("an error in the middle", [&role, &piece(1), &responses::stream_error("x"), &done], 6..=6),
         streams("an event of a megabyte", [&role, &event(&"x".repeat(1_000_000)), &last, &done], 8..=8),
         streams("a million line feeds", ["\n".repeat(1_000_000), last.clone(), done.clone()], 8..=8),
         streams(
@@ -339,7 +343,7 @@ impl Till {
         let told = Arc::clone(&next);
         let upstream = Upstream::answering(move |_| {
             let told = told.lock().expect("not poisoned").take();
-            told.unwrap_or_else(|| Answer::json(&says::chat(5, 3)))
+            told.unwrap_or_else(|| Answer::json(&responses::chat(5, 3)))
         })
         .await;
         let gate = Gate::start(provider("maxTokensPerDay: 9000000000000000"), &upstream).await;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
 
-use e2e::harness::{Answer, Gate, GateBuilder, Received, Reply, Upstream, provider, says};
+use e2e::harness::{Answer, Gate, GateBuilder, Received, Reply, Upstream, provider, responses};
 use serde_json::Value;
 
 use crate::row::{Answered, CHARGE, Row, Sent};
@@ -110,10 +110,10 @@ pub fn manifests() -> String {
 fn honest(request: &Received) -> Answer {
     let streamed = serde_json::from_slice::<Value>(&request.body).is_ok_and(|body| body["stream"] == true);
     match request.path.as_str() {
-        "/v1/embeddings" => Answer::json(&says::embedding(CHARGE)),
-        "/v1/completions" => Answer::json(&says::completion(5, 3)),
-        _ if streamed => Answer::stream(says::stream(&["a", "b", "c"], 5, true)),
-        _ => Answer::json(&says::chat(5, 3)),
+        "/v1/embeddings" => Answer::json(&responses::embedding(CHARGE)),
+        "/v1/completions" => Answer::json(&responses::completion(5, 3)),
+        _ if streamed => Answer::stream(responses::stream(&["a", "b", "c"], 5, true)),
+        _ => Answer::json(&responses::chat(5, 3)),
     }
 }
 

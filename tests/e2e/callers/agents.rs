@@ -1,9 +1,9 @@
 //! Agents: which models one may use, and the budget of its own that it may have.
 
-use e2e::harness::{Answer, Gate, Reply, Request, Upstream, gateway, named_provider, says, settled};
+use e2e::harness::{Answer, Gate, Reply, Request, Upstream, gateway, named_provider, responses, settled};
 use serde_json::Value;
 
-use crate::cast::{agent, agent_with_budget, hello};
+use crate::fixtures::{agent, agent_with_budget, hello};
 
 const HEADER: &str = "x-agent-id";
 
@@ -16,7 +16,7 @@ fn chat(gate: &Gate, identity: &str, model: &str) -> Request {
 }
 
 async fn upstream() -> Upstream {
-    Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await
+    Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await
 }
 
 /// Three providers: one with a list, one open to all models, one that nobody's list names.
@@ -156,7 +156,7 @@ async fn settled_at(gate: &Gate, tokens: u64) {
 
 #[tokio::test]
 async fn an_agents_budget_is_its_own() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 995))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 995))).await;
     let gate = gate_with_budgets(&upstream, "maxTokensPerDay: 100000").await;
     let reply = chat(&gate, "small", "vllm-local/m").send().await;
     assert_eq!(limit(&reply), Some(1000), "an agent sees its own budget, not the provider's");
@@ -178,7 +178,7 @@ async fn an_agents_budget_is_its_own() {
 
 #[tokio::test]
 async fn the_providers_budget_holds_for_agents_with_budgets_too() {
-    let upstream = Upstream::answering(|_| Answer::json(&says::chat(5, 995))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 995))).await;
     let gate = gate_with_budgets(&upstream, "maxTokensPerDay: 1000").await;
     assert_eq!(limit(&chat(&gate, "large", "vllm-local/m").send().await), Some(50_000));
     settled_at(&gate, 1000).await;

@@ -2,7 +2,7 @@
 
 use e2e::harness::{Authority, ClientCertificate, Gate, Peers, Request, gateway, provider};
 
-use crate::cast::{ALICE, BOB, DISABLED, EXPIRED, RESEARCHER, SECRETS, STRANGER, WRITER, WRONG, agents, ask, keys, upstream};
+use crate::fixtures::{ALICE, BOB, DISABLED, EXPIRED, RESEARCHER, SECRETS, STRANGER, WRITER, WRONG, agents, ask, keys, upstream};
 use crate::outcome::Outcome::{self, Agent, Anonymous, Key, Known, NoKey, NotNamed};
 use crate::outcome::{Case, case, failures};
 

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use e2e::harness::{Ability, Authority, ClientCertificate, Gate, GateBuilder, Peers, Request, Upstream, gateway, provider, until};
 
-use crate::cast::{RESEARCHER, STRANGER, WRITER, agent, agents, ask, reference, upstream};
+use crate::fixtures::{RESEARCHER, STRANGER, WRITER, agent, agents, ask, reference, upstream};
 use crate::outcome::Outcome::{Agent, NoKey, NotNamed};
 use crate::outcome::{case, check};
 

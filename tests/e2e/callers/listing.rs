@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use e2e::harness::{Gate, Request, Upstream, gateway, named_provider};
 use serde_json::Value;
 
-use crate::cast::{access_key, agent, hello, upstream};
+use crate::fixtures::{access_key, agent, hello, upstream};
 use crate::outcome::Outcome::{self, Agent, Key, Known, Refused};
 use crate::outcome::{case, check};
 

@@ -4,12 +4,12 @@
 
 mod agents;
 mod audience;
-mod cast;
-mod counting;
-mod header;
+mod fixtures;
 mod identity;
+mod identity_header;
 mod listing;
 mod operators;
-mod order;
 mod outcome;
+mod refusal_order;
 mod reload;
+mod statistics;

@@ -2,7 +2,7 @@
 
 use e2e::harness::{Authority, ClientCertificate, Gate, Peers, Request, Upstream, gateway, provider};
 
-use crate::cast::{
+use crate::fixtures::{
     ALICE, BOB, DISABLED, OPERATOR, RESEARCHER, STRANGER, WRITER, WRONG, agent, agents, ask, keys, reference, upstream,
 };
 use crate::outcome::Outcome::{self, Agent, Anonymous, Key, Known, NoKey, NotNamed, Operator};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use e2e::harness::{Gate, Reply, Request, until};
 use serde_json::Value;
 
-use crate::cast::SECRETS;
+use crate::fixtures::SECRETS;
 
 /// Who a request was taken for, or why it was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! A configuration that takes a caller away: new requests are refused at once, what runs goes on and is settled.
 
-use e2e::harness::{Answer, Call, Gate, Request, Streaming, Upstream, gateway, provider, says, settled, until};
+use e2e::harness::{Answer, Call, Gate, Request, Streaming, Upstream, gateway, provider, responses, settled, until};
 use serde_json::json;
 
-use crate::cast::{ALICE, BOB, OPERATOR, RESEARCHER, WRITER, access_key, agent, agent_with_budget, hello, reference};
+use crate::fixtures::{ALICE, BOB, OPERATOR, RESEARCHER, WRITER, access_key, agent, agent_with_budget, hello, reference};
 
 const PROVIDER: &str = "maxTokensPerDay: 100000\nexternalAccess: { enabled: true, maxTokensPerDay: 50000 }";
 
@@ -105,9 +105,9 @@ async fn begin(change: &Change, gate: &Gate, upstream: &Upstream) -> (Call, Stre
     body["stream"] = json!(true);
     let asked = change.ask(gate.chat(&body)).header("x-test-case", change.what).streaming();
     let mut call = upstream.call().await;
-    call.start_stream().await.chunk(says::delta("a", Some((5, 1)))).await;
+    call.start_stream().await.chunk(responses::delta("a", Some((5, 1)))).await;
     let mut answer = asked.await.unwrap();
-    assert_eq!(answer.event().await.unwrap(), says::delta("a", None));
+    assert_eq!(answer.event().await.unwrap(), responses::delta("a", None));
     (call, answer)
 }
 
@@ -144,9 +144,9 @@ async fn who_is_taken_away_is_refused_while_its_stream_goes_on() {
             reply.refused(change.refusal.0, "invalid_request_error", change.refusal.1);
         }
 
-        call.chunk(says::delta("b", Some((5, 2)))).await;
-        assert_eq!(answer.event().await.unwrap(), says::delta("b", None), "{what}");
-        call.chunk(says::DONE).await;
+        call.chunk(responses::delta("b", Some((5, 2)))).await;
+        assert_eq!(answer.event().await.unwrap(), responses::delta("b", None), "{what}");
+        call.chunk(responses::DONE).await;
         call.end().await;
         assert!(!answer.rest().await.cut, "{what}: the stream was cut");
 
@@ -177,7 +177,7 @@ async fn who_comes_back_has_spent_what_it_spent() {
         let (mut call, answer) = begin(&change, &gate, &upstream).await;
         gate.reconfigure(&change.after).await.unwrap();
         change.in_force(&gate, change.refusal.0).await;
-        call.chunk(says::delta("b", Some((5, 1000)))).await.chunk(says::DONE).await;
+        call.chunk(responses::delta("b", Some((5, 1000)))).await.chunk(responses::DONE).await;
         call.end().await;
         answer.rest().await;
         settled(&format!("{what}: the stream is settled"), async || {
@@ -188,7 +188,7 @@ async fn who_comes_back_has_spent_what_it_spent() {
         gate.reconfigure(&change.before).await.unwrap();
         change.in_force(&gate, 200).await;
         let asked = change.ask(gate.chat(&hello(&reference()))).sending();
-        upstream.call().await.answer(Answer::json(&says::chat(5, 3))).await;
+        upstream.call().await.answer(Answer::json(&responses::chat(5, 3))).await;
         let reply = asked.await.unwrap();
         let number = |name: &str| reply.header(name).unwrap().parse::<u64>().unwrap();
         assert_eq!(number("x-ratelimit-limit-tokens"), 10_000, "{what}");

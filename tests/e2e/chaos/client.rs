@@ -13,8 +13,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::cast::{body, caller};
 use crate::plan::{Ask, Form, Leave};
+use crate::setup::{body, caller};
 
 const PATH: &str = "/v1/chat/completions";
 /// Longer than anything in the gate waits, together: what is not over by then hangs.

@@ -5,14 +5,14 @@
 //! repeated.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-mod books;
-mod cast;
 mod client;
 mod ledger;
+mod ledger_check;
 mod plan;
 mod round;
-mod spend;
-mod trap;
+mod setup;
+mod utilization;
+mod vm_trap;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 

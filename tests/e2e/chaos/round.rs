@@ -10,11 +10,11 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::books::Books;
-use crate::cast::{SPEED, Scene, manifests};
 use crate::client::{self, End, Outcome};
 use crate::ledger::{Ledger, Reader};
+use crate::ledger_check::Books;
 use crate::plan::{Client, Event, Form, Plan};
+use crate::setup::{SPEED, Scene, manifests};
 
 /// How often the ledger is looked at.
 const EVERY: Duration = Duration::from_millis(3);

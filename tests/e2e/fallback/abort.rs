@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e::harness::{Upstream, until};
 use serde_json::{Value, json};
 
-use crate::cast::{OPENAI, Scene, Staging, VLLM, hello};
+use crate::fixtures::{OPENAI, Scene, Staging, VLLM, hello};
 
 /// Longer than any test runs; how long Envoy waits is drawn from below it.
 const LONG: Duration = Duration::from_secs(3600);
@@ -20,8 +20,8 @@ pub async fn sent(scene: &Scene, body: &Value) -> e2e::harness::Raw {
     let mut raw = scene.gate.raw().await;
     let head = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: gate.test\r\ncontent-type: application/json\r\n{}: {}\r\ncontent-length: {}\r\n\r\n",
-        crate::cast::IDENTITY,
-        crate::cast::RESEARCHER,
+        crate::fixtures::IDENTITY,
+        crate::fixtures::RESEARCHER,
         body.len()
     );
     raw.write(head + &body).await;
@@ -82,7 +82,12 @@ async fn in_the_middle_of_a_stream_of_the_second() {
     body["stream"] = json!(true);
     let asked = scene.gate.chat(&body).streaming();
     let mut call = scene.upstream(&OPENAI).call().await;
-    call.start_stream().await.chunk(e2e::harness::says::role(None)).await.chunk(e2e::harness::says::delta("one", None)).await;
+    call.start_stream()
+        .await
+        .chunk(e2e::harness::responses::role(None))
+        .await
+        .chunk(e2e::harness::responses::delta("one", None))
+        .await;
     let mut stream = asked.await.unwrap();
     stream.event().await.unwrap();
     stream.event().await.unwrap();

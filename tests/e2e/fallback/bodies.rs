@@ -3,7 +3,7 @@
 use e2e::harness::{MODEL, Reply};
 use serde_json::{Value, json};
 
-use crate::cast::{ANTHROPIC, MEMBERS, OPENAI, Scene, Staging, VLLM, check, hello, scene, served};
+use crate::fixtures::{ANTHROPIC, MEMBERS, OPENAI, Scene, Staging, VLLM, check, hello, scene, served};
 
 fn limit(body: &Value) -> Option<u64> {
     body["max_tokens"].as_u64().or(body["max_completion_tokens"].as_u64())

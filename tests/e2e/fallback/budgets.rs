@@ -4,7 +4,7 @@ use e2e::harness::{Limits, Upstream, until};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use crate::cast::{ANTHROPIC, CAP, Member, OPENAI, Scene, Staging, VLLM, failed, hello, scene, served};
+use crate::fixtures::{ANTHROPIC, CAP, Member, OPENAI, Scene, Staging, VLLM, failed, hello, scene, served};
 
 /// A chat that reserves nearly all of its provider's budget while it runs. Nobody else can serve it.
 async fn reserve(scene: &Scene, member: &Member) -> JoinHandle<e2e::harness::Reply> {

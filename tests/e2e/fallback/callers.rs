@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use e2e::harness::{Key, Request, until};
 
-use crate::cast::{CAP, OPENAI, Scene, Staging, VLLM, failed, served};
+use crate::fixtures::{CAP, OPENAI, Scene, Staging, VLLM, failed, served};
 
 fn alice() -> Key {
     Key::new("alice")

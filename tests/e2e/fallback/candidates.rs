@@ -3,7 +3,7 @@
 use e2e::harness::until;
 use serde_json::json;
 
-use crate::cast::{ANTHROPIC, MEMBERS, Member, OPENAI, Staging, VLLM, failed, hello, scene, served};
+use crate::fixtures::{ANTHROPIC, MEMBERS, Member, OPENAI, Staging, VLLM, failed, hello, scene, served};
 
 const CAP: &str = "maxTokensPerDay: 1000000";
 
@@ -123,7 +123,7 @@ async fn a_bare_model_id_falls_back_as_well() {
     assert_eq!(asked_models(&scene, &VLLM).await, [VLLM.model]);
 }
 
-async fn asked_models(scene: &crate::cast::Scene, member: &Member) -> Vec<String> {
+async fn asked_models(scene: &crate::fixtures::Scene, member: &Member) -> Vec<String> {
     until("it was asked", async || {
         let requests = scene.upstream(member).requests();
         let models = requests.iter().map(|request| request.json()["model"].as_str().unwrap().to_owned());

@@ -2,7 +2,7 @@
 
 use e2e::harness::{Authority, ServerCertificate, Upstream};
 
-use crate::cast::{ANTHROPIC, Member, OPENAI, Scene, Staging, VLLM, served};
+use crate::fixtures::{ANTHROPIC, Member, OPENAI, Scene, Staging, VLLM, served};
 
 async fn behind_tls(member: &'static Member, certificate: &ServerCertificate, trusted: &Authority) -> Scene {
     let upstream = Upstream::answering_tls(certificate, |request| member.conduct(request)).await;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use e2e::harness::{Answer, Reply, Upstream, says, until};
+use e2e::harness::{Answer, Reply, Upstream, responses, until};
 use serde_json::json;
 
-use crate::cast::{ANTHROPIC, MEMBERS, OPENAI, Staging, VLLM, failed, hello, scene, served};
+use crate::fixtures::{ANTHROPIC, MEMBERS, OPENAI, Staging, VLLM, failed, hello, scene, served};
 
 /// Asks with each of these wishes, each time for another model of the first provider, so that none has to rest.
 async fn each(wishes: &[&str], staging: Staging, verify: impl Fn(&str, &Reply)) {
@@ -133,7 +133,7 @@ async fn nothing_is_tried_again_once_an_answer_has_begun() {
     body["stream"] = json!(true);
     let asked = scene.gate.chat(&body).streaming();
     let mut call = scene.upstream(&VLLM).call().await;
-    call.start_stream().await.chunk(says::role(None)).await.chunk(says::delta("one", None)).await;
+    call.start_stream().await.chunk(responses::role(None)).await.chunk(responses::delta("one", None)).await;
     let mut stream = asked.await.unwrap();
     assert!(stream.event().await.unwrap().contains("assistant"));
     call.reset();
@@ -157,8 +157,11 @@ async fn a_provider_orders_and_forbids_no_retries() {
     let upstream = Upstream::answering(|request| {
         let text = request.json()["messages"][0]["content"].as_str().unwrap().to_owned();
         let (header, status) = text.split_once(' ').unwrap();
-        let body =
-            if status == "200" { says::chat_of(&VLLM.text(), says::usage(5, 3)) } else { VLLM.error(status.parse().unwrap()) };
+        let body = if status == "200" {
+            responses::chat_of(&VLLM.text(), responses::usage(5, 3))
+        } else {
+            VLLM.error(status.parse().unwrap())
+        };
         Answer::with_headers(status.parse().unwrap(), &[("content-type", "application/json"), (header, "true")], body.to_string())
     })
     .await;
@@ -186,7 +189,7 @@ async fn over_http2_too() {
 #[tokio::test]
 async fn the_other_paths_too() {
     e2e::needs!(OtherProviders);
-    let upstream = Upstream::answering(|_| Answer::json(&says::embedding(9))).await;
+    let upstream = Upstream::answering(|_| Answer::json(&responses::embedding(9))).await;
     let staging = MEMBERS.iter().fold(Staging::new(), |staging, member| staging.dialect(member, "vllm"));
     let scene = staging.played(&ANTHROPIC, upstream).models(&[&VLLM, &ANTHROPIC]).start().await;
     scene.upstream(&VLLM).stop().await;

@@ -1,10 +1,10 @@
 //! Envoys that have the attempt filter in none of their clusters, in some, or for nothing.
 
 use e2e::harness::Ability::OtherProviders;
-use e2e::harness::{Answer, Gate, MODEL, Upstream, provider, says};
+use e2e::harness::{Answer, Gate, MODEL, Upstream, provider, responses};
 use serde_json::json;
 
-use crate::cast::{OPENAI, Staging, VLLM, failed, served};
+use crate::fixtures::{OPENAI, Staging, VLLM, failed, served};
 
 /// Fallback by budgets is the gate's own.
 #[tokio::test]
@@ -49,7 +49,7 @@ async fn in_all_clusters_but_the_second() {
 async fn with_fixed_routing() {
     let upstream = Upstream::answering(|request| match request.json()["max_tokens"].as_u64() {
         Some(9) => Answer::error(503, &json!({ "error": "busy" })),
-        _ => Answer::json(&says::chat(5, 3)),
+        _ => Answer::json(&responses::chat(5, 3)),
     })
     .await;
     let manifests = provider("maxTokensPerDay: 1000");

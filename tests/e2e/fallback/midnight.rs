@@ -1,6 +1,6 @@
 //! The end of a day, with a filter whose clock can be set.
 
-use crate::cast::{OPENAI, Staging, VLLM, served};
+use crate::fixtures::{OPENAI, Staging, VLLM, served};
 
 const NOON: i64 = 12 * 3600;
 const MIDNIGHT: i64 = 24 * 3600;

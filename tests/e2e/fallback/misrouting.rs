@@ -1,6 +1,6 @@
 //! Envoys that are set up wrongly, or too old: nobody gets what is another's.
 
-use crate::cast::{ANTHROPIC, OPENAI, Staging, VLLM, failed, served};
+use crate::fixtures::{ANTHROPIC, OPENAI, Staging, VLLM, failed, served};
 
 /// Before 1.39 Envoy tries the same cluster again, whatever the header says. Scenes check whose keys were sent.
 #[tokio::test]

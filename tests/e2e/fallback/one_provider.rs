@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::abort::sent;
-use crate::cast::{OPENAI, Scene, Staging, VLLM, check, failed, hello, scene, served};
+use crate::fixtures::{OPENAI, Scene, Staging, VLLM, check, failed, hello, scene, served};
 
 /// Models of the first provider, in the agent's order.
 const BIG: &str = "big";

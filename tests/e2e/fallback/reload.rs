@@ -2,7 +2,7 @@
 
 use e2e::harness::Upstream;
 
-use crate::cast::{ANTHROPIC, OPENAI, Staging, VLLM, served};
+use crate::fixtures::{ANTHROPIC, OPENAI, Staging, VLLM, served};
 
 #[tokio::test]
 async fn a_request_keeps_its_policy() {

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use e2e::harness::{Ability, Answer, Authority, Gate, SLASHED, Upstream, envoy_binary, says, until};
+use e2e::harness::{Ability, Answer, Authority, Gate, SLASHED, Upstream, envoy_binary, responses, until};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -130,12 +130,12 @@ async fn the_shipped_configuration_falls_back() {
     let file = std::env::temp_dir().join(format!("pai-trusted-{}.pem", std::process::id()));
     std::fs::write(&file, trusted.pem()).unwrap();
     let vllm = Upstream::answering(|request| match &*request.path {
-        "/v1/models" => Answer::json(&says::models(8192)),
+        "/v1/models" => Answer::json(&responses::models(8192)),
         _ => Answer::error(503, &json!({ "error": "busy" })),
     })
     .await;
     let anthropic = Hosted::answering(&trusted, 429, json!({ "error": "slow down" })).await;
-    let openai = Hosted::answering(&trusted, 200, says::chat(7, 5)).await;
+    let openai = Hosted::answering(&trusted, 200, responses::chat(7, 5)).await;
     let gate = gate(vllm.address(), openai.address, anthropic.address, &file).await;
     until("the filter has asked for the window", async || {
         vllm.requests().iter().any(|request| request.path == "/v1/models").then_some(())
@@ -178,8 +178,8 @@ async fn a_hosted_provider_without_the_right_certificate_gets_nothing() {
     let file = std::env::temp_dir().join(format!("pai-trusted-only-{}.pem", std::process::id()));
     std::fs::write(&file, trusted.pem()).unwrap();
     let vllm = Upstream::answering(|_| Answer::error(503, &json!({}))).await;
-    let anthropic = Hosted::answering(&other, 200, says::chat(1, 1)).await;
-    let openai = Hosted::answering(&trusted, 200, says::chat(7, 5)).await;
+    let anthropic = Hosted::answering(&other, 200, responses::chat(1, 1)).await;
+    let openai = Hosted::answering(&trusted, 200, responses::chat(7, 5)).await;
     let gate = gate(vllm.address(), openai.address, anthropic.address, &file).await;
     let body =
         json!({ "model": format!("vllm-local/{SLASHED}"), "messages": [{ "role": "user", "content": "Hello" }], "max_tokens": 8 });
@@ -214,13 +214,13 @@ async fn the_shipped_configuration_without_the_new_line() {
     let file = std::env::temp_dir().join(format!("pai-trusted-older-{}.pem", std::process::id()));
     std::fs::write(&file, trusted.pem()).unwrap();
     let vllm = Upstream::answering(|request| match &*request.path {
-        "/v1/models" => Answer::json(&says::models(8192)),
+        "/v1/models" => Answer::json(&responses::models(8192)),
         _ if request.text().contains("fail") => Answer::error(503, &json!({ "error": "busy" })),
-        _ => Answer::json(&says::chat(50_000_000, 0)),
+        _ => Answer::json(&responses::chat(50_000_000, 0)),
     })
     .await;
-    let anthropic = Hosted::answering(&trusted, 200, says::chat(7, 5)).await;
-    let openai = Hosted::answering(&trusted, 200, says::chat(1, 1)).await;
+    let anthropic = Hosted::answering(&trusted, 200, responses::chat(7, 5)).await;
+    let openai = Hosted::answering(&trusted, 200, responses::chat(1, 1)).await;
     let gate = gate_without(NEW, vllm.address(), openai.address, anthropic.address, &file).await;
     let body = |text: &str| json!({ "model": format!("vllm-local/{SLASHED}"), "messages": [{ "role": "user", "content": text }], "max_tokens": 8 });
     let reply = gate.chat(&body("fail")).send().await;

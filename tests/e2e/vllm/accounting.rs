@@ -11,8 +11,8 @@ use e2e::harness::{Draw, Gate, Request, seed, until};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use super::random_text::{one_of, percent, text};
 use super::server::{Counts, MODELS, Server, answer, reported, sum};
-use super::texts::{one_of, percent, text};
 
 /// Requests of the three phases.
 const COMPLETED: u64 = 180;

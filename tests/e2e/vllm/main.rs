@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod accounting;
-mod cases;
-mod difference;
+mod differential;
+mod random_text;
+mod requests;
 mod scenarios;
 mod server;
-mod texts;

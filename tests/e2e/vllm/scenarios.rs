@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use e2e::harness::{Answer, Gate, GateBuilder, Reply, Request, Upstream, gateway, named_provider, says, until};
+use e2e::harness::{Answer, Gate, GateBuilder, Reply, Request, Upstream, gateway, named_provider, responses, until};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -251,7 +251,7 @@ async fn requests_move_on_to_vllm_from_a_dead_provider_and_from_a_spent_one() {
     let dead = Upstream::nobody().await;
     let prompt = server.prompt_tokens(&chat(json!({ "model": MODELS[0] }))).await;
     for (spec, status) in [("maxTokensPerDay: 1000000", "dead"), ("maxTokensPerDay: 300", "spent")] {
-        let spent = Upstream::answering(|_| Answer::json(&says::chat(5, 400))).await;
+        let spent = Upstream::answering(|_| Answer::json(&responses::chat(5, 400))).await;
         let address = if status == "dead" { dead } else { spent.address() };
         let gate = fallback(server, spec).address("first", address).start().await;
         if status == "spent" {

@@ -21,8 +21,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::envoy::{self, Envoy, Setup};
+use super::fixed_rate::Steady;
 use super::machine::Machine;
-use super::steady::Steady;
 use super::table::{Spread, write_aligned};
 use super::upstream;
 use super::workload::{Expected, Workload};

@@ -13,8 +13,8 @@ use tokio::time::sleep;
 
 use super::column::Column;
 use super::envoy::{self, Setup};
+use super::fixed_rate::Steady;
 use super::machine::Machine;
-use super::steady::Steady;
 use super::subject::Subject;
 use super::table::{Spread, page};
 use super::workload::Workload;

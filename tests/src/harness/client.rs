@@ -22,8 +22,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::rustls::HandshakeKind;
 
-use super::background::runtime;
 use super::certificate::{ClientCertificate, ClientTls};
+use super::runtime::runtime;
 
 /// How long an answer, or its next part, may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);

@@ -29,8 +29,10 @@ const START: Duration = Duration::from_secs(60);
 /// What Envoy logs when a VM traps, and the module's panic hook before it.
 const TRACES: [&str; 2] = ["Uncaught RuntimeError", "panicked at"];
 /// What they log of a trap that [`Gate::trap`] has provoked, one line each.
-const PROVOKED: [&str; 2] =
-    ["Function: proxy_on_request_headers failed: Uncaught RuntimeError: unreachable", "panicked at filter/src/host/envoy/hooks.rs:"];
+const PROVOKED: [&str; 2] = [
+    "Function: proxy_on_request_headers failed: Uncaught RuntimeError: unreachable",
+    "panicked at filter/src/host/envoy/hooks.rs:",
+];
 /// The filter's default `maxRequestBytes`.
 const LARGEST_BODY: u32 = 16 * 1024 * 1024;
 
@@ -427,7 +429,7 @@ impl Gate {
 
     /// Sets the clock of the filter, in all its workers, to so many seconds after the last midnight, or before it.
     pub async fn set_clock(&self, since_midnight: i64) -> Reply {
-        let now = 86_400 - i64::try_from(super::limits::seconds_to_midnight()).expect("a day");
+        let now = 86_400 - i64::try_from(super::rate_limit_headers::seconds_to_midnight()).expect("a day");
         self.get("/v1/models").header("x-test-clock", (since_midnight - now).to_string()).send().await
     }
 

@@ -10,28 +10,28 @@
     reason = "test support: a broken assumption fails the test that made it"
 )]
 
-mod background;
 mod certificate;
 mod client;
-mod draw;
 mod envoy;
 mod fallback;
 mod gate;
 mod key;
-mod limits;
+mod rate_limit_headers;
 mod raw;
-pub mod says;
+pub mod responses;
+mod rng;
+mod runtime;
 mod upstream;
 mod version;
 mod wait;
 
 pub use certificate::{Authority, ClientCertificate, Peers, ServerCertificate};
 pub use client::{Reply, Request, Streaming};
-pub use draw::{Draw, seed};
 pub use gate::{Gate, GateBuilder, Provider, Refused, built, envoy_binary, installed_clients};
 pub use key::{Budget, Key, Shares};
-pub use limits::{Limits, go_seconds, seconds_to_midnight};
+pub use rate_limit_headers::{Limits, go_seconds, seconds_to_midnight};
 pub use raw::Raw;
+pub use rng::{Draw, seed};
 pub use upstream::{Answer, Call, Received, Upstream};
 pub use version::{Ability, envoy_version};
 pub use wait::{settled, until, within};

@@ -19,9 +19,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
-use super::background::runtime;
 use super::certificate::ServerCertificate;
 use super::raw::{dechunk, find};
+use super::runtime::runtime;
 use super::wait::DEADLINE;
 
 const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";

@@ -4,7 +4,7 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, SER
 use hyper::{Response, StatusCode};
 
 use super::Fault;
-use super::reply::Reply;
+use super::response_body::Reply;
 
 /// A whole answer's type.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");

@@ -14,35 +14,35 @@
 //! # Ok(()) }
 //! ```
 
-mod ask;
-mod catalog;
 #[cfg(test)]
-mod conduct;
+mod behaviour;
+mod completion_length;
+#[cfg(test)]
+mod conformance;
 mod counters;
-mod embed;
+mod embeddings;
+mod error;
+mod event_writer;
 mod fault;
-#[cfg(test)]
-mod fixtures;
 mod head;
-mod io;
-mod lax;
-mod length;
+mod json_response;
+mod lenient_json;
+mod models;
 mod options;
 mod prompt;
-mod refusal;
-mod reply;
+mod recorder;
+mod request;
+mod response_body;
+mod response_plan;
 mod route;
-mod script;
 mod service;
-mod tally;
+mod socket;
 pub mod tokens;
-mod whole;
-mod wire;
 
 pub use counters::{Counters, ModelCounters, Outcome, REMEMBERED, REMEMBERED_BODY, Seen};
+pub use event_writer::FINGERPRINT;
 pub use fault::{Every, FAULT_HELP, Fault};
 pub use options::{CAPTURED_MODELS, Options};
-pub use wire::FINGERPRINT;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::AtomicU64;
@@ -55,9 +55,9 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use io::Socket;
+use recorder::Tally;
 use service::Server;
-use tally::Tally;
+use socket::Socket;
 
 /// A running stand-in; dropping it closes its port and its connections.
 pub struct StandIn {
@@ -81,7 +81,7 @@ impl StandIn {
         let seed = u64::from(addr.port()) << 32 | u64::from(std::process::id());
         let tally = Arc::new(Tally::new(&options.models));
         let fault = Mutex::new(options.fault.clone());
-        let server = Arc::new(Server { options, tally, fault, serial: AtomicU64::new(seed ^ wire::now()) });
+        let server = Arc::new(Server { options, tally, fault, serial: AtomicU64::new(seed ^ event_writer::now()) });
         let accepting = tokio::spawn(accept(listener, server.clone()));
         Ok(Self { addr, server, accepting })
     }
@@ -168,7 +168,7 @@ async fn accept(listener: TcpListener, server: Arc<Server>) {
 async fn connection(stream: TcpStream, server: Arc<Server>) {
     let _ = stream.set_nodelay(true);
     let _counted = server.tally.connect();
-    let reset = io::ResetFlag::default();
+    let reset = socket::ResetFlag::default();
     let socket = TokioIo::new(Socket { stream, reset: reset.clone() });
     let keep_alive = server.options.keep_alive;
     let service = service_fn(move |request| server.clone().answer(request, reset.clone()));

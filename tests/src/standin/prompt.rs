@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::lax::{self, Fields};
-use super::refusal::Refusal;
+use super::error::Refusal;
+use super::lenient_json::{self, Fields};
 use super::{Options, tokens};
 
 /// What there is to count.
@@ -19,7 +19,7 @@ impl Prompts<'_> {
     pub fn count(&self, fields: &Fields, options: &Options) -> Result<Vec<u64>, Refusal> {
         let messages = match self {
             Self::Texts(fields) => {
-                return texts(lax::field(fields, "prompt"), options.bytes_per_token);
+                return texts(lenient_json::field(fields, "prompt"), options.bytes_per_token);
             }
             Self::Chat(messages) => messages,
         };
@@ -31,7 +31,7 @@ impl Prompts<'_> {
         if chat.images > 0 && options.image_tokens.is_none() {
             return Err(Refusal::bad(format!("{} is not a multimodal model", options.canonical_model()), None));
         }
-        let tools = lax::field(fields, "tools").map_or(0, |tools| tools.to_string().len());
+        let tools = lenient_json::field(fields, "tools").map_or(0, |tools| tools.to_string().len());
         let tools = tokens::of_text(tools, options.bytes_per_token);
         Ok(vec![chat.tokens(options.image_tokens.unwrap_or(0)) + tools])
     }

@@ -1,7 +1,7 @@
 //! Where a request goes: the paths of vLLM that are imitated, and the stand-in's own.
 
 use super::Options;
-use super::script::Api;
+use super::response_plan::Api;
 
 /// Where a request goes.
 #[derive(Clone, Copy, PartialEq, Eq)]

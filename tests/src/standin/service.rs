@@ -12,14 +12,14 @@ use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, H
 use hyper::{Request, Response, StatusCode, Version};
 
 use super::counters::{Outcome, REMEMBERED_BODY};
+use super::error::Refusal;
 use super::head::{EVENTS, JSON, REQUEST_ID, response};
-use super::io::ResetFlag;
-use super::refusal::Refusal;
-use super::reply::{CutOff, Reply};
+use super::recorder::{Exchange, Facts, Tally};
+use super::response_body::{CutOff, Reply};
+use super::response_plan::{Api, Plan};
 use super::route::{Route, decoded};
-use super::script::{Api, Plan};
-use super::tally::{Exchange, Facts, Tally};
-use super::{Fault, Options, ask, catalog, embed, lax, whole};
+use super::socket::ResetFlag;
+use super::{Fault, Options, embeddings, json_response, lenient_json, models, request};
 
 const FAULT_HEADER: HeaderName = HeaderName::from_static("x-standin-fault");
 
@@ -34,7 +34,7 @@ pub(super) struct Server {
 /// One request, read.
 struct Call {
     facts: Facts,
-    fields: Result<lax::Fields, Refusal>,
+    fields: Result<lenient_json::Fields, Refusal>,
     fault: Fault,
     reset: Option<ResetFlag>,
     echo_id: Option<HeaderValue>,
@@ -58,14 +58,14 @@ impl Server {
         if !route.counted() {
             return Ok(self.aside(route, &body));
         }
-        let fields = if route == Route::Models { Ok(lax::Fields::new()) } else { read(&parts.headers, &body) };
+        let fields = if route == Route::Models { Ok(lenient_json::Fields::new()) } else { read(&parts.headers, &body) };
         let fault = self.fault_for(&parts.headers, fields.as_ref().ok());
         let mut facts = Facts { method: parts.method, status: 200, ..Facts::default() };
         facts.path = parts.uri.path_and_query().map_or_else(String::new, ToString::to_string);
         facts.headers = parts.headers;
         facts.body = Bytes::copy_from_slice(body.get(..REMEMBERED_BODY).unwrap_or(&body));
         if let Ok(fields) = &fields {
-            ask::note(&mut facts, fields);
+            request::note(&mut facts, fields);
         }
         let echo_id = self.echo_id(&facts.headers);
         let reset = (parts.version < Version::HTTP_2).then_some(reset);
@@ -86,7 +86,7 @@ impl Server {
         match route {
             Route::Generate(api) => self.generate(api, call).await,
             Route::Embed => Ok(self.embed(call)),
-            _ => Ok(self.simple(call, catalog::body(&self.options))),
+            _ => Ok(self.simple(call, models::body(&self.options))),
         }
     }
 
@@ -94,7 +94,7 @@ impl Server {
         let id = self.id(if api == Api::Chat { "chatcmpl-" } else { "cmpl-" }, &call);
         let fault = call.fault.clone();
         let plan = match &call.fields {
-            Ok(fields) => ask::plan(api, fields, &self.options, fault, id),
+            Ok(fields) => request::plan(api, fields, &self.options, fault, id),
             Err(refusal) => Err(refusal.clone()),
         };
         let plan = match plan {
@@ -117,8 +117,11 @@ impl Server {
 
     fn embed(&self, mut call: Call) -> Response<Reply> {
         let id = self.id("embd-", &call);
-        let answer =
-            call.fields.as_ref().map_err(Clone::clone).and_then(|fields| embed::answer(fields, &self.options, &call.fault, &id));
+        let answer = call
+            .fields
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|fields| embeddings::answer(fields, &self.options, &call.fault, &id));
         match answer {
             Err(refusal) => self.refuse(call, &refusal),
             Ok((prompt_tokens, body)) => {
@@ -209,7 +212,7 @@ impl Server {
         scheme.eq_ignore_ascii_case("bearer") && keys.iter().any(|known| known == key)
     }
 
-    fn fault_for(&self, headers: &HeaderMap, fields: Option<&lax::Fields>) -> Fault {
+    fn fault_for(&self, headers: &HeaderMap, fields: Option<&lenient_json::Fields>) -> Fault {
         let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner).next();
         let specs = [
             headers.get(FAULT_HEADER).and_then(|value| value.to_str().ok()),
@@ -264,7 +267,7 @@ async fn answer_whole(
         return cut(reset);
     }
     exchange.sent(plan.completion_tokens());
-    let reply = Reply::whole(whole::body(&plan).into(), &plan.fault, Some(exchange), Outcome::Completed);
+    let reply = Reply::whole(json_response::body(&plan).into(), &plan.fault, Some(exchange), Outcome::Completed);
     Ok(response(StatusCode::OK, JSON, &plan.fault, echo_id, reply))
 }
 
@@ -282,12 +285,12 @@ async fn wait(time: Duration) {
 }
 
 /// Media type, then JSON.
-fn read(headers: &HeaderMap, body: &[u8]) -> Result<lax::Fields, Refusal> {
+fn read(headers: &HeaderMap, body: &[u8]) -> Result<lenient_json::Fields, Refusal> {
     let given = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let media_type = given.split(|byte| *byte == b';').next().unwrap_or_default();
     if !media_type.eq_ignore_ascii_case(b"application/json") {
         let line = "Unsupported Media Type: Only 'application/json' is allowed";
         return Err(Refusal::validation(line, None));
     }
-    lax::object(body)
+    lenient_json::object(body)
 }

@@ -2,13 +2,13 @@
 //! what clients know to have cost?
 //!
 //! One Envoy with two workers and the filter in both places. Requests of two dozen [sorts](traffic) come at a fixed rate: chats and
-//! streams, streams given up at any moment, providers that fail in several ways, refusals. Clients keep [books](book) of their own, which
+//! streams, streams given up at any moment, providers that fail in several ways, refusals. Clients keep [books](client_ledger) of their own, which
 //! are compared with the gate's when all is at rest.
 
-mod book;
-mod drive;
-mod garbage;
-mod gauges;
+mod client_ledger;
+mod gate_metrics;
+mod generator;
+mod malformed;
 mod manifests;
 mod report;
 mod sample;
@@ -26,10 +26,10 @@ use super::envoy::{self, Envoy, Setup};
 use super::machine::Machine;
 use super::{Configuration, Filter, upstream};
 use crate::harness::Draw;
-use book::today;
-use drive::Drive;
-use garbage::Garbage;
-use gauges::{Metrics, Provider};
+use client_ledger::today;
+use gate_metrics::{Metrics, Provider};
+use generator::Drive;
+use malformed::Garbage;
 use sample::{Before, Sample};
 
 pub(super) use manifests::manifests;
@@ -133,8 +133,8 @@ impl Soak {
     }
 
     async fn sample(&mut self, before: &mut Before, at: Duration) -> Result<(Sample, Metrics)> {
-        let providers = gauges::providers(&mut self.gate).await?;
-        let metrics = gauges::metrics(&mut self.admin).await?;
+        let providers = gate_metrics::providers(&mut self.gate).await?;
+        let metrics = gate_metrics::metrics(&mut self.admin).await?;
         Ok((before.sample(at, &self.envoy, &self.drive, &providers)?, metrics))
     }
 
@@ -143,8 +143,8 @@ impl Soak {
         let start = Instant::now();
         loop {
             let day = today();
-            let providers = gauges::providers(&mut self.gate).await?;
-            let metrics = gauges::metrics(&mut self.admin).await?;
+            let providers = gate_metrics::providers(&mut self.gate).await?;
+            let metrics = gate_metrics::metrics(&mut self.admin).await?;
             let reserved: u64 = providers.iter().map(|provider| provider.reserved + provider.external.reserved).sum();
             let resting = self.drive.under_way() == 0 && reserved == 0 && metrics.reserved == 0;
             if day == today() && (resting || start.elapsed() > AT_REST_WITHIN) {

@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::super::fixed_rate::Latencies;
 use super::super::machine::Machine;
-use super::super::steady::Latencies;
 use super::super::table::write_aligned;
-use super::book::{Book, Charge, Outcome};
+use super::client_ledger::{Book, Charge, Outcome};
 use super::sample::Sample;
 use super::traffic::KINDS;
 use super::{AtRest, Plan, WORKERS};

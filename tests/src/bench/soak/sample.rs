@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::super::steady::Latencies;
+use super::super::fixed_rate::Latencies;
 use super::super::{cpu, envoy::Envoy, memory};
-use super::book::Outcome;
-use super::drive::Drive;
-use super::gauges::{Metrics, Provider};
+use super::client_ledger::Outcome;
+use super::gate_metrics::{Metrics, Provider};
+use super::generator::Drive;
 
 /// What was seen.
 #[derive(Debug, Clone, Serialize)]

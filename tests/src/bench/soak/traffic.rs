@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::super::client::{Answer, Client};
 use super::super::workload::{MODEL, Streaming, TOKENS, chat};
-use super::book::{Charge, Outcome};
+use super::client_ledger::{Charge, Outcome};
 use super::manifests::{AGENT_HEADER, CALLERS, CUT, FAILING, GARBAGE, SOUND, SPENT, identity, secret, secret_named};
 
 const SMALL: usize = 250;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use e2e::harness::{Answer, Upstream};
 use serde_json::json;
 
-use crate::cast::{OPENAI, Scene, Staging, VLLM, failed, hello, served};
+use crate::fixtures::{OPENAI, Scene, Staging, VLLM, failed, hello, served};
 
 async fn with(change: impl FnOnce(e2e::harness::GateBuilder) -> e2e::harness::GateBuilder) -> Scene {
     Staging::new().with(change).start().await
@@ -108,7 +108,7 @@ async fn where_nobody_listens_any_more() {
     e2e::needs!(OtherProviders);
     let scene = Staging::new().start().await;
     scene.upstream(&OPENAI).stop().await;
-    scene.upstream(&crate::cast::ANTHROPIC).stop().await;
+    scene.upstream(&crate::fixtures::ANTHROPIC).stop().await;
     scene.ask("vllm-local=503").await.refused(503, "server_error", "upstream_unavailable");
     let mut body = hello(&VLLM, "vllm-local=503");
     body["stream"] = json!(true);

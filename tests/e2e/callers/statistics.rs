@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use e2e::harness::{Gate, Request, Upstream, gateway, provider, until};
 use serde_json::Value;
 
-use crate::cast::{ALICE, BOB, RESEARCHER, SECRETS, STRANGER, WRITER, WRONG, agents, ask, hello, keys, upstream};
+use crate::fixtures::{ALICE, BOB, RESEARCHER, SECRETS, STRANGER, WRITER, WRONG, agents, ask, hello, keys, upstream};
 
 const HEADER: &str = "x-agent-id";
 

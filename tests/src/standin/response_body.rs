@@ -12,10 +12,10 @@ use tokio::time::{Sleep, sleep};
 
 use super::Fault;
 use super::counters::Outcome;
-use super::io::ResetFlag;
-use super::script::{Event, Plan, Script, Stop};
-use super::tally::Exchange;
-use super::wire::Writer;
+use super::event_writer::Writer;
+use super::recorder::Exchange;
+use super::response_plan::{Event, Plan, Script, Stop};
+use super::socket::ResetFlag;
 
 const BUFFER: usize = 16 * 1024;
 /// Lets what was written reach the peer before a reset destroys it.

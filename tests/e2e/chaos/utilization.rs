@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use e2e::harness::{Answer, Draw, Gate, Received, Upstream, gateway, named_provider, says, seed};
+use e2e::harness::{Answer, Draw, Gate, Received, Upstream, gateway, named_provider, responses, seed};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::cast::{IDENTITY, RESEARCHER};
 use crate::ledger::Reader;
+use crate::setup::{IDENTITY, RESEARCHER};
 
 const CLIENTS: u64 = 60;
 const CAP: u64 = 40_000;
@@ -38,10 +38,10 @@ fn answer(request: &Received, sent: &AtomicU64) -> Answer {
     let prompt = 6;
     sent.fetch_add(prompt + words, Ordering::Relaxed);
     if body["stream"] == json!(true) {
-        let events = says::stream(&vec!["w"; words as usize], prompt, true);
+        let events = responses::stream(&vec!["w"; words as usize], prompt, true);
         return Answer::stream(events.chunks(8).map(|events| events.concat())).paced(Duration::from_millis(3));
     }
-    Answer::raws([Vec::new(), whole(&says::chat(prompt, words))]).paced(Duration::from_millis(10))
+    Answer::raws([Vec::new(), whole(&responses::chat(prompt, words))]).paced(Duration::from_millis(10))
 }
 
 fn whole(body: &Value) -> Vec<u8> {

@@ -10,7 +10,7 @@ use e2e::harness::{Draw, Gate, Reply, Request, seed};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::cases::{CAP, Case, Demand, MODEL, Rule};
+use super::requests::{CAP, Case, Demand, MODEL, Rule};
 use super::server::{MODELS, Server, answer, events, reported};
 
 /// Requests.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::refusal::{Refusal, shown};
+use super::error::{Refusal, shown};
 
 /// The fields of a request.
 pub type Fields = Map<String, Value>;

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use e2e::harness::Draw;
 use serde_json::{Value, json};
 
+use super::random_text::{one_of, percent, text};
 use super::server::WINDOW;
-use super::texts::{one_of, percent, text};
 
 /// What requests under a cap may take.
 pub const CAP: u64 = 600;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use e2e::harness::{Authority, ClientCertificate, Gate, GateBuilder, Peers, Reply, Request, Upstream, gateway, provider};
 
-use crate::cast::{ALICE, OPERATOR, RESEARCHER, STRANGER, WRONG, agents, ask, hello, keys, reference, upstream};
+use crate::fixtures::{ALICE, OPERATOR, RESEARCHER, STRANGER, WRONG, agents, ask, hello, keys, reference, upstream};
 use crate::outcome::Outcome::{Agent, Key, NoKey, NotNamed, Refused};
 use crate::outcome::{case, check};
 

@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::lax::{self, Fields};
-use super::length::Length;
+use super::completion_length::Length;
+use super::error::{Refusal, shown};
+use super::lenient_json::{self, Fields};
 use super::prompt::Prompts;
-use super::refusal::{Refusal, shown};
-use super::script::{Api, Choice, Plan, Telling};
-use super::tally::Facts;
+use super::recorder::Facts;
+use super::response_plan::{Api, Choice, Plan, Telling};
 use super::{Fault, Options};
 
 const MAX_N: i64 = 16_384;
@@ -16,17 +16,17 @@ const COMPLETIONS_DEFAULT: i64 = 16;
 
 /// Notes what the request says, right or wrong.
 pub(super) fn note(facts: &mut Facts, fields: &Fields) {
-    let limit = |name: &'static str| Some((name, lax::int(fields, name).ok()??));
-    facts.model = lax::text(fields, "model").ok().flatten().map(String::from);
+    let limit = |name: &'static str| Some((name, lenient_json::int(fields, name).ok()??));
+    facts.model = lenient_json::text(fields, "model").ok().flatten().map(String::from);
     facts.limit = limit("max_completion_tokens").or_else(|| limit("max_tokens"));
-    facts.stream = lax::flag(fields, "stream").unwrap_or(false);
+    facts.stream = lenient_json::flag(fields, "stream").unwrap_or(false);
     facts.stream_options = fields.get("stream_options").cloned();
-    facts.n = lax::int(fields, "n").ok().flatten();
+    facts.n = lenient_json::int(fields, "n").ok().flatten();
 }
 
 /// Decides the answer to a chat or a completion.
 pub(super) fn plan(api: Api, fields: &Fields, options: &Options, fault: Fault, id: String) -> Result<Plan, Refusal> {
-    let requested = lax::text(fields, "model")?;
+    let requested = lenient_json::text(fields, "model")?;
     let (field, limit) = limit(api, fields)?;
     let (stream, telling) = streaming(fields, options, &fault)?;
     let prompts = match api {
@@ -60,19 +60,19 @@ pub(super) fn served(requested: Option<&str>, options: &Options) -> Result<(), R
 }
 
 fn limit(api: Api, fields: &Fields) -> Result<(&'static str, Option<i64>), Refusal> {
-    let max_tokens = lax::int(fields, "max_tokens")?;
+    let max_tokens = lenient_json::int(fields, "max_tokens")?;
     if api == Api::Completions {
         return Ok(("max_tokens", Some(max_tokens.unwrap_or(COMPLETIONS_DEFAULT))));
     }
-    match lax::int(fields, "max_completion_tokens")? {
+    match lenient_json::int(fields, "max_completion_tokens")? {
         None => Ok(("max_tokens", max_tokens)),
         newer => Ok(("max_completion_tokens", newer)),
     }
 }
 
 fn streaming(fields: &Fields, options: &Options, fault: &Fault) -> Result<(bool, Telling), Refusal> {
-    let stream = lax::flag(fields, "stream")?;
-    let asked = match lax::field(fields, "stream_options") {
+    let stream = lenient_json::flag(fields, "stream")?;
+    let asked = match lenient_json::field(fields, "stream_options") {
         None => None,
         Some(Value::Object(asked)) => Some(asked),
         Some(other) => {
@@ -84,7 +84,7 @@ fn streaming(fields: &Fields, options: &Options, fault: &Fault) -> Result<(bool,
         let message = "Stream options can only be defined when `stream=True`. (parameter=stream_options)";
         return Err(Refusal::bad(message, Some("stream_options")));
     }
-    let asked_for = |name| asked.map_or(Ok(false), |asked| lax::flag(asked, name));
+    let asked_for = |name| asked.map_or(Ok(false), |asked| lenient_json::flag(asked, name));
     let telling = match (asked_for("include_usage")?, asked_for("continuous_usage_stats")?) {
         _ if fault.no_usage => Telling::Nothing,
         _ if options.force_usage => Telling::Always,
@@ -107,7 +107,7 @@ fn messages(fields: &Fields) -> Result<&[Value], Refusal> {
 }
 
 fn completions_per_prompt(fields: &Fields) -> Result<usize, Refusal> {
-    let n = lax::int(fields, "n")?.unwrap_or(1);
+    let n = lenient_json::int(fields, "n")?.unwrap_or(1);
     if n < 1 {
         return Err(Refusal::bad(format!("n must be at least 1, got {n}."), None));
     }
@@ -120,8 +120,8 @@ fn completions_per_prompt(fields: &Fields) -> Result<usize, Refusal> {
 
 /// The function to call: the named one, else the first.
 fn tool(fields: &Fields, options: &Options) -> Result<Option<String>, Refusal> {
-    let tools = lax::field(fields, "tools").and_then(Value::as_array);
-    let choice = lax::field(fields, "tool_choice");
+    let tools = lenient_json::field(fields, "tools").and_then(Value::as_array);
+    let choice = lenient_json::field(fields, "tool_choice");
     let name = |tool: &Value| Some(tool.get("function")?.get("name")?.as_str()?.to_owned());
     let Some(tools) = tools else {
         let message = "When using `tool_choice`, `tools` must be set. (parameter=tool_choice)";

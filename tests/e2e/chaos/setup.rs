@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use e2e::harness::{Answer, Gate, Key, Received, Upstream, gateway, named_provider, says};
+use e2e::harness::{Answer, Gate, Key, Received, Upstream, gateway, named_provider, responses};
 use serde_json::{Value, json};
 
 use crate::plan::{Ask, Caller, Conduct, Form, Plan};
@@ -273,9 +273,9 @@ impl Record {
         let word = if large { format!("w{}", "o".repeat(3000)) } else { "w".to_owned() };
         let words = vec![word.as_str(); self.words as usize];
         let continuous = options["continuous_usage_stats"] == json!(true);
-        let mut events = says::stream(&words, self.prompt, continuous);
+        let mut events = responses::stream(&words, self.prompt, continuous);
         if !continuous && options["include_usage"] == json!(true) {
-            events.insert(events.len() - 1, says::final_usage(self.prompt, self.words));
+            events.insert(events.len() - 1, responses::final_usage(self.prompt, self.words));
         }
         if !self.is_whole() {
             events.truncate(1 + self.most_words() as usize);
@@ -291,7 +291,7 @@ impl Record {
     }
 
     fn document(&self) -> Vec<Vec<u8>> {
-        let body = says::chat(self.prompt, self.words).to_string().into_bytes();
+        let body = responses::chat(self.prompt, self.words).to_string().into_bytes();
         let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
         let (first, second) = body.split_at(body.len() / 3);
         // Nothing has begun while it is at work.

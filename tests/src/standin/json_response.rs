@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::script::{Api, Choice, Plan};
+use super::event_writer::{CACHED, FINGERPRINT, argument, call_id, now, quoted};
+use super::response_plan::{Api, Choice, Plan};
 use super::tokens;
-use super::wire::{CACHED, FINGERPRINT, argument, call_id, now, quoted};
 
 /// A whole answer.
 pub(super) fn body(plan: &Plan) -> Vec<u8> {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Options, wire};
+use super::{Options, event_writer};
 
 /// The list, as vLLM writes it.
 pub(super) fn body(options: &Options) -> Bytes {
@@ -11,8 +11,8 @@ pub(super) fn body(options: &Options) -> Bytes {
 }
 
 fn card(options: &Options, index: usize, name: &str) -> String {
-    let (name, created, window) = (wire::quoted(name), wire::now(), options.max_model_len);
-    let root = wire::quoted(&format!("/models/{}", options.canonical_model().rsplit('/').next().unwrap_or_default()));
+    let (name, created, window) = (event_writer::quoted(name), event_writer::now(), options.max_model_len);
+    let root = event_writer::quoted(&format!("/models/{}", options.canonical_model().rsplit('/').next().unwrap_or_default()));
     format!(
         r#"{{"id":{name},"object":"model","created":{created},"owned_by":"vllm","root":{root},"parent":null,"max_model_len":{window},"permission":[{{"id":"modelperm-{index:016x}","object":"model_permission","created":{created},"allow_create_engine":false,"allow_sampling":true,"allow_logprobs":true,"allow_search_indices":false,"allow_view":true,"allow_fine_tuning":false,"organization":"*","group":null,"is_blocking":false}}]}}"#
     )

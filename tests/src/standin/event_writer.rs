@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, BytesMut};
 
-use super::script::{Api, Choice, Event, Plan, Telling};
+use super::response_plan::{Api, Choice, Event, Plan, Telling};
 use super::tokens;
 
 /// What the captured server called itself.

@@ -2,7 +2,7 @@
 
 use e2e::harness::{Authority, Gate, Peers, Request, gateway, provider};
 
-use crate::cast::{RESEARCHER, STRANGER, WRITER, WRONG, agents, ask, hello, upstream};
+use crate::fixtures::{RESEARCHER, STRANGER, WRITER, WRONG, agents, ask, hello, upstream};
 use crate::outcome::Outcome::{self, Agent, Anonymous, Known, NoKey, NotNamed};
 use crate::outcome::{case, check};
 

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::super::client::Client;
-use super::book::{Book, Outcome, today};
+use super::client_ledger::{Book, Outcome, today};
 use super::traffic::{Ending, KINDS, Prepared};
 use crate::harness::Draw;
 

@@ -2,16 +2,16 @@
 
 use base64::Engine as _;
 
-use super::lax::{self, Fields};
-use super::refusal::Refusal;
-use super::{Fault, Options, ask, prompt, wire};
+use super::error::Refusal;
+use super::lenient_json::{self, Fields};
+use super::{Fault, Options, event_writer, prompt, request};
 
 const DIMENSIONS: i64 = 8;
 
 /// Prompt tokens and the answer.
 pub(super) fn answer(fields: &Fields, options: &Options, fault: &Fault, id: &str) -> Result<(u64, Vec<u8>), Refusal> {
-    ask::served(lax::text(fields, "model")?, options)?;
-    let inputs = prompt::texts(lax::field(fields, "input"), options.bytes_per_token)?;
+    request::served(lenient_json::text(fields, "model")?, options)?;
+    let inputs = prompt::texts(lenient_json::field(fields, "input"), options.bytes_per_token)?;
     if let Some(length) = inputs.iter().find(|length| **length > options.max_model_len) {
         let window = options.max_model_len;
         let message = format!(
@@ -19,13 +19,13 @@ pub(super) fn answer(fields: &Fields, options: &Options, fault: &Fault, id: &str
         );
         return Err(Refusal::bad(message, Some("input_tokens")));
     }
-    let dimensions = lax::int(fields, "dimensions")?.unwrap_or(DIMENSIONS);
+    let dimensions = lenient_json::int(fields, "dimensions")?.unwrap_or(DIMENSIONS);
     let dimensions = usize::try_from(dimensions).unwrap_or(1).clamp(1, 4096);
-    let base64 = lax::text(fields, "encoding_format")? == Some("base64");
+    let base64 = lenient_json::text(fields, "encoding_format")? == Some("base64");
     let data: Vec<_> = (0..inputs.len()).map(|index| item(index, dimensions, base64)).collect();
     let total: u64 = inputs.iter().sum();
     let usage = if fault.no_usage { String::new() } else { usage(total) };
-    let (id, model, created) = (wire::quoted(id), wire::quoted(options.canonical_model()), wire::now());
+    let (id, model, created) = (event_writer::quoted(id), event_writer::quoted(options.canonical_model()), event_writer::now());
     let text = format!(r#"{{"id":{id},"object":"list","created":{created},"model":{model},"data":[{}]{usage}}}"#, data.join(","));
     Ok((total, text.into_bytes()))
 }

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::cast::{Record, TRY_TIMEOUT, highest_estimate, is_vllm, name, place};
 use crate::client::{End, Outcome};
 use crate::ledger::Ledger;
 use crate::plan::{Caller, Conduct, Form, Plan};
+use crate::setup::{Record, TRY_TIMEOUT, highest_estimate, is_vllm, name, place};
 
 /// All that is known of a round that is over.
 pub struct Books<'a> {

@@ -1,7 +1,7 @@
 //! How long a completion becomes: what was asked, what comes naturally, what the window leaves.
 
-use super::lax::{self, Fields};
-use super::refusal::Refusal;
+use super::error::Refusal;
+use super::lenient_json::{self, Fields};
 use super::{Fault, Options};
 
 /// How long a completion becomes.
@@ -25,13 +25,13 @@ impl Length {
             }
             _ => {}
         }
-        let at_least = lax::int(fields, "min_tokens")?.unwrap_or(0);
+        let at_least = lenient_json::int(fields, "min_tokens")?.unwrap_or(0);
         if let Some(limit) = limit.filter(|limit| at_least > *limit) {
             let message = format!("min_tokens must be less than or equal to max_tokens={limit}, got {at_least}.");
             return Err(Refusal::bad(message, None));
         }
         let natural = fault.tokens.unwrap_or(options.tokens).max(u64::try_from(at_least).unwrap_or(0));
-        let natural = if lax::flag(fields, "ignore_eos")? { u64::MAX } else { natural.max(1) };
+        let natural = if lenient_json::flag(fields, "ignore_eos")? { u64::MAX } else { natural.max(1) };
         Ok(Self { natural, limit })
     }
 

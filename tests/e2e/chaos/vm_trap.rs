@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use e2e::harness::{Answer, Call, Gate, Raw, Upstream, provider, says, until};
+use e2e::harness::{Answer, Call, Gate, Raw, Upstream, provider, responses, until};
 use serde_json::json;
 
-use crate::cast::{SPEED, Scene};
 use crate::client::{self, End, Seen};
 use crate::ledger::{Ledger, Reader};
 use crate::plan::{Ask, Caller, Client, Conduct, Form, Leave, Plan};
+use crate::setup::{SPEED, Scene};
 
 const STREAMS: usize = 24;
 const LIMIT: u64 = 100;
@@ -46,7 +46,7 @@ async fn open(gate: &Gate, upstream: &Upstream) -> Stream {
     let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: gate.test\r\ncontent-type: application/json";
     client.write(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
     let mut call = upstream.call().await;
-    call.start_stream().await.chunk(says::role(Some((PROMPT, 0)))).await.chunk(says::delta("w", Some((PROMPT, 2)))).await;
+    call.start_stream().await.chunk(responses::role(Some((PROMPT, 0)))).await.chunk(responses::delta("w", Some((PROMPT, 2)))).await;
     client.until("\"content\":\"w\"").await;
     Stream { client, call, instance }
 }
@@ -78,7 +78,7 @@ async fn a_worker_dies_alone() {
     let mut by_instance: BTreeMap<String, Vec<Stream>> = BTreeMap::new();
     for mut stream in streams {
         // The next piece of the answer finds the VM dead or alive.
-        stream.call.chunk(says::delta("x", Some((PROMPT, 5)))).await;
+        stream.call.chunk(responses::delta("x", Some((PROMPT, 5)))).await;
         by_instance.entry(stream.instance.clone()).or_default().push(stream);
     }
     let mut dead = Vec::new();
@@ -89,7 +89,7 @@ async fn a_worker_dies_alone() {
             let alive = client.until("\"content\":\"x\"").await;
             if alive {
                 survivors += 1;
-                call.chunk(says::final_usage(PROMPT, 7)).await.chunk(says::DONE).await;
+                call.chunk(responses::final_usage(PROMPT, 7)).await.chunk(responses::DONE).await;
                 call.end().await;
                 assert!(client.until("data: [DONE]").await, "a stream of another worker goes on to its end");
             } else {
@@ -130,7 +130,7 @@ async fn a_worker_dies_alone() {
     assert_eq!(budget.used, settled + lost * estimate, "the prompts' upper bounds are charged");
 
     let asked = gate.chat(&json!({ "model": "llama", "messages": [], "max_tokens": 5 })).sending();
-    upstream.call().await.answer(Answer::json(&says::chat(5, 3))).await;
+    upstream.call().await.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
     assert_eq!(gate.used().await, budget.used + 8);
     gate.assert_no_trap();

@@ -3,7 +3,7 @@
 use e2e::harness::Ability::OtherProviders;
 use e2e::harness::until;
 
-use crate::cast::{ANTHROPIC, OPENAI, Staging, VLLM, failed, scene, served};
+use crate::fixtures::{ANTHROPIC, OPENAI, Staging, VLLM, failed, scene, served};
 
 /// Failures in a row that make a worker let a provider rest, and how many workers there are.
 const FAILURES: usize = 5;

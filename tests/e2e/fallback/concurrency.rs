@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use e2e::harness::{Answer, Draw, Received, Reply, Upstream, says, seed, until};
+use e2e::harness::{Answer, Draw, Received, Reply, Upstream, responses, seed, until};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::cast::{ANTHROPIC, CAP, MEMBERS, Member, OPENAI, Scene, Staging, VLLM, check, hello};
+use crate::fixtures::{ANTHROPIC, CAP, MEMBERS, Member, OPENAI, Scene, Staging, VLLM, check, hello};
 
 /// Clients, and what each asks for.
 const CLIENTS: u64 = 100;
@@ -56,13 +56,13 @@ fn answer(member: &Member, request: &Received, counts: &Counts) -> Answer {
     counts.tokens[place(member)].fetch_add(prompt + words, Ordering::Relaxed);
     if body["stream"] == json!(true) {
         let continuous = body["stream_options"]["continuous_usage_stats"] == json!(true);
-        let mut events = says::stream(&vec!["a"; usize::try_from(words).unwrap()], prompt, continuous);
+        let mut events = responses::stream(&vec!["a"; usize::try_from(words).unwrap()], prompt, continuous);
         if !continuous {
-            events.insert(events.len() - 1, says::final_usage(prompt, words));
+            events.insert(events.len() - 1, responses::final_usage(prompt, words));
         }
         return Answer::stream(events.chunks(6).map(|events| events.concat())).paced(PAUSE);
     }
-    let body = says::chat(prompt, words).to_string();
+    let body = responses::chat(prompt, words).to_string();
     let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
     // Nothing has begun while it is at work.
     Answer::raws([Vec::new(), head.into_bytes(), body.into_bytes()]).paced(PAUSE * 2)

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use e2e::harness::{Answer, Gate, Key, MODEL, Request, Upstream, says};
+use e2e::harness::{Answer, Gate, Key, MODEL, Request, Upstream, responses};
 use serde_json::{Value, json};
 
 /// The identity of the Agent `researcher`.
@@ -82,5 +82,5 @@ pub fn ask(gate: &Gate) -> Request {
 
 /// A server that says 5 prompt and 3 completion tokens.
 pub async fn upstream() -> Upstream {
-    Upstream::answering(|_| Answer::json(&says::chat(5, 3))).await
+    Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await
 }

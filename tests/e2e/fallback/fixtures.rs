@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use e2e::harness::{Answer, Gate, GateBuilder, Received, Reply, Request, SLASHED, Upstream, gateway, named_provider, says};
+use e2e::harness::{Answer, Gate, GateBuilder, Received, Reply, Request, SLASHED, Upstream, gateway, named_provider, responses};
 use serde_json::{Value, json};
 
 /// The header in which a proxy in front says who calls.
@@ -125,13 +125,13 @@ impl Member {
     pub fn serve(&self, body: &Value) -> Answer {
         let (prompt, completion) = self.usage;
         if body["stream"] != json!(true) {
-            return Answer::json(&says::chat_of(&self.text(), says::usage(prompt, completion)));
+            return Answer::json(&responses::chat_of(&self.text(), responses::usage(prompt, completion)));
         }
         let words = vec!["word "; usize::try_from(completion).unwrap()];
         let options = &body["stream_options"];
-        let mut events = says::stream(&words, prompt, options["continuous_usage_stats"] == json!(true));
+        let mut events = responses::stream(&words, prompt, options["continuous_usage_stats"] == json!(true));
         if options["continuous_usage_stats"] != json!(true) && options["include_usage"] == json!(true) {
-            events.insert(events.len() - 1, says::final_usage(prompt, completion));
+            events.insert(events.len() - 1, responses::final_usage(prompt, completion));
         }
         Answer::stream(events)
     }
@@ -149,7 +149,7 @@ impl Member {
             Some("close") => Answer::raw("").then_close(),
             Some("half") => Answer::raw("HTTP/1.1 200 OK\r\ncontent-ty").then_reset(),
             Some("hang") => Answer::raws(["", ""]).then_hang(),
-            Some("spend") => Answer::json(&says::chat(CAP, 0)),
+            Some("spend") => Answer::json(&responses::chat(CAP, 0)),
             Some(status) => self.failing(status.parse().expect("a status")),
         }
     }
