@@ -106,7 +106,7 @@ struct Way {
 }
 
 /// Two workers, and who is on the way through them.
-pub struct Town {
+pub struct Simulation {
     worlds: [World; 2],
     gates: [Rc<Gate>; 2],
     store: Flaky,
@@ -193,17 +193,17 @@ impl Store for Flaky {
     }
 }
 
-// === impl Town ===
+// === impl Simulation ===
 
-impl Town {
+impl Simulation {
     /// Plays a script to its end, and checks the books.
     pub fn play(script: &[u8]) {
         let mut script = Script(script);
-        let Some(mut town) = Self::begin(&mut script) else { return };
-        while town.act(&mut script).is_some() {
-            town.audit();
+        let Some(mut simulation) = Self::begin(&mut script) else { return };
+        while simulation.act(&mut script).is_some() {
+            simulation.audit();
         }
-        town.close();
+        simulation.close();
     }
 
     fn begin(script: &mut Script<'_>) -> Option<Self> {
@@ -216,7 +216,7 @@ impl Town {
         let manifests = format!(r#"{{"items": [{PROVIDERS}{agent}, {gateway}]}}"#);
         let world =
             |instance| World { now: Cell::new(Time(NOON)), worker: RefCell::new(worker(instance)), series: RefCell::default() };
-        let town = Self {
+        let simulation = Self {
             worlds: [world(1), world(2)],
             gates: [gate(&manifests), gate(&manifests)],
             store: Flaky::default(),
@@ -229,8 +229,8 @@ impl Town {
             uptime: Duration::ZERO,
             born: 2,
         };
-        [0, 1].into_iter().for_each(|worker| town.gates[worker].introduce(&town.host(worker)));
-        Some(town)
+        [0, 1].into_iter().for_each(|worker| simulation.gates[worker].introduce(&simulation.host(worker)));
+        Some(simulation)
     }
 
     /// Does the next thing; `None` at the end of the script.
