@@ -37,7 +37,7 @@ impl Till {
     /// What one request with this answer is charged, and what the client gets.
     async fn charged(&self, answer: Answer, ask: impl Fn(&Gate) -> Request) -> (u64, Reply) {
         let before = self.gate.used().await;
-        let asked = ask(&self.gate).sending();
+        let asked = ask(&self.gate).spawn_send();
         self.upstream.call().await.answer(answer).await;
         let reply = asked.await.unwrap();
         (self.gate.used().await - before, reply)
@@ -97,7 +97,7 @@ async fn an_answer_in_pieces_is_charged_the_same() {
     let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", answer.len());
     let upstream = Upstream::scripted().await;
     let gate = capped(&upstream).await;
-    let asked = gate.chat(&hello()).sending();
+    let asked = gate.chat(&hello()).spawn_send();
     let mut call = upstream.call().await;
     call.send(&head).await;
     for piece in answer.as_bytes().chunks(3) {
@@ -221,7 +221,7 @@ async fn a_stream_may_be_cut_anywhere() {
     let all = cuts.chain([sent.chunks(1).collect(), sent.chunks(2).collect(), sent.chunks(7).collect()]);
     let mut total = 0;
     for pieces in all {
-        let asked = gate.chat(&streamed()).sending();
+        let asked = gate.chat(&streamed()).spawn_send();
         upstream.call().await.answer(Answer::stream(pieces)).await;
         assert_eq!(asked.await.unwrap().ok().text(), expected);
         total += 31;
@@ -235,7 +235,7 @@ async fn an_event_is_not_held_back() {
     let gate = capped(&upstream).await;
     for http2 in [false, true] {
         let request = gate.chat(&streamed());
-        let asked = if http2 { request.http2() } else { request }.streaming();
+        let asked = if http2 { request.http2() } else { request }.spawn_stream();
         let mut call = upstream.call().await;
         call.start_stream().await.chunk(responses::role(Some((5, 0)))).await;
         let mut answer = asked.await.unwrap();
@@ -264,7 +264,7 @@ async fn a_stream_that_the_client_cuts_is_charged_what_was_made() {
     let gate = capped(&upstream).await;
     for (round, http2) in [false, true].into_iter().enumerate() {
         let request = gate.chat(&streamed());
-        let asked = if http2 { request.http2() } else { request }.streaming();
+        let asked = if http2 { request.http2() } else { request }.spawn_stream();
         let mut call = upstream.call().await;
         call.start_stream().await.chunk(responses::role(Some((29, 0)))).await.chunk(responses::delta("a", Some((29, 1)))).await;
         let mut answer = asked.await.unwrap();
@@ -281,7 +281,7 @@ async fn a_stream_that_the_client_cuts_is_charged_what_was_made() {
 async fn a_request_that_the_client_cuts_before_an_answer_is_charged_its_prompt() {
     let upstream = Upstream::scripted().await;
     let gate = capped(&upstream).await;
-    let asked = gate.chat(&hello()).http2().streaming();
+    let asked = gate.chat(&hello()).http2().spawn_stream();
     let call = upstream.call().await;
     let mut raw = gate.raw().await;
     let body = hello().to_string();
@@ -412,7 +412,7 @@ async fn a_very_long_event_is_not_gathered() {
     let long = responses::delta(&"x".repeat(1_000_000), None);
     let upstream = Upstream::scripted().await;
     let gate = capped(&upstream).await;
-    let asked = gate.chat(&streamed()).streaming();
+    let asked = gate.chat(&streamed()).spawn_stream();
     let mut call = upstream.call().await;
     let (left, right) = long.split_at(900_000);
     call.start_stream().await.chunk(left).await;
@@ -432,7 +432,7 @@ async fn a_very_long_event_is_not_gathered() {
 async fn response_trailers_pass_and_drop_what_is_unfinished() {
     let upstream = Upstream::scripted().await;
     let gate = capped(&upstream).await;
-    let asked = gate.chat(&streamed()).http2().sending();
+    let asked = gate.chat(&streamed()).http2().spawn_send();
     let mut call = upstream.call().await;
     call.start_stream().await.chunk(responses::delta("a", Some((29, 1)))).await.chunk("data: {\"choi").await;
     call.end_with_trailer("x-end", "yes").await;
@@ -441,7 +441,7 @@ async fn response_trailers_pass_and_drop_what_is_unfinished() {
     assert_eq!(reply.trailers.unwrap()["x-end"], "yes");
     assert_eq!(gate.used().await, 30);
 
-    let asked = gate.chat(&hello()).http2().sending();
+    let asked = gate.chat(&hello()).http2().spawn_send();
     let mut call = upstream.call().await;
     let answer = responses::chat(29, 8).to_string();
     call.start(200, "application/json").await.chunk(&answer).await;

@@ -28,7 +28,7 @@ fn is_until_midnight(reply: &Reply) -> bool {
 async fn what_is_admitted_is_reserved_and_then_settled() {
     let upstream = Upstream::scripted().await;
     let gate = Gate::start(provider("maxTokensPerDay: 1000"), &upstream).await;
-    let asked = gate.chat(&ask(100)).sending();
+    let asked = gate.chat(&ask(100)).spawn_send();
     let call = upstream.call().await;
     let during = gate.provider("vllm-local").await;
     assert_eq!(during.used_today, 0);
@@ -51,7 +51,7 @@ async fn completions_times_prompts_times_n_are_reserved() {
     ] {
         let mut body = body;
         body["model"] = json!(MODEL);
-        let asked = gate.post("/v1/completions").json(&body).sending();
+        let asked = gate.post("/v1/completions").json(&body).spawn_send();
         let call = upstream.call().await;
         let reserved = gate.provider("vllm-local").await.reserved;
         assert!((least..=most).contains(&reserved), "{reserved} for {body}");
@@ -94,7 +94,7 @@ async fn a_debt_is_kept() {
 async fn a_budget_that_is_only_reserved_may_be_retried() {
     let upstream = Upstream::scripted().await;
     let gate = Gate::start(provider("maxTokensPerDay: 1000"), &upstream).await;
-    let asked = gate.chat(&ask(850)).sending();
+    let asked = gate.chat(&ask(850)).spawn_send();
     let call = upstream.call().await;
     let reply = gate.chat(&ask(300)).send().await;
     reply.refused(429, "tokens", "rate_limit_exceeded");
@@ -103,7 +103,7 @@ async fn a_budget_that_is_only_reserved_may_be_retried() {
     call.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
     assert_eq!(gate.used().await, 8);
-    let asked = gate.chat(&ask(300)).sending();
+    let asked = gate.chat(&ask(300)).spawn_send();
     upstream.call().await.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
 }
@@ -152,7 +152,7 @@ async fn a_limit_is_injected_only_where_a_cap_binds() {
         ("maxTokensPerDay: 1000", 257, 1000, true),
     ] {
         let gate = Gate::start(provider(limits), &upstream).await;
-        let asked = gate.post("/v1/chat/completions").text(&body).sending();
+        let asked = gate.post("/v1/chat/completions").text(&body).spawn_send();
         let call = upstream.call().await;
         let reserved = gate.provider("vllm-local").await.reserved;
         assert!((least..=most).contains(&reserved), "{reserved} with `{limits}`");
@@ -173,9 +173,9 @@ async fn a_limit_is_injected_only_where_a_cap_binds() {
 async fn a_limit_shrinks_with_the_budget_and_then_the_budget_refuses() {
     let upstream = Upstream::scripted().await;
     let gate = Gate::start(provider("maxTokensPerDay: 2000\nmaxTokensPerRequest: 1500"), &upstream).await;
-    let first = gate.chat(&ask(1400)).sending();
+    let first = gate.chat(&ask(1400)).spawn_send();
     let first_call = upstream.call().await;
-    let second = gate.chat(&without_limit()).sending();
+    let second = gate.chat(&without_limit()).spawn_send();
     let second_call = upstream.call().await;
     let told = second_call.request.json();
     let limit = [&told["max_tokens"], &told["max_completion_tokens"]].into_iter().find_map(Value::as_u64).unwrap();
@@ -194,7 +194,7 @@ async fn a_limit_shrinks_with_the_budget_and_then_the_budget_refuses() {
 /// Asks without a limit until no more than a window of 2048 is reserved, and sees that no limit is told.
 async fn until_the_window_bounds(gate: &Gate, upstream: &Upstream) {
     until("the window bounds what is reserved", async || {
-        let asked = gate.chat(&without_limit()).sending();
+        let asked = gate.chat(&without_limit()).spawn_send();
         let call = upstream.call().await;
         let reserved = gate.provider("vllm-local").await.reserved;
         assert_eq!(call.request.json(), without_limit());
@@ -235,7 +235,7 @@ async fn the_window_is_learned_from_the_server() {
 async fn the_window_is_learned_from_a_refusal() {
     let upstream = Upstream::scripted().await;
     let gate = Gate::start(provider("maxTokensPerDay: 1000000"), &upstream).await;
-    let asked = gate.chat(&ask(3000)).sending();
+    let asked = gate.chat(&ask(3000)).spawn_send();
     upstream.call().await.answer(Answer::error(400, &responses::too_long(2048, 3000, 5))).await;
     let refusal = asked.await.unwrap();
     assert_eq!(refusal.status, 400);
@@ -246,7 +246,7 @@ async fn the_window_is_learned_from_a_refusal() {
     // A known window bounds each prompt by itself, not all of a request together.
     let prompts = vec![vec![1; 1000]; 10];
     let asked =
-        gate.post("/v1/completions").json(&json!({ "model": MODEL, "prompt": prompts, "n": 2, "max_tokens": 100 })).sending();
+        gate.post("/v1/completions").json(&json!({ "model": MODEL, "prompt": prompts, "n": 2, "max_tokens": 100 })).spawn_send();
     let call = upstream.call().await;
     let reserved = gate.provider("vllm-local").await.reserved;
     assert!((12_000..12_200).contains(&reserved), "{reserved}");
@@ -260,14 +260,14 @@ async fn a_refusal_of_a_limit_that_the_gate_added_is_not_for_the_client() {
     let upstream = Upstream::scripted().await;
     let gate = Gate::start(provider("maxTokensPerRequest: 3000"), &upstream).await;
     let other = json!({ "error": { "message": "temperature must be non-negative", "type": "BadRequestError", "param": null, "code": 400 } });
-    let asked = gate.chat(&without_limit()).sending();
+    let asked = gate.chat(&without_limit()).spawn_send();
     let call = upstream.call().await;
     assert!(call.request.json()["max_tokens"].as_u64().unwrap() > 2048, "nobody knows the window yet");
     call.answer(Answer::error(400, &other)).await;
     let refusal = asked.await.unwrap();
     assert_eq!((refusal.status, refusal.json()), (400, other), "what is not about the limit passes");
 
-    let asked = gate.chat(&without_limit()).sending();
+    let asked = gate.chat(&without_limit()).spawn_send();
     let call = upstream.call().await;
     let told = call.request.json()["max_tokens"].as_u64().unwrap();
     call.answer(Answer::error(400, &responses::too_long(2048, told, 5))).await;
@@ -277,14 +277,14 @@ async fn a_refusal_of_a_limit_that_the_gate_added_is_not_for_the_client() {
 
     // Trailers end it too. (Another model, of which nobody knows the window.)
     let other = json!({ "model": "another", "messages": [{ "role": "user", "content": "Hi" }] });
-    let asked = gate.chat(&other).sending();
+    let asked = gate.chat(&other).spawn_send();
     let mut call = upstream.call().await;
     call.start(400, "application/json").await.chunk(responses::too_long(2048, 2900, 5).to_string()).await;
     call.end_with_trailer("x-end", "yes").await;
     asked.await.unwrap().refused(503, "server_error", "upstream_unavailable");
 
     until("every worker knows the window", async || {
-        let asked = gate.chat(&without_limit()).sending();
+        let asked = gate.chat(&without_limit()).spawn_send();
         let call = upstream.call().await;
         let told = call.request.json();
         call.answer(Answer::json(&responses::chat(5, 3))).await;
@@ -302,7 +302,7 @@ async fn estimates_are_learned_from_the_providers_reports() {
     let gate = Gate::start(provider(&format!("maxTokensPerDay: 1000000\nallowedModels: [{MODEL}]")), &upstream).await;
     let mut reserved = Vec::new();
     for _ in 0..40 {
-        let asked = gate.chat(&body).sending();
+        let asked = gate.chat(&body).spawn_send();
         let call = upstream.call().await;
         reserved.push(gate.provider("vllm-local").await.reserved);
         call.answer(Answer::json(&responses::chat(250, 10))).await;
@@ -321,7 +321,7 @@ async fn admitted_answers_tell_what_remains() {
     for (round, stream) in [false, true].into_iter().enumerate() {
         let mut body = ask(100);
         body["stream"] = json!(stream);
-        let asked = gate.chat(&body).streaming();
+        let asked = gate.chat(&body).spawn_stream();
         let mut call = upstream.call().await;
         let state = gate.provider("vllm-local").await;
         assert_eq!(state.used_today, round as u64 * 8);
@@ -343,7 +343,7 @@ async fn admitted_answers_tell_what_remains() {
         assert_eq!(gate.used().await, (round as u64 + 1) * 8);
     }
     let unbounded = Gate::start(provider(""), &upstream).await;
-    let asked = unbounded.chat(&ask(100)).sending();
+    let asked = unbounded.chat(&ask(100)).spawn_send();
     upstream.call().await.answer(Answer::json(&responses::chat(5, 3))).await;
     let reply = asked.await.unwrap();
     assert!(reply.ok().headers.keys().all(|name| !name.as_str().starts_with("x-ratelimit-")), "{}", reply.describe());
@@ -399,7 +399,7 @@ async fn a_budget_holds_while_fifty_ask_at_once() {
                 counted.fetch_add(29, Ordering::Relaxed);
                 let body = responses::chat(9, 20).to_string();
                 let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
-                Answer::raws([head.into_bytes(), body.into_bytes()]).paced(PAUSE * 5)
+                Answer::raw_chunks([head.into_bytes(), body.into_bytes()]).paced(PAUSE * 5)
             }
             "stream" => {
                 counted.fetch_add(19, Ordering::Relaxed);

@@ -78,7 +78,7 @@ async fn spent(client: Client) {
 async fn reserved(client: Client) {
     let upstream = Upstream::scripted().await;
     let gate = Gate::start(provider(&format!("maxTokensPerDay: 1000\nallowedModels: [{SLASHED}]")), &upstream).await;
-    let asked = gate.chat(&json!({ "model": SLASHED, "messages": [], "max_tokens": 850 })).sending();
+    let asked = gate.chat(&json!({ "model": SLASHED, "messages": [], "max_tokens": 850 })).spawn_send();
     let call = upstream.call().await;
     let mut retried_after = Duration::ZERO;
     tokio::join!(client.run("reserved", &gate), async {
@@ -131,7 +131,7 @@ async fn developer(client: Client) {
     client.run_with("developer", &gate, &keys).await;
     vllm.idle().await;
     let total = vllm.counters().total;
-    let shares = gate.settled_shares(&Key::new("operator"), "vllm-local").await;
+    let shares = gate.settled_budgets(&Key::new("operator"), "vllm-local").await;
     assert_eq!(shares.provider.used_today, total.prompt_tokens + total.completion_tokens);
     assert_eq!(shares.external.used_today, shares.provider.used_today);
 }
@@ -140,7 +140,7 @@ async fn spent_key(client: Client) {
     let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 995))).await;
     let gate = for_alice("maxTokensPerDay: 1000").upstream("vllm-local", &upstream).start().await;
     gate.chat(&json!({ "model": SLASHED, "messages": [], "max_tokens": 8 })).key(&alice()).send().await.ok();
-    gate.settled_shares(&Key::new("operator"), "vllm-local").await;
+    gate.settled_budgets(&Key::new("operator"), "vllm-local").await;
     client.run_with("spent", &gate, &[("PAI_KEY", &alice())]).await;
     gate.access_log(|line| line["status"] == 429).await;
     let asked = gate.access_lines().iter().filter(|line| line["status"] == 429).count();
@@ -185,7 +185,7 @@ async fn limited_by_tokens(client: Client) {
     .await;
     let gate = for_alice("tokensPerMinute: 12000").upstream("vllm-local", &upstream).start().await;
     gate.chat(&json!({ "model": SLASHED, "messages": [], "max_tokens": 8 })).key(&alice()).send().await.ok();
-    gate.settled_shares(&Key::new("operator"), "vllm-local").await;
+    gate.settled_budgets(&Key::new("operator"), "vllm-local").await;
     waits(client, &gate).await;
 }
 
@@ -196,12 +196,12 @@ async fn with_fallback(first: &Upstream, second: &StandIn) -> Gate {
     );
     let hosted = named_provider("hosted", "").replace("provider: vllm", "provider: openai");
     let manifests = provider("maxTokensPerDay: 1000") + &hosted + &agent + &gateway("identityHeader: x-agent-id");
-    let gate = Gate::builder().manifests(manifests).fallback().caller("x-agent-id", RESEARCHER);
+    let gate = Gate::builder().manifests(manifests).fallback().default_header("x-agent-id", RESEARCHER);
     gate.upstream("vllm-local", first).address("hosted", second.addr()).start().await
 }
 
 async fn past_a_failure(client: Client) {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let first = Upstream::answering(|_| Answer::error(503, &json!({ "error": { "message": "busy" } }))).await;
     let second = StandIn::start(Options { tokens: 8, ..Options::default() }).await.unwrap();
     let gate = with_fallback(&first, &second).await;

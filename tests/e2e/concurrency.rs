@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use e2e::harness::{
-    Answer, Draw, Gate, Key, Limits, MODEL, Received, Reply, Upstream, gateway, named_provider, responses, seed, until,
+    Answer, Gate, Key, MODEL, RateLimit, Received, Reply, Rng, Upstream, gateway, named_provider, responses, seed, until,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -79,8 +79,8 @@ struct Scene {
 // === impl Kind ===
 
 impl Kind {
-    fn drawn(draw: &mut Draw) -> Self {
-        [Self::Whole, Self::Whole, Self::Stream, Self::Stream, Self::Aborted, Self::Failed][draw.below(6) as usize]
+    fn drawn(rng: &mut Rng) -> Self {
+        [Self::Whole, Self::Whole, Self::Stream, Self::Stream, Self::Aborted, Self::Failed][rng.below(6) as usize]
     }
 }
 
@@ -125,7 +125,7 @@ fn answer(request: &Received, sent: &Sent) -> Answer {
         "Whole" => {
             let body = responses::chat(PROMPT, words).to_string();
             let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
-            (PROMPT + words, Answer::raws([head.into_bytes(), body.into_bytes()]).paced(PAUSE * 4))
+            (PROMPT + words, Answer::raw_chunks([head.into_bytes(), body.into_bytes()]).paced(PAUSE * 4))
         }
         "Stream" => {
             let events = responses::stream(&sequence, PROMPT, true);
@@ -169,7 +169,7 @@ impl Scene {
         tokio::spawn(async move {
             let mut looks = 0;
             while !over.load(Ordering::Relaxed) {
-                let shares = scene.gate.shares(&operator(), "vllm-local").await;
+                let shares = scene.gate.provider_budgets(&operator(), "vllm-local").await;
                 assert!(!shares.provider.is_exceeded() && !shares.external.is_exceeded(), "{shares:?}");
                 looks += 1;
             }
@@ -194,11 +194,11 @@ impl Scene {
     fn client(self: &Arc<Self>, developer: usize, seed: u64) -> JoinHandle<()> {
         let scene = Arc::clone(self);
         tokio::spawn(async move {
-            let mut draw = Draw::new(seed);
+            let mut rng = Rng::new(seed);
             let (mut largest, mut patience) = (60, 40_u32);
             while patience > 0 {
-                let kind = Kind::drawn(&mut draw);
-                let words = LEAST + draw.below(largest);
+                let kind = Kind::drawn(&mut rng);
+                let words = LEAST + rng.below(largest);
                 let Some(reply) = scene.ask(developer, kind, words).await else { continue };
                 if scene.judge(developer, words, &reply) {
                     continue;
@@ -208,7 +208,7 @@ impl Scene {
                     Some("insufficient_quota") => largest = 1,
                     _ => {
                         patience -= 1;
-                        tokio::time::sleep(Duration::from_millis(10 + draw.below(20))).await;
+                        tokio::time::sleep(Duration::from_millis(10 + rng.below(20))).await;
                     }
                 }
             }
@@ -243,7 +243,7 @@ impl Scene {
             Some("requests") => seen.by_requests += 1,
             Some("tokens") => seen.by_tokens += 1,
             _ => {
-                reply.spent();
+                reply.quota_exhausted();
             }
         }
         false
@@ -257,14 +257,14 @@ impl Scene {
     async fn run(self: &Arc<Self>, each: usize) {
         let over = Arc::new(AtomicBool::new(false));
         let watcher = self.watch(&over);
-        let mut draw = Draw::new(seed());
+        let mut rng = Rng::new(seed());
         let clients: Vec<_> =
-            (0..each * DEVELOPERS.len()).map(|number| self.client(number % DEVELOPERS.len(), draw.below(u64::MAX))).collect();
+            (0..each * DEVELOPERS.len()).map(|number| self.client(number % DEVELOPERS.len(), rng.below(u64::MAX))).collect();
         for client in clients {
             client.await.unwrap();
         }
         let total: u64 = (0..DEVELOPERS.len()).map(|developer| self.sent_to(developer)).sum();
-        let shares = self.gate.settled_shares(&operator(), "vllm-local").await;
+        let shares = self.gate.settled_budgets(&operator(), "vllm-local").await;
         over.store(true, Ordering::Relaxed);
         let looks = watcher.await.unwrap();
         eprintln!("seed {}: {total} tokens in {:.1?}, looked {looks} times, {:?}", seed(), self.start.elapsed(), self.seen);
@@ -296,7 +296,7 @@ impl Scene {
             let passed = seen.requests - seen.by_requests;
             assert!(passed <= rate + drained(rate), "{name}: {passed} of {rate} per minute: {seen:?}");
         }
-        let Some(Limits { limit, remaining, .. }) = self.limits(developer).await else {
+        let Some(RateLimit { limit, remaining, .. }) = self.rate_limit(developer).await else {
             assert_eq!(per_day.or(tokens_per_minute), None, "{name}");
             return;
         };
@@ -310,11 +310,11 @@ impl Scene {
     }
 
     /// What answers tell of the key's own budgets, from a request that reserves nothing: one that is refused.
-    async fn limits(&self, developer: usize) -> Option<Limits> {
+    async fn rate_limit(&self, developer: usize) -> Option<RateLimit> {
         let key = DEVELOPERS[developer].key();
         let refused = until("a request gets past the rate of requests", async || {
             let reply = self.gate.chat(&body(developer, Kind::Whole, self.least_refused(developer))).key(&key).send().await;
-            (reply.limits("tokens").is_some() || reply.json()["error"]["type"] != "requests").then_some(reply)
+            (reply.rate_limit("tokens").is_some() || reply.json()["error"]["type"] != "requests").then_some(reply)
         })
         .await;
         refused.refused(
@@ -322,7 +322,7 @@ impl Scene {
             refused.json()["error"]["type"].as_str().unwrap(),
             refused.json()["error"]["code"].as_str().unwrap(),
         );
-        refused.limits("tokens")
+        refused.rate_limit("tokens")
     }
 
     /// An ask that fits into every whole budget, and into none of what is left of the smallest.

@@ -81,8 +81,8 @@ async fn two_references_that_meet_in_one_variable_are_refused() {
     let refused = Gate::builder()
         .manifests(named_provider("one", "apiKeySecretRef: { name: a-b, key: c }"))
         .manifests(named_provider("two", "apiKeySecretRef: { name: a, key: b-c }"))
-        .variable("PAI_SECRET_A_B_C", "s3cr3t-value")
-        .start_refused()
+        .env("PAI_SECRET_A_B_C", "s3cr3t-value")
+        .start_rejected()
         .await;
     assert!(refused.log.contains("PAI_SECRET_A_B_C"), "{}", refused.log);
     assert!(!refused.log.contains("s3cr3t-value"), "{}", refused.log);
@@ -146,7 +146,7 @@ async fn a_stream_outlives_its_configuration() {
     let gate = Gate::start(provider("maxTokensPerDay: 100000"), &upstream).await;
     let mut body = hello();
     body["stream"] = json!(true);
-    let asked = gate.chat(&body).streaming();
+    let asked = gate.chat(&body).spawn_stream();
     let mut call = upstream.call().await;
     call.start_stream().await.chunk(responses::delta("a", Some((5, 1)))).await;
     let mut answer = asked.await.unwrap();

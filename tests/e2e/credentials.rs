@@ -39,7 +39,7 @@ async fn the_providers_key_is_sent_to_it() {
     let upstream = upstream().await;
     let gate = Gate::builder()
         .manifests(provider(KEYED))
-        .variable(VARIABLE, "  sk-of-the-provider\n")
+        .env(VARIABLE, "  sk-of-the-provider\n")
         .upstream("vllm-local", &upstream)
         .start()
         .await;
@@ -56,7 +56,7 @@ async fn the_providers_key_is_sent_to_it() {
 #[tokio::test]
 async fn a_key_that_is_no_header_value_refuses_the_configuration() {
     for bad in ["two words\u{7}", "a\nb", "", "schlüssel"] {
-        let refused = Gate::builder().manifests(provider(KEYED)).variable(VARIABLE, bad).start_refused().await;
+        let refused = Gate::builder().manifests(provider(KEYED)).env(VARIABLE, bad).start_rejected().await;
         assert!(refused.log.contains(VARIABLE), "{}", refused.log);
     }
 }
@@ -68,7 +68,7 @@ async fn a_refused_provider_key_is_the_gateways_fault() {
             Upstream::answering(move |_| Answer::error(status, &json!({ "error": "Unauthorized: sk-of-the-provider" }))).await;
         let gate = Gate::builder()
             .manifests(provider(&format!("{KEYED}\nmaxTokensPerDay: 1000")))
-            .variable(VARIABLE, "sk-of-the-provider")
+            .env(VARIABLE, "sk-of-the-provider")
             .upstream("vllm-local", &upstream)
             .start()
             .await;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use e2e::harness::{Ability, Answer, Authority, Gate, MODEL, Peers, Request, Upstream, responses, until};
+use e2e::harness::{Answer, Authority, EnvoyFeature, Gate, MODEL, Peers, Request, Upstream, responses, until};
 use serde_json::json;
 
 /// A filter that lets everything pass; requests name their provider themselves.
@@ -50,7 +50,7 @@ async fn chunks_and_trailers_arrive() {
 async fn the_test_plays_the_server() {
     let upstream = Upstream::scripted().await;
     let gate = gate(&upstream).await;
-    let asked = gate.chat(&json!({})).header("x-pai-provider", "vllm-local").streaming();
+    let asked = gate.chat(&json!({})).header("x-pai-provider", "vllm-local").spawn_stream();
     let mut call = upstream.call().await;
     call.start_stream().await.chunk("data: 1\n\n").await;
     let mut answer = asked.await.unwrap();
@@ -60,14 +60,14 @@ async fn the_test_plays_the_server() {
     answer.abort().await;
     call.aborted().await;
 
-    let asked = gate.chat(&json!({})).header("x-pai-provider", "vllm-local").sending();
+    let asked = gate.chat(&json!({})).header("x-pai-provider", "vllm-local").spawn_send();
     let mut call = upstream.call().await;
     call.start_stream().await.chunk("data: 1\n\n").await;
     call.reset();
     assert!(asked.await.unwrap().cut);
 
     for _ in 0..2 {
-        let asked = gate.chat(&json!({})).header("x-pai-provider", "vllm-local").sending();
+        let asked = gate.chat(&json!({})).header("x-pai-provider", "vllm-local").spawn_send();
         upstream.call().await.answer(Answer::json(&json!({ "ok": true }))).await;
         assert_eq!(asked.await.unwrap().ok().json()["ok"], true);
     }
@@ -103,7 +103,7 @@ async fn a_configuration_is_judged() {
     let gate = gate(&upstream).await;
     gate.reconfigure("b").await.unwrap();
     gate.reconfigure("c").await.unwrap();
-    let refused = Gate::builder().module("/nonexistent.wasm").upstream("vllm-local", &upstream).start_refused().await;
+    let refused = Gate::builder().module("/nonexistent.wasm").upstream("vllm-local", &upstream).start_rejected().await;
     assert!(refused.log.contains("nonexistent"), "{}", refused.log);
 }
 
@@ -143,7 +143,7 @@ async fn envoy_tells_which_certificates_it_verified() {
 }
 
 fn told(peer: &str, verified: bool) -> (String, String) {
-    (peer.to_owned(), if Ability::VerifiedPeers.is_there() { verified.to_string() } else { "null".to_owned() })
+    (peer.to_owned(), if EnvoyFeature::PeerCertificateValid.is_supported() { verified.to_string() } else { "null".to_owned() })
 }
 
 /// What the access log says of the request's peer; `None` if there was no answer.
@@ -189,7 +189,7 @@ async fn envoy_takes_no_certificate_but_the_right_one() {
 async fn a_gate_with_fallback_tries_again() {
     let upstream = Upstream::answering(|_| Answer::error(503, &json!({}))).await;
     let gate = Gate::builder().module(noop()).manifests("a").upstream("vllm-local", &upstream);
-    let gate = gate.fallback().retrying_by_status().start().await;
+    let gate = gate.fallback().retry_on_status().start().await;
     assert!(gate.reconfigure("b").await.is_ok());
     for provider in ["vllm-local", "another"] {
         let reply = gate.chat(&json!({ "model": MODEL })).header("x-pai-provider", provider).send().await;

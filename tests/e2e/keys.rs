@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use e2e::harness::{
-    Answer, Gate, GateBuilder, Key, MODEL, Reply, Request, Shares, Upstream, gateway, named_provider, responses, until,
+    Answer, Gate, GateBuilder, Key, MODEL, ProviderBudgets, Reply, Request, Upstream, gateway, named_provider, responses, until,
 };
 use serde_json::{Value, json};
 
@@ -317,7 +317,7 @@ async fn refusals_are_told_in_their_order() {
     gzip(bad("/nowhere")).key(&alice()).send().await.refused(404, INVALID, "unknown_url");
     gate.get("/pai/v1/model-providers").key(&alice()).send().await.refused(403, INVALID, "caller_not_allowed");
     gzip(bad("/v1/chat/completions")).key(&alice()).send().await.refused(415, INVALID, "unsupported_encoding");
-    bad("/v1/chat/completions").key(&alice()).send().await.limited("requests");
+    bad("/v1/chat/completions").key(&alice()).send().await.rate_limited("requests");
     bad("/v1/chat/completions").key(&operator()).send().await.invalid_body(None);
 }
 
@@ -334,11 +334,11 @@ async fn a_key_counts_before_any_identity() {
     identified().key(&alice()).send().await.ok();
     let line = gate.access_log(|line| line["status"] == 200).await;
     assert_eq!(line["subject"], "key/alice", "{line}");
-    let shares = gate.settled_shares(&operator(), "vllm-local").await;
+    let shares = gate.settled_budgets(&operator(), "vllm-local").await;
     assert_eq!((shares.provider.used_today, shares.external.used_today), (8, 8));
     unauthorized(&identified().header("x-api-key", "pak_unknown").send().await, &[]);
     identified().header("x-api-key", "sk-another").send().await.ok();
-    let shares = gate.settled_shares(&operator(), "vllm-local").await;
+    let shares = gate.settled_budgets(&operator(), "vllm-local").await;
     assert_eq!((shares.provider.used_today, shares.external.used_today), (16, 8));
 }
 
@@ -393,16 +393,16 @@ async fn keys_count_with_fixed_routing_too() {
     unauthorized(&gate.chat(&ask(MODEL, 400)).header("x-api-key", "pak_unknown").send().await, &[]);
     for nth in 1..=2 {
         let reply = gate.chat(&ask(MODEL, 400)).header("x-api-key", alice().secret()).send().await;
-        assert_eq!(reply.ok().limits("requests").unwrap().remaining, 6 - nth);
+        assert_eq!(reply.ok().rate_limit("requests").unwrap().remaining, 6 - nth);
         let seen = String::from_utf8_lossy(&upstream.last().head).into_owned();
         assert!(!seen.contains("pak_") && !seen.contains("api-key"), "{seen}");
-        let shares = gate.settled_shares(&operator(), "vllm-local").await;
+        let shares = gate.settled_budgets(&operator(), "vllm-local").await;
         assert_eq!((shares.provider.used_today, shares.external.used_today), (500 * nth, 500 * nth));
     }
     for _ in 0..4 {
-        gate.chat(&ask(MODEL, 400)).key(&alice()).send().await.spent();
+        gate.chat(&ask(MODEL, 400)).key(&alice()).send().await.quota_exhausted();
     }
-    gate.chat(&ask(MODEL, 400)).key(&alice()).send().await.limited("requests");
+    gate.chat(&ask(MODEL, 400)).key(&alice()).send().await.rate_limited("requests");
     assert!(upstream.requests().iter().skip(2).all(|request| request.body.is_empty()), "no body has left");
 }
 
@@ -413,7 +413,7 @@ async fn the_shipped_configuration_knows_every_label() {
     let gate = with_one(&capped(10_000, 9000), &upstream).manifests(alice().manifest("maxTokensPerDay: 8000")).start().await;
     gate.chat(&ask(MODEL, 8)).key(&alice()).send().await.ok();
     gate.chat(&ask("nowhere/m", 8)).key(&alice()).send().await;
-    gate.settled_shares(&operator(), "vllm-local").await;
+    gate.settled_budgets(&operator(), "vllm-local").await;
     until("the statistics name the key's budget", async || {
         gate.stats("wasmcustom.pai").keys().any(|name| name.contains("key/alice") && name.contains("budget")).then_some(())
     })
@@ -594,10 +594,10 @@ async fn in_flight(
     gate: &Gate,
     upstream: &Upstream,
     max_tokens: u64,
-) -> (tokio::task::JoinHandle<Reply>, e2e::harness::Call, Shares) {
-    let asked = gate.chat(&ask(MODEL, max_tokens)).key(&alice()).sending();
+) -> (tokio::task::JoinHandle<Reply>, e2e::harness::Call, ProviderBudgets) {
+    let asked = gate.chat(&ask(MODEL, max_tokens)).key(&alice()).spawn_send();
     let call = upstream.call().await;
-    (asked, call, gate.shares(&operator(), "vllm-local").await)
+    (asked, call, gate.provider_budgets(&operator(), "vllm-local").await)
 }
 
 #[tokio::test]
@@ -611,22 +611,22 @@ async fn each_of_three_budgets_may_be_the_one_that_is_spent() {
         assert_eq!(during.provider.reserved, during.external.reserved, "{which}: {during:?}");
         call.answer(Answer::json(&responses::chat(5, 932))).await;
         let reply = asked.await.unwrap();
-        let tokens = reply.ok().limits("tokens").expect("the key has a budget");
+        let tokens = reply.ok().rate_limit("tokens").expect("the key has a budget");
         assert_eq!((tokens.limit, tokens.remaining), (key, key - during.provider.reserved), "{which}");
-        let shares = gate.settled_shares(&operator(), "vllm-local").await;
+        let shares = gate.settled_budgets(&operator(), "vllm-local").await;
         assert_eq!((shares.provider.used_today, shares.external.used_today), (937, 937), "{which}");
 
         for request in [gate.chat(&ask(MODEL, 100)), gate.chat(&ask(MODEL, 100)).http2()] {
             let reply = request.key(&alice()).send().await;
-            reply.spent();
+            reply.quota_exhausted();
             let message = reply.message();
             assert!(message.to_lowercase().contains(named), "{which}: {message}");
             assert!(message.contains("UTC"), "{which}: {message}");
             assert!(numbers(&message).iter().all(|told| ![937, 63].contains(told)), "{which}: it tells what was spent: {message}");
-            let tokens = reply.limits("tokens").expect("the key has a budget");
+            let tokens = reply.rate_limit("tokens").expect("the key has a budget");
             assert_eq!((tokens.limit, tokens.remaining), (key, key - 937), "{which}");
         }
-        assert_eq!(gate.shares(&operator(), "vllm-local").await, shares, "{which}: all or none");
+        assert_eq!(gate.provider_budgets(&operator(), "vllm-local").await, shares, "{which}: all or none");
         assert_eq!(upstream.requests().len(), 1, "{which}");
     }
 }
@@ -640,13 +640,13 @@ async fn each_of_three_budgets_may_be_the_one_that_is_reserved() {
         let (asked, call, during) = in_flight(&gate, &upstream, 700).await;
         for _ in 0..8 {
             let reply = gate.chat(&ask(MODEL, 400)).key(&alice()).send().await;
-            reply.limited("tokens");
+            reply.rate_limited("tokens");
             assert_eq!(reply.retry_after(), 1, "{which}");
             assert!(reply.message().to_lowercase().contains(named), "{which}: {}", reply.message());
-            let tokens = reply.limits("tokens").expect("the key has a budget");
+            let tokens = reply.rate_limit("tokens").expect("the key has a budget");
             assert_eq!(tokens.remaining, key - during.provider.reserved, "{which}: all or none");
         }
-        assert_eq!(gate.shares(&operator(), "vllm-local").await, during, "{which}: all or none");
+        assert_eq!(gate.provider_budgets(&operator(), "vllm-local").await, during, "{which}: all or none");
         // What fits beside it passes.
         let (beside, second, both) = in_flight(&gate, &upstream, 50).await;
         assert!(both.provider.reserved > during.provider.reserved && both.provider.reserved <= 1000, "{which}: {both:?}");
@@ -655,13 +655,13 @@ async fn each_of_three_budgets_may_be_the_one_that_is_reserved() {
             call.answer(Answer::json(&responses::chat(5, 3))).await;
             asked.await.unwrap().ok();
         }
-        let shares = gate.settled_shares(&operator(), "vllm-local").await;
+        let shares = gate.settled_budgets(&operator(), "vllm-local").await;
         assert_eq!((shares.provider.used_today, shares.external.used_today), (16, 16), "{which}");
         let (asked, call, _) = in_flight(&gate, &upstream, 400).await;
         call.answer(Answer::json(&responses::chat(5, 3))).await;
-        let tokens = asked.await.unwrap().ok().limits("tokens").unwrap();
+        let tokens = asked.await.unwrap().ok().rate_limit("tokens").unwrap();
         assert!((key - 16 - 600..key - 16 - 400).contains(&tokens.remaining), "{which}: {tokens:?}");
-        gate.settled_shares(&operator(), "vllm-local").await;
+        gate.settled_budgets(&operator(), "vllm-local").await;
     }
 }
 
@@ -675,7 +675,7 @@ async fn what_exceeds_a_whole_budget_can_never_fit() {
             let reply = gate.chat(&ask(MODEL, limit)).key(&alice()).send().await;
             reply.refused(400, INVALID, "context_length_exceeded");
         }
-        let shares = gate.shares(&operator(), "vllm-local").await;
+        let shares = gate.provider_budgets(&operator(), "vllm-local").await;
         assert_eq!((shares.provider.reserved, shares.external.reserved), (0, 0));
     }
     assert!(upstream.requests().is_empty());
@@ -687,7 +687,7 @@ async fn what_exceeds_a_whole_budget_can_never_fit() {
         .await;
     gate.chat(&ask(MODEL, 3000)).key(&alice()).send().await.refused(400, INVALID, "context_length_exceeded");
     gate.chat(&ask(MODEL, 3000)).header("x-agent-id", "researcher").send().await.ok();
-    gate.settled_shares(&operator(), "vllm-local").await;
+    gate.settled_budgets(&operator(), "vllm-local").await;
 }
 
 #[tokio::test]
@@ -699,17 +699,17 @@ async fn a_limit_that_the_request_does_not_name_shrinks_with_the_tightest_budget
         let upstream = Upstream::scripted().await;
         let spec = alice().manifest(&format!("maxTokensPerDay: {key}\ntokensPerMinute: {minute}"));
         let gate = with_one(&capped(provider, external), &upstream).manifests(spec).start().await;
-        let asked = gate.chat(&without).key(&alice()).sending();
+        let asked = gate.chat(&without).key(&alice()).spawn_send();
         let call = upstream.call().await;
         let told = call.request.json();
         let limit = [&told["max_tokens"], &told["max_completion_tokens"]].into_iter().find_map(Value::as_u64);
         assert!(limit.is_some_and(|limit| (256..900).contains(&limit)), "{told}");
-        let shares = gate.shares(&operator(), "vllm-local").await;
+        let shares = gate.provider_budgets(&operator(), "vllm-local").await;
         assert!(shares.provider.reserved <= 900 && shares.external.reserved <= 900, "{shares:?}");
         assert_eq!(shares.provider.reserved, shares.external.reserved);
         call.answer(Answer::json(&responses::chat(5, 3))).await;
         asked.await.unwrap().ok();
-        gate.settled_shares(&operator(), "vllm-local").await;
+        gate.settled_budgets(&operator(), "vllm-local").await;
     }
 }
 
@@ -729,7 +729,7 @@ async fn agents_and_developers_share_the_providers_budget_but_not_the_external_o
     let as_agent = |tokens| gate.chat(&ask(MODEL, tokens)).header("x-agent-id", "researcher").send();
     let as_key = |key: Key, tokens| gate.chat(&ask(MODEL, tokens)).key(&key).send();
     let used = async || {
-        let shares = gate.settled_shares(&operator(), "vllm-local").await;
+        let shares = gate.settled_budgets(&operator(), "vllm-local").await;
         (shares.provider.used_today, shares.external.used_today)
     };
 
@@ -742,7 +742,7 @@ async fn agents_and_developers_share_the_providers_budget_but_not_the_external_o
     // The developers' share is spent for all of them, whoever spent it; the provider's budget is not.
     for key in [alice(), Key::new("bob")] {
         let reply = as_key(key, 2000).await;
-        reply.spent();
+        reply.quota_exhausted();
         let message = reply.message();
         assert!(message.to_lowercase().contains("external"), "{message}");
         assert!(numbers(&message).iter().all(|told| ![9000, 4000, 5000, 1000].contains(told)), "what others spent: {message}");
@@ -753,9 +753,9 @@ async fn agents_and_developers_share_the_providers_budget_but_not_the_external_o
     assert_eq!(used().await, (19_500, 9000));
     // Now the provider's own budget is what is left least of.
     let reply = as_key(alice(), 600).await;
-    reply.spent();
+    reply.quota_exhausted();
     assert!(reply.message().contains("vllm-local"), "{}", reply.message());
-    as_agent(600).await.spent();
+    as_agent(600).await.quota_exhausted();
     assert_eq!(used().await, (19_500, 9000));
 }
 
@@ -774,7 +774,7 @@ async fn a_keys_budget_is_its_own_over_all_providers() {
         .await;
     let chat = async |key: &Key, provider: &str| {
         let reply = gate.chat(&ask(&format!("{provider}/{MODEL}"), 300)).key(key).send().await;
-        gate.settled_shares(&operator(), provider).await;
+        gate.settled_budgets(&operator(), provider).await;
         reply
     };
     for provider in ["one", "two", "one"] {
@@ -782,13 +782,13 @@ async fn a_keys_budget_is_its_own_over_all_providers() {
     }
     for provider in ["one", "two"] {
         let reply = chat(&alice(), provider).await;
-        reply.spent();
-        assert_eq!(reply.limits("tokens").unwrap().remaining, 100);
+        reply.quota_exhausted();
+        assert_eq!(reply.rate_limit("tokens").unwrap().remaining, 100);
         assert!(reply.message().to_lowercase().contains("key"), "{}", reply.message());
     }
     let bob = chat(&Key::new("bob"), "one").await;
-    assert!(bob.ok().limits("tokens").unwrap().remaining > 500, "bob has spent nothing");
-    let used = async |provider: &str| gate.shares(&operator(), provider).await.provider.used_today;
+    assert!(bob.ok().rate_limit("tokens").unwrap().remaining > 500, "bob has spent nothing");
+    let used = async |provider: &str| gate.provider_budgets(&operator(), provider).await.provider.used_today;
     assert_eq!((used("one").await, used("two").await), (900, 300));
 }
 
@@ -811,9 +811,9 @@ async fn a_developer_sees_the_keys_own_budgets_only() {
         for stream in [false, true] {
             let mut body = ask(MODEL, 50);
             body["stream"] = json!(stream);
-            let asked = gate.chat(&body).key(&Key::new(name)).sending();
+            let asked = gate.chat(&body).key(&Key::new(name)).spawn_send();
             let call = upstream.call().await;
-            let reserved = gate.shares(&operator(), "vllm-local").await.provider.reserved;
+            let reserved = gate.provider_budgets(&operator(), "vllm-local").await.provider.reserved;
             call.answer(if stream {
                 Answer::stream(responses::stream(&["a"], 5, true))
             } else {
@@ -821,7 +821,7 @@ async fn a_developer_sees_the_keys_own_budgets_only() {
             })
             .await;
             let reply = asked.await.unwrap();
-            let tokens = reply.ok().limits("tokens");
+            let tokens = reply.ok().rate_limit("tokens");
             assert_eq!(tokens.map(|tokens| tokens.limit), limit, "{name}\n{}", reply.describe());
             if let (Some(tokens), Some(limit)) = (tokens, limit) {
                 let before = if stream { 6 } else { 0 };
@@ -829,21 +829,21 @@ async fn a_developer_sees_the_keys_own_budgets_only() {
                 // A rate drains meanwhile.
                 assert!((remaining..=remaining + before).contains(&tokens.remaining), "{name}\n{}", reply.describe());
             }
-            gate.settled_shares(&operator(), "vllm-local").await;
+            gate.settled_budgets(&operator(), "vllm-local").await;
         }
     }
     // Refused by others' budgets, a key without any still is told nothing of them.
-    let asked = gate.chat(&ask(MODEL, 1500)).key(&Key::new("day")).sending();
+    let asked = gate.chat(&ask(MODEL, 1500)).key(&Key::new("day")).spawn_send();
     let call = upstream.call().await;
     let reply = gate.chat(&ask(MODEL, 1500)).key(&Key::new("neither")).send().await;
-    reply.limited("tokens");
-    assert_eq!(reply.limits("tokens"), None, "{}", reply.describe());
+    reply.rate_limited("tokens");
+    assert_eq!(reply.rate_limit("tokens"), None, "{}", reply.describe());
     call.answer(Answer::json(&responses::chat(5, 2000))).await;
     asked.await.unwrap().ok();
-    gate.settled_shares(&operator(), "vllm-local").await;
+    gate.settled_budgets(&operator(), "vllm-local").await;
     let reply = gate.chat(&ask(MODEL, 500)).key(&Key::new("neither")).send().await;
-    reply.spent();
-    assert_eq!(reply.limits("tokens"), None, "{}", reply.describe());
+    reply.quota_exhausted();
+    assert_eq!(reply.rate_limit("tokens"), None, "{}", reply.describe());
 }
 
 #[tokio::test]
@@ -856,11 +856,11 @@ async fn an_agent_sees_its_own_budget_or_else_the_providers() {
             .start()
             .await;
         let reply = gate.chat(&ask(MODEL, 8)).header("x-agent-id", "researcher").send().await;
-        let tokens = reply.ok().limits("tokens").unwrap();
+        let tokens = reply.ok().rate_limit("tokens").unwrap();
         assert_eq!(tokens.limit, limit);
         assert!(tokens.remaining < limit && tokens.remaining > limit - 200, "{tokens:?}");
-        assert_eq!(reply.limits("requests"), None);
-        gate.settled_shares(&operator(), "vllm-local").await;
+        assert_eq!(reply.rate_limit("requests"), None);
+        gate.settled_budgets(&operator(), "vllm-local").await;
     }
 }
 
@@ -869,7 +869,7 @@ async fn a_keys_budget_outlives_a_reload() {
     let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 495))).await;
     let gate = with_one(&capped(10_000, 9000), &upstream).manifests(alice().manifest("maxTokensPerDay: 1000")).start().await;
     gate.chat(&ask(MODEL, 500)).key(&alice()).send().await.ok();
-    let before = gate.settled_shares(&operator(), "vllm-local").await;
+    let before = gate.settled_budgets(&operator(), "vllm-local").await;
     // A new secret and other limits: the name is what the budget belongs to.
     let rotated = Key::with_secret("alice", "pak_rotated");
     let config = operated() + &named_provider("vllm-local", &capped(10_000, 9000)) + &rotated.manifest("maxTokensPerDay: 600");
@@ -880,9 +880,9 @@ async fn a_keys_budget_outlives_a_reload() {
     assert!(start.elapsed() < Duration::from_secs(10));
     unauthorized(&gate.chat(&ask(MODEL, 50)).key(&alice()).send().await, &[]);
     let reply = gate.chat(&ask(MODEL, 300)).key(&rotated).send().await;
-    reply.spent();
-    assert_eq!(reply.limits("tokens").map(|tokens| (tokens.limit, tokens.remaining)), Some((600, 100)));
-    assert_eq!(gate.shares(&operator(), "vllm-local").await, before);
+    reply.quota_exhausted();
+    assert_eq!(reply.rate_limit("tokens").map(|tokens| (tokens.limit, tokens.remaining)), Some((600, 100)));
+    assert_eq!(gate.provider_budgets(&operator(), "vllm-local").await, before);
 }
 
 #[tokio::test]
@@ -897,7 +897,7 @@ async fn an_external_share_without_a_cap_is_counted_and_no_more() {
         gate.chat(&ask(MODEL, 300)).key(&alice()).send().await.ok();
         gate.chat(&ask(MODEL, 300)).header("x-agent-id", "researcher").send().await.ok();
     }
-    let shares = gate.settled_shares(&operator(), "vllm-local").await;
+    let shares = gate.settled_budgets(&operator(), "vllm-local").await;
     assert_eq!((shares.provider.used_today, shares.external.used_today), (1200, 600));
     assert_eq!((shares.provider.max_tokens_per_day, shares.external.max_tokens_per_day), (Some(5000), None));
 }
@@ -918,11 +918,11 @@ async fn what_is_in_flight_while_a_key_is_withdrawn_is_settled_all_the_same() {
     let capped = capped(10_000, 9000);
     gate.reconfigure(base(&capped)).await.unwrap();
     until("the key is gone", async || (gate.get("/v1/models").key(&alice()).send().await.status == 401).then_some(())).await;
-    let meanwhile = gate.shares(&operator(), "vllm-local").await;
+    let meanwhile = gate.provider_budgets(&operator(), "vllm-local").await;
     assert_eq!(meanwhile.provider.reserved, during.provider.reserved, "what is in flight stays reserved");
     call.answer(Answer::json(&responses::chat(5, 195))).await;
     asked.await.unwrap().ok();
-    let shares = gate.settled_shares(&operator(), "vllm-local").await;
+    let shares = gate.settled_budgets(&operator(), "vllm-local").await;
     assert_eq!((shares.provider.used_today, shares.external.used_today), (200, 200));
     // The key comes back to what it has used.
     gate.reconfigure(with_alice(&capped, "maxTokensPerDay: 1000")).await.unwrap();
@@ -930,9 +930,9 @@ async fn what_is_in_flight_while_a_key_is_withdrawn_is_settled_all_the_same() {
     let (asked, call, during) = in_flight(&gate, &upstream, 300).await;
     assert_eq!(during.provider.reserved, during.external.reserved);
     call.answer(Answer::json(&responses::chat(5, 3))).await;
-    let tokens = asked.await.unwrap().ok().limits("tokens").unwrap();
+    let tokens = asked.await.unwrap().ok().rate_limit("tokens").unwrap();
     assert_eq!(tokens.remaining, 1000 - 200 - during.provider.reserved);
-    gate.settled_shares(&operator(), "vllm-local").await;
+    gate.settled_budgets(&operator(), "vllm-local").await;
 }
 
 #[tokio::test]
@@ -944,8 +944,8 @@ async fn limits_may_be_as_large_as_numbers_get() {
     let gate = with_one(&capped(largest, largest), &upstream).manifests(alice().manifest(&spec)).start().await;
     for _ in 0..4 {
         let reply = gate.chat(&ask(MODEL, 8)).key(&alice()).send().await;
-        assert_eq!(reply.ok().limits("tokens").unwrap().limit, largest);
-        assert_eq!(reply.limits("requests").unwrap().limit, 60_000_000);
+        assert_eq!(reply.ok().rate_limit("tokens").unwrap().limit, largest);
+        assert_eq!(reply.rate_limit("requests").unwrap().limit, 60_000_000);
     }
-    gate.settled_shares(&operator(), "vllm-local").await;
+    gate.settled_budgets(&operator(), "vllm-local").await;
 }

@@ -130,7 +130,7 @@ async fn neither_bodies_nor_keys_are_logged() {
     .await;
     let gate = Gate::builder()
         .manifests(provider("maxTokensPerDay: 1000\napiKeySecretRef: { name: vllm-token, key: api-key }"))
-        .variable("PAI_SECRET_VLLM_TOKEN_API_KEY", "canary-provider-key")
+        .env("PAI_SECRET_VLLM_TOKEN_API_KEY", "canary-provider-key")
         .upstream("vllm-local", &upstream)
         .start()
         .await;
@@ -163,7 +163,7 @@ fn to_nobody(address: std::net::SocketAddr) -> GateBuilder {
 
 #[tokio::test]
 async fn a_provider_that_is_down_is_unavailable() {
-    let gate = to_nobody(Upstream::nobody().await).start().await;
+    let gate = to_nobody(Upstream::unreachable_address().await).start().await;
     for request in [gate.chat(&hello()), gate.chat(&hello()).http2()] {
         request.send().await.refused(503, "server_error", "upstream_unavailable");
     }
@@ -182,7 +182,7 @@ async fn a_provider_that_does_not_answer_in_time_is_a_timeout() {
 
 #[tokio::test]
 async fn a_provider_without_a_route_is_unavailable() {
-    let gate = to_nobody(Upstream::nobody().await).without_route("vllm-local").start().await;
+    let gate = to_nobody(Upstream::unreachable_address().await).without_route("vllm-local").start().await;
     let reply = gate.chat(&hello()).send().await;
     assert!([404, 503].contains(&reply.status), "{}", reply.describe());
     reply.refused(reply.status, "server_error", "upstream_unavailable");
@@ -192,7 +192,7 @@ async fn a_provider_without_a_route_is_unavailable() {
 #[tokio::test]
 async fn envoys_own_buffer_limit_answers_in_openais_shape() {
     let upstream = upstream().await;
-    let gate = Gate::builder().manifests(exact()).buffering(65_536).upstream("vllm-local", &upstream).start().await;
+    let gate = Gate::builder().manifests(exact()).buffer_limit(65_536).upstream("vllm-local", &upstream).start().await;
     let mut body = hello();
     body["x"] = json!("a".repeat(300_000));
     for request in [gate.chat(&body), gate.post(CHAT).chunked(body.to_string().as_bytes().chunks(9000))] {
@@ -236,7 +236,7 @@ async fn a_request_whose_body_never_comes_is_answered() {
 async fn a_missing_flag_is_named() {
     let upstream = upstream().await;
     let gate = Gate::builder().manifests(exact()).without_stop_iteration().upstream("vllm-local", &upstream).start().await;
-    let asked: Vec<_> = (0..4).map(|_| gate.chat(&hello()).patient(SLOW).sending()).collect();
+    let asked: Vec<_> = (0..4).map(|_| gate.chat(&hello()).timeout(SLOW).spawn_send()).collect();
     for reply in asked {
         reply.await.unwrap().refused(408, "invalid_request_error", "request_timeout");
     }

@@ -42,7 +42,7 @@ fn with(spec: &str, upstream: &Upstream) -> GateBuilder {
 
 /// Sends all of them at once, each on a connection of its own, and waits for the answers.
 async fn at_once(requests: impl IntoIterator<Item = Request>) -> Vec<Reply> {
-    let sent: Vec<JoinHandle<Reply>> = requests.into_iter().map(Request::sending).collect();
+    let sent: Vec<JoinHandle<Reply>> = requests.into_iter().map(Request::spawn_send).collect();
     let mut replies = Vec::new();
     for reply in sent {
         replies.push(reply.await.unwrap());
@@ -55,7 +55,7 @@ async fn at_once(requests: impl IntoIterator<Item = Request>) -> Vec<Reply> {
 fn served(replies: &[Reply], of: &str) -> usize {
     let (served, refused): (Vec<&Reply>, Vec<&Reply>) = replies.iter().partition(|reply| reply.status == 200);
     for reply in refused {
-        reply.limited(of);
+        reply.rate_limited(of);
     }
     served.len()
 }
@@ -74,7 +74,7 @@ async fn exactly_the_burst_passes_whichever_worker_is_asked() {
     assert_eq!(passed, RATE);
     assert_eq!(upstream.requests().len(), RATE);
     for reply in &replies {
-        let requests = reply.limits("requests").unwrap();
+        let requests = reply.rate_limit("requests").unwrap();
         assert_eq!(requests.limit, RATE as u64);
         assert!(requests.reset <= 60.0 && requests.reset > 0.0, "{requests:?}");
         if reply.status == 429 {
@@ -94,7 +94,7 @@ async fn until_refused(gate: &Gate) -> u64 {
         raw.write(&get).await;
         let reply = raw.reply().await.unwrap();
         if reply.status != 200 {
-            reply.limited("requests");
+            reply.rate_limited("requests");
             return passed;
         }
     }
@@ -129,7 +129,7 @@ async fn when_one_passes(gate: &Gate) -> Instant {
         if reply.status == 200 {
             return Instant::now();
         }
-        reply.limited("requests");
+        reply.rate_limited("requests");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -160,7 +160,7 @@ async fn after_retry_after_one_passes() {
     let burst = at_once((0..RATE).map(|_| gate.get("/v1/models").key(&alice()))).await;
     assert_eq!(served(&burst, "requests"), RATE as usize);
     let refused = gate.chat(&ask(8)).key(&alice()).send().await;
-    refused.limited("requests");
+    refused.rate_limited("requests");
     // It names the seconds to come, rounded up: two, unless one of them has passed already.
     let least = (2.0 - start.elapsed().as_secs_f64()).ceil().max(1.0) as u64;
     assert!((least..=2).contains(&refused.retry_after()), "{}", refused.describe());
@@ -179,13 +179,13 @@ async fn an_idle_key_has_its_whole_burst_again_and_no_more() {
     let upstream = upstream().await;
     let gate = with(&format!("requestsPerMinute: {RATE}"), &upstream).start().await;
     let first = gate.get("/v1/models").key(&alice()).send().await;
-    let requests = first.ok().limits("requests").unwrap();
+    let requests = first.ok().rate_limit("requests").unwrap();
     assert_eq!((requests.limit, requests.remaining), (RATE, RATE - 1));
     assert!(requests.reset > 0.0 && requests.reset <= 1.0, "{requests:?}");
     // Twice as long as it takes for that one to come back.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let again = gate.get("/v1/models").key(&alice()).send().await;
-    assert_eq!(again.ok().limits("requests").unwrap().remaining, RATE - 1, "no more than the burst");
+    assert_eq!(again.ok().rate_limit("requests").unwrap().remaining, RATE - 1, "no more than the burst");
 }
 
 #[tokio::test]
@@ -225,7 +225,7 @@ async fn every_authenticated_request_counts_and_tells_what_remains() {
         let reply = request.key(&alice()).send().await;
         assert_eq!(reply.status, status, "the {nth}th: {}", reply.describe());
         // What is refused before it is admitted counts, and need not tell.
-        let Some(limits) = reply.limits("requests") else {
+        let Some(limits) = reply.rate_limit("requests") else {
             assert!((400..500).contains(&status), "the {nth}th: {}", reply.describe());
             continue;
         };
@@ -244,9 +244,9 @@ async fn every_authenticated_request_counts_and_tells_what_remains() {
     // Who is not known costs a key nothing, and is told nothing of it.
     let unknown = gate.get("/v1/models").key(&Key::new("unknown")).send().await;
     unknown.refused(401, INVALID, "invalid_api_key");
-    assert_eq!((unknown.limits("requests"), unknown.limits("tokens")), (None, None));
+    assert_eq!((unknown.rate_limit("requests"), unknown.rate_limit("tokens")), (None, None));
     let operators = gate.get("/v1/models").key(&operator()).send().await;
-    assert_eq!(operators.ok().limits("requests"), None, "no rate, no headers");
+    assert_eq!(operators.ok().rate_limit("requests"), None, "no rate, no headers");
 }
 
 #[tokio::test]
@@ -262,7 +262,7 @@ async fn a_rate_answers_before_the_body_is_there() {
     };
     let mut raw = gate.raw().await;
     raw.write(head(1000)).await;
-    raw.reply().await.unwrap().limited("requests");
+    raw.reply().await.unwrap().rate_limited("requests");
     // Before the rate: who is asking, where to, and how large it is.
     let mut raw = gate.raw().await;
     raw.write(head(20 << 20)).await;
@@ -315,10 +315,10 @@ async fn a_rate_outlives_a_reload() {
 
 /// Asks, and hands back the call that the upstream got, with what is reserved for it.
 async fn in_flight(gate: &Gate, upstream: &Upstream, max_tokens: u64) -> (JoinHandle<Reply>, Call, u64) {
-    let before = gate.shares(&operator(), "vllm-local").await.provider.reserved;
-    let asked = gate.chat(&ask(max_tokens)).key(&alice()).sending();
+    let before = gate.provider_budgets(&operator(), "vllm-local").await.provider.reserved;
+    let asked = gate.chat(&ask(max_tokens)).key(&alice()).spawn_send();
     let call = upstream.call().await;
-    let reserved = gate.shares(&operator(), "vllm-local").await.provider.reserved - before;
+    let reserved = gate.provider_budgets(&operator(), "vllm-local").await.provider.reserved - before;
     (asked, call, reserved)
 }
 
@@ -328,7 +328,7 @@ async fn spend(gate: &Gate, upstream: &Upstream, tokens: u64) -> Reply {
     call.answer(Answer::json(&responses::chat(5, tokens - 5))).await;
     let reply = asked.await.unwrap();
     reply.ok();
-    gate.settled_shares(&operator(), "vllm-local").await;
+    gate.settled_budgets(&operator(), "vllm-local").await;
     reply
 }
 
@@ -340,18 +340,18 @@ async fn no_more_is_reserved_than_the_rate_whichever_worker_is_asked() {
     let (first, call, each) = in_flight(&gate, &upstream, 100).await;
     let fit = RATE / each;
     assert!((3..=9).contains(&fit), "{each}");
-    let asked: Vec<_> = (0..3 * fit).map(|_| gate.chat(&ask(100)).key(&alice()).sending()).collect();
+    let asked: Vec<_> = (0..3 * fit).map(|_| gate.chat(&ask(100)).key(&alice()).spawn_send()).collect();
     let mut calls = vec![call];
     for _ in 1..fit {
         calls.push(upstream.call().await);
     }
     // All others are refused while those are in flight: nothing drains, for nothing is used.
-    let held = gate.shares(&operator(), "vllm-local").await;
+    let held = gate.provider_budgets(&operator(), "vllm-local").await;
     assert_eq!((held.provider.reserved, held.external.reserved), (fit * each, fit * each));
     let refused = gate.chat(&ask(100)).key(&alice()).send().await;
-    refused.limited("tokens");
+    refused.rate_limited("tokens");
     assert_eq!(refused.retry_after(), 1, "only reservations stand in the way");
-    let tokens = refused.limits("tokens").unwrap();
+    let tokens = refused.rate_limit("tokens").unwrap();
     assert_eq!((tokens.limit, tokens.remaining), (RATE, RATE - fit * each));
     for call in calls {
         call.answer(Answer::json(&responses::chat(5, 3))).await;
@@ -362,7 +362,7 @@ async fn no_more_is_reserved_than_the_rate_whichever_worker_is_asked() {
     }
     assert_eq!(served(&replies, "tokens") as u64, fit);
     assert_eq!(upstream.requests().len() as u64, fit);
-    let shares = gate.settled_shares(&operator(), "vllm-local").await;
+    let shares = gate.settled_budgets(&operator(), "vllm-local").await;
     assert_eq!(shares.provider.used_today, fit * 8);
 }
 
@@ -376,13 +376,13 @@ async fn a_spent_minute_drains_and_retry_after_tells_when() {
     let before_settling = Instant::now();
     call.answer(Answer::json(&responses::chat(5, RATE - 5))).await;
     asked.await.unwrap().ok();
-    gate.settled_shares(&operator(), "vllm-local").await;
+    gate.settled_budgets(&operator(), "vllm-local").await;
     let after_settling = Instant::now();
 
     let refused = gate.chat(&ask(150)).key(&alice()).send().await;
-    refused.limited("tokens");
+    refused.rate_limited("tokens");
     let refused_at = Instant::now();
-    let tokens = refused.limits("tokens").unwrap();
+    let tokens = refused.rate_limit("tokens").unwrap();
     let drained = before_settling.elapsed().as_secs_f64() * 100.0;
     assert_eq!(tokens.limit, RATE);
     assert!((tokens.remaining as f64) <= drained, "{tokens:?} after {drained}");
@@ -392,17 +392,17 @@ async fn a_spent_minute_drains_and_retry_after_tells_when() {
 
     // Not before: tokens that it asks for must have drained first.
     let (passed_at, reserved) = loop {
-        let mut asked = gate.chat(&ask(150)).key(&alice()).sending();
+        let mut asked = gate.chat(&ask(150)).key(&alice()).spawn_send();
         tokio::select! {
             call = upstream.call() => {
                 let passed_at = Instant::now();
-                let reserved = gate.shares(&operator(), "vllm-local").await.provider.reserved;
+                let reserved = gate.provider_budgets(&operator(), "vllm-local").await.provider.reserved;
                 call.answer(Answer::json(&responses::chat(5, 3))).await;
                 asked.await.unwrap().ok();
                 break (passed_at, reserved);
             }
             reply = &mut asked => {
-                reply.unwrap().limited("tokens");
+                reply.unwrap().rate_limited("tokens");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -422,12 +422,12 @@ async fn after_retry_after_the_tokens_are_there() {
     let gate = with(&format!("tokensPerMinute: {RATE}"), &upstream).start().await;
     spend(&gate, &upstream, RATE).await;
     let refused = gate.chat(&ask(150)).key(&alice()).send().await;
-    refused.limited("tokens");
+    refused.rate_limited("tokens");
     tokio::time::sleep(Duration::from_secs(refused.retry_after())).await;
     let (asked, call, _) = in_flight(&gate, &upstream, 150).await;
     call.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
-    gate.settled_shares(&operator(), "vllm-local").await;
+    gate.settled_budgets(&operator(), "vllm-local").await;
 }
 
 /// A request that names no limit is served with what has drained, once that is worth an answer.
@@ -440,10 +440,10 @@ async fn a_limit_shrinks_with_what_has_drained() {
     let spent = Instant::now();
     let without = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hi" }] });
     let refused = gate.chat(&without).key(&alice()).send().await;
-    refused.limited("tokens");
+    refused.rate_limited("tokens");
     assert!((1..=5).contains(&refused.retry_after()), "no more than a small answer is waited for: {}", refused.describe());
     tokio::time::sleep(Duration::from_secs(refused.retry_after())).await;
-    let asked = gate.chat(&without).key(&alice()).sending();
+    let asked = gate.chat(&without).key(&alice()).spawn_send();
     let call = upstream.call().await;
     let told = call.request.json();
     let limit = [&told["max_tokens"], &told["max_completion_tokens"]].into_iter().find_map(Value::as_u64).unwrap();
@@ -451,7 +451,7 @@ async fn a_limit_shrinks_with_what_has_drained() {
     assert!((256..=drained).contains(&limit), "{limit} of {drained}");
     call.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
-    gate.settled_shares(&operator(), "vllm-local").await;
+    gate.settled_budgets(&operator(), "vllm-local").await;
 }
 
 #[tokio::test]
@@ -464,18 +464,18 @@ async fn a_debt_is_drained_like_anything_else() {
     let before = Instant::now();
     call.answer(Answer::json(&responses::chat(5, RATE + 1995))).await;
     asked.await.unwrap().ok();
-    gate.settled_shares(&operator(), "vllm-local").await;
+    gate.settled_budgets(&operator(), "vllm-local").await;
     let refused = gate.chat(&ask(500)).key(&alice()).send().await;
-    refused.limited("tokens");
+    refused.rate_limited("tokens");
     // Two thousand above the rate, and five hundred to ask for.
     let least = (2.5 - before.elapsed().as_secs_f64()).ceil().max(1.0) as u64;
     assert!((least..=4).contains(&refused.retry_after()), "{}", refused.describe());
-    assert_eq!(refused.limits("tokens").unwrap().remaining, 0);
+    assert_eq!(refused.rate_limit("tokens").unwrap().remaining, 0);
     tokio::time::sleep(Duration::from_secs(refused.retry_after())).await;
     let (asked, call, _) = in_flight(&gate, &upstream, 500).await;
     call.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
-    gate.settled_shares(&operator(), "vllm-local").await;
+    gate.settled_budgets(&operator(), "vllm-local").await;
 }
 
 #[tokio::test]
@@ -486,7 +486,7 @@ async fn what_exceeds_a_whole_minute_can_never_fit() {
         gate.chat(&ask(limit)).key(&alice()).send().await.refused(400, INVALID, "context_length_exceeded");
     }
     gate.chat(&ask(500)).key(&alice()).send().await.ok();
-    gate.settled_shares(&operator(), "vllm-local").await;
+    gate.settled_budgets(&operator(), "vllm-local").await;
 }
 
 #[tokio::test]
@@ -495,7 +495,7 @@ async fn a_spent_day_is_told_before_a_rate_that_would_come_back() {
     let gate = with("tokensPerMinute: 1000\nmaxTokensPerDay: 1000", &upstream).start().await;
     spend(&gate, &upstream, 1000).await;
     let reply = gate.chat(&ask(100)).key(&alice()).send().await;
-    reply.spent();
+    reply.quota_exhausted();
     assert!(reply.message().to_lowercase().contains("key"), "{}", reply.message());
 }
 
@@ -516,19 +516,19 @@ async fn the_most_serious_reason_is_told_whoever_owns_the_budget() {
         .await;
     // Alice's minute lacks tokens, of which a hundred come back each second; of the external share, bob has some in flight.
     spend(&gate, &upstream, 6000).await;
-    let asked = gate.chat(&ask(3500)).key(&bob).sending();
+    let asked = gate.chat(&ask(3500)).key(&bob).spawn_send();
     let call = upstream.call().await;
     let reply = gate.chat(&ask(700)).key(&alice()).send().await;
-    reply.limited("tokens");
+    reply.rate_limited("tokens");
     assert!((5..=9).contains(&reply.retry_after()), "a reservation would be gone in one: {}", reply.describe());
     // Now that the share is spent, neither waiting nor another's end helps.
     call.answer(Answer::json(&responses::chat(5, 3495))).await;
     asked.await.unwrap().ok();
-    gate.settled_shares(&operator(), "vllm-local").await;
+    gate.settled_budgets(&operator(), "vllm-local").await;
     let reply = gate.chat(&ask(700)).key(&alice()).send().await;
-    reply.spent();
+    reply.quota_exhausted();
     assert!(reply.message().contains("external"), "{}", reply.message());
-    assert_eq!(reply.limits("tokens").unwrap().limit, 6000);
+    assert_eq!(reply.rate_limit("tokens").unwrap().limit, 6000);
 }
 
 #[tokio::test]
@@ -538,14 +538,14 @@ async fn a_refused_request_takes_no_tokens_of_the_other_budgets() {
     let (asked, call, reserved) = in_flight(&gate, &upstream, 700).await;
     for _ in 0..6 {
         let reply = gate.chat(&ask(400)).key(&alice()).send().await;
-        reply.limited("tokens");
-        assert_eq!(reply.limits("tokens").map(|tokens| (tokens.limit, tokens.remaining)), Some((1000, 1000 - reserved)));
+        reply.rate_limited("tokens");
+        assert_eq!(reply.rate_limit("tokens").map(|tokens| (tokens.limit, tokens.remaining)), Some((1000, 1000 - reserved)));
     }
-    let shares = gate.shares(&operator(), "vllm-local").await;
+    let shares = gate.provider_budgets(&operator(), "vllm-local").await;
     assert_eq!((shares.provider.reserved, shares.external.reserved), (reserved, reserved));
     call.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
-    assert_eq!(gate.settled_shares(&operator(), "vllm-local").await.external.used_today, 8);
+    assert_eq!(gate.settled_budgets(&operator(), "vllm-local").await.external.used_today, 8);
 }
 
 /// Many clients of one key, for three seconds, on both workers: what passes is bounded by the burst and what drained.
@@ -572,7 +572,7 @@ async fn rates_hold_while_many_connections_ask() {
                     if reply.status == 200 {
                         passed[which].fetch_add(1, Ordering::Relaxed);
                     } else {
-                        reply.limited(of);
+                        reply.rate_limited(of);
                     }
                 }
             })
@@ -589,5 +589,5 @@ async fn rates_hold_while_many_connections_ask() {
     let most = TOKENS + (elapsed * TOKENS as f64 / 60.0).ceil() as u64;
     // What is left unspent is less than the ask that was refused: thirty, and the most that the prompt may be.
     assert!((TOKENS - 200..=most).contains(&tokens), "{tokens} of {most}");
-    gate.settled_shares(&operator(), "vllm-local").await;
+    gate.settled_budgets(&operator(), "vllm-local").await;
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
-use e2e::harness::{Ability, envoy_binary, installed_clients, until};
+use e2e::harness::{EnvoyFeature, envoy_binary, installed_clients, until};
 
 fn root() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -90,7 +90,7 @@ fn the_shipped_manifests_stand_in_envoys_configuration() {
 
 #[test]
 fn the_shipped_configuration_of_envoy_is_valid() {
-    for (file, accepted) in [("envoy/envoy.yaml", true), ("envoy/fallback.yaml", Ability::OtherProviders.is_there())] {
+    for (file, accepted) in [("envoy/envoy.yaml", true), ("envoy/fallback.yaml", EnvoyFeature::ClusterRefresh.is_supported())] {
         let mut envoy = Command::new(envoy_binary());
         envoy.args(["--mode", "validate", "-c", file]).current_dir(root());
         let output = envoy.env("PAI_SECRET_OPENAI_API_KEY", "key").env("PAI_SECRET_ANTHROPIC_API_KEY", "key").output().unwrap();
@@ -132,7 +132,7 @@ async fn the_readmes_commands_work_as_written() {
 
 #[test]
 fn the_demonstration_of_fallback_shows_it() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let running = Running::start(&["--demo", "fallback"]);
     let (transcript, printed) = running.said.split_once("The gateway listens on").unwrap();
     let lines = transcript.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());

@@ -66,12 +66,12 @@ fn hello() -> Value {
 async fn serves(gate: &Gate) {
     for number in [0, 1, KEYS / 2, KEYS - 1] {
         let reply = gate.chat(&hello()).key(&developer(number)).send().await;
-        let limits = reply.ok().limits("requests").unwrap();
+        let limits = reply.ok().rate_limit("requests").unwrap();
         assert_eq!(limits.limit, 60);
     }
     let unknown = gate.chat(&hello()).key(&developer(KEYS)).send().await;
     unknown.refused(401, "invalid_request_error", "invalid_api_key");
-    gate.settled_shares(&operator(), "vllm-local").await;
+    gate.settled_budgets(&operator(), "vllm-local").await;
 }
 
 fn mib(bytes: u64) -> f64 {

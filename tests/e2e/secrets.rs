@@ -72,7 +72,7 @@ fn manifests(more: &str) -> String {
 }
 
 fn builder(upstream: &Upstream) -> GateBuilder {
-    Gate::builder().manifests(manifests("")).variable(VARIABLE, PROVIDERS_KEY).upstream("vllm-local", upstream)
+    Gate::builder().manifests(manifests("")).env(VARIABLE, PROVIDERS_KEY).upstream("vllm-local", upstream)
 }
 
 /// A provider that echoes what it should not: the credential that it got, in headers, in errors, in statuses of all kinds.
@@ -319,9 +319,9 @@ async fn a_key_in_the_wrong_field_is_not_shown() {
 #[tokio::test]
 async fn a_configuration_that_never_was_taken_tells_no_secret() {
     for more in ["maxTokensPerHour: 1", "deniedModels: 5"] {
-        let refused = Gate::builder().manifests(manifests(more)).variable(VARIABLE, PROVIDERS_KEY).start_refused().await;
+        let refused = Gate::builder().manifests(manifests(more)).env(VARIABLE, PROVIDERS_KEY).start_rejected().await;
         is_silent("the log", &refused.log, &["canary"]);
     }
-    let refused = Gate::builder().manifests(manifests("")).variable(VARIABLE, "canary\nof-the-provider").start_refused().await;
+    let refused = Gate::builder().manifests(manifests("")).env(VARIABLE, "canary\nof-the-provider").start_rejected().await;
     is_silent("the log", &refused.log, &["canary", "of-the-provider"]);
 }

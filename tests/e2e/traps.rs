@@ -127,13 +127,13 @@ async fn answers_may_be_any_bytes() {
     let gate = Gate::start(provider("maxTokensPerDay: 1000000"), &upstream).await;
     for head in heads {
         for body in [hello(), streamed()] {
-            let asked = gate.chat(&body).streaming();
+            let asked = gate.chat(&body).spawn_stream();
             upstream.call().await.answer(Answer::raw(&head).then_close()).await;
             asked.await.unwrap().rest().await;
         }
     }
     gate.used().await;
-    let asked = gate.chat(&hello()).sending();
+    let asked = gate.chat(&hello()).spawn_send();
     upstream.call().await.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
 }
@@ -166,11 +166,11 @@ async fn streams_may_hold_any_bytes() {
     let gate = Gate::start(provider("maxTokensPerDay: 1000000000000"), &upstream).await;
     for stream in &streams {
         for size in [stream.len().max(1), 1000, 17] {
-            let asked = gate.chat(&streamed()).sending();
+            let asked = gate.chat(&streamed()).spawn_send();
             upstream.call().await.answer(Answer::stream(stream.chunks(size))).await;
             asked.await.unwrap().ok();
         }
-        let asked = gate.chat(&hello()).sending();
+        let asked = gate.chat(&hello()).spawn_send();
         upstream.call().await.answer(Answer::new(200, "application/json", stream)).await;
         asked.await.unwrap().ok();
     }
@@ -234,7 +234,7 @@ async fn callouts_may_be_answered_anything() {
         .manifests(provider("maxTokensPerDay: 100000"))
         .manifests(gateway("callouts: { vllm-local: nobody-callouts }"))
         .upstream("vllm-local", &upstream)
-        .address("nobody", Upstream::nobody().await)
+        .address("nobody", Upstream::unreachable_address().await)
         .start()
         .await;
     still_serves(&gate).await;

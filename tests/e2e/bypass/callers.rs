@@ -186,6 +186,6 @@ pub fn rows() -> Vec<Row> {
 #[tokio::test]
 async fn none_gets_past() {
     let operator = format!("Bearer {}", operator().secret());
-    let builder = Gate::builder().manifests(manifests()).caller("authorization", &operator);
+    let builder = Gate::builder().manifests(manifests()).default_header("authorization", &operator);
     Table::behind(builder).await.run(rows()).await;
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use e2e::harness::Ability::StrictHttp2;
+use e2e::harness::EnvoyFeature::StrictHttp2;
 use e2e::harness::{Gate, MODEL};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

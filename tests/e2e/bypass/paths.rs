@@ -1,6 +1,6 @@
 //! Request lines: paths that one reader normalises and another does not, methods, targets of other forms.
 
-use e2e::harness::Ability::Queries;
+use e2e::harness::EnvoyFeature::QueryMethod;
 use e2e::harness::MODEL;
 
 use crate::http1::{hello, json};
@@ -94,7 +94,7 @@ pub fn rows() -> Vec<Row> {
         line("another method", &format!("PUT {CHAT}"), UNKNOWN_URL),
         line("a method in lower case", &format!("post {CHAT}"), bad),
         line("a method that nobody knows", &format!("PROPFIND {CHAT}"), UNKNOWN_URL),
-        line("a method of queries", &format!("QUERY {CHAT}"), UNKNOWN_URL).without(Queries, [bad]),
+        line("a method of queries", &format!("QUERY {CHAT}"), UNKNOWN_URL).without(QueryMethod, [bad]),
         line("a method with a letter more", &format!("XPOST {CHAT}"), bad),
         line("OPTIONS", &format!("OPTIONS {CHAT}"), UNKNOWN_URL),
         line("TRACE", &format!("TRACE {CHAT}"), UNKNOWN_URL),

@@ -1,6 +1,6 @@
 //! One row: what is sent on one connection, and what is to become of it.
 
-use e2e::harness::{Ability, MODEL};
+use e2e::harness::{EnvoyFeature, MODEL};
 use serde_json::Value;
 
 /// Each request that is let through is charged this: what the provider reports of it.
@@ -81,8 +81,8 @@ impl Row {
     }
 
     /// What becomes of it in an Envoy that lacks this.
-    pub fn without(mut self, ability: Ability, answers: impl Into<Vec<Answered>>) -> Self {
-        if !ability.is_there() {
+    pub fn without(mut self, ability: EnvoyFeature, answers: impl Into<Vec<Answered>>) -> Self {
+        if !ability.is_supported() {
             self.answers = answers.into();
         }
         self

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use e2e::harness::{Ability, Authority, ClientCertificate, Gate, GateBuilder, Peers, Request, Upstream, gateway, provider, until};
+use e2e::harness::{
+    Authority, ClientCertificate, EnvoyFeature, Gate, GateBuilder, Peers, Request, Upstream, gateway, provider, until,
+};
 
 use crate::fixtures::{RESEARCHER, STRANGER, WRITER, agent, agents, ask, reference, upstream};
 use crate::outcome::Outcome::{Agent, NoKey, NotNamed};
@@ -49,7 +51,7 @@ async fn a_certificate_of_another_authority_is_no_identity() {
 
     let gate = builder(&upstream).manifests(gateway("audience: agents")).mtls(Peers::AcceptUntrusted, &mesh).start().await;
     // Before 1.39 Envoy does not tell; docs/callers.md warns of such a listener.
-    let taken = if Ability::VerifiedPeers.is_there() { NotNamed } else { Agent("researcher") };
+    let taken = if EnvoyFeature::PeerCertificateValid.is_supported() { NotNamed } else { Agent("researcher") };
     let cases = [
         case("forged", ask(&gate).identity(&forged), taken),
         case("forged over HTTP/2", ask(&gate).identity(&forged).http2(), taken),
@@ -63,7 +65,7 @@ async fn a_certificate_of_another_authority_is_no_identity() {
 /// A certificate that was good once is no identity when it has expired, on a listener that takes it all the same.
 #[tokio::test]
 async fn an_expired_certificate_is_no_identity() {
-    e2e::needs!(VerifiedPeers);
+    e2e::needs!(PeerCertificateValid);
     let upstream = upstream().await;
     let mesh = Authority::new("mesh");
     let gate = builder(&upstream).mtls(Peers::AcceptUntrusted, &mesh).start().await;
@@ -84,7 +86,7 @@ async fn a_resumed_session_has_the_identity_of_its_first_handshake() {
         let gate = builder(&upstream).mtls(peers, &mesh).start().await;
         check_resumed(&gate, &mesh.client(&[RESEARCHER]), 200).await;
         if peers == Peers::AcceptUntrusted {
-            let status = if Ability::VerifiedPeers.is_there() { 401 } else { 200 };
+            let status = if EnvoyFeature::PeerCertificateValid.is_supported() { 401 } else { 200 };
             check_resumed(&gate, &foreign.client(&[RESEARCHER]), status).await;
         }
     }

@@ -1,6 +1,6 @@
 //! A configuration that takes a caller away: new requests are refused at once, what runs goes on and is settled.
 
-use e2e::harness::{Answer, Call, Gate, Request, Streaming, Upstream, gateway, provider, responses, settled, until};
+use e2e::harness::{Answer, Call, Gate, Request, StreamingReply, Upstream, gateway, provider, responses, settled, until};
 use serde_json::json;
 
 use crate::fixtures::{ALICE, BOB, OPERATOR, RESEARCHER, WRITER, access_key, agent, agent_with_budget, hello, reference};
@@ -100,10 +100,10 @@ impl Change {
     }
 }
 
-async fn begin(change: &Change, gate: &Gate, upstream: &Upstream) -> (Call, Streaming) {
+async fn begin(change: &Change, gate: &Gate, upstream: &Upstream) -> (Call, StreamingReply) {
     let mut body = hello(&reference());
     body["stream"] = json!(true);
-    let asked = change.ask(gate.chat(&body)).header("x-test-case", change.what).streaming();
+    let asked = change.ask(gate.chat(&body)).header("x-test-case", change.what).spawn_stream();
     let mut call = upstream.call().await;
     call.start_stream().await.chunk(responses::delta("a", Some((5, 1)))).await;
     let mut answer = asked.await.unwrap();
@@ -187,7 +187,7 @@ async fn who_comes_back_has_spent_what_it_spent() {
 
         gate.reconfigure(&change.before).await.unwrap();
         change.in_force(&gate, 200).await;
-        let asked = change.ask(gate.chat(&hello(&reference()))).sending();
+        let asked = change.ask(gate.chat(&hello(&reference()))).spawn_send();
         upstream.call().await.answer(Answer::json(&responses::chat(5, 3))).await;
         let reply = asked.await.unwrap();
         let number = |name: &str| reply.header(name).unwrap().parse::<u64>().unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use e2e::harness::{Ability, Draw};
+use e2e::harness::{EnvoyFeature, Rng};
 
 /// Clients at once, and how many requests each makes, one after the other.
 pub const CLIENTS: u64 = 200;
@@ -118,13 +118,13 @@ pub enum Event {
 impl Plan {
     /// What follows from this seed.
     pub fn new(seed: u64) -> Self {
-        let mut draw = Draw::new(seed);
-        let everything = Ability::OtherProviders.is_there() && seed.is_multiple_of(2);
+        let mut rng = Rng::new(seed);
+        let everything = EnvoyFeature::ClusterRefresh.is_supported() && seed.is_multiple_of(2);
         let form = if everything { Form::Everything } else { Form::OneProvider };
         let workers = if (seed / 2).is_multiple_of(2) { 2 } else { 4 };
-        let tight = draw.below(3) == 0;
-        let events = events(&mut draw, form);
-        let clients = (0..CLIENTS).map(|number| Client::new(&mut draw, form, number)).collect();
+        let tight = rng.below(3) == 0;
+        let events = events(&mut rng, form);
+        let clients = (0..CLIENTS).map(|number| Client::new(&mut rng, form, number)).collect();
         Self { seed, workers, form, tight, clients, events }
     }
 
@@ -167,21 +167,21 @@ impl Plan {
     }
 }
 
-fn events(draw: &mut Draw, form: Form) -> Vec<(u64, Event)> {
-    let part = |draw: &mut Draw, from: u64, to: u64| CLIENTS * EACH * (from + draw.below(to - from)) / 100;
-    let mut events: Vec<_> = (0..2 + draw.below(3)).map(|_| (part(draw, 3, 90), Event::Reload)).collect();
-    if draw.below(2) == 0 {
-        events.push((part(draw, 10, 60), Event::Trap));
+fn events(rng: &mut Rng, form: Form) -> Vec<(u64, Event)> {
+    let part = |rng: &mut Rng, from: u64, to: u64| CLIENTS * EACH * (from + rng.below(to - from)) / 100;
+    let mut events: Vec<_> = (0..2 + rng.below(3)).map(|_| (part(rng, 3, 90), Event::Reload)).collect();
+    if rng.below(2) == 0 {
+        events.push((part(rng, 10, 60), Event::Trap));
     }
-    if draw.below(2) == 0 {
-        events.push((part(draw, 15, 70), Event::Midnight));
+    if rng.below(2) == 0 {
+        events.push((part(rng, 15, 70), Event::Midnight));
     }
-    if draw.below(2) == 0 {
-        let who = if form == Form::Everything { draw.below(3) as usize } else { 0 };
-        events.push((part(draw, 10, 70), Event::Down(who, millis(draw, 50, 300))));
+    if rng.below(2) == 0 {
+        let who = if form == Form::Everything { rng.below(3) as usize } else { 0 };
+        events.push((part(rng, 10, 70), Event::Down(who, millis(rng, 50, 300))));
     }
-    if draw.below(2) == 0 {
-        events.push((part(draw, 75, 95), Event::Drain));
+    if rng.below(2) == 0 {
+        events.push((part(rng, 75, 95), Event::Drain));
     }
     events.sort_by_key(|(when, _)| *when);
     events
@@ -190,9 +190,9 @@ fn events(draw: &mut Draw, form: Form) -> Vec<(u64, Event)> {
 // === impl Client ===
 
 impl Client {
-    fn new(draw: &mut Draw, form: Form, number: u64) -> Self {
+    fn new(rng: &mut Rng, form: Form, number: u64) -> Self {
         let ask =
-            |turn: u64| (millis(draw, 0, if turn == 0 { 1000 } else { 700 }), Ask::new(draw, form, &format!("c{number}t{turn}")));
+            |turn: u64| (millis(rng, 0, if turn == 0 { 1000 } else { 700 }), Ask::new(rng, form, &format!("c{number}t{turn}")));
         Self { asks: (0..EACH).map(ask).collect() }
     }
 }
@@ -200,36 +200,36 @@ impl Client {
 // === impl Ask ===
 
 impl Ask {
-    fn new(draw: &mut Draw, form: Form, id: &str) -> Self {
-        let stream = draw.below(3) > 0;
-        let slow = stream && draw.below(20) == 0;
-        let words = if slow { 200 } else { 1 + draw.below(60) };
-        let limit = (draw.below(8) > 0).then(|| words + draw.below(20));
+    fn new(rng: &mut Rng, form: Form, id: &str) -> Self {
+        let stream = rng.below(3) > 0;
+        let slow = stream && rng.below(20) == 0;
+        let words = if slow { 200 } else { 1 + rng.below(60) };
+        let limit = (rng.below(8) > 0).then(|| words + rng.below(20));
         let caller = match form {
-            Form::Everything if draw.below(3) == 0 => Caller::Developer(draw.below(3) as usize),
+            Form::Everything if rng.below(3) == 0 => Caller::Developer(rng.below(3) as usize),
             _ => Caller::Inside,
         };
         // The agent's own list goes on from the first; a developer has whom he names.
         let named = match form {
-            Form::Everything if caller != Caller::Inside || draw.below(4) == 0 => draw.below(3) as usize,
+            Form::Everything if caller != Caller::Inside || rng.below(4) == 0 => rng.below(3) as usize,
             _ => 0,
         };
         let mut ask = Self {
             id: id.to_owned(),
             caller,
             named,
-            length: 20 + draw.below(600) as usize,
+            length: 20 + rng.below(600) as usize,
             limit,
             words,
             stream,
-            asks_usage: draw.below(2) == 0,
-            http2: draw.below(3) == 0,
-            forbidden: form == Form::Everything && draw.below(25) == 0,
+            asks_usage: rng.below(2) == 0,
+            http2: rng.below(3) == 0,
+            forbidden: form == Form::Everything && rng.below(25) == 0,
             slow,
-            leave: Leave::new(draw, words, stream),
+            leave: Leave::new(rng, words, stream),
             conducts: [Conduct::Serve; 3],
         };
-        ask.conducts = std::array::from_fn(|_| Conduct::new(draw, words));
+        ask.conducts = std::array::from_fn(|_| Conduct::new(rng, words));
         ask
     }
 
@@ -247,15 +247,15 @@ impl Ask {
 // === impl Leave ===
 
 impl Leave {
-    fn new(draw: &mut Draw, words: u64, stream: bool) -> Self {
-        if draw.below(2) == 0 {
+    fn new(rng: &mut Rng, words: u64, stream: bool) -> Self {
+        if rng.below(2) == 0 {
             return Self::Never;
         }
-        match draw.below(20) {
-            0 => [Self::Stalled, Self::Silent][draw.below(2) as usize],
+        match rng.below(20) {
+            0 => [Self::Stalled, Self::Silent][rng.below(2) as usize],
             1 | 2 => Self::Body,
-            3..=11 if stream => Self::Events(draw.below(words + 2)),
-            _ => Self::After(millis(draw, 0, 250)),
+            3..=11 if stream => Self::Events(rng.below(words + 2)),
+            _ => Self::After(millis(rng, 0, 250)),
         }
     }
 }
@@ -263,11 +263,11 @@ impl Leave {
 // === impl Conduct ===
 
 impl Conduct {
-    fn new(draw: &mut Draw, words: u64) -> Self {
-        let at = draw.below(words);
-        match draw.below(40) {
+    fn new(rng: &mut Rng, words: u64) -> Self {
+        let at = rng.below(words);
+        match rng.below(40) {
             0..=23 => Self::Serve,
-            24..=27 => Self::Status([500, 503, 429, 400][draw.below(4) as usize]),
+            24..=27 => Self::Status([500, 503, 429, 400][rng.below(4) as usize]),
             28 | 29 => Self::Reset,
             30 | 31 => Self::Close,
             32 | 33 => Self::HalfHead,
@@ -279,6 +279,6 @@ impl Conduct {
     }
 }
 
-fn millis(draw: &mut Draw, from: u64, to: u64) -> Duration {
-    Duration::from_millis(from + draw.below(to - from))
+fn millis(rng: &mut Rng, from: u64, to: u64) -> Duration {
+    Duration::from_millis(from + rng.below(to - from))
 }

@@ -158,13 +158,13 @@ impl Scene {
         let mut builder = Gate::builder()
             .with_test_hooks()
             .workers(plan.workers)
-            .buffering(200_000)
+            .buffer_limit(200_000)
             .route_timeout(ROUTE_TIMEOUT)
             .request_timeout(REQUEST_TIMEOUT);
         if plan.form == Form::Everything {
             builder = builder.fallback().try_timeout(TRY_TIMEOUT);
         }
-        builder = builder.manifests(manifests(plan, 0)).variable("PAI_TEST_SPEED", &SPEED.to_string());
+        builder = builder.manifests(manifests(plan, 0)).env("PAI_TEST_SPEED", &SPEED.to_string());
         let mut upstreams = Vec::new();
         for (provider, name) in NAMES.iter().enumerate().take(plan.providers()) {
             let house = House {
@@ -176,7 +176,7 @@ impl Scene {
             };
             let upstream = Upstream::answering(move |request| house.answer(request)).await;
             let variable = format!("PAI_SECRET_{}_API_KEY", name.to_uppercase().replace('-', "_"));
-            builder = builder.upstream(name, &upstream).variable(&variable, &credential(provider));
+            builder = builder.upstream(name, &upstream).env(&variable, &credential(provider));
             upstreams.push(upstream);
         }
         Self { gate: builder.start().await, upstreams, records, strays }
@@ -252,15 +252,15 @@ impl Record {
         const PAUSE: Duration = Duration::from_millis(4);
         let pieces = if self.stream { self.events(options, large) } else { self.document() };
         match self.conduct {
-            Conduct::Serve => Answer::raws(pieces).paced(PAUSE),
+            Conduct::Serve => Answer::raw_chunks(pieces).paced(PAUSE),
             Conduct::Status(status) => Answer::error(status, &json!({ "error": { "message": "broken" } })),
             Conduct::Reset => Answer::raw("").then_reset(),
             Conduct::Close => Answer::raw("").then_close(),
             Conduct::HalfHead => Answer::raw("HTTP/1.1 200 OK\r\ncontent-ty").then_reset(),
-            Conduct::CutReset(_) => Answer::raws(pieces).paced(PAUSE).then_reset(),
-            Conduct::CutClose(_) => Answer::raws(pieces).paced(PAUSE).then_close(),
-            Conduct::Hang => Answer::raws(["", ""]).then_hang(),
-            Conduct::HangAfter(_) => Answer::raws(pieces.into_iter().chain([Vec::new()])).paced(PAUSE).then_hang(),
+            Conduct::CutReset(_) => Answer::raw_chunks(pieces).paced(PAUSE).then_reset(),
+            Conduct::CutClose(_) => Answer::raw_chunks(pieces).paced(PAUSE).then_close(),
+            Conduct::Hang => Answer::raw_chunks(["", ""]).then_hang(),
+            Conduct::HangAfter(_) => Answer::raw_chunks(pieces.into_iter().chain([Vec::new()])).paced(PAUSE).then_hang(),
         }
     }
 

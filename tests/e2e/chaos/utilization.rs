@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use e2e::harness::{Answer, Draw, Gate, Received, Upstream, gateway, named_provider, responses, seed};
+use e2e::harness::{Answer, Gate, Received, Rng, Upstream, gateway, named_provider, responses, seed};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -41,7 +41,7 @@ fn answer(request: &Received, sent: &AtomicU64) -> Answer {
         let events = responses::stream(&vec!["w"; words as usize], prompt, true);
         return Answer::stream(events.chunks(8).map(|events| events.concat())).paced(Duration::from_millis(3));
     }
-    Answer::raws([Vec::new(), whole(&responses::chat(prompt, words))]).paced(Duration::from_millis(10))
+    Answer::raw_chunks([Vec::new(), whole(&responses::chat(prompt, words))]).paced(Duration::from_millis(10))
 }
 
 fn whole(body: &Value) -> Vec<u8> {
@@ -51,12 +51,12 @@ fn whole(body: &Value) -> Vec<u8> {
 
 /// Asks until it is told that the budget is spent; waits a little where others' reservations are in the way.
 async fn client(gate: Arc<Gate>, number: u64, first_refusal: Arc<AtomicU64>) {
-    let mut draw = Draw::new(seed() ^ (number << 32));
+    let mut rng = Rng::new(seed() ^ (number << 32));
     loop {
-        let stream = draw.below(2) == 0;
-        let body = json!({ "model": "vllm-local/llama", "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 2 + draw.below(60), "stream": stream });
+        let stream = rng.below(2) == 0;
+        let body = json!({ "model": "vllm-local/llama", "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 2 + rng.below(60), "stream": stream });
         let request = gate.chat(&body).header(IDENTITY, RESEARCHER);
-        if stream && draw.below(3) == 0 {
+        if stream && rng.below(3) == 0 {
             let mut answer = request.stream().await;
             let _ = answer.next().await;
             answer.abort().await;
@@ -71,8 +71,8 @@ async fn client(gate: Arc<Gate>, number: u64, first_refusal: Arc<AtomicU64>) {
                 return;
             }
             _ => {
-                reply.limited("tokens");
-                tokio::time::sleep(Duration::from_millis(5 + draw.below(20))).await;
+                reply.rate_limited("tokens");
+                tokio::time::sleep(Duration::from_millis(5 + rng.below(20))).await;
             }
         }
     }

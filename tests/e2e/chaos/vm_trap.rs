@@ -27,7 +27,7 @@ struct Stream {
 async fn gate(upstream: &Upstream) -> Gate {
     let manifests = provider(&format!("maxTokensPerDay: {CAP}"));
     let builder = Gate::builder().manifests(manifests).upstream("vllm-local", upstream).with_test_hooks();
-    builder.variable("PAI_TEST_SPEED", &SPEED.to_string()).start().await
+    builder.env("PAI_TEST_SPEED", &SPEED.to_string()).start().await
 }
 
 /// The VM that serves this connection.
@@ -129,7 +129,7 @@ async fn a_worker_dies_alone() {
     assert!(trapped.elapsed() >= minute - Duration::from_secs(1), "given up after {:?}", trapped.elapsed());
     assert_eq!(budget.used, settled + lost * estimate, "the prompts' upper bounds are charged");
 
-    let asked = gate.chat(&json!({ "model": "llama", "messages": [], "max_tokens": 5 })).sending();
+    let asked = gate.chat(&json!({ "model": "llama", "messages": [], "max_tokens": 5 })).spawn_send();
     upstream.call().await.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
     assert_eq!(gate.used().await, budget.used + 8);
@@ -158,7 +158,7 @@ fn falling_back(number: usize) -> Ask {
 /// Gate and attempt filters of a worker are one VM, also when it is another than before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn its_successor_falls_back_too() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let mut plan = Plan { seed: 0, workers: 1, form: Form::Everything, tight: false, clients: Vec::new(), events: Vec::new() };
     let asks: Vec<Ask> = (0..600).map(falling_back).collect();
     plan.clients.push(Client { asks: asks.iter().map(|ask| (Duration::ZERO, ask.clone())).collect() });

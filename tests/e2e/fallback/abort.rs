@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e::harness::{Upstream, until};
 use serde_json::{Value, json};
 
-use crate::fixtures::{OPENAI, Scene, Staging, VLLM, hello};
+use crate::fixtures::{OPENAI, Scene, SceneBuilder, VLLM, hello};
 
 /// Longer than any test runs; how long Envoy waits is drawn from below it.
 const LONG: Duration = Duration::from_secs(3600);
@@ -31,8 +31,8 @@ pub async fn sent(scene: &Scene, body: &Value) -> e2e::harness::Raw {
 /// Between two attempts nobody has the request: nobody charges for it.
 #[tokio::test]
 async fn between_attempts() {
-    e2e::needs!(OtherProviders);
-    let scene = Staging::new().with(|builder| builder.back_off(LONG)).start().await;
+    e2e::needs!(ClusterRefresh);
+    let scene = SceneBuilder::new().with(|builder| builder.back_off(LONG)).start().await;
     let raw = sent(&scene, &hello(&VLLM, "vllm-local=503")).await;
     let retry =
         async || scene.gate.stats("cluster.vllm-local.retry.upstream_rq_completed").values().any(|count| *count == 1).then_some(());
@@ -40,14 +40,14 @@ async fn between_attempts() {
     raw.reset();
     logged(&scene).await;
     assert_eq!(scene.charges().await, [0, 0, 0]);
-    assert_eq!(scene.asked(), [1, 0, 0]);
+    assert_eq!(scene.request_counts(), [1, 0, 0]);
 }
 
 /// The second provider has the whole prompt.
 #[tokio::test]
 async fn during_the_second_attempt() {
-    e2e::needs!(OtherProviders);
-    let scene = Staging::new().played(&OPENAI, Upstream::scripted().await).start().await;
+    e2e::needs!(ClusterRefresh);
+    let scene = SceneBuilder::new().with_upstream(&OPENAI, Upstream::scripted().await).start().await;
     let raw = sent(&scene, &hello(&VLLM, "vllm-local=503")).await;
     let call = scene.upstream(&OPENAI).call().await;
     raw.reset();
@@ -56,12 +56,12 @@ async fn during_the_second_attempt() {
     let [vllm, openai, anthropic] = scene.charges().await;
     assert!((20..200).contains(&openai), "{openai}");
     assert_eq!((vllm, anthropic), (0, 0));
-    assert_eq!(scene.asked(), [1, 1, 0]);
+    assert_eq!(scene.request_counts(), [1, 1, 0]);
 }
 
 #[tokio::test]
 async fn during_the_first_attempt() {
-    let scene = Staging::new().played(&VLLM, Upstream::scripted().await).start().await;
+    let scene = SceneBuilder::new().with_upstream(&VLLM, Upstream::scripted().await).start().await;
     let raw = sent(&scene, &hello(&VLLM, "")).await;
     let call = scene.upstream(&VLLM).call().await;
     raw.reset();
@@ -70,17 +70,17 @@ async fn during_the_first_attempt() {
     let [vllm, openai, anthropic] = scene.charges().await;
     assert!((20..200).contains(&vllm), "{vllm}");
     assert_eq!((openai, anthropic), (0, 0));
-    assert_eq!(scene.asked(), [1, 0, 0]);
+    assert_eq!(scene.request_counts(), [1, 0, 0]);
 }
 
 /// A stream that the client leaves is charged to whom it came from.
 #[tokio::test]
 async fn in_the_middle_of_a_stream_of_the_second() {
-    e2e::needs!(OtherProviders);
-    let scene = Staging::new().played(&OPENAI, Upstream::scripted().await).start().await;
+    e2e::needs!(ClusterRefresh);
+    let scene = SceneBuilder::new().with_upstream(&OPENAI, Upstream::scripted().await).start().await;
     let mut body = hello(&VLLM, "vllm-local=503");
     body["stream"] = json!(true);
-    let asked = scene.gate.chat(&body).streaming();
+    let asked = scene.gate.chat(&body).spawn_stream();
     let mut call = scene.upstream(&OPENAI).call().await;
     call.start_stream()
         .await
@@ -96,5 +96,5 @@ async fn in_the_middle_of_a_stream_of_the_second() {
     let [vllm, openai, anthropic] = scene.charges().await;
     assert!((20..200).contains(&openai), "{openai}");
     assert_eq!((vllm, anthropic), (0, 0));
-    assert_eq!(scene.asked(), [1, 1, 0]);
+    assert_eq!(scene.request_counts(), [1, 1, 0]);
 }

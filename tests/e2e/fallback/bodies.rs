@@ -3,7 +3,7 @@
 use e2e::harness::{MODEL, Reply};
 use serde_json::{Value, json};
 
-use crate::fixtures::{ANTHROPIC, MEMBERS, OPENAI, Scene, Staging, VLLM, check, hello, scene, served};
+use crate::fixtures::{ANTHROPIC, OPENAI, PROVIDERS, Scene, SceneBuilder, VLLM, assert_served, check, hello, scene};
 
 fn limit(body: &Value) -> Option<u64> {
     body["max_tokens"].as_u64().or(body["max_completion_tokens"].as_u64())
@@ -12,11 +12,11 @@ fn limit(body: &Value) -> Option<u64> {
 /// Scenes check path, authority and key of every request themselves.
 #[tokio::test]
 async fn each_attempt_is_dressed_for_its_provider() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     let text = "Grüße \u{1f600} \\ \" vllm-local=503 openai=429";
-    served(&scene.ask(text).await, &ANTHROPIC);
-    for member in MEMBERS {
+    assert_served(&scene.ask(text).await, &ANTHROPIC);
+    for member in PROVIDERS {
         let request = scene.upstream(member).last();
         let body = request.json();
         assert_eq!(body["model"], member.model);
@@ -33,9 +33,9 @@ async fn each_attempt_is_dressed_for_its_provider() {
 #[tokio::test]
 async fn whoever_serves_alone_is_dressed_as_well() {
     let scene = scene().await;
-    scene.spend(&VLLM).await;
-    scene.spend(&OPENAI).await;
-    served(&scene.ask("Hello").await, &ANTHROPIC);
+    scene.exhaust(&VLLM).await;
+    scene.exhaust(&OPENAI).await;
+    assert_served(&scene.ask("Hello").await, &ANTHROPIC);
     let body = scene.upstream(&ANTHROPIC).last().json();
     assert_eq!((body["model"].as_str(), limit(&body)), (Some(ANTHROPIC.model), Some(8)));
 }
@@ -43,9 +43,9 @@ async fn whoever_serves_alone_is_dressed_as_well() {
 /// Providers of one dialect get what the client wrote, byte for byte, but for the model.
 #[tokio::test]
 async fn large_bodies_are_sent_again() {
-    e2e::needs!(OtherProviders);
-    let mut staging = Staging::new().dialect(&OPENAI, "vllm");
-    for member in MEMBERS {
+    e2e::needs!(ClusterRefresh);
+    let mut staging = SceneBuilder::new().dialect(&OPENAI, "vllm");
+    for member in PROVIDERS {
         staging = staging.spec(member, "");
     }
     let scene = staging.start().await;
@@ -56,7 +56,7 @@ async fn large_bodies_are_sent_again() {
         let text = frame.replace("=503 ", &format!("=503 {}", "lorem \\u0069psum ".repeat((size - frame.len()) / 17)));
         assert!(text.len() <= size && text.len() > size - 32, "{}", text.len());
         for request in [scene.chat("").body(&text), scene.chat("").body(&text).http2()] {
-            served(&scene.send(request).await, &OPENAI);
+            assert_served(&scene.send(request).await, &OPENAI);
             let sent = |model| text.replace(&VLLM.reference(), model);
             assert!(scene.upstream(&VLLM).last().body == sent(VLLM.model).as_bytes());
             assert!(scene.upstream(&OPENAI).last().body == sent(OPENAI.model).as_bytes());
@@ -67,9 +67,9 @@ async fn large_bodies_are_sent_again() {
 /// An aggregator calls the model as the client does: there, nothing of the body changes, and its length is what it was.
 #[tokio::test]
 async fn a_body_that_fits_as_it_was_written() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let there = VLLM.reference();
-    let staging = Staging::new().dialect(&OPENAI, "vllm").references(&[&there, &format!("{}/{there}", OPENAI.name)]);
+    let staging = SceneBuilder::new().dialect(&OPENAI, "vllm").references(&[&there, &format!("{}/{there}", OPENAI.name)]);
     let scene = staging.start().await;
     let body = hello(&VLLM, "vllm-local=503");
     for _ in 0..4 {
@@ -77,7 +77,7 @@ async fn a_body_that_fits_as_it_was_written() {
         assert_eq!((reply.ok().header("x-pai-provider"), reply.header("x-pai-model")), (Some(OPENAI.name), Some(&*there)));
         assert_eq!(scene.upstream(&OPENAI).last().text(), body.to_string());
     }
-    assert_eq!(scene.asked(), [4, 4, 0]);
+    assert_eq!(scene.request_counts(), [4, 4, 0]);
 }
 
 fn streamed(text: &str, usage: bool) -> Value {
@@ -103,12 +103,12 @@ fn events(reply: &Reply) -> Vec<Value> {
 
 #[tokio::test]
 async fn streams_come_from_whoever_serves() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     for (wish, member) in [("", &VLLM), ("vllm-local=503", &OPENAI), ("vllm-local=reset openai=429", &ANTHROPIC)] {
         let before = scene.charges().await.iter().sum::<u64>();
         let reply = stream(&scene, wish, false).await;
-        served(&reply, member);
+        assert_served(&reply, member);
         assert_eq!(reply.text().matches("word ").count() as u64, member.usage.1);
         let events = events(&reply);
         assert!(events.iter().all(|event| event.get("usage").is_none_or(Value::is_null)), "{}", reply.describe());
@@ -116,7 +116,7 @@ async fn streams_come_from_whoever_serves() {
         assert!(scene.charges().await.iter().sum::<u64>() >= before + member.tokens());
 
         let reply = stream(&scene, wish, true).await;
-        served(&reply, member);
+        assert_served(&reply, member);
         let usage = self::events(&reply).pop().unwrap()["usage"].take();
         assert_eq!(usage["total_tokens"], member.tokens(), "{}", reply.describe());
     }
@@ -127,7 +127,7 @@ async fn streams_come_from_whoever_serves() {
 /// Only vLLM knows usage in each event; others would refuse the question.
 #[tokio::test]
 async fn each_is_asked_for_usage_in_its_own_words() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     stream(&scene, "vllm-local=503 openai=503", false).await;
     let options = |member| scene.upstream(member).last().json()["stream_options"].clone();
@@ -138,18 +138,18 @@ async fn each_is_asked_for_usage_in_its_own_words() {
 
 #[tokio::test]
 async fn several_choices() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     let mut body = hello(&VLLM, "vllm-local=503");
     body["n"] = json!(2);
-    served(&scene.send(scene.gate.chat(&body)).await, &OPENAI);
+    assert_served(&scene.send(scene.gate.chat(&body)).await, &OPENAI);
     assert_eq!(scene.upstream(&OPENAI).last().json()["n"], 2);
     assert_eq!(scene.charges().await, [0, OPENAI.tokens(), 0]);
 }
 
 #[tokio::test]
 async fn requests_with_trailers() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     for wish in ["vllm-local=503", "vllm-local=reset"] {
         let text = hello(&VLLM, wish).to_string();
@@ -157,23 +157,23 @@ async fn requests_with_trailers() {
             let request = scene.gate.post("/v1/chat/completions").chunked([&text[..10], &text[10..]]);
             let request =
                 request.trailer("x-harmless", "1").trailer("x-pai-provider", "evil").trailer("authorization", "Bearer pak_no");
-            served(&scene.send(if http2 { request.http2() } else { request }).await, &OPENAI);
+            assert_served(&scene.send(if http2 { request.http2() } else { request }).await, &OPENAI);
             assert_eq!(scene.upstream(&OPENAI).last().json()["messages"], hello(&VLLM, wish)["messages"]);
         }
     }
-    assert_eq!(scene.asked(), [4, 4, 0]);
+    assert_eq!(scene.request_counts(), [4, 4, 0]);
 }
 
 /// The client's own options hold for whoever serves.
 #[tokio::test]
 async fn a_request_without_a_limit() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     let body =
         json!({ "model": VLLM.reference(), "messages": [{ "role": "user", "content": "vllm-local=503" }], "temperature": 0.5 });
     let reply = scene.gate.chat(&body).send().await;
     check(&reply);
-    served(&reply, &OPENAI);
+    assert_served(&reply, &OPENAI);
     let sent = scene.upstream(&OPENAI).last().json();
     assert_eq!(sent["temperature"], 0.5);
     assert!(limit(&sent).is_some_and(|limit| limit <= 4096), "the limit of a dialect whose window nobody knows: {sent}");

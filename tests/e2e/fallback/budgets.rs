@@ -1,23 +1,25 @@
 //! Requests that go to another provider because a budget is spent, and what comes when all are.
 
-use e2e::harness::{Limits, Upstream, until};
+use e2e::harness::{RateLimit, Upstream, until};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use crate::fixtures::{ANTHROPIC, CAP, Member, OPENAI, Scene, Staging, VLLM, failed, hello, scene, served};
+use crate::fixtures::{
+    ANTHROPIC, CAP, OPENAI, Scene, SceneBuilder, TestProvider, VLLM, assert_failed, assert_served, hello, scene,
+};
 
 /// A chat that reserves nearly all of its provider's budget while it runs. Nobody else can serve it.
-async fn reserve(scene: &Scene, member: &Member) -> JoinHandle<e2e::harness::Reply> {
+async fn reserve(scene: &Scene, member: &TestProvider) -> JoinHandle<e2e::harness::Reply> {
     let mut body = hello(member, &format!("{}=hang", member.name));
     body["max_tokens"] = json!(CAP - 400);
     let asked = scene.upstream(member).requests().len();
-    let sent = scene.gate.chat(&body).sending();
+    let sent = scene.gate.chat(&body).spawn_send();
     until("the request is on its way", async || (scene.upstream(member).requests().len() > asked).then_some(())).await;
     sent
 }
 
 /// A chat that does not fit beside [`reserve`].
-fn large(member: &Member) -> serde_json::Value {
+fn large(member: &TestProvider) -> serde_json::Value {
     let mut body = hello(member, "");
     body["max_tokens"] = json!(1000);
     body
@@ -26,31 +28,31 @@ fn large(member: &Member) -> serde_json::Value {
 #[tokio::test]
 async fn a_spent_provider_is_passed_over() {
     let scene = scene().await;
-    scene.spend(&VLLM).await;
+    scene.exhaust(&VLLM).await;
     let reply = scene.ask("").await;
-    served(&reply, &OPENAI);
-    assert_eq!(scene.asked(), [1, 1, 0]);
+    assert_served(&reply, &OPENAI);
+    assert_eq!(scene.request_counts(), [1, 1, 0]);
     let line = scene.gate.access_log(|line| line["provider"] == OPENAI.name).await;
     assert_eq!((&line["attempts"], &line["tries"]), (&json!("vllm-local=spent"), &json!(1)));
     // What is left is that of the provider that serves.
-    let left = Limits { limit: CAP, remaining: CAP, reset: 0.0 };
-    assert_eq!(reply.limits("tokens").unwrap().limit, left.limit);
-    assert!(reply.limits("tokens").unwrap().remaining > CAP / 2);
+    let left = RateLimit { limit: CAP, remaining: CAP, reset: 0.0 };
+    assert_eq!(reply.rate_limit("tokens").unwrap().limit, left.limit);
+    assert!(reply.rate_limit("tokens").unwrap().remaining > CAP / 2);
 
-    scene.spend(&OPENAI).await;
-    served(&scene.ask("").await, &ANTHROPIC);
-    assert_eq!(scene.asked(), [1, 2, 1]);
+    scene.exhaust(&OPENAI).await;
+    assert_served(&scene.ask("").await, &ANTHROPIC);
+    assert_eq!(scene.request_counts(), [1, 2, 1]);
     let [_, _, anthropic] = scene.charges().await;
     assert_eq!(anthropic, ANTHROPIC.tokens());
 }
 
 #[tokio::test]
 async fn a_spent_provider_is_passed_over_after_a_failure() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let scene = scene().await;
-    scene.spend(&OPENAI).await;
-    served(&scene.ask("vllm-local=503").await, &ANTHROPIC);
-    assert_eq!(scene.asked(), [1, 1, 1]);
+    scene.exhaust(&OPENAI).await;
+    assert_served(&scene.ask("vllm-local=503").await, &ANTHROPIC);
+    assert_eq!(scene.request_counts(), [1, 1, 1]);
     assert_eq!(scene.logged("attempts", |line| line["provider"] == ANTHROPIC.name).await, "vllm-local=503,openai=spent");
 }
 
@@ -58,23 +60,23 @@ async fn a_spent_provider_is_passed_over_after_a_failure() {
 async fn all_are_spent() {
     let scene = scene().await;
     for member in [&VLLM, &OPENAI, &ANTHROPIC] {
-        scene.spend(member).await;
+        scene.exhaust(member).await;
     }
-    scene.ask("").await.spent();
-    scene.ask_with(&OPENAI, "").await.spent();
-    assert_eq!(scene.asked(), [1, 1, 1]);
+    scene.ask("").await.quota_exhausted();
+    scene.ask_with(&OPENAI, "").await.quota_exhausted();
+    assert_eq!(scene.request_counts(), [1, 1, 1]);
 }
 
 #[tokio::test]
 async fn one_is_only_reserved() {
     let scene = scene().await;
-    scene.spend(&VLLM).await;
-    scene.spend(&ANTHROPIC).await;
+    scene.exhaust(&VLLM).await;
+    scene.exhaust(&ANTHROPIC).await;
     let waiting = reserve(&scene, &OPENAI).await;
     for member in [&VLLM, &OPENAI, &ANTHROPIC] {
-        scene.send(scene.gate.chat(&large(member))).await.limited("tokens");
+        scene.send(scene.gate.chat(&large(member))).await.rate_limited("tokens");
     }
-    assert_eq!(scene.asked(), [1, 1, 1]);
+    assert_eq!(scene.request_counts(), [1, 1, 1]);
     waiting.abort();
 }
 
@@ -83,7 +85,7 @@ async fn a_reserved_provider_is_passed_over() {
     let scene = scene().await;
     let waiting = reserve(&scene, &VLLM).await;
     let reply = scene.send(scene.gate.chat(&large(&VLLM))).await;
-    served(&reply, &OPENAI);
+    assert_served(&reply, &OPENAI);
     assert_eq!(scene.logged("attempts", |line| line["provider"] == OPENAI.name).await, "vllm-local=reserved");
     waiting.abort();
 }
@@ -91,42 +93,42 @@ async fn a_reserved_provider_is_passed_over() {
 /// The agent's own budget holds it back wherever it asks.
 #[tokio::test]
 async fn a_spent_agent_is_served_by_nobody() {
-    let scene = Staging::new().agent("maxTokensPerDay: 1000").start().await;
-    scene.ask("vllm-local=spend").await.ok();
+    let scene = SceneBuilder::new().agent("maxTokensPerDay: 1000").start().await;
+    scene.ask("vllm-local=exhaust").await.ok();
     scene.charges().await;
     let reply = scene.ask("").await;
-    reply.spent();
+    reply.quota_exhausted();
     assert!(reply.message().contains("researcher"), "{}", reply.message());
-    assert_eq!(scene.asked(), [1, 0, 0]);
+    assert_eq!(scene.request_counts(), [1, 0, 0]);
 }
 
 /// The agent's budget holds one reservation of a request at a time, whoever is asked.
 #[tokio::test]
 async fn the_agents_budget_is_not_reserved_twice() {
-    e2e::needs!(OtherProviders);
-    let scene = Staging::new().agent("maxTokensPerDay: 300").start().await;
+    e2e::needs!(ClusterRefresh);
+    let scene = SceneBuilder::new().agent("maxTokensPerDay: 300").start().await;
     let mut body = hello(&VLLM, "vllm-local=503 openai=503");
     body["max_tokens"] = json!(160);
-    served(&scene.send(scene.gate.chat(&body)).await, &ANTHROPIC);
+    assert_served(&scene.send(scene.gate.chat(&body)).await, &ANTHROPIC);
     assert_eq!(scene.charges().await, [0, 0, ANTHROPIC.tokens()]);
 }
 
 /// There is somebody left when the first attempt begins, and nobody when it fails.
 #[tokio::test]
 async fn the_others_are_spent_while_the_first_is_asked() {
-    e2e::needs!(OtherProviders);
-    let scene = Staging::new().played(&VLLM, Upstream::scripted().await).start().await;
-    let first = scene.chat("").sending();
+    e2e::needs!(ClusterRefresh);
+    let scene = SceneBuilder::new().with_upstream(&VLLM, Upstream::scripted().await).start().await;
+    let first = scene.chat("").spawn_send();
     let call = scene.upstream(&VLLM).call().await;
-    let second = scene.chat("").sending();
+    let second = scene.chat("").spawn_send();
     let another = scene.upstream(&VLLM).call().await;
-    scene.spend(&OPENAI).await;
-    scene.spend(&ANTHROPIC).await;
+    scene.exhaust(&OPENAI).await;
+    scene.exhaust(&ANTHROPIC).await;
     call.answer(VLLM.failing(503)).await;
-    failed(&first.await.unwrap(), &VLLM, 503);
+    assert_failed(&first.await.unwrap(), &VLLM, 503);
     another.reset();
     second.await.unwrap().refused(503, "server_error", "upstream_unavailable");
-    assert_eq!(scene.asked(), [2, 1, 1]);
+    assert_eq!(scene.request_counts(), [2, 1, 1]);
     assert_eq!(
         scene.logged("attempts", |line| line["details"] == "via_upstream" && line["status"] == 503).await,
         "vllm-local=503,openai=spent,anthropic=spent"

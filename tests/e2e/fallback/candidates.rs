@@ -3,55 +3,55 @@
 use e2e::harness::until;
 use serde_json::json;
 
-use crate::fixtures::{ANTHROPIC, MEMBERS, Member, OPENAI, Staging, VLLM, failed, hello, scene, served};
+use crate::fixtures::{ANTHROPIC, OPENAI, PROVIDERS, SceneBuilder, TestProvider, VLLM, assert_failed, assert_served, hello, scene};
 
 const CAP: &str = "maxTokensPerDay: 1000000";
 
 #[tokio::test]
 async fn the_named_one_comes_first_and_then_the_agents_order() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let scene = scene().await;
-    served(&scene.ask_with(&OPENAI, "openai=503").await, &VLLM);
-    served(&scene.ask_with(&OPENAI, "openai=503 vllm-local=503").await, &ANTHROPIC);
-    served(&scene.ask_with(&ANTHROPIC, "anthropic=503").await, &VLLM);
-    served(&scene.ask_with(&ANTHROPIC, "anthropic=503 vllm-local=reset").await, &OPENAI);
-    failed(&scene.ask_with(&OPENAI, "openai=503 vllm-local=503 anthropic=502").await, &ANTHROPIC, 502);
-    assert_eq!(scene.asked(), [5, 4, 4]);
+    assert_served(&scene.ask_with(&OPENAI, "openai=503").await, &VLLM);
+    assert_served(&scene.ask_with(&OPENAI, "openai=503 vllm-local=503").await, &ANTHROPIC);
+    assert_served(&scene.ask_with(&ANTHROPIC, "anthropic=503").await, &VLLM);
+    assert_served(&scene.ask_with(&ANTHROPIC, "anthropic=503 vllm-local=reset").await, &OPENAI);
+    assert_failed(&scene.ask_with(&OPENAI, "openai=503 vllm-local=503 anthropic=502").await, &ANTHROPIC, 502);
+    assert_eq!(scene.request_counts(), [5, 4, 4]);
 }
 
 #[tokio::test]
 async fn no_more_attempts_than_allowed() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     for (most, asked) in [(1, [1, 0, 0]), (2, [1, 1, 0]), (3, [1, 1, 1]), (9, [1, 1, 1])] {
-        scene.becomes(&Staging::new().settings(&format!("maxAttempts: {most}"))).await;
+        scene.reconfigure(&SceneBuilder::new().settings(&format!("maxAttempts: {most}"))).await;
         let last = asked.iter().sum::<usize>() - 1;
         let asking = async {
             let reply = scene.ask("vllm-local=503 openai=502 anthropic=429").await;
-            failed(&reply, MEMBERS[last], [503, 502, 429][last]);
+            assert_failed(&reply, PROVIDERS[last], [503, 502, 429][last]);
         };
-        assert_eq!(scene.asked_by(asking).await, asked);
+        assert_eq!(scene.requests_during(asking).await, asked);
     }
 }
 
 /// After a reset there is nothing to give to the client, whatever the route does with a request that has nowhere to go.
 #[tokio::test]
 async fn no_more_attempts_than_allowed_after_resets() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     for dead_end in [true, false] {
-        let staging = Staging::new().settings("maxAttempts: 2");
-        let staging = staging.with(|builder| if dead_end { builder } else { builder.without_dead_end() });
+        let staging = SceneBuilder::new().settings("maxAttempts: 2");
+        let staging = staging.with(|builder| if dead_end { builder } else { builder.without_no_match_cluster() });
         let scene = staging.start().await;
         let reply = scene.ask("vllm-local=reset openai=reset").await;
         reply.refused(503, "server_error", "upstream_unavailable");
-        assert_eq!(scene.asked(), [1, 1, 0], "with dead end: {dead_end}");
+        assert_eq!(scene.request_counts(), [1, 1, 0], "with dead end: {dead_end}");
     }
 }
 
 /// A candidate whose own rules refuse the request is as if it were not there.
 #[tokio::test]
 async fn who_may_not_serve_is_skipped() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     for rule in [
         "deniedModels: [gpt-5-mini]",
@@ -59,71 +59,71 @@ async fn who_may_not_serve_is_skipped() {
         "maxTokensPerRequest: 8",
         "guards: [{ name: words, type: pattern, deny: ['forbidden'] }]",
     ] {
-        scene.becomes(&Staging::new().spec(&OPENAI, &format!("{CAP}\n{rule}"))).await;
-        let asking = async { served(&scene.ask("a forbidden word vllm-local=503").await, &ANTHROPIC) };
-        assert_eq!(scene.asked_by(asking).await, [1, 0, 1], "{rule}");
+        scene.reconfigure(&SceneBuilder::new().spec(&OPENAI, &format!("{CAP}\n{rule}"))).await;
+        let asking = async { assert_served(&scene.ask("a forbidden word vllm-local=503").await, &ANTHROPIC) };
+        assert_eq!(scene.requests_during(asking).await, [1, 0, 1], "{rule}");
     }
     assert_eq!(scene.charges().await, [0, 0, 4 * ANTHROPIC.tokens()]);
 }
 
 #[tokio::test]
 async fn a_guard_that_only_audits_skips_nobody() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let guard = "guards: [{ name: words, type: pattern, action: audit, deny: ['forbidden'] }]";
-    let scene = Staging::new().spec(&OPENAI, &format!("{CAP}\n{guard}")).start().await;
-    served(&scene.ask("a forbidden word vllm-local=503").await, &OPENAI);
+    let scene = SceneBuilder::new().spec(&OPENAI, &format!("{CAP}\n{guard}")).start().await;
+    assert_served(&scene.ask("a forbidden word vllm-local=503").await, &OPENAI);
 }
 
 /// What the named one refuses, nobody else serves.
 #[tokio::test]
 async fn a_refusal_of_the_named_one_is_final() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     for (rule, status, code) in [
         ("deniedModels: ['meta-llama/*']", 403, "model_not_allowed"),
         ("maxTokensPerRequest: 8", 400, "context_length_exceeded"),
         ("guards: [{ name: words, type: pattern, deny: ['forbidden'] }]", 403, "prompt_rejected"),
     ] {
-        scene.becomes(&Staging::new().spec(&VLLM, &format!("{CAP}\n{rule}"))).await;
+        scene.reconfigure(&SceneBuilder::new().spec(&VLLM, &format!("{CAP}\n{rule}"))).await;
         let asking = async {
             scene.ask("a forbidden word").await.refused(status, "invalid_request_error", code);
-            served(&scene.ask_with(&OPENAI, "a forbidden word openai=503").await, &ANTHROPIC);
+            assert_served(&scene.ask_with(&OPENAI, "a forbidden word openai=503").await, &ANTHROPIC);
         };
-        assert_eq!(scene.asked_by(asking).await, [0, 1, 1], "{rule}");
+        assert_eq!(scene.requests_during(asking).await, [0, 1, 1], "{rule}");
     }
 }
 
 #[tokio::test]
 async fn only_the_agents_own_models_are_tried() {
-    e2e::needs!(OtherProviders);
-    let scene = Staging::new().models(&[&ANTHROPIC, &VLLM]).start().await;
-    served(&scene.ask("vllm-local=503").await, &ANTHROPIC);
-    failed(&scene.ask("vllm-local=503 anthropic=502").await, &ANTHROPIC, 502);
-    assert_eq!(scene.asked(), [2, 0, 2]);
+    e2e::needs!(ClusterRefresh);
+    let scene = SceneBuilder::new().models(&[&ANTHROPIC, &VLLM]).start().await;
+    assert_served(&scene.ask("vllm-local=503").await, &ANTHROPIC);
+    assert_failed(&scene.ask("vllm-local=503 anthropic=502").await, &ANTHROPIC, 502);
+    assert_eq!(scene.request_counts(), [2, 0, 2]);
 }
 
 #[tokio::test]
 async fn an_agent_with_one_model_has_one_candidate() {
-    let scene = Staging::new().models(&[&VLLM]).start().await;
-    failed(&scene.ask("vllm-local=503").await, &VLLM, 503);
+    let scene = SceneBuilder::new().models(&[&VLLM]).start().await;
+    assert_failed(&scene.ask("vllm-local=503").await, &VLLM, 503);
     scene.ask("vllm-local=reset").await.refused(503, "server_error", "upstream_unavailable");
-    assert_eq!(scene.asked(), [2, 0, 0]);
-    scene.spend(&VLLM).await;
-    scene.ask("").await.spent();
+    assert_eq!(scene.request_counts(), [2, 0, 0]);
+    scene.exhaust(&VLLM).await;
+    scene.ask("").await.quota_exhausted();
 }
 
 /// A bare model id names a reference, too.
 #[tokio::test]
 async fn a_bare_model_id_falls_back_as_well() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     let mut body = hello(&OPENAI, "openai=503");
     body["model"] = json!(OPENAI.model);
-    served(&scene.send(scene.gate.chat(&body)).await, &VLLM);
+    assert_served(&scene.send(scene.gate.chat(&body)).await, &VLLM);
     assert_eq!(asked_models(&scene, &VLLM).await, [VLLM.model]);
 }
 
-async fn asked_models(scene: &crate::fixtures::Scene, member: &Member) -> Vec<String> {
+async fn asked_models(scene: &crate::fixtures::Scene, member: &TestProvider) -> Vec<String> {
     until("it was asked", async || {
         let requests = scene.upstream(member).requests();
         let models = requests.iter().map(|request| request.json()["model"].as_str().unwrap().to_owned());

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use e2e::harness::{Answer, Draw, Received, Reply, Upstream, responses, seed, until};
+use e2e::harness::{Answer, Received, Reply, Rng, Upstream, responses, seed, until};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::fixtures::{ANTHROPIC, CAP, MEMBERS, Member, OPENAI, Scene, Staging, VLLM, check, hello};
+use crate::fixtures::{ANTHROPIC, CAP, OPENAI, PROVIDERS, Scene, SceneBuilder, TestProvider, VLLM, check, hello};
 
 /// Clients, and what each asks for.
 const CLIENTS: u64 = 100;
@@ -21,7 +21,7 @@ const MODELS: u64 = 8;
 /// What the second provider has for the day: less than it is asked for.
 const TIGHT: u64 = 1200;
 /// How often the first provider dies.
-const DEATHS: u64 = 6;
+const OUTAGES: u64 = 6;
 
 /// What the providers have sent, and how many requests are over.
 #[derive(Debug, Default)]
@@ -39,8 +39,8 @@ struct Outcome {
     cut: bool,
 }
 
-fn place(member: &Member) -> usize {
-    MEMBERS.iter().position(|known| *known == member).unwrap()
+fn index(member: &TestProvider) -> usize {
+    PROVIDERS.iter().position(|known| *known == member).unwrap()
 }
 
 fn model(number: u64) -> String {
@@ -48,12 +48,12 @@ fn model(number: u64) -> String {
 }
 
 /// Answers slowly, in as many words as asked for, and counts them.
-fn answer(member: &Member, request: &Received, counts: &Counts) -> Answer {
+fn answer(member: &TestProvider, request: &Received, counts: &Counts) -> Answer {
     const PAUSE: Duration = Duration::from_millis(4);
     let body = request.json();
     let words = body["max_tokens"].as_u64().or(body["max_completion_tokens"].as_u64()).unwrap();
     let prompt = member.usage.0;
-    counts.tokens[place(member)].fetch_add(prompt + words, Ordering::Relaxed);
+    counts.tokens[index(member)].fetch_add(prompt + words, Ordering::Relaxed);
     if body["stream"] == json!(true) {
         let continuous = body["stream_options"]["continuous_usage_stats"] == json!(true);
         let mut events = responses::stream(&vec!["a"; usize::try_from(words).unwrap()], prompt, continuous);
@@ -65,46 +65,46 @@ fn answer(member: &Member, request: &Received, counts: &Counts) -> Answer {
     let body = responses::chat(prompt, words).to_string();
     let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
     // Nothing has begun while it is at work.
-    Answer::raws([Vec::new(), head.into_bytes(), body.into_bytes()]).paced(PAUSE * 2)
+    Answer::raw_chunks([Vec::new(), head.into_bytes(), body.into_bytes()]).paced(PAUSE * 2)
 }
 
-async fn played(member: &'static Member, counts: &Arc<Counts>) -> Upstream {
+async fn played(member: &'static TestProvider, counts: &Arc<Counts>) -> Upstream {
     let counts = Arc::clone(counts);
     Upstream::answering(move |request| answer(member, request, &counts)).await
 }
 
 /// The agent may use every model of the first provider, and one of each of the others.
-fn staging() -> Staging {
-    let staging = Staging::new().spec(&OPENAI, &format!("maxTokensPerDay: {TIGHT}")).agent(&format!("maxTokensPerDay: {CAP}"));
+fn staging() -> SceneBuilder {
+    let staging = SceneBuilder::new().spec(&OPENAI, &format!("maxTokensPerDay: {TIGHT}")).agent(&format!("maxTokensPerDay: {CAP}"));
     staging.with_models(&(0..MODELS).map(model).collect::<Vec<_>>())
 }
 
-async fn start(mut staging: Staging, counts: &Arc<Counts>) -> Arc<Scene> {
-    for member in MEMBERS {
-        staging = staging.played(member, played(member, counts).await);
+async fn start(mut staging: SceneBuilder, counts: &Arc<Counts>) -> Arc<Scene> {
+    for member in PROVIDERS {
+        staging = staging.with_upstream(member, played(member, counts).await);
     }
     Arc::new(staging.start().await)
 }
 
 /// One client: its requests, one after the other.
 async fn client(scene: Arc<Scene>, number: u64, counts: Arc<Counts>) -> Vec<Outcome> {
-    let mut draw = Draw::new(seed() ^ (number << 32));
+    let mut rng = Rng::new(seed() ^ (number << 32));
     let mut outcomes = Vec::new();
     for turn in 0..EACH {
         let mut body = hello(&VLLM, "");
-        body["model"] = json!(format!("{}/{}", VLLM.name, model(draw.below(MODELS))));
-        body["max_tokens"] = json!(4 + draw.below(36));
-        body["stream"] = json!(draw.below(2) == 0);
+        body["model"] = json!(format!("{}/{}", VLLM.name, model(rng.below(MODELS))));
+        body["max_tokens"] = json!(4 + rng.below(36));
+        body["stream"] = json!(rng.below(2) == 0);
         let case = format!("{number}.{turn}");
-        let reply = scene.gate.chat(&body).header("x-test-case", &case).patient(Duration::from_secs(60)).send().await;
+        let reply = scene.gate.chat(&body).header("x-test-case", &case).timeout(Duration::from_secs(60)).send().await;
         counts.over.fetch_add(1, Ordering::Relaxed);
-        outcomes.push(judged(&reply, case));
+        outcomes.push(check_outcome(&reply, case));
     }
     outcomes
 }
 
-/// Everything is served; only what the first provider had begun may break off.
-fn judged(reply: &Reply, case: String) -> Outcome {
+/// Everything is assert_served; only what the first provider had begun may break off.
+fn check_outcome(reply: &Reply, case: String) -> Outcome {
     check(reply);
     let provider = reply.ok().header("x-pai-provider").unwrap().to_owned();
     assert!(!reply.cut || provider == VLLM.name, "{}", reply.describe());
@@ -114,37 +114,37 @@ fn judged(reply: &Reply, case: String) -> Outcome {
 }
 
 /// Takes the first provider down and up again, each time when some requests have passed.
-async fn trouble(upstream: &Upstream, counts: &Counts) -> u64 {
-    let mut draw = Draw::new(seed());
-    let mut deaths = 0;
+async fn interrupt(upstream: &Upstream, counts: &Counts) -> u64 {
+    let mut rng = Rng::new(seed());
+    let mut outages = 0;
     let passed = async |some: u64| {
         let from = counts.over.load(Ordering::Relaxed);
         let passed =
             async || (counts.over.load(Ordering::Relaxed) >= from + some || counts.done.load(Ordering::Relaxed)).then_some(());
         until("some requests are over", passed).await;
     };
-    while deaths < DEATHS && !counts.done.load(Ordering::Relaxed) {
-        passed(20 + draw.below(20)).await;
+    while outages < OUTAGES && !counts.done.load(Ordering::Relaxed) {
+        passed(20 + rng.below(20)).await;
         upstream.stop().await;
-        deaths += 1;
-        passed(5 + draw.below(15)).await;
+        outages += 1;
+        passed(5 + rng.below(15)).await;
         upstream.restart().await;
     }
-    deaths
+    outages
 }
 
 /// Looks at all budgets until it is over. Says how often.
 async fn watch(scene: &Scene, counts: &Counts) -> u64 {
-    let mut looks = 0;
+    let mut checks = 0;
     while !counts.done.load(Ordering::Relaxed) {
-        for member in MEMBERS {
+        for member in PROVIDERS {
             let provider = scene.gate.provider(member.name).await;
             let cap = provider.max_tokens_per_day.unwrap();
             assert!(provider.used_today + provider.reserved <= cap, "{provider:?}");
-            looks += 1;
+            checks += 1;
         }
     }
-    looks
+    checks
 }
 
 /// Gives the gate another configuration again and again: the same limits, and a request may be of another size.
@@ -161,17 +161,17 @@ async fn reload(scene: &Scene, counts: &Counts) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_and_nothing_counted_twice() {
-    e2e::needs!(OtherProviders);
-    weather(staging(), false).await;
+    e2e::needs!(ClusterRefresh);
+    run_with_outages(staging(), false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nor_over_reloads_and_with_retries_by_status() {
-    e2e::needs!(OtherProviders);
-    weather(staging().with(|builder| builder.retrying_by_status()), true).await;
+    e2e::needs!(ClusterRefresh);
+    run_with_outages(staging().with(|builder| builder.retry_on_status()), true).await;
 }
 
-async fn weather(staging: Staging, reloading: bool) {
+async fn run_with_outages(staging: SceneBuilder, reloading: bool) {
     let counts = Arc::new(Counts::default());
     let scene = start(staging, &counts).await;
     let clients: JoinSet<_> = (0..CLIENTS).map(|number| client(Arc::clone(&scene), number, Arc::clone(&counts))).collect();
@@ -181,8 +181,8 @@ async fn weather(staging: Staging, reloading: bool) {
         outcomes.concat()
     };
     let reloads = async { if reloading { reload(&scene, &counts).await } else { 0 } };
-    let (outcomes, deaths, looks, reloads) =
-        tokio::join!(clients, trouble(scene.upstream(&VLLM), &counts), watch(&scene, &counts), reloads);
+    let (outcomes, outages, checks, reloads) =
+        tokio::join!(clients, interrupt(scene.upstream(&VLLM), &counts), watch(&scene, &counts), reloads);
     assert_eq!(reloads > 0, reloading);
     let used = scene.charges().await;
     let lines = until("every request is in the access log", async || {
@@ -199,18 +199,18 @@ async fn weather(staging: Staging, reloading: bool) {
     // What the log says of each request is what the providers were charged, all together.
     assert_eq!(lines.iter().map(tokens).sum::<u64>(), used.iter().sum::<u64>());
     // Those that never died were charged what they have sent, and nothing for what others have.
-    let sent = |member| counts.tokens[place(member)].load(Ordering::Relaxed);
+    let sent = |member| counts.tokens[index(member)].load(Ordering::Relaxed);
     assert_eq!((used[1], used[2]), (sent(&OPENAI), sent(&ANTHROPIC)));
     agent_was_charged(&scene, used.iter().sum()).await;
-    let by = |member: &Member| outcomes.iter().filter(|outcome| outcome.provider == member.name).count();
+    let by = |member: &TestProvider| outcomes.iter().filter(|outcome| outcome.provider == member.name).count();
     let cut = outcomes.iter().filter(|outcome| outcome.cut).count();
-    let served = [by(&VLLM), by(&OPENAI), by(&ANTHROPIC)];
+    let assert_served = [by(&VLLM), by(&OPENAI), by(&ANTHROPIC)];
     eprintln!(
-        "seed {}: {served:?} served, {cut} cut off by {deaths} deaths, {used:?} tokens, looked {looks} times, {reloads} reloads",
+        "seed {}: {assert_served:?} assert_served, {cut} cut off by {outages} outages, {used:?} tokens, looked {checks} times, {reloads} reloads",
         seed()
     );
-    assert!(deaths >= 2 && looks > 10, "{deaths} {looks}");
-    assert!(served.iter().all(|count| *count > 0), "{served:?}");
+    assert!(outages >= 2 && checks > 10, "{outages} {checks}");
+    assert!(assert_served.iter().all(|count| *count > 0), "{assert_served:?}");
     let passed_over = |why: &str| lines.iter().any(|line| line["attempts"].as_str().is_some_and(|attempts| attempts.contains(why)));
     assert!(passed_over("vllm-local=reset") && passed_over("openai=reserved"));
 }
@@ -219,7 +219,7 @@ fn number(value: &Value) -> u64 {
     value.as_str().map_or(0, |text| text.parse().unwrap())
 }
 
-/// The agent's own budget holds what its requests have cost wherever they were served.
+/// The agent's own budget holds what its requests have cost wherever they were assert_served.
 async fn agent_was_charged(scene: &Scene, total: u64) {
     let name = "subject=.=agent/researcher;.;subject_budget_used_tokens";
     until("the agent's gauge is renewed", async || scene.gate.stats(name).into_values().find(|used| *used == total)).await;

@@ -1,9 +1,9 @@
-//! Providers that have failed several times in a row rest, and are asked again later.
+//! Providers that have assert_failed several times in a row rest, and are asked again later.
 
-use e2e::harness::Ability::OtherProviders;
+use e2e::harness::EnvoyFeature::ClusterRefresh;
 use e2e::harness::until;
 
-use crate::fixtures::{ANTHROPIC, OPENAI, Staging, VLLM, failed, scene, served};
+use crate::fixtures::{ANTHROPIC, OPENAI, SceneBuilder, VLLM, assert_failed, assert_served, scene};
 
 /// Failures in a row that make a worker let a provider rest, and how many workers there are.
 const FAILURES: usize = 5;
@@ -11,13 +11,13 @@ const WORKERS: usize = 2;
 
 #[tokio::test]
 async fn a_failing_provider_rests_and_is_asked_again() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     for wish in ["503", "reset"] {
         let scene = scene().await;
         for _ in 0..40 {
-            served(&scene.ask(&format!("vllm-local={wish}")).await, &OPENAI);
+            assert_served(&scene.ask(&format!("vllm-local={wish}")).await, &OPENAI);
         }
-        let [vllm, openai, _] = scene.asked();
+        let [vllm, openai, _] = scene.request_counts();
         assert!((FAILURES..=FAILURES * WORKERS).contains(&vllm), "{vllm} requests to a provider that fails");
         assert_eq!(openai, 40);
         scene.gate.access_log(|line| line["attempts"] == "vllm-local=resting" && line["tries"] == 1).await;
@@ -31,28 +31,28 @@ async fn a_failing_provider_rests_and_is_asked_again() {
 
 #[tokio::test]
 async fn one_where_nobody_listens_rests_too() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     scene.upstream(&VLLM).stop().await;
     for _ in 0..20 {
-        served(&scene.ask("").await, &OPENAI);
+        assert_served(&scene.ask("").await, &OPENAI);
     }
     scene.gate.access_log(|line| line["attempts"] == "vllm-local=resting").await;
     let failures = scene.gate.stats("cluster.vllm-local.upstream_cx_connect_fail").into_values().sum::<u64>();
     assert!(failures <= (FAILURES * WORKERS) as u64, "{failures}");
 }
 
-/// A rest is no refusal: who has nobody else is served by it.
+/// A rest is no refusal: who has nobody else is assert_served by it.
 #[tokio::test]
 async fn a_resting_provider_serves_where_nobody_else_can() {
-    e2e::needs!(OtherProviders);
-    let scene = Staging::new().models(&[&VLLM, &OPENAI]).start().await;
+    e2e::needs!(ClusterRefresh);
+    let scene = SceneBuilder::new().models(&[&VLLM, &OPENAI]).start().await;
     for _ in 0..20 {
-        served(&scene.ask("vllm-local=503").await, &OPENAI);
+        assert_served(&scene.ask("vllm-local=503").await, &OPENAI);
     }
     scene.gate.access_log(|line| line["attempts"] == "vllm-local=resting").await;
-    scene.spend(&OPENAI).await;
-    served(&scene.ask("").await, &VLLM);
+    scene.exhaust(&OPENAI).await;
+    assert_served(&scene.ask("").await, &VLLM);
 }
 
 /// What the client does wrong is no failure of the provider's.
@@ -60,10 +60,10 @@ async fn a_resting_provider_serves_where_nobody_else_can() {
 async fn a_bad_request_lets_nobody_rest() {
     let scene = scene().await;
     for _ in 0..15 {
-        failed(&scene.ask("vllm-local=400").await, &VLLM, 400);
+        assert_failed(&scene.ask("vllm-local=400").await, &VLLM, 400);
     }
-    assert_eq!(scene.asked(), [15, 0, 0]);
-    if OtherProviders.is_there() {
-        served(&scene.ask("vllm-local=503 openai=503").await, &ANTHROPIC);
+    assert_eq!(scene.request_counts(), [15, 0, 0]);
+    if ClusterRefresh.is_supported() {
+        assert_served(&scene.ask("vllm-local=503 openai=503").await, &ANTHROPIC);
     }
 }

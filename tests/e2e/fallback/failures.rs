@@ -5,10 +5,10 @@ use std::time::Duration;
 use e2e::harness::{Answer, Reply, Upstream, responses, until};
 use serde_json::json;
 
-use crate::fixtures::{ANTHROPIC, MEMBERS, OPENAI, Staging, VLLM, failed, hello, scene, served};
+use crate::fixtures::{ANTHROPIC, OPENAI, PROVIDERS, SceneBuilder, VLLM, assert_failed, assert_served, hello, scene};
 
 /// Asks with each of these wishes, each time for another model of the first provider, so that none has to rest.
-async fn each(wishes: &[&str], staging: Staging, verify: impl Fn(&str, &Reply)) {
+async fn each(wishes: &[&str], staging: SceneBuilder, verify: impl Fn(&str, &Reply)) {
     let models: Vec<String> = wishes.iter().map(|wish| format!("for-{wish}")).collect();
     let scene = staging.with_models(&models).start().await;
     for (wish, model) in wishes.iter().zip(&models) {
@@ -16,12 +16,12 @@ async fn each(wishes: &[&str], staging: Staging, verify: impl Fn(&str, &Reply)) 
         body["model"] = json!(format!("{}/{model}", VLLM.name));
         verify(wish, &scene.send(scene.gate.chat(&body)).await);
     }
-    assert_eq!(scene.asked()[0], wishes.len());
+    assert_eq!(scene.request_counts()[0], wishes.len());
 }
 
 /// Envoys that try again by the filter's word, and by the status.
-fn stagings() -> [Staging; 2] {
-    [Staging::new(), Staging::new().with(|builder| builder.retrying_by_status())]
+fn stagings() -> [SceneBuilder; 2] {
+    [SceneBuilder::new(), SceneBuilder::new().with(|builder| builder.retry_on_status())]
 }
 
 const STATUSES: [&str; 11] = ["401", "403", "404", "408", "429", "500", "502", "503", "504", "529", "599"];
@@ -29,10 +29,10 @@ const RESETS: [&str; 3] = ["reset", "close", "half"];
 
 #[tokio::test]
 async fn an_error_or_a_broken_connection_sends_the_request_on() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let failures = [&STATUSES[..], &RESETS].concat();
     for staging in stagings() {
-        each(&failures, staging, |_, reply| served(reply, &OPENAI)).await;
+        each(&failures, staging, |_, reply| assert_served(reply, &OPENAI)).await;
     }
 }
 
@@ -49,15 +49,15 @@ async fn what_the_client_did_wrong_does_not() {
 
 #[tokio::test]
 async fn the_log_tells_who_was_passed_over() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let scene = scene().await;
-    served(&scene.ask("vllm-local=503").await, &OPENAI);
+    assert_served(&scene.ask("vllm-local=503").await, &OPENAI);
     let line = scene.gate.access_log(|line| line["provider"] == OPENAI.name).await;
     assert_eq!((&line["attempts"], &line["tries"], &line["model"]), (&json!("vllm-local=503"), &json!(2), &json!(OPENAI.model)));
-    served(&scene.ask("vllm-local=reset openai=429").await, &ANTHROPIC);
+    assert_served(&scene.ask("vllm-local=reset openai=429").await, &ANTHROPIC);
     let line = scene.gate.access_log(|line| line["provider"] == ANTHROPIC.name).await;
     assert_eq!((&line["attempts"], &line["tries"]), (&json!("vllm-local=reset,openai=429"), &json!(3)));
-    served(&scene.ask("").await, &VLLM);
+    assert_served(&scene.ask("").await, &VLLM);
     let line = scene.gate.access_log(|line| line["provider"] == VLLM.name).await;
     assert!(line["attempts"].as_str().is_none_or(str::is_empty), "{line}");
     assert_eq!(line["decision"], "allowed");
@@ -66,35 +66,35 @@ async fn the_log_tells_who_was_passed_over() {
 /// The primary had the whole prompt and nobody knows what it did with it; a status says that it did nothing.
 #[tokio::test]
 async fn each_provider_is_charged_for_what_it_did() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let scene = scene().await;
-    served(&scene.ask("vllm-local=503").await, &OPENAI);
+    assert_served(&scene.ask("vllm-local=503").await, &OPENAI);
     assert_eq!(scene.charges().await, [0, OPENAI.tokens(), 0]);
-    served(&scene.ask("vllm-local=reset").await, &OPENAI);
+    assert_served(&scene.ask("vllm-local=reset").await, &OPENAI);
     let [estimate, openai, anthropic] = scene.charges().await;
     assert!((20..200).contains(&estimate), "{estimate}");
     assert_eq!((openai, anthropic), (2 * OPENAI.tokens(), 0));
-    served(&scene.ask("vllm-local=429 openai=500").await, &ANTHROPIC);
+    assert_served(&scene.ask("vllm-local=429 openai=500").await, &ANTHROPIC);
     assert_eq!(scene.charges().await, [estimate, openai, ANTHROPIC.tokens()]);
 }
 
 #[tokio::test]
 async fn nobody_listens() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     scene.upstream(&VLLM).stop().await;
-    served(&scene.ask("").await, &OPENAI);
+    assert_served(&scene.ask("").await, &OPENAI);
     assert_eq!(scene.charges().await, [0, OPENAI.tokens(), 0]);
     assert_eq!(scene.logged("attempts", |line| line["provider"] == OPENAI.name).await, "vllm-local=connect");
     scene.upstream(&VLLM).restart().await;
-    served(&scene.ask("").await, &VLLM);
+    assert_served(&scene.ask("").await, &VLLM);
 }
 
 #[tokio::test]
 async fn a_provider_that_does_not_begin_to_answer() {
-    e2e::needs!(OtherProviders);
-    let scene = Staging::new().with(|builder| builder.try_timeout(Duration::from_millis(300))).start().await;
-    served(&scene.ask("vllm-local=hang").await, &OPENAI);
+    e2e::needs!(ClusterRefresh);
+    let scene = SceneBuilder::new().with(|builder| builder.try_timeout(Duration::from_millis(300))).start().await;
+    assert_served(&scene.ask("vllm-local=hang").await, &OPENAI);
     let [estimate, openai, _] = scene.charges().await;
     assert!((20..200).contains(&estimate), "{estimate}");
     assert_eq!(openai, OPENAI.tokens());
@@ -104,19 +104,19 @@ async fn a_provider_that_does_not_begin_to_answer() {
 
 #[tokio::test]
 async fn all_fail() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     for staging in stagings() {
         let scene = staging.start().await;
-        failed(&scene.ask("vllm-local=503 openai=502 anthropic=500").await, &ANTHROPIC, 500);
-        failed(&scene.ask("vllm-local=reset openai=429 anthropic=429").await, &ANTHROPIC, 429);
+        assert_failed(&scene.ask("vllm-local=503 openai=502 anthropic=500").await, &ANTHROPIC, 500);
+        assert_failed(&scene.ask("vllm-local=reset openai=429 anthropic=429").await, &ANTHROPIC, 429);
         scene.ask("vllm-local=503 openai=429 anthropic=reset").await.refused(503, "server_error", "upstream_unavailable");
-        assert_eq!(scene.asked(), [3, 3, 3]);
+        assert_eq!(scene.request_counts(), [3, 3, 3]);
     }
 }
 
 #[tokio::test]
 async fn the_last_refuses_our_key() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     for status in [401, 403] {
         let reply = scene.ask(&format!("vllm-local=503 openai=503 anthropic={status}")).await;
@@ -128,10 +128,10 @@ async fn the_last_refuses_our_key() {
 /// What the client has begun to read cannot be taken back.
 #[tokio::test]
 async fn nothing_is_tried_again_once_an_answer_has_begun() {
-    let scene = Staging::new().played(&VLLM, Upstream::scripted().await).start().await;
+    let scene = SceneBuilder::new().with_upstream(&VLLM, Upstream::scripted().await).start().await;
     let mut body = hello(&VLLM, "");
     body["stream"] = json!(true);
-    let asked = scene.gate.chat(&body).streaming();
+    let asked = scene.gate.chat(&body).spawn_stream();
     let mut call = scene.upstream(&VLLM).call().await;
     call.start_stream().await.chunk(responses::role(None)).await.chunk(responses::delta("one", None)).await;
     let mut stream = asked.await.unwrap();
@@ -141,19 +141,19 @@ async fn nothing_is_tried_again_once_an_answer_has_begun() {
     assert!(reply.cut && reply.text().contains("one") && !reply.text().contains("[DONE]"), "{}", reply.describe());
     assert_eq!(reply.header("x-pai-provider"), Some(VLLM.name));
 
-    let asked = scene.chat("").sending();
+    let asked = scene.chat("").spawn_send();
     let mut call = scene.upstream(&VLLM).call().await;
     call.start(200, "application/json").await.chunk("{\"choices\": [").await;
     call.reset();
     assert!(asked.await.unwrap().cut);
     scene.charges().await;
-    assert_eq!(scene.asked(), [2, 0, 0]);
+    assert_eq!(scene.request_counts(), [2, 0, 0]);
 }
 
 /// Only the gate's own filter says what is tried again.
 #[tokio::test]
 async fn a_provider_orders_and_forbids_no_retries() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let upstream = Upstream::answering(|request| {
         let text = request.json()["messages"][0]["content"].as_str().unwrap().to_owned();
         let (header, status) = text.split_once(' ').unwrap();
@@ -165,33 +165,33 @@ async fn a_provider_orders_and_forbids_no_retries() {
         Answer::with_headers(status.parse().unwrap(), &[("content-type", "application/json"), (header, "true")], body.to_string())
     })
     .await;
-    let scene = Staging::new().played(&VLLM, upstream).start().await;
-    served(&scene.ask("x-pai-retry 200").await, &VLLM);
-    failed(&scene.ask("x-pai-retry 400").await, &VLLM, 400);
-    served(&scene.ask("x-envoy-ratelimited 200").await, &VLLM);
-    failed(&scene.ask("x-envoy-ratelimited 400").await, &VLLM, 400);
-    assert_eq!(scene.asked(), [4, 0, 0]);
+    let scene = SceneBuilder::new().with_upstream(&VLLM, upstream).start().await;
+    assert_served(&scene.ask("x-pai-retry 200").await, &VLLM);
+    assert_failed(&scene.ask("x-pai-retry 400").await, &VLLM, 400);
+    assert_served(&scene.ask("x-envoy-ratelimited 200").await, &VLLM);
+    assert_failed(&scene.ask("x-envoy-ratelimited 400").await, &VLLM, 400);
+    assert_eq!(scene.request_counts(), [4, 0, 0]);
     for header in ["x-envoy-ratelimited", "x-pai-retry", "x-envoy-overloaded"] {
-        served(&scene.ask(&format!("{header} 503")).await, &OPENAI);
+        assert_served(&scene.ask(&format!("{header} 503")).await, &OPENAI);
     }
-    assert_eq!(scene.asked(), [7, 3, 0]);
+    assert_eq!(scene.request_counts(), [7, 3, 0]);
 }
 
 #[tokio::test]
 async fn over_http2_too() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let scene = scene().await;
-    served(&scene.send(scene.chat("vllm-local=503").http2()).await, &OPENAI);
-    served(&scene.send(scene.chat("vllm-local=reset").http2()).await, &OPENAI);
-    failed(&scene.send(scene.chat("vllm-local=503 openai=503 anthropic=503").http2()).await, &ANTHROPIC, 503);
+    assert_served(&scene.send(scene.chat("vllm-local=503").http2()).await, &OPENAI);
+    assert_served(&scene.send(scene.chat("vllm-local=reset").http2()).await, &OPENAI);
+    assert_failed(&scene.send(scene.chat("vllm-local=503 openai=503 anthropic=503").http2()).await, &ANTHROPIC, 503);
 }
 
 #[tokio::test]
 async fn the_other_paths_too() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let upstream = Upstream::answering(|_| Answer::json(&responses::embedding(9))).await;
-    let staging = MEMBERS.iter().fold(Staging::new(), |staging, member| staging.dialect(member, "vllm"));
-    let scene = staging.played(&ANTHROPIC, upstream).models(&[&VLLM, &ANTHROPIC]).start().await;
+    let staging = PROVIDERS.iter().fold(SceneBuilder::new(), |staging, member| staging.dialect(member, "vllm"));
+    let scene = staging.with_upstream(&ANTHROPIC, upstream).models(&[&VLLM, &ANTHROPIC]).start().await;
     scene.upstream(&VLLM).stop().await;
     let reply = scene.send(scene.gate.post("/v1/embeddings").json(&json!({ "model": VLLM.reference(), "input": "a" }))).await;
     assert_eq!(reply.ok().header("x-pai-provider"), Some(ANTHROPIC.name));

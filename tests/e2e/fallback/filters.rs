@@ -1,47 +1,47 @@
 //! Envoys that have the attempt filter in none of their clusters, in some, or for nothing.
 
-use e2e::harness::Ability::OtherProviders;
+use e2e::harness::EnvoyFeature::ClusterRefresh;
 use e2e::harness::{Answer, Gate, MODEL, Upstream, provider, responses};
 use serde_json::json;
 
-use crate::fixtures::{OPENAI, Staging, VLLM, failed, served};
+use crate::fixtures::{OPENAI, SceneBuilder, VLLM, assert_failed, assert_served};
 
 /// Fallback by budgets is the gate's own.
 #[tokio::test]
 async fn in_no_cluster() {
-    let scene = Staging::new().with(|_| Gate::builder()).start().await;
-    served(&scene.ask("").await, &VLLM);
-    failed(&scene.ask("vllm-local=503").await, &VLLM, 503);
+    let scene = SceneBuilder::new().with(|_| Gate::builder()).start().await;
+    assert_served(&scene.ask("").await, &VLLM);
+    assert_failed(&scene.ask("vllm-local=503").await, &VLLM, 503);
     scene.ask("vllm-local=reset").await.refused(503, "server_error", "upstream_unavailable");
-    scene.spend(&VLLM).await;
-    served(&scene.ask("").await, &OPENAI);
-    assert_eq!(scene.asked(), [4, 1, 0]);
+    scene.exhaust(&VLLM).await;
+    assert_served(&scene.ask("").await, &OPENAI);
+    assert_eq!(scene.request_counts(), [4, 1, 0]);
 }
 
 /// Nobody has made the request fit for its provider, and the client is told so. It had no key with it. (Where nobody could follow, the
 /// gate would have made it fit.)
 #[tokio::test]
 async fn in_all_clusters_but_the_first() {
-    e2e::needs!(OtherProviders);
-    let scene = Staging::new().bare(&VLLM).start().await;
+    e2e::needs!(ClusterRefresh);
+    let scene = SceneBuilder::new().without_attempt_filter(&VLLM).start().await;
     scene.ask("").await.refused(503, "server_error", "upstream_unavailable");
-    served(&scene.ask_with(&OPENAI, "").await, &OPENAI);
+    assert_served(&scene.ask_with(&OPENAI, "").await, &OPENAI);
     let [_, openai, anthropic] = scene.charges().await;
     assert_eq!((openai, anthropic), (OPENAI.tokens(), 0));
 }
 
 #[tokio::test]
 async fn in_all_clusters_but_the_second() {
-    let scene = Staging::new().bare(&OPENAI).start().await;
+    let scene = SceneBuilder::new().without_attempt_filter(&OPENAI).start().await;
     for _ in 0..3 {
         let reply = scene.ask("vllm-local=503").await;
-        if OtherProviders.is_there() {
+        if ClusterRefresh.is_supported() {
             reply.refused(503, "server_error", "upstream_unavailable");
         } else {
-            failed(&reply, &VLLM, 503);
+            assert_failed(&reply, &VLLM, 503);
         }
     }
-    served(&scene.ask("").await, &VLLM);
+    assert_served(&scene.ask("").await, &VLLM);
 }
 
 /// With fixed routing the headers go ahead of the body, and so the attempt does not hold them.

@@ -14,7 +14,7 @@ pub const CAP: u64 = 1_000_000;
 
 /// A provider: how the gate sees it, and how it sees the gate.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Member {
+pub struct TestProvider {
     /// `metadata.name`.
     pub name: &'static str,
     dialect: &'static str,
@@ -32,7 +32,7 @@ pub struct Member {
 }
 
 /// The first in the agent's order.
-pub const VLLM: Member = Member {
+pub const VLLM: TestProvider = TestProvider {
     name: "vllm-local",
     dialect: "vllm",
     endpoint: "http://vllm-local.test:8000/v1",
@@ -43,7 +43,7 @@ pub const VLLM: Member = Member {
     usage: (5, 3),
 };
 /// The second.
-pub const OPENAI: Member = Member {
+pub const OPENAI: TestProvider = TestProvider {
     name: "openai",
     dialect: "openai",
     endpoint: "https://api.openai.test/v1",
@@ -54,7 +54,7 @@ pub const OPENAI: Member = Member {
     usage: (7, 5),
 };
 /// The third.
-pub const ANTHROPIC: Member = Member {
+pub const ANTHROPIC: TestProvider = TestProvider {
     name: "anthropic",
     dialect: "anthropic",
     endpoint: "https://api.anthropic.test/compatible/v1",
@@ -65,11 +65,11 @@ pub const ANTHROPIC: Member = Member {
     usage: (11, 6),
 };
 /// All, in the agent's order.
-pub const MEMBERS: [&Member; 3] = [&VLLM, &OPENAI, &ANTHROPIC];
+pub const PROVIDERS: [&TestProvider; 3] = [&VLLM, &OPENAI, &ANTHROPIC];
 
 /// A gate to be described.
 #[must_use]
-pub struct Staging {
+pub struct SceneBuilder {
     specs: [String; 3],
     dialects: [&'static str; 3],
     agent: Option<String>,
@@ -81,7 +81,7 @@ pub struct Staging {
     builder: GateBuilder,
 }
 
-/// A gate with its three providers. When it ends, it looks at all that they were sent.
+/// A gate with its three providers. When it ends, it checks at all that they were sent.
 #[derive(Debug)]
 pub struct Scene {
     pub gate: Gate,
@@ -89,11 +89,11 @@ pub struct Scene {
     bare: Option<usize>,
 }
 
-// === impl Member ===
+// === impl TestProvider ===
 
-impl Member {
-    fn place(&self) -> usize {
-        MEMBERS.iter().position(|member| *member == self).unwrap()
+impl TestProvider {
+    fn index(&self) -> usize {
+        PROVIDERS.iter().position(|member| *member == self).unwrap()
     }
 
     /// `<provider>/<model-id>`.
@@ -136,9 +136,9 @@ impl Member {
         Answer::stream(events)
     }
 
-    /// What a request wants of it: its text may say `vllm-local=503`, or `=reset`, `=half`, `=close`, `=hang`, `=spend`; or the same of
+    /// What a request wants of it: its text may say `vllm-local=503`, or `=reset`, `=half`, `=close`, `=hang`, `=exhaust`; or the same of
     /// one of its models.
-    pub fn conduct(&self, request: &Received) -> Answer {
+    pub fn respond(&self, request: &Received) -> Answer {
         let body = request.json();
         let text = body["messages"][0]["content"].as_str().unwrap_or_default();
         let wishes = text.split(' ').filter_map(|word| word.split_once('='));
@@ -148,8 +148,8 @@ impl Member {
             Some("reset") => Answer::raw("").then_reset(),
             Some("close") => Answer::raw("").then_close(),
             Some("half") => Answer::raw("HTTP/1.1 200 OK\r\ncontent-ty").then_reset(),
-            Some("hang") => Answer::raws(["", ""]).then_hang(),
-            Some("spend") => Answer::json(&responses::chat(CAP, 0)),
+            Some("hang") => Answer::raw_chunks(["", ""]).then_hang(),
+            Some("exhaust") => Answer::json(&responses::chat(CAP, 0)),
             Some(status) => self.failing(status.parse().expect("a status")),
         }
     }
@@ -164,23 +164,23 @@ impl Member {
         json!({ "error": { "message": format!("{} says {status}", self.name), "type": "some", "param": null, "code": status } })
     }
 
-    /// A server that is conducted by the requests themselves.
-    pub async fn conducted(&'static self) -> Upstream {
-        Upstream::answering(|request| self.conduct(request)).await
+    /// A server that is upstream_by_prompt by the requests themselves.
+    pub async fn upstream_by_prompt(&'static self) -> Upstream {
+        Upstream::answering(|request| self.respond(request)).await
     }
 }
 
-// === impl Staging ===
+// === impl SceneBuilder ===
 
-impl Staging {
+impl SceneBuilder {
     /// The agent and its three providers, each with a cap.
     pub fn new() -> Self {
         let cap = format!("maxTokensPerDay: {CAP}");
         Self {
             specs: [cap.clone(), cap.clone(), cap],
-            dialects: MEMBERS.map(|member| member.dialect),
+            dialects: PROVIDERS.map(|member| member.dialect),
             agent: Some(String::new()),
-            models: MEMBERS.map(Member::reference).to_vec(),
+            models: PROVIDERS.map(TestProvider::reference).to_vec(),
             settings: String::new(),
             others: String::new(),
             upstreams: [None, None, None],
@@ -190,14 +190,14 @@ impl Staging {
     }
 
     /// Further lines of a provider's `spec`, instead of its cap.
-    pub fn spec(mut self, member: &Member, spec: &str) -> Self {
-        self.specs[member.place()] = spec.to_owned();
+    pub fn spec(mut self, member: &TestProvider, spec: &str) -> Self {
+        self.specs[member.index()] = spec.to_owned();
         self
     }
 
     /// A provider speaks another dialect.
-    pub fn dialect(mut self, member: &Member, dialect: &'static str) -> Self {
-        self.dialects[member.place()] = dialect;
+    pub fn dialect(mut self, member: &TestProvider, dialect: &'static str) -> Self {
+        self.dialects[member.index()] = dialect;
         self
     }
 
@@ -208,8 +208,8 @@ impl Staging {
     }
 
     /// The agent's models.
-    pub fn models(mut self, members: &[&Member]) -> Self {
-        self.models = members.iter().map(|member| member.reference()).collect();
+    pub fn models(mut self, providers: &[&TestProvider]) -> Self {
+        self.models = providers.iter().map(|member| member.reference()).collect();
         self
     }
 
@@ -221,21 +221,21 @@ impl Staging {
 
     /// The agent may use these models of the first provider, and behind them those of the others. Each rests by itself.
     pub fn with_models(mut self, models: &[String]) -> Self {
-        let _ = write!(self.specs[VLLM.place()], "\nallowedModels: [{}]", models.join(", "));
+        let _ = write!(self.specs[VLLM.index()], "\nallowedModels: [{}]", models.join(", "));
         let references = models.iter().map(|model| format!("{}/{model}", VLLM.name));
         self.models = [OPENAI.reference(), ANTHROPIC.reference()].into_iter().chain(references).collect();
         self
     }
 
     /// The agent may use these models of the first provider, and only then those of the others.
-    pub fn beginning_with(mut self, models: &[&str]) -> Self {
-        let _ = write!(self.specs[VLLM.place()], "\nallowedModels: [{}]", models.join(", "));
+    pub fn with_models_first(mut self, models: &[&str]) -> Self {
+        let _ = write!(self.specs[VLLM.index()], "\nallowedModels: [{}]", models.join(", "));
         let references = models.iter().map(|model| format!("{}/{model}", VLLM.name));
         self.models = references.chain([OPENAI.reference(), ANTHROPIC.reference()]).collect();
         self
     }
 
-    /// No agent: everybody is served.
+    /// No agent: everybody is assert_served.
     pub fn anonymous(mut self) -> Self {
         self.agent = None;
         self
@@ -254,15 +254,15 @@ impl Staging {
     }
 
     /// A provider is played by this server.
-    pub fn played(mut self, member: &Member, upstream: Upstream) -> Self {
-        self.upstreams[member.place()] = Some(upstream);
+    pub fn with_upstream(mut self, member: &TestProvider, upstream: Upstream) -> Self {
+        self.upstreams[member.index()] = Some(upstream);
         self
     }
 
     /// The cluster of this provider has no attempt filter.
-    pub fn bare(mut self, member: &Member) -> Self {
-        self.bare = Some(member.place());
-        self.with(|builder| builder.bare(member.name))
+    pub fn without_attempt_filter(mut self, member: &TestProvider) -> Self {
+        self.bare = Some(member.index());
+        self.with(|builder| builder.without_attempt_filter(member.name))
     }
 
     /// Another Envoy.
@@ -284,7 +284,7 @@ impl Staging {
                 "---\napiVersion: pai.io/v1\nkind: Agent\nmetadata: {{ name: researcher }}\nspec:\n  identities: ['{RESEARCHER}']\n  models: [{models}]\n{lines}"
             );
         }
-        for (place, member) in MEMBERS.iter().enumerate() {
+        for (place, member) in PROVIDERS.iter().enumerate() {
             manifests += &member.manifest(self.dialects[place], &self.specs[place]);
         }
         if !settings.trim().is_empty() {
@@ -298,36 +298,35 @@ impl Staging {
         let manifests = self.manifests();
         let mut builder = self.builder.manifests(manifests);
         if self.agent.is_some() {
-            builder = builder.caller(IDENTITY, RESEARCHER);
+            builder = builder.default_header(IDENTITY, RESEARCHER);
         }
         let [vllm, openai, anthropic] = self.upstreams;
-        let upstreams =
-            [or_conducted(vllm, &VLLM).await, or_conducted(openai, &OPENAI).await, or_conducted(anthropic, &ANTHROPIC).await];
-        for (member, upstream) in MEMBERS.iter().zip(&upstreams) {
-            builder = builder.variable(&member.variable(), member.key).upstream(member.name, upstream);
+        let upstreams = [or_default(vllm, &VLLM).await, or_default(openai, &OPENAI).await, or_default(anthropic, &ANTHROPIC).await];
+        for (member, upstream) in PROVIDERS.iter().zip(&upstreams) {
+            builder = builder.env(&member.variable(), member.key).upstream(member.name, upstream);
         }
         Scene { gate: builder.start().await, upstreams, bare: self.bare }
     }
 }
 
-async fn or_conducted(upstream: Option<Upstream>, member: &'static Member) -> Upstream {
+async fn or_default(upstream: Option<Upstream>, member: &'static TestProvider) -> Upstream {
     match upstream {
         Some(upstream) => upstream,
-        None => member.conducted().await,
+        None => member.upstream_by_prompt().await,
     }
 }
 
 /// The gate as most tests want it.
 pub async fn scene() -> Scene {
-    Staging::new().start().await
+    SceneBuilder::new().start().await
 }
 
 // === impl Scene ===
 
 impl Scene {
     /// The server behind a provider.
-    pub fn upstream(&self, member: &Member) -> &Upstream {
-        &self.upstreams[member.place()]
+    pub fn upstream(&self, member: &TestProvider) -> &Upstream {
+        &self.upstreams[member.index()]
     }
 
     /// A chat that names the first provider.
@@ -336,7 +335,7 @@ impl Scene {
     }
 
     /// A chat that names this provider.
-    pub fn chat_with(&self, member: &Member, text: &str) -> Request {
+    pub fn chat_with(&self, member: &TestProvider, text: &str) -> Request {
         self.gate.chat(&hello(member, text))
     }
 
@@ -346,7 +345,7 @@ impl Scene {
     }
 
     /// Sends a chat that names this provider.
-    pub async fn ask_with(&self, member: &Member, text: &str) -> Reply {
+    pub async fn ask_with(&self, member: &TestProvider, text: &str) -> Reply {
         self.send(self.chat_with(member, text)).await
     }
 
@@ -358,35 +357,35 @@ impl Scene {
     }
 
     /// How many requests each provider was sent.
-    pub fn asked(&self) -> [usize; 3] {
-        MEMBERS.map(|member| self.upstream(member).requests().len())
+    pub fn request_counts(&self) -> [usize; 3] {
+        PROVIDERS.map(|member| self.upstream(member).requests().len())
     }
 
     /// The gate gets the manifests of another one.
-    pub async fn becomes(&self, staging: &Staging) {
+    pub async fn reconfigure(&self, staging: &SceneBuilder) {
         self.gate.reconfigure(staging.manifests()).await.expect("a configuration that is taken");
     }
 
     /// How many more requests each provider was sent meanwhile.
-    pub async fn asked_by(&self, act: impl Future<Output = ()>) -> [usize; 3] {
-        let before = self.asked();
+    pub async fn requests_during(&self, act: impl Future<Output = ()>) -> [usize; 3] {
+        let before = self.request_counts();
         act.await;
-        let after = self.asked();
+        let after = self.request_counts();
         std::array::from_fn(|place| after[place] - before[place])
     }
 
     /// What each provider was charged, when nothing is reserved any more.
     pub async fn charges(&self) -> [u64; 3] {
         let mut charges = [0; 3];
-        for (member, charge) in MEMBERS.iter().zip(&mut charges) {
+        for (member, charge) in PROVIDERS.iter().zip(&mut charges) {
             *charge = self.gate.used_of(member.name).await;
         }
         charges
     }
 
     /// Uses up the whole budget of a provider.
-    pub async fn spend(&self, member: &Member) {
-        self.ask_with(member, &format!("{}=spend", member.name)).await.ok();
+    pub async fn exhaust(&self, member: &TestProvider) {
+        self.ask_with(member, &format!("{}=exhaust", member.name)).await.ok();
         assert!(self.gate.used_of(member.name).await >= CAP);
     }
 
@@ -401,10 +400,10 @@ impl Drop for Scene {
         if std::thread::panicking() {
             return;
         }
-        for (member, upstream) in MEMBERS.iter().zip(&self.upstreams) {
+        for (member, upstream) in PROVIDERS.iter().zip(&self.upstreams) {
             for request in upstream.requests() {
-                if self.bare == Some(member.place()) {
-                    check_bare(&request);
+                if self.bare == Some(member.index()) {
+                    check_without_attempt_filter(&request);
                 } else {
                     check_request(member, &request);
                 }
@@ -414,13 +413,13 @@ impl Drop for Scene {
 }
 
 /// A chat with 8 tokens at most.
-pub fn hello(member: &Member, text: &str) -> Value {
+pub fn hello(member: &TestProvider, text: &str) -> Value {
     json!({ "model": member.reference(), "messages": [{ "role": "user", "content": text }], "max_tokens": 8 })
 }
 
-/// Fails unless this provider has served.
+/// Fails unless this provider has assert_served.
 #[track_caller]
-pub fn served(reply: &Reply, member: &Member) {
+pub fn assert_served(reply: &Reply, member: &TestProvider) {
     reply.ok();
     let by = (reply.header("x-pai-provider"), reply.header("x-pai-model"));
     assert_eq!(by, (Some(member.name), Some(member.model)), "{}", reply.describe());
@@ -431,7 +430,7 @@ pub fn served(reply: &Reply, member: &Member) {
 
 /// Fails unless this is the provider's own failure, as it sent it.
 #[track_caller]
-pub fn failed(reply: &Reply, member: &Member, status: u16) {
+pub fn assert_failed(reply: &Reply, member: &TestProvider, status: u16) {
     assert_eq!(reply.status, status, "{}", reply.describe());
     assert_eq!(reply.json(), member.error(status));
     assert_eq!(reply.header("x-pai-provider"), Some(member.name), "{}", reply.describe());
@@ -448,12 +447,12 @@ pub fn check(reply: &Reply) {
         .find(|name| (name.starts_with("x-pai-") || name.starts_with("x-envoy-")) && !known.contains(name));
     assert_eq!(odd, None, "{}", reply.describe());
     let text = reply.describe();
-    assert!(MEMBERS.iter().all(|member| !text.contains(member.key)), "{text}");
+    assert!(PROVIDERS.iter().all(|member| !text.contains(member.key)), "{text}");
 }
 
 /// Where nobody can add a key, none is there, and what is sent is whole.
 #[track_caller]
-fn check_bare(request: &Received) {
+fn check_without_attempt_filter(request: &Received) {
     let sent = String::from_utf8_lossy(&request.head).to_lowercase();
     assert!(!sent.contains("key-of-") && !sent.contains("authorization"), "{sent}");
     assert!(request.json()["messages"].is_array(), "{sent}");
@@ -461,10 +460,10 @@ fn check_bare(request: &Received) {
 
 /// A provider gets its own key and nobody else's, and nothing of how fallback works.
 #[track_caller]
-fn check_request(member: &Member, request: &Received) {
+fn check_request(member: &TestProvider, request: &Received) {
     let sent = [request.head.as_slice(), &request.trailers].concat();
     let sent = String::from_utf8_lossy(&sent).to_lowercase();
-    for other in MEMBERS.iter().filter(|other| **other != member) {
+    for other in PROVIDERS.iter().filter(|other| **other != member) {
         assert!(!sent.contains(other.key), "{} got the key of {}:\n{sent}", member.name, other.name);
     }
     for hidden in ["x-pai-", "x-envoy-", IDENTITY, RESEARCHER, "pak_"] {
@@ -473,7 +472,7 @@ fn check_request(member: &Member, request: &Received) {
     let expected = format!("Bearer {}", member.key);
     assert_eq!(request.header("authorization"), Some(expected.as_bytes()), "{sent}");
     assert_eq!(request.header("host"), Some(member.authority.as_bytes()), "{sent}");
-    let served = member.path.trim_end_matches("chat/completions");
-    assert!(request.path.starts_with(served), "{sent}");
+    let assert_served = member.path.trim_end_matches("chat/completions");
+    assert!(request.path.starts_with(assert_served), "{sent}");
     assert_eq!(request.headers.iter().filter(|(name, _)| name == "authorization").count(), 1, "{sent}");
 }

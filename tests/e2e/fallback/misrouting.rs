@@ -1,24 +1,24 @@
 //! Envoys that are set up wrongly, or too old: nobody gets what is another's.
 
-use crate::fixtures::{ANTHROPIC, OPENAI, Staging, VLLM, failed, served};
+use crate::fixtures::{ANTHROPIC, OPENAI, SceneBuilder, VLLM, assert_failed, assert_served};
 
 /// Before 1.39 Envoy tries the same cluster again, whatever the header says. Scenes check whose keys were sent.
 #[tokio::test]
 async fn an_envoy_that_stays_with_its_cluster() {
     for by_status in [false, true] {
-        let staging = Staging::new().with(|builder| builder.without_refresh());
-        let scene = staging.with(|builder| if by_status { builder.retrying_by_status() } else { builder }).start().await;
+        let staging = SceneBuilder::new().with(|builder| builder.without_cluster_refresh());
+        let scene = staging.with(|builder| if by_status { builder.retry_on_status() } else { builder }).start().await;
         for wish in ["503", "reset"] {
-            let before = scene.asked()[0];
+            let before = scene.request_counts()[0];
             let reply = scene.ask(&format!("vllm-local={wish}")).await;
             if reply.header("x-pai-provider").is_some() {
-                failed(&reply, &VLLM, 503);
+                assert_failed(&reply, &VLLM, 503);
             } else {
                 reply.refused(503, "server_error", "upstream_unavailable");
             }
-            assert_eq!(scene.asked(), [before + 1, 0, 0], "{wish}");
+            assert_eq!(scene.request_counts(), [before + 1, 0, 0], "{wish}");
         }
-        served(&scene.ask("").await, &VLLM);
+        assert_served(&scene.ask("").await, &VLLM);
         let [_, openai, anthropic] = scene.charges().await;
         assert_eq!((openai, anthropic), (0, 0));
     }
@@ -27,48 +27,48 @@ async fn an_envoy_that_stays_with_its_cluster() {
 /// With one candidate, the cluster is tried again as ever where the server has seen nothing.
 #[tokio::test]
 async fn an_envoy_that_stays_with_its_cluster_and_one_candidate() {
-    let scene = Staging::new().models(&[&VLLM]).with(|builder| builder.without_refresh()).start().await;
-    served(&scene.ask("").await, &VLLM);
-    failed(&scene.ask("vllm-local=503").await, &VLLM, 503);
-    assert_eq!(scene.asked(), [2, 0, 0]);
+    let scene = SceneBuilder::new().models(&[&VLLM]).with(|builder| builder.without_cluster_refresh()).start().await;
+    assert_served(&scene.ask("").await, &VLLM);
+    assert_failed(&scene.ask("vllm-local=503").await, &VLLM, 503);
+    assert_eq!(scene.request_counts(), [2, 0, 0]);
 }
 
 #[tokio::test]
 async fn a_cluster_that_says_it_is_anothers() {
-    let scene = Staging::new().with(|builder| builder.posing_as(VLLM.name, OPENAI.name)).start().await;
+    let scene = SceneBuilder::new().with(|builder| builder.labelled_as(VLLM.name, OPENAI.name)).start().await;
     for reply in [scene.ask("").await, scene.ask("vllm-local=503").await] {
         reply.refused(503, "server_error", "upstream_unavailable");
     }
-    assert_eq!(scene.asked(), [0, 0, 0]);
-    served(&scene.ask_with(&OPENAI, "").await, &OPENAI);
+    assert_eq!(scene.request_counts(), [0, 0, 0]);
+    assert_served(&scene.ask_with(&OPENAI, "").await, &OPENAI);
     assert_eq!(scene.charges().await, [0, OPENAI.tokens(), 0]);
 }
 
 #[tokio::test]
 async fn a_second_cluster_that_says_it_is_anothers() {
-    e2e::needs!(OtherProviders);
-    let scene = Staging::new().with(|builder| builder.posing_as(OPENAI.name, VLLM.name)).start().await;
+    e2e::needs!(ClusterRefresh);
+    let scene = SceneBuilder::new().with(|builder| builder.labelled_as(OPENAI.name, VLLM.name)).start().await;
     scene.ask("vllm-local=503").await.refused(503, "server_error", "upstream_unavailable");
-    assert_eq!(scene.asked(), [1, 0, 0]);
+    assert_eq!(scene.request_counts(), [1, 0, 0]);
     assert_eq!(scene.charges().await, [0, 0, 0]);
 }
 
 /// A request for one candidate is dressed by the gate, and still not sent to a cluster that says it is another's.
 #[tokio::test]
 async fn a_cluster_that_says_it_is_anothers_and_one_candidate() {
-    let staging = Staging::new().models(&[&ANTHROPIC]).with(|builder| builder.posing_as(ANTHROPIC.name, OPENAI.name));
+    let staging = SceneBuilder::new().models(&[&ANTHROPIC]).with(|builder| builder.labelled_as(ANTHROPIC.name, OPENAI.name));
     let scene = staging.start().await;
     scene.ask_with(&ANTHROPIC, "").await.refused(503, "server_error", "upstream_unavailable");
-    assert_eq!(scene.asked(), [0, 0, 0]);
+    assert_eq!(scene.request_counts(), [0, 0, 0]);
     assert_eq!(scene.charges().await, [0, 0, 0]);
 }
 
 #[tokio::test]
 async fn a_second_provider_without_a_route() {
-    e2e::needs!(OtherProviders);
-    let scene = Staging::new().with(|builder| builder.without_route(OPENAI.name)).start().await;
+    e2e::needs!(ClusterRefresh);
+    let scene = SceneBuilder::new().with(|builder| builder.without_route(OPENAI.name)).start().await;
     let reply = scene.ask("vllm-local=503").await;
     reply.refused(503, "server_error", "upstream_unavailable");
-    assert_eq!(scene.asked(), [1, 0, 0]);
+    assert_eq!(scene.request_counts(), [1, 0, 0]);
     assert_eq!(scene.charges().await, [0, 0, 0]);
 }

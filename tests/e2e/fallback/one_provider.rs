@@ -3,23 +3,23 @@
 
 use std::time::Duration;
 
-use e2e::harness::{Ability, GateBuilder, Reply, envoy_version, until};
+use e2e::harness::{EnvoyFeature, GateBuilder, Reply, envoy_version, until};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::abort::sent;
-use crate::fixtures::{OPENAI, Scene, Staging, VLLM, check, failed, hello, scene, served};
+use crate::fixtures::{OPENAI, Scene, SceneBuilder, VLLM, assert_failed, assert_served, check, hello, scene};
 
 /// Models of the first provider, in the agent's order.
 const BIG: &str = "big";
 const SMALL: &str = "small";
 
 /// With the route that is shipped, and with a route for each provider.
-const ROUTES: [fn(GateBuilder) -> GateBuilder; 2] = [GateBuilder::without_refresh, GateBuilder::with_plain_routes];
+const ROUTES: [fn(GateBuilder) -> GateBuilder; 2] = [GateBuilder::without_cluster_refresh, GateBuilder::with_route_per_provider];
 
 /// The agent may use two models of the first provider, and one of each of the others.
-fn two_models(route: impl Fn(GateBuilder) -> GateBuilder) -> Staging {
-    Staging::new().beginning_with(&[BIG, SMALL]).with(route)
+fn two_models(route: impl Fn(GateBuilder) -> GateBuilder) -> SceneBuilder {
+    SceneBuilder::new().with_models_first(&[BIG, SMALL]).with(route)
 }
 
 /// A chat that names the first of them.
@@ -33,7 +33,7 @@ async fn ask(scene: &Scene, text: &str) -> Reply {
     scene.send(scene.gate.chat(&chat(text))).await
 }
 
-/// Fails unless the second model has served.
+/// Fails unless the second model has assert_served.
 #[track_caller]
 fn served_by_small(reply: &Reply) {
     let by = (reply.ok().header("x-pai-provider"), reply.header("x-pai-model"));
@@ -49,14 +49,14 @@ fn models(scene: &Scene) -> Vec<String> {
 #[tokio::test]
 async fn the_log_says_so_once() {
     let scene = scene().await;
-    scene.gate.reconfigure(Staging::new().manifests()).await.unwrap();
+    scene.gate.reconfigure(SceneBuilder::new().manifests()).await.unwrap();
     for _ in 0..8 {
-        served(&scene.ask("").await, &VLLM);
+        assert_served(&scene.ask("").await, &VLLM);
     }
     let (major, minor) = envoy_version();
     let told = format!("Envoy {major}.{minor} retries within one cluster only");
     let log = scene.gate.logs();
-    let times = usize::from(!Ability::OtherProviders.is_there());
+    let times = usize::from(!EnvoyFeature::ClusterRefresh.is_supported());
     assert_eq!((log.matches(&told).count(), log.matches("retries within one cluster only").count()), (times, times), "{log}");
 }
 
@@ -64,7 +64,7 @@ async fn the_log_says_so_once() {
 async fn a_failure_is_followed_by_another_model() {
     for route in ROUTES {
         for by_status in [false, true] {
-            let staging = two_models(route).with(|builder| if by_status { builder.retrying_by_status() } else { builder });
+            let staging = two_models(route).with(|builder| if by_status { builder.retry_on_status() } else { builder });
             let scene = staging.start().await;
             for wish in ["503", "429", "404"] {
                 served_by_small(&ask(&scene, &format!("{BIG}={wish}")).await);
@@ -87,34 +87,34 @@ async fn and_by_no_other_provider() {
     for route in ROUTES {
         let scene = two_models(route).start().await;
         let reply = ask(&scene, &format!("{BIG}=503 {SMALL}=502")).await;
-        if Ability::OtherProviders.is_there() {
+        if EnvoyFeature::ClusterRefresh.is_supported() {
             // The filter cannot know yet that the route does not make use of it.
             reply.refused(503, "server_error", "upstream_unavailable");
         } else {
-            failed(&reply, &VLLM, 502);
+            assert_failed(&reply, &VLLM, 502);
         }
         ask(&scene, &format!("{BIG}=503 {SMALL}=reset")).await.refused(503, "server_error", "upstream_unavailable");
         let [estimate, openai, anthropic] = scene.charges().await;
         assert!((20..200).contains(&estimate), "{estimate}");
         assert_eq!((openai, anthropic), (0, 0));
-        assert_eq!(scene.asked(), [4, 0, 0]);
+        assert_eq!(scene.request_counts(), [4, 0, 0]);
     }
 }
 
 #[tokio::test]
 async fn a_budget_leads_to_another_provider() {
     for route in ROUTES {
-        let scene = Staging::new().with(route).start().await;
-        scene.spend(&VLLM).await;
-        served(&scene.ask("").await, &OPENAI);
+        let scene = SceneBuilder::new().with(route).start().await;
+        scene.exhaust(&VLLM).await;
+        assert_served(&scene.ask("").await, &OPENAI);
         assert_eq!(scene.logged("attempts", |line| line["provider"] == OPENAI.name).await, "vllm-local=spent");
         let reply = scene.ask("openai=503").await;
-        if Ability::OtherProviders.is_there() {
+        if EnvoyFeature::ClusterRefresh.is_supported() {
             reply.refused(503, "server_error", "upstream_unavailable");
         } else {
-            failed(&reply, &OPENAI, 503);
+            assert_failed(&reply, &OPENAI, 503);
         }
-        assert_eq!(scene.asked(), [1, 2, 0]);
+        assert_eq!(scene.request_counts(), [1, 2, 0]);
         let [_, openai, anthropic] = scene.charges().await;
         assert_eq!((openai, anthropic), (OPENAI.tokens(), 0));
     }
@@ -123,20 +123,20 @@ async fn a_budget_leads_to_another_provider() {
 #[tokio::test]
 async fn a_rest_leads_to_another_provider() {
     for route in ROUTES {
-        let scene = Staging::new().with(route).start().await;
+        let scene = SceneBuilder::new().with(route).start().await;
         let mut failures = 0;
         until("the first provider rests in both workers", async || {
             let reply = scene.ask("vllm-local=503").await;
             if reply.status == 503 {
                 failures += 1;
             } else {
-                served(&reply, &OPENAI);
+                assert_served(&reply, &OPENAI);
             }
-            (scene.asked()[1] >= 20).then_some(())
+            (scene.request_counts()[1] >= 20).then_some(())
         })
         .await;
         assert!((5..=10).contains(&failures), "{failures}");
-        assert_eq!(scene.asked(), [failures, 20, 0]);
+        assert_eq!(scene.request_counts(), [failures, 20, 0]);
         assert_eq!(scene.charges().await, [0, 20 * OPENAI.tokens(), 0]);
     }
 }
@@ -171,7 +171,7 @@ async fn a_model_that_does_not_begin_to_answer() {
 async fn bodies_are_sent_again() {
     for route in ROUTES {
         // Without a cap, of which each broken connection would take the estimate.
-        let scene = Staging::new().spec(&VLLM, "").beginning_with(&[BIG, SMALL]).with(route).start().await;
+        let scene = SceneBuilder::new().spec(&VLLM, "").with_models_first(&[BIG, SMALL]).with(route).start().await;
         for wish in ["503", "reset"] {
             for http2 in [false, true] {
                 let text = chat(&format!("{BIG}={wish} {}", "lorem ".repeat(100_000))).to_string().replace(":8", " :\t8");
@@ -183,7 +183,7 @@ async fn bodies_are_sent_again() {
                 }
             }
         }
-        assert_eq!(scene.asked(), [8, 0, 0]);
+        assert_eq!(scene.request_counts(), [8, 0, 0]);
     }
 }
 
@@ -192,7 +192,7 @@ async fn a_client_that_leaves_the_second_model() {
     for route in ROUTES {
         let scene = two_models(route).start().await;
         let raw = sent(&scene, &chat(&format!("{BIG}=503 {SMALL}=hang"))).await;
-        until("the second is asked", async || (scene.asked()[0] == 2).then_some(())).await;
+        until("the second is asked", async || (scene.request_counts()[0] == 2).then_some(())).await;
         raw.reset();
         scene.gate.access_log(|line| line["attempts"] == format!("{}=503", VLLM.name)).await;
         let [estimate, openai, anthropic] = scene.charges().await;
@@ -201,7 +201,7 @@ async fn a_client_that_leaves_the_second_model() {
     }
 }
 
-/// Many at once, streams among them: all are served, and each is charged what it took.
+/// Many at once, streams among them: all are assert_served, and each is charged what it took.
 #[tokio::test]
 async fn nothing_is_lost_and_nothing_counted_twice() {
     const CLIENTS: u64 = 80;

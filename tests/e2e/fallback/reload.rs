@@ -2,35 +2,35 @@
 
 use e2e::harness::Upstream;
 
-use crate::fixtures::{ANTHROPIC, OPENAI, Staging, VLLM, served};
+use crate::fixtures::{ANTHROPIC, OPENAI, SceneBuilder, VLLM, assert_served};
 
 #[tokio::test]
 async fn a_request_keeps_its_policy() {
-    e2e::needs!(OtherProviders);
-    let scene = Staging::new().played(&VLLM, Upstream::scripted().await).start().await;
-    let asked = scene.chat("").sending();
+    e2e::needs!(ClusterRefresh);
+    let scene = SceneBuilder::new().with_upstream(&VLLM, Upstream::scripted().await).start().await;
+    let asked = scene.chat("").spawn_send();
     let call = scene.upstream(&VLLM).call().await;
-    let without = Staging::new().models(&[&VLLM, &ANTHROPIC]).manifests();
+    let without = SceneBuilder::new().models(&[&VLLM, &ANTHROPIC]).manifests();
     scene.gate.reconfigure(without).await.unwrap();
     call.answer(VLLM.failing(503)).await;
-    served(&asked.await.unwrap(), &OPENAI);
+    assert_served(&asked.await.unwrap(), &OPENAI);
 
-    let asked = scene.chat("").sending();
+    let asked = scene.chat("").spawn_send();
     scene.upstream(&VLLM).call().await.answer(VLLM.failing(503)).await;
-    served(&asked.await.unwrap(), &ANTHROPIC);
+    assert_served(&asked.await.unwrap(), &ANTHROPIC);
     assert_eq!(scene.charges().await, [0, OPENAI.tokens(), ANTHROPIC.tokens()]);
 }
 
 /// Where the first fails by a reset, nobody but the attempt's end sees it.
 #[tokio::test]
 async fn after_a_reset_too() {
-    e2e::needs!(OtherProviders);
-    let scene = Staging::new().played(&VLLM, Upstream::scripted().await).start().await;
-    let asked = scene.chat("").sending();
+    e2e::needs!(ClusterRefresh);
+    let scene = SceneBuilder::new().with_upstream(&VLLM, Upstream::scripted().await).start().await;
+    let asked = scene.chat("").spawn_send();
     let call = scene.upstream(&VLLM).call().await;
-    scene.gate.reconfigure(Staging::new().models(&[&VLLM]).manifests()).await.unwrap();
+    scene.gate.reconfigure(SceneBuilder::new().models(&[&VLLM]).manifests()).await.unwrap();
     call.reset();
-    served(&asked.await.unwrap(), &OPENAI);
+    assert_served(&asked.await.unwrap(), &OPENAI);
     let [estimate, openai, _] = scene.charges().await;
     assert!((20..200).contains(&estimate), "{estimate}");
     assert_eq!(openai, OPENAI.tokens());
@@ -39,21 +39,21 @@ async fn after_a_reset_too() {
 /// The new configuration knows nothing of the provider that serves.
 #[tokio::test]
 async fn a_provider_that_is_gone_serves_what_had_begun() {
-    e2e::needs!(OtherProviders);
-    let scene = Staging::new().played(&VLLM, Upstream::scripted().await).start().await;
-    let asked = scene.chat("").sending();
+    e2e::needs!(ClusterRefresh);
+    let scene = SceneBuilder::new().with_upstream(&VLLM, Upstream::scripted().await).start().await;
+    let asked = scene.chat("").spawn_send();
     let call = scene.upstream(&VLLM).call().await;
-    let all = Staging::new().models(&[&VLLM, &ANTHROPIC]).manifests();
+    let all = SceneBuilder::new().models(&[&VLLM, &ANTHROPIC]).manifests();
     let openai = all.split("---\n").find(|manifest| manifest.contains("name: openai }\nspec")).unwrap().to_owned();
     scene.gate.reconfigure(all.replace(&openai, "")).await.unwrap();
     call.answer(VLLM.failing(503)).await;
-    served(&asked.await.unwrap(), &OPENAI);
+    assert_served(&asked.await.unwrap(), &OPENAI);
 }
 
 #[tokio::test]
 async fn a_refused_configuration_changes_nothing() {
-    e2e::needs!(OtherProviders);
-    let scene = Staging::new().start().await;
+    e2e::needs!(ClusterRefresh);
+    let scene = SceneBuilder::new().start().await;
     scene.gate.reconfigure("kind: Nothing").await.unwrap_err();
-    served(&scene.ask("vllm-local=503").await, &OPENAI);
+    assert_served(&scene.ask("vllm-local=503").await, &OPENAI);
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use e2e::harness::{Ability, Answer, Authority, Gate, SLASHED, Upstream, envoy_binary, responses, until};
+use e2e::harness::{Answer, Authority, EnvoyFeature, Gate, SLASHED, Upstream, envoy_binary, responses, until};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -117,15 +117,14 @@ async fn gate_without(line: &str, vllm: SocketAddr, openai: SocketAddr, anthropi
     let text = with(&text, "/etc/ssl/certs/ca-certificates.crt", trusted.to_str().unwrap());
     let text = with(&text, line, "");
     let text = with(&text, "target/wasm32-wasip1/release/pai_filter.wasm", module.to_str().unwrap());
-    let gate = Gate::builder().configuration(text).caller("x-agent-id", "spiffe://cluster.local/ns/agents/sa/researcher");
-    let gate =
-        gate.variable("PAI_SECRET_OPENAI_API_KEY", "key-of-openai").variable("PAI_SECRET_ANTHROPIC_API_KEY", "key-of-anthropic");
+    let gate = Gate::builder().configuration(text).default_header("x-agent-id", "spiffe://cluster.local/ns/agents/sa/researcher");
+    let gate = gate.env("PAI_SECRET_OPENAI_API_KEY", "key-of-openai").env("PAI_SECRET_ANTHROPIC_API_KEY", "key-of-anthropic");
     gate.start().await
 }
 
 #[tokio::test]
 async fn the_shipped_configuration_falls_back() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let trusted = Authority::new("trusted");
     let file = std::env::temp_dir().join(format!("pai-trusted-{}.pem", std::process::id()));
     std::fs::write(&file, trusted.pem()).unwrap();
@@ -173,7 +172,7 @@ async fn the_shipped_configuration_falls_back() {
 
 #[tokio::test]
 async fn a_hosted_provider_without_the_right_certificate_gets_nothing() {
-    e2e::needs!(OtherProviders);
+    e2e::needs!(ClusterRefresh);
     let (trusted, other) = (Authority::new("trusted"), Authority::new("other"));
     let file = std::env::temp_dir().join(format!("pai-trusted-only-{}.pem", std::process::id()));
     std::fs::write(&file, trusted.pem()).unwrap();
@@ -194,7 +193,7 @@ async fn an_older_envoy_names_what_it_does_not_know() {
     let file = std::env::temp_dir().join(format!("pai-shipped-{}.yaml", std::process::id()));
     let module = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/wasm32-wasip1/release/pai_filter.wasm");
     let text = with(&shipped(), "target/wasm32-wasip1/release/pai_filter.wasm", module);
-    for (text, accepted) in [(text.clone(), Ability::OtherProviders.is_there()), (with(&text, NEW, ""), true)] {
+    for (text, accepted) in [(text.clone(), EnvoyFeature::ClusterRefresh.is_supported()), (with(&text, NEW, ""), true)] {
         std::fs::write(&file, text).unwrap();
         let mut envoy = Command::new(envoy_binary());
         envoy.args(["--mode", "validate", "-c"]).arg(&file);
@@ -224,7 +223,7 @@ async fn the_shipped_configuration_without_the_new_line() {
     let gate = gate_without(NEW, vllm.address(), openai.address, anthropic.address, &file).await;
     let body = |text: &str| json!({ "model": format!("vllm-local/{SLASHED}"), "messages": [{ "role": "user", "content": text }], "max_tokens": 8 });
     let reply = gate.chat(&body("fail")).send().await;
-    if Ability::OtherProviders.is_there() {
+    if EnvoyFeature::ClusterRefresh.is_supported() {
         reply.refused(503, "server_error", "upstream_unavailable");
     } else {
         assert_eq!((reply.status, reply.json()), (503, json!({ "error": "busy" })), "{}", reply.describe());

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use e2e::harness::{Draw, Gate, Request, seed, until};
+use e2e::harness::{Gate, Request, Rng, seed, until};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -80,18 +80,18 @@ struct Books {
 
 impl Asked {
     /// A request whose answer is read to its end.
-    fn drawn(draw: &mut Draw, case: String) -> Self {
-        let chat = percent(draw, 60);
-        let choices = if percent(draw, 25) { 2 + draw.below(3) } else { 1 };
-        let (pieces, limit) = (1 + draw.below(120), 1 + draw.below(24));
-        let words = text(draw, pieces);
-        let mut body = json!({ "model": one_of(draw, &MODELS) });
+    fn drawn(rng: &mut Rng, case: String) -> Self {
+        let chat = percent(rng, 60);
+        let choices = if percent(rng, 25) { 2 + rng.below(3) } else { 1 };
+        let (pieces, limit) = (1 + rng.below(120), 1 + rng.below(24));
+        let words = text(rng, pieces);
+        let mut body = json!({ "model": one_of(rng, &MODELS) });
         if chat {
             body["messages"] = json!([{ "role": "user", "content": words }]);
         } else {
-            body["prompt"] = if percent(draw, 25) { json!([words, text(draw, 5)]) } else { json!(words) };
+            body["prompt"] = if percent(rng, 25) { json!([words, text(rng, 5)]) } else { json!(words) };
         }
-        match draw.below(10) {
+        match rng.below(10) {
             // Chats end by chance, completions after 16 tokens.
             0 => {}
             1 if chat => body["max_completion_tokens"] = json!(limit),
@@ -102,9 +102,9 @@ impl Asked {
         if choices > 1 {
             body["n"] = json!(choices);
         }
-        if percent(draw, 50) {
+        if percent(rng, 50) {
             body["stream"] = json!(true);
-            match draw.below(4) {
+            match rng.below(4) {
                 0 => {}
                 1 => body["stream_options"] = json!({ "include_usage": false }),
                 2 => body["stream_options"] = json!({ "include_usage": true }),
@@ -116,16 +116,16 @@ impl Asked {
     }
 
     /// A long stream that its client leaves, of one prompt.
-    fn left(draw: &mut Draw, case: String) -> Self {
-        let mut asked = Self::drawn(draw, case);
+    fn left(rng: &mut Rng, case: String) -> Self {
+        let mut asked = Self::drawn(rng, case);
         if asked.body["prompt"].is_array() {
             asked.body["prompt"] = json!("Once upon a time");
         }
         let body = asked.body.as_object_mut().unwrap();
         body.retain(|name, _| !["max_completion_tokens", "stop"].contains(&name.as_str()));
         asked.body["stream"] = json!(true);
-        (asked.body["max_tokens"], asked.body["ignore_eos"]) = (json!(300 + draw.below(300)), json!(true));
-        asked.leaves_after = Some(1 + draw.below(30));
+        (asked.body["max_tokens"], asked.body["ignore_eos"]) = (json!(300 + rng.below(300)), json!(true));
+        asked.leaves_after = Some(1 + rng.below(30));
         asked
     }
 
@@ -270,11 +270,11 @@ async fn what_is_charged_is_what_the_engine_counts() {
     let server = Server::running();
     let seed = seed();
     println!("accounting: PAI_SEED={seed}");
-    let mut draw = Draw::new(seed);
+    let mut rng = Rng::new(seed);
     let gate = Arc::new(server.gate("maxTokensPerDay: 50000000\nmaxTokensPerRequest: 32000").start().await);
 
     let books = Books::open(&gate, server).await;
-    let phase = books.play(|at| Asked::drawn(&mut draw, format!("completed-{at}")), COMPLETED).await;
+    let phase = books.play(|at| Asked::drawn(&mut rng, format!("completed-{at}")), COMPLETED).await;
     let total = |engine: &Counts| (engine.prompt, engine.generation);
     let engine =
         books.counted(&phase, |engine| engine.prompt >= phase.engine_prompt && engine.generation >= phase.completion).await;
@@ -282,7 +282,7 @@ async fn what_is_charged_is_what_the_engine_counts() {
     assert_eq!(total(&engine), (phase.engine_prompt, phase.completion));
 
     let books = Books::open(&gate, server).await;
-    let phase = books.play(|at| Asked::left(&mut draw, format!("left-{at}")), ABORTED).await;
+    let phase = books.play(|at| Asked::left(&mut rng, format!("left-{at}")), ABORTED).await;
     assert!(phase.left * 10 >= phase.requests * 9, "{phase:?}");
     let engine = bounded(&books, &phase).await;
     phase.print("left by their clients", engine);
@@ -291,7 +291,7 @@ async fn what_is_charged_is_what_the_engine_counts() {
     let books = Books::open(&gate, server).await;
     let mixed = |at| {
         let case = format!("mixed-{at}");
-        if at % 3 == 0 { Asked::left(&mut draw, case) } else { Asked::drawn(&mut draw, case) }
+        if at % 3 == 0 { Asked::left(&mut rng, case) } else { Asked::drawn(&mut rng, case) }
     };
     let phase = books.play(mixed, MIXED).await;
     let engine = bounded(&books, &phase).await;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use e2e::harness::{Draw, Gate, Reply, Request, seed};
+use e2e::harness::{Gate, Reply, Request, Rng, seed};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -113,14 +113,14 @@ async fn what_vllm_takes_the_gate_takes() {
     let server = Server::running();
     let seed = seed();
     println!("difference: PAI_SEED={seed}");
-    let mut draw = Draw::new(seed);
+    let mut rng = Rng::new(seed);
     // One gate knows the model's window; the other does not, and has the attempt filter in its chain, too.
     let caps = "maxTokensPerDay: 50000000\nmaxTokensPerRequest: 32000";
     let gates = [Arc::new(server.informed_gate(caps).await), Arc::new(server.gate(caps).fallback().start().await)];
     let empty = json!({ "model": MODELS[0], "messages": [{ "role": "user", "content": "" }] });
     let overhead = server.prompt_tokens(&empty).await;
 
-    let cases = (0..CASES).map(|_| Case::drawn(&mut draw, overhead)).collect();
+    let cases = (0..CASES).map(|_| Case::drawn(&mut rng, overhead)).collect();
     let pairs = play(cases, server, gates).await;
     print(&pairs);
     let faults: Vec<String> = pairs.iter().filter_map(|pair| Some(format!("{}: {}", pair.fault()?, pair.describe()))).collect();
@@ -133,10 +133,10 @@ async fn a_cap_refuses_nobody_who_fits() {
     let server = Server::running();
     let seed = seed();
     println!("cap: PAI_SEED={seed}");
-    let mut draw = Draw::new(seed);
+    let mut rng = Rng::new(seed);
     let cap = format!("maxTokensPerRequest: {CAP}");
     let gates = [Arc::new(server.informed_gate(&cap).await), Arc::new(server.gate(&cap).start().await)];
-    let cases = (0..CAPPED).map(|_| Case::near_the_cap(&mut draw)).collect();
+    let cases = (0..CAPPED).map(|_| Case::near_the_cap(&mut rng)).collect();
     let pairs = play(cases, server, gates).await;
     let faults: Vec<String> = pairs.iter().filter_map(|pair| Some(format!("{}: {}", pair.over_cap()?, pair.describe()))).collect();
     let refused = pairs.iter().filter(|pair| pair.is_too_large()).count();

@@ -1,6 +1,6 @@
 //! Random texts in several scripts.
 
-use e2e::harness::Draw;
+use e2e::harness::Rng;
 
 /// Pieces that texts are put together from: words, letters, emoji of several code points, signs that JSON escapes.
 const SCRIPTS: [&[&str]; 8] = [
@@ -15,23 +15,23 @@ const SCRIPTS: [&[&str]; 8] = [
 ];
 
 /// A text of that many pieces of one script, or of them all.
-pub fn text(draw: &mut Draw, pieces: u64) -> String {
-    let mixed = draw.below(4) == 0;
-    let script = draw.below(SCRIPTS.len() as u64);
+pub fn text(rng: &mut Rng, pieces: u64) -> String {
+    let mixed = rng.below(4) == 0;
+    let script = rng.below(SCRIPTS.len() as u64);
     (0..pieces)
         .map(|_| {
-            let script = if mixed { draw.below(SCRIPTS.len() as u64) } else { script };
-            *one_of(draw, SCRIPTS[usize::try_from(script).expect("small")])
+            let script = if mixed { rng.below(SCRIPTS.len() as u64) } else { script };
+            *one_of(rng, SCRIPTS[usize::try_from(script).expect("small")])
         })
         .collect()
 }
 
 /// One of these.
-pub fn one_of<'a, T>(draw: &mut Draw, choices: &'a [T]) -> &'a T {
-    &choices[usize::try_from(draw.below(choices.len() as u64)).expect("small")]
+pub fn one_of<'a, T>(rng: &mut Rng, choices: &'a [T]) -> &'a T {
+    &choices[usize::try_from(rng.below(choices.len() as u64)).expect("small")]
 }
 
 /// Whether something that happens so often in a hundred happens now.
-pub fn percent(draw: &mut Draw, often: u64) -> bool {
-    draw.below(100) < often
+pub fn percent(rng: &mut Rng, often: u64) -> bool {
+    rng.below(100) < often
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use e2e::harness::Draw;
+use e2e::harness::Rng;
 use serde_json::{Value, json};
 
 use super::random_text::{one_of, percent, text};
@@ -64,15 +64,15 @@ impl Rule {
 // === impl Case ===
 
 impl Case {
-    pub fn drawn(draw: &mut Draw, overhead: u64) -> Self {
-        match draw.below(100) {
-            0..45 => Self::chat(draw),
-            45..65 => Self::completion(draw),
-            65..73 => Self::near_the_window(draw, overhead),
-            73..83 => Self::lax(draw),
-            83..87 => Self::forbidden(draw),
-            87..97 => Self::wrong(draw),
-            _ => Self::elsewhere(draw),
+    pub fn drawn(rng: &mut Rng, overhead: u64) -> Self {
+        match rng.below(100) {
+            0..45 => Self::chat(rng),
+            45..65 => Self::completion(rng),
+            65..73 => Self::near_the_window(rng, overhead),
+            73..83 => Self::lax(rng),
+            83..87 => Self::forbidden(rng),
+            87..97 => Self::wrong(rng),
+            _ => Self::elsewhere(rng),
         }
     }
 
@@ -89,87 +89,87 @@ impl Case {
         Self::new(kind, "/v1/completions", body)
     }
 
-    fn chat(draw: &mut Draw) -> Self {
-        let mut body = json!({ "model": MODEL, "messages": messages(draw) });
-        let limit = limit(draw);
-        match draw.below(12) {
+    fn chat(rng: &mut Rng) -> Self {
+        let mut body = json!({ "model": MODEL, "messages": messages(rng) });
+        let limit = limit(rng);
+        match rng.below(12) {
             0 => {}
             1..4 => body["max_completion_tokens"] = json!(limit),
-            4 => (body["max_completion_tokens"], body["max_tokens"]) = (json!(limit), json!(1 + draw.below(9))),
+            4 => (body["max_completion_tokens"], body["max_tokens"]) = (json!(limit), json!(1 + rng.below(9))),
             5 => (body["max_completion_tokens"], body["max_tokens"]) = (Value::Null, json!(limit)),
             _ => body["max_tokens"] = json!(limit),
         }
-        options(draw, &mut body);
-        if percent(draw, 15) {
+        options(rng, &mut body);
+        if percent(rng, 15) {
             body["logprobs"] = json!(true);
-            body["top_logprobs"] = json!(draw.below(22));
+            body["top_logprobs"] = json!(rng.below(22));
         }
-        if percent(draw, 8) {
+        if percent(rng, 8) {
             body["tools"] = json!([tool()]);
             let choice =
                 [json!("auto"), json!("none"), json!("required"), json!({ "type": "function", "function": { "name": "weather" } })];
-            body["tool_choice"] = one_of(draw, &choice).clone();
+            body["tool_choice"] = one_of(rng, &choice).clone();
         }
-        respell(draw, Self::of_chat("chat", &body))
+        respell(rng, Self::of_chat("chat", &body))
     }
 
-    fn completion(draw: &mut Draw) -> Self {
-        let pieces = size(draw);
-        let ids = |draw: &mut Draw| (0..1 + draw.below(40)).map(|_| draw.below(300)).collect::<Vec<u64>>();
-        let prompt = match draw.below(6) {
-            0 => json!([text(draw, pieces), text(draw, 3)]),
-            1 => json!(ids(draw)),
-            2 => json!([ids(draw), ids(draw), ids(draw)]),
-            _ => json!(text(draw, pieces)),
+    fn completion(rng: &mut Rng) -> Self {
+        let pieces = size(rng);
+        let ids = |rng: &mut Rng| (0..1 + rng.below(40)).map(|_| rng.below(300)).collect::<Vec<u64>>();
+        let prompt = match rng.below(6) {
+            0 => json!([text(rng, pieces), text(rng, 3)]),
+            1 => json!(ids(rng)),
+            2 => json!([ids(rng), ids(rng), ids(rng)]),
+            _ => json!(text(rng, pieces)),
         };
         let mut body = json!({ "model": MODEL, "prompt": prompt });
-        match draw.below(8) {
+        match rng.below(8) {
             0 => {}
             1 => body["max_tokens"] = Value::Null,
-            2 => (body["max_tokens"], body["max_completion_tokens"]) = (json!(1 + draw.below(9)), json!(limit(draw))),
-            _ => body["max_tokens"] = json!(limit(draw)),
+            2 => (body["max_tokens"], body["max_completion_tokens"]) = (json!(1 + rng.below(9)), json!(limit(rng))),
+            _ => body["max_tokens"] = json!(limit(rng)),
         }
-        options(draw, &mut body);
-        if percent(draw, 15) {
-            body["logprobs"] = json!(draw.below(23));
+        options(rng, &mut body);
+        if percent(rng, 15) {
+            body["logprobs"] = json!(rng.below(23));
         }
-        if percent(draw, 10) {
+        if percent(rng, 10) {
             body["echo"] = json!(true);
         }
-        if percent(draw, 5) {
-            body["best_of"] = json!(1 + draw.below(3));
+        if percent(rng, 5) {
+            body["best_of"] = json!(1 + rng.below(3));
         }
-        respell(draw, Self::of_completion("completion", &body))
+        respell(rng, Self::of_completion("completion", &body))
     }
 
     /// A prompt and a limit that meet at the window's end, on both sides of it. Each digit is a token.
-    fn near_the_window(draw: &mut Draw, overhead: u64) -> Self {
-        let prompt = match draw.below(3) {
-            0 => 1 + draw.below(40),
-            _ => WINDOW - 12 + draw.below(24),
+    fn near_the_window(rng: &mut Rng, overhead: u64) -> Self {
+        let prompt = match rng.below(3) {
+            0 => 1 + rng.below(40),
+            _ => WINDOW - 12 + rng.below(24),
         };
-        let limit = (WINDOW + 6).saturating_sub(prompt).saturating_sub(draw.below(12)).max(1);
+        let limit = (WINDOW + 6).saturating_sub(prompt).saturating_sub(rng.below(12)).max(1);
         let digits = |count: u64| "7".repeat(usize::try_from(count).unwrap());
-        let mut body = json!({ "model": MODEL, "stream": percent(draw, 50) });
+        let mut body = json!({ "model": MODEL, "stream": percent(rng, 50) });
         if limit < 100 {
             body["ignore_eos"] = json!(true);
         }
         // Answers of the whole window are few.
-        let limit = if limit < 100 || percent(draw, 20) {
+        let limit = if limit < 100 || percent(rng, 20) {
             Some(limit)
         } else {
-            Some(WINDOW - 3 + draw.below(6)).filter(|_| percent(draw, 20))
+            Some(WINDOW - 3 + rng.below(6)).filter(|_| percent(rng, 20))
         };
-        if percent(draw, 60) {
+        if percent(rng, 60) {
             body["messages"] = json!([{ "role": "user", "content": digits(prompt.saturating_sub(overhead)) }]);
             if let Some(limit) = limit {
-                body[*one_of(draw, &["max_tokens", "max_completion_tokens"])] = json!(limit);
+                body[*one_of(rng, &["max_tokens", "max_completion_tokens"])] = json!(limit);
             } else {
                 body["stop"] = json!(["e", "a", "o", "t"]);
             }
             return Self::of_chat("near the window", &body);
         }
-        body["prompt"] = if percent(draw, 50) { json!(digits(prompt)) } else { json!(vec![25; usize::try_from(prompt).unwrap()]) };
+        body["prompt"] = if percent(rng, 50) { json!(digits(prompt)) } else { json!(vec![25; usize::try_from(prompt).unwrap()]) };
         if let Some(limit) = limit {
             body["max_tokens"] = json!(limit);
         }
@@ -177,38 +177,38 @@ impl Case {
     }
 
     /// What together takes more or less than a cap, in one piece.
-    pub fn near_the_cap(draw: &mut Draw) -> Self {
-        let (pieces, limit) = (1 + draw.below(150), 1 + draw.below(CAP + 50));
-        let text = text(draw, pieces);
+    pub fn near_the_cap(rng: &mut Rng) -> Self {
+        let (pieces, limit) = (1 + rng.below(150), 1 + rng.below(CAP + 50));
+        let text = text(rng, pieces);
         let mut body = json!({ "model": MODEL });
-        if !percent(draw, 30) {
+        if !percent(rng, 30) {
             body["max_tokens"] = json!(limit);
         }
-        if percent(draw, 25) {
-            body["n"] = json!(1 + draw.below(3));
+        if percent(rng, 25) {
+            body["n"] = json!(1 + rng.below(3));
         }
-        if percent(draw, 15) {
-            body["min_tokens"] = json!(draw.below(limit));
+        if percent(rng, 15) {
+            body["min_tokens"] = json!(rng.below(limit));
         }
-        if percent(draw, 10) {
-            body["truncate_prompt_tokens"] = json!(draw.below(200));
+        if percent(rng, 10) {
+            body["truncate_prompt_tokens"] = json!(rng.below(200));
         }
         // Most are short, for there are many.
-        if percent(draw, 70) {
+        if percent(rng, 70) {
             body["stop"] = json!(["e", "a", "o"]);
         } else {
             body["ignore_eos"] = json!(true);
         }
-        if percent(draw, 70) {
+        if percent(rng, 70) {
             body["messages"] = json!([{ "role": "user", "content": text }]);
             return Self::of_chat("chat", &body);
         }
-        body["prompt"] = if percent(draw, 20) { json!([text, "and another"]) } else { json!(text) };
+        body["prompt"] = if percent(rng, 20) { json!([text, "and another"]) } else { json!(text) };
         Self::of_completion("completion", &body)
     }
 
     /// What vLLM reads generously, and the gate does not.
-    fn lax(draw: &mut Draw) -> Self {
+    fn lax(rng: &mut Rng) -> Self {
         const NUMBERS: Rule = Rule::body("numbers in quotes, with point, exponent or as booleans");
         const WORDS: Rule = Rule::body("many words for yes");
         const TWICE: Rule = Rule::body("a governed field twice");
@@ -258,7 +258,7 @@ impl Case {
             (plain.replace("Hi", r"half a \ud83d character"), None),
         ];
         let other = Self { text: String::new(), ..Self::of_chat("lax", &Value::Null) };
-        match draw.below(table.len() as u64 + 6) {
+        match rng.below(table.len() as u64 + 6) {
             0 => Self { text: plain.to_owned(), encoding: Encoding::Utf16, rule: Some(ENCODING), ..other },
             1 => Self { text: plain.to_owned(), encoding: Encoding::Utf8WithMark, rule: Some(ENCODING), ..other },
             2 => Self { text: plain.replace("Hi", "Hi Hi Hi Hi"), encoding: Encoding::Broken, rule: Some(ENCODING), ..other },
@@ -266,13 +266,13 @@ impl Case {
             4 => Self { text: plain.to_owned(), content_type: "application/json; charset=utf-8", ..other },
             5 => Self { text: plain.to_owned(), content_type: "Application/JSON", ..other },
             _ => {
-                let (text, rule) = one_of(draw, &table).clone();
+                let (text, rule) = one_of(rng, &table).clone();
                 Self { text, rule, ..other }
             }
         }
     }
 
-    fn forbidden(draw: &mut Draw) -> Self {
+    fn forbidden(rng: &mut Rng) -> Self {
         const FORBIDDEN: Rule = Rule::body("fields that are not allowed");
         let fields = [
             ("kv_transfer_params", json!({}), true),
@@ -289,14 +289,14 @@ impl Case {
             ("chat_template_kwargs", json!({ "thinking": true }), false),
             ("vllm_xargs", json!({ "a": 1 }), false),
         ];
-        let (name, value, refused) = one_of(draw, &fields);
-        let mut body = json!({ "model": MODEL, "messages": messages(draw), "max_tokens": 3 });
+        let (name, value, refused) = one_of(rng, &fields);
+        let mut body = json!({ "model": MODEL, "messages": messages(rng), "max_tokens": 3 });
         body[*name] = value.clone();
         Self { rule: refused.then_some(FORBIDDEN), ..Self::of_chat("fields that are not allowed", &body) }
     }
 
     /// What vLLM refuses.
-    fn wrong(draw: &mut Draw) -> Self {
+    fn wrong(rng: &mut Rng) -> Self {
         const TYPES: Rule = Rule::body("governed fields of the wrong type, or missing");
         const NO_JSON: Rule = Rule::body("not JSON");
         const TOO_LARGE: Rule = Rule { name: "more than `maxTokensPerRequest`", status: 400, code: "context_length_exceeded" };
@@ -367,19 +367,19 @@ impl Case {
             "{'model': 1}",
         ];
         let mut body = json!({ "model": MODEL, "max_tokens": 3 });
-        let (members, rule, chat) = match draw.below(10) {
+        let (members, rule, chat) = match rng.below(10) {
             0..6 => {
-                let (members, rule) = one_of(draw, &chats).clone();
+                let (members, rule) = one_of(rng, &chats).clone();
                 body["messages"] = json!([{ "role": "user", "content": "Hi" }]);
                 (members, rule, true)
             }
             6..9 => {
-                let (members, rule) = one_of(draw, &completions).clone();
+                let (members, rule) = one_of(rng, &completions).clone();
                 body["prompt"] = json!("Hi");
                 (members, rule, false)
             }
             _ => {
-                let text = (*one_of(draw, &broken)).to_owned();
+                let text = (*one_of(rng, &broken)).to_owned();
                 return Self { text, rule: Some(NO_JSON), ..Self::of_chat("wrong", &Value::Null) };
             }
         };
@@ -389,11 +389,11 @@ impl Case {
     }
 
     /// Models and paths that this server does not have.
-    fn elsewhere(draw: &mut Draw) -> Self {
+    fn elsewhere(rng: &mut Rng) -> Self {
         const UNKNOWN: Rule = Rule { name: "a model that no provider has", status: 404, code: "model_not_found" };
         const UNGOVERNED: Rule = Rule { name: "a path that is not served", status: 404, code: "unknown_url" };
-        let chat = json!({ "model": MODEL, "messages": messages(draw), "max_tokens": 3 });
-        match draw.below(4) {
+        let chat = json!({ "model": MODEL, "messages": messages(rng), "max_tokens": 3 });
+        match rng.below(4) {
             0 => Self::new("elsewhere", "/v1/embeddings", &json!({ "model": MODEL, "input": "Hi" })),
             1 => Self { rule: Some(UNGOVERNED), ..Self::new("elsewhere", "/tokenize", &chat) },
             2 => Self {
@@ -437,59 +437,59 @@ impl Case {
     }
 }
 
-fn messages(draw: &mut Draw) -> Value {
-    let pieces = size(draw);
-    let content = |draw: &mut Draw, pieces: u64| match draw.below(8) {
-        0 => json!([{ "type": "text", "text": text(draw, pieces) }, { "type": "text", "text": text(draw, 2) }]),
-        _ => json!(text(draw, pieces)),
+fn messages(rng: &mut Rng) -> Value {
+    let pieces = size(rng);
+    let content = |rng: &mut Rng, pieces: u64| match rng.below(8) {
+        0 => json!([{ "type": "text", "text": text(rng, pieces) }, { "type": "text", "text": text(rng, 2) }]),
+        _ => json!(text(rng, pieces)),
     };
     let mut messages = Vec::new();
-    if percent(draw, 30) {
-        messages.push(json!({ "role": one_of(draw, &["system", "developer"]), "content": text(draw, 8) }));
+    if percent(rng, 30) {
+        messages.push(json!({ "role": one_of(rng, &["system", "developer"]), "content": text(rng, 8) }));
     }
-    for _ in 0..draw.below(3) {
-        messages.push(json!({ "role": "user", "content": content(draw, 5) }));
-        messages.push(json!({ "role": "assistant", "content": content(draw, 5) }));
+    for _ in 0..rng.below(3) {
+        messages.push(json!({ "role": "user", "content": content(rng, 5) }));
+        messages.push(json!({ "role": "assistant", "content": content(rng, 5) }));
     }
-    if percent(draw, 10) {
+    if percent(rng, 10) {
         messages.push(json!({ "role": "assistant", "content": null, "tool_calls": [
             { "id": "call-1", "type": "function", "function": { "name": "weather", "arguments": "{\"city\": \"Bern\"}" } },
         ] }));
         messages.push(json!({ "role": "tool", "tool_call_id": "call-1", "content": "☃" }));
     }
-    messages.push(json!({ "role": "user", "name": "Zoë", "content": content(draw, pieces) }));
+    messages.push(json!({ "role": "user", "name": "Zoë", "content": content(rng, pieces) }));
     Value::from(messages)
 }
 
 /// Pieces of text: few as a rule.
-fn size(draw: &mut Draw) -> u64 {
-    match draw.below(20) {
-        0 => 300 + draw.below(500),
-        1..4 => 50 + draw.below(100),
-        _ => 1 + draw.below(20),
+fn size(rng: &mut Rng) -> u64 {
+    match rng.below(20) {
+        0 => 300 + rng.below(500),
+        1..4 => 50 + rng.below(100),
+        _ => 1 + rng.below(20),
     }
 }
 
 /// A limit: small as a rule.
-fn limit(draw: &mut Draw) -> u64 {
-    match draw.below(40) {
-        0 => WINDOW - 1000 + draw.below(1000),
-        1 => WINDOW + draw.below(2),
-        2..6 => 50 + draw.below(100),
-        _ => 1 + draw.below(16),
+fn limit(rng: &mut Rng) -> u64 {
+    match rng.below(40) {
+        0 => WINDOW - 1000 + rng.below(1000),
+        1 => WINDOW + rng.below(2),
+        2..6 => 50 + rng.below(100),
+        _ => 1 + rng.below(16),
     }
 }
 
 /// Options that vLLM takes, and some that do not go together.
-fn options(draw: &mut Draw, body: &mut Value) {
-    if percent(draw, 50) {
+fn options(rng: &mut Rng, body: &mut Value) {
+    if percent(rng, 50) {
         body["stream"] = json!(true);
-        if percent(draw, 60) {
-            body["stream_options"] = json!({ "include_usage": percent(draw, 70), "continuous_usage_stats": percent(draw, 50) });
+        if percent(rng, 60) {
+            body["stream_options"] = json!({ "include_usage": percent(rng, 70), "continuous_usage_stats": percent(rng, 50) });
         }
     }
-    if percent(draw, 20) {
-        body["n"] = json!(1 + draw.below(4));
+    if percent(rng, 20) {
+        body["n"] = json!(1 + rng.below(4));
     }
     let optional = [
         ("temperature", json!(0)),
@@ -526,8 +526,8 @@ fn options(draw: &mut Draw, body: &mut Value) {
         ("service_tier", json!("auto")),
         ("request_id", json!("r-1")),
     ];
-    for _ in 0..draw.below(4) {
-        let (name, value) = one_of(draw, &optional);
+    for _ in 0..rng.below(4) {
+        let (name, value) = one_of(rng, &optional);
         body[*name] = value.clone();
     }
 }
@@ -541,8 +541,8 @@ fn tool() -> Value {
 }
 
 /// The same JSON with other escapes or white space.
-fn respell(draw: &mut Draw, case: Case) -> Case {
-    let text = match draw.below(6) {
+fn respell(rng: &mut Rng, case: Case) -> Case {
+    let text = match rng.below(6) {
         0 => escaped(&case.text),
         1 => case.text.replace('/', "\\/"),
         2 => serde_json::to_string_pretty(&serde_json::from_str::<Value>(&case.text).unwrap()).unwrap(),

@@ -57,7 +57,7 @@ async fn chats_are_served_and_charged_by_reference_and_by_id() {
             let (prompt, completion) = usage(&reply);
             assert_eq!(charged, prompt + completion);
             assert_eq!((reply.header("x-pai-provider"), reply.header("x-pai-model")), (Some("vllm-local"), Some(model)));
-            let limits = reply.limits("tokens").expect("a budget that the caller sees");
+            let limits = reply.rate_limit("tokens").expect("a budget that the caller sees");
             assert_eq!(limits.limit, 50_000_000);
             assert!(limits.remaining < limits.limit);
         }
@@ -177,12 +177,12 @@ async fn a_spent_budget_refuses_and_was_not_exceeded() {
                 match (reply.status, reply.header("x-should-retry")) {
                     (200, _) => {}
                     (429, Some("false")) => {
-                        reply.spent();
+                        reply.quota_exhausted();
                         return;
                     }
                     // Others' reservations are in the way.
                     _ => {
-                        reply.limited("tokens");
+                        reply.rate_limited("tokens");
                     }
                 }
             }
@@ -240,7 +240,7 @@ fn fallback(server: Server, first: &str) -> GateBuilder {
         .manifests(named_provider("first", first))
         .manifests(agent)
         .manifests(gateway(&format!("identityHeader: {IDENTITY}")))
-        .caller(IDENTITY, RESEARCHER)
+        .default_header(IDENTITY, RESEARCHER)
         .fallback()
 }
 
@@ -248,7 +248,7 @@ fn fallback(server: Server, first: &str) -> GateBuilder {
 #[ignore = "needs a vLLM: scripts/test vllm"]
 async fn requests_move_on_to_vllm_from_a_dead_provider_and_from_a_spent_one() {
     let server = Server::running();
-    let dead = Upstream::nobody().await;
+    let dead = Upstream::unreachable_address().await;
     let prompt = server.prompt_tokens(&chat(json!({ "model": MODELS[0] }))).await;
     for (spec, status) in [("maxTokensPerDay: 1000000", "dead"), ("maxTokensPerDay: 300", "spent")] {
         let spent = Upstream::answering(|_| Answer::json(&responses::chat(5, 400))).await;

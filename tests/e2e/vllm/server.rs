@@ -44,7 +44,7 @@ impl Server {
 
     /// A request that goes past every gate.
     pub fn request(self, method: &str, path: &str) -> Request {
-        Request::direct(self.address, method, path).header("authorization", format!("Bearer {}", Self::key())).patient(PATIENCE)
+        Request::direct(self.address, method, path).header("authorization", format!("Bearer {}", Self::key())).timeout(PATIENCE)
     }
 
     /// What it has counted so far.
@@ -84,7 +84,7 @@ impl Server {
         Gate::builder()
             .manifests(named_provider("vllm-local", &spec))
             .address("vllm-local", self.address)
-            .variable("PAI_SECRET_VLLM_TOKEN_API_KEY", key)
+            .env("PAI_SECRET_VLLM_TOKEN_API_KEY", key)
     }
 }
 
@@ -113,7 +113,7 @@ pub fn sum(metrics: &str, name: &str) -> u64 {
 
 /// Sends it and waits as long as an answer of the whole window takes.
 pub async fn answer(request: Request) -> Reply {
-    request.patient(PATIENCE).send().await
+    request.timeout(PATIENCE).send().await
 }
 
 /// Prompt and completion tokens as this answer reports them: a document, or a stream at its end.

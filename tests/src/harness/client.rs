@@ -26,7 +26,7 @@ use super::certificate::{ClientCertificate, ClientTls};
 use super::runtime::runtime;
 
 /// How long an answer, or its next part, may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What the last few requests to a gate were answered, for the report of a failing test.
 pub(crate) type Recent = Arc<Mutex<VecDeque<String>>>;
@@ -45,7 +45,7 @@ pub struct Request {
     declared: bool,
     trailers: Option<HeaderMap>,
     http2: bool,
-    patience: Duration,
+    timeout_after: Duration,
 }
 
 /// A whole answer.
@@ -65,7 +65,7 @@ pub struct Reply {
 
 /// An answer whose body is still coming.
 #[derive(Debug)]
-pub struct Streaming {
+pub struct StreamingReply {
     /// The status code.
     pub status: u16,
     /// The headers.
@@ -76,14 +76,14 @@ pub struct Streaming {
     held: BytesMut,
     trailers: Option<HeaderMap>,
     cut: bool,
-    patience: Duration,
+    timeout_after: Duration,
     connection: JoinHandle<()>,
 }
 
 type Body = BoxBody<Bytes, Infallible>;
 
 /// A body that lets the connection write each of its frames before it gives the next.
-struct Pieces {
+struct ChunkedBody {
     frames: VecDeque<Frame<Bytes>>,
     paused: bool,
 }
@@ -108,7 +108,7 @@ impl Request {
             declared: true,
             trailers: None,
             http2: false,
-            patience: PATIENCE,
+            timeout_after: RESPONSE_TIMEOUT,
         }
     }
 
@@ -164,8 +164,8 @@ impl Request {
     }
 
     /// Waits so long for the answer to begin, and for each piece of it.
-    pub fn patient(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub fn timeout(mut self, timeout_after: Duration) -> Self {
+        self.timeout_after = timeout_after;
         self
     }
 
@@ -179,31 +179,31 @@ impl Request {
     }
 
     /// Sends it and reads the answer's headers.
-    pub async fn stream(self) -> Streaming {
+    pub async fn stream(self) -> StreamingReply {
         self.try_stream().await.expect("an answer from the gate")
     }
 
     /// Sends it in the background, for answers that come only when something else happens first.
-    pub fn sending(self) -> JoinHandle<Reply> {
+    pub fn spawn_send(self) -> JoinHandle<Reply> {
         runtime().spawn(self.send())
     }
 
     /// Sends it in the background up to the answer's headers.
-    pub fn streaming(self) -> JoinHandle<Streaming> {
+    pub fn spawn_stream(self) -> JoinHandle<StreamingReply> {
         runtime().spawn(self.stream())
     }
 
     /// [`Request::stream`] where the connection may be closed without an answer.
-    pub async fn try_stream(self) -> Result<Streaming, hyper::Error> {
+    pub async fn try_stream(self) -> Result<StreamingReply, hyper::Error> {
         // On the background runtime, so that the connection lives on whatever runtime the caller is on.
         runtime()
-            .spawn(async move { timeout(self.patience, self.exchange()).await })
+            .spawn(async move { timeout(self.timeout_after, self.exchange()).await })
             .await
             .expect("no panic")
             .expect("an answer in time")
     }
 
-    async fn exchange(self) -> Result<Streaming, hyper::Error> {
+    async fn exchange(self) -> Result<StreamingReply, hyper::Error> {
         let socket = TcpStream::connect(self.address).await.expect("the gate listens");
         socket.set_nodelay(true).expect("a socket");
         match self.tls.clone() {
@@ -218,11 +218,11 @@ impl Request {
         }
     }
 
-    async fn over<S>(self, socket: S, resumed: bool) -> Result<Streaming, hyper::Error>
+    async fn over<S>(self, socket: S, resumed: bool) -> Result<StreamingReply, hyper::Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (io, patience) = (TokioIo::new(socket), self.patience);
+        let (io, timeout_after) = (TokioIo::new(socket), self.timeout_after);
         let (answer, connection) = if self.http2 {
             let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
             let connection = tokio::spawn(async move { drop(connection.await) });
@@ -233,7 +233,7 @@ impl Request {
             (sender.send_request(self.into_http()).await?, connection)
         };
         let (head, body) = answer.into_parts();
-        Ok(Streaming {
+        Ok(StreamingReply {
             status: head.status.as_u16(),
             headers: head.headers,
             resumed,
@@ -241,7 +241,7 @@ impl Request {
             held: BytesMut::new(),
             trailers: None,
             cut: false,
-            patience,
+            timeout_after,
             connection,
         })
     }
@@ -264,13 +264,13 @@ impl Request {
         }
         let trailers = self.trailers.map(Frame::trailers);
         let frames = self.chunks.into_iter().map(Frame::data).chain(trailers).collect();
-        Pieces { frames, paused: false }.boxed()
+        ChunkedBody { frames, paused: false }.boxed()
     }
 }
 
-// === impl Streaming ===
+// === impl StreamingReply ===
 
-impl Streaming {
+impl StreamingReply {
     /// The next bytes of the body as they come; `None` at its end or where it breaks off.
     pub async fn next(&mut self) -> Option<Bytes> {
         if !self.held.is_empty() {
@@ -313,7 +313,7 @@ impl Streaming {
 
     async fn read(&mut self) -> Option<Bytes> {
         loop {
-            match timeout(self.patience, self.body.frame()).await.expect("the answer goes on") {
+            match timeout(self.timeout_after, self.body.frame()).await.expect("the answer goes on") {
                 None => return None,
                 Some(Err(_)) => {
                     self.cut = true;
@@ -328,9 +328,9 @@ impl Streaming {
     }
 }
 
-// === impl Pieces ===
+// === impl ChunkedBody ===
 
-impl hyper::body::Body for Pieces {
+impl hyper::body::Body for ChunkedBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -371,7 +371,7 @@ impl Reply {
         self
     }
 
-    /// Fails unless this is the refusal of that row of the table: status, type and code, in OpenAI's shape.
+    /// Fails unless this is the refusal of that row of the table: status, type and code, in OpenAI's config.
     #[track_caller]
     pub fn refused(&self, status: u16, kind: &str, code: &str) -> &Self {
         assert_eq!(self.status, status, "{}", self.describe());

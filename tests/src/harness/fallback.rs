@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::envoy::{Shape, WASM, seconds};
-use super::version::Ability;
+use super::envoy::{EnvoyConfig, WASM, seconds};
+use super::version::EnvoyFeature;
 
 /// How requests go on to the next provider.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ impl Fallback {
             retries: Retries::Marked,
             most: 5,
             kept,
-            refresh: Ability::OtherProviders.is_there(),
+            refresh: EnvoyFeature::ClusterRefresh.is_supported(),
             plain: false,
             dead_end: true,
             try_timeout: None,
@@ -131,8 +131,8 @@ fn cluster_action(cluster: &str) -> Value {
 }
 
 /// Puts the attempt filter into a provider's cluster, and the provider's name beside it.
-pub(crate) fn equip(cluster: &mut Value, provider: &str, shape: &Shape, dir: &Path) {
-    cluster["metadata"] = json!({ "filter_metadata": { "pai": { "provider": shape.poses_as(provider) } } });
+pub(crate) fn add_attempt_filter(cluster: &mut Value, provider: &str, config: &EnvoyConfig, dir: &Path) {
+    cluster["metadata"] = json!({ "filter_metadata": { "pai": { "provider": config.provider_label(provider) } } });
     let options = &mut cluster["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"];
     options["http_filters"] = json!([
         {

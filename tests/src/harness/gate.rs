@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::certificate::{Authority, ListenerTls, Peers};
 use super::client::{Recent, Reply, Request};
-use super::envoy::{self, Environment, Place, Shape};
+use super::envoy::{self, Environment, EnvoyConfig, FilterPosition};
 use super::fallback::{Fallback, Retries};
 use super::raw::Raw;
 use super::upstream::Upstream;
@@ -57,7 +57,7 @@ pub struct GateBuilder {
     manifests: String,
     environment: Environment,
     module: Option<PathBuf>,
-    shape: Shape,
+    config: EnvoyConfig,
     caller: Option<(String, String)>,
     configuration: Option<String>,
     workers: u32,
@@ -65,7 +65,7 @@ pub struct GateBuilder {
 
 /// An Envoy that was given a configuration which the filter did not take.
 #[derive(Debug)]
-pub struct Refused {
+pub struct RejectedConfig {
     /// What Envoy and the filter logged.
     pub log: String,
 }
@@ -103,7 +103,7 @@ impl GateBuilder {
             manifests: String::new(),
             environment: Vec::new(),
             module: None,
-            shape: Shape {
+            config: EnvoyConfig {
                 buffer_limit: LARGEST_BODY + SPARE,
                 connect_timeout: Duration::from_millis(500),
                 route_timeout: None,
@@ -114,7 +114,7 @@ impl GateBuilder {
                 tls: None,
                 connection_state: Vec::new(),
                 fallback: None,
-                impostors: Vec::new(),
+                provider_labels: Vec::new(),
                 bare: Vec::new(),
                 full: Vec::new(),
                 secured: Vec::new(),
@@ -133,13 +133,13 @@ impl GateBuilder {
 
     /// `routing: fixed`, in an Envoy that does not let a paused header callback see the body.
     pub fn routing_fixed(mut self) -> Self {
-        self.shape.stop_iteration = false;
+        self.config.stop_iteration = false;
         self.manifests(super::gateway("routing: fixed"))
     }
 
     /// Leaves `allow_on_headers_stop_iteration` off.
     pub fn without_stop_iteration(mut self) -> Self {
-        self.shape.stop_iteration = false;
+        self.config.stop_iteration = false;
         self
     }
 
@@ -150,78 +150,78 @@ impl GateBuilder {
 
     /// Sends what is for this provider to an address.
     pub fn address(mut self, provider: &str, address: SocketAddr) -> Self {
-        self.shape.providers.push((provider.to_owned(), address));
+        self.config.providers.push((provider.to_owned(), address));
         self
     }
 
     /// Leaves this provider out of the route table.
     pub fn without_route(mut self, provider: &str) -> Self {
-        self.shape.unrouted.push(provider.to_owned());
+        self.config.unrouted.push(provider.to_owned());
         self
     }
 
     /// Hands an environment variable to the VM.
-    pub fn variable(mut self, name: &str, value: &str) -> Self {
+    pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// Envoy's own buffers hold bodies of this many bytes and little more.
-    pub fn buffering(mut self, bytes: u32) -> Self {
-        self.shape.buffer_limit = bytes;
+    pub fn buffer_limit(mut self, bytes: u32) -> Self {
+        self.config.buffer_limit = bytes;
         self
     }
 
     /// The routes wait no longer for an answer.
     pub fn route_timeout(mut self, timeout: Duration) -> Self {
-        self.shape.route_timeout = Some(timeout);
+        self.config.route_timeout = Some(timeout);
         self
     }
 
     /// Clients may take no longer to send a request.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.shape.request_timeout = Some(timeout);
+        self.config.request_timeout = Some(timeout);
         self
     }
 
     /// The listener speaks TLS, with a certificate of this authority, and asks its peers for theirs.
     pub fn mtls(mut self, peers: Peers, authority: &Authority) -> Self {
-        self.shape.tls = Some(authority.listener(peers));
+        self.config.tls = Some(authority.listener(peers));
         self
     }
 
     /// Filter state that another part of the proxy gives each connection, as a waypoint does.
     pub fn connection_state(mut self, name: &str, value: &str) -> Self {
-        self.shape.connection_state.push((name.to_owned(), value.to_owned()));
+        self.config.connection_state.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// Every provider's cluster has the attempt filter, and requests that fail go on to the next provider.
     pub fn fallback(mut self) -> Self {
-        self.shape.fallback = Some(Fallback::new(self.shape.buffer_limit));
+        self.config.fallback = Some(Fallback::new(self.config.buffer_limit));
         self
     }
 
     /// Envoy tries again by the answer's status, and not by what the attempt filter says.
-    pub fn retrying_by_status(mut self) -> Self {
+    pub fn retry_on_status(mut self) -> Self {
         self.fallback_mut().retries = Retries::ByStatus;
         self
     }
 
     /// An Envoy that chooses the cluster once and stays with it, as those before 1.39 do.
-    pub fn without_refresh(mut self) -> Self {
+    pub fn without_cluster_refresh(mut self) -> Self {
         self.fallback_mut().refresh = false;
         self
     }
 
     /// A route for each provider, with which every Envoy stays with its cluster.
-    pub fn with_plain_routes(mut self) -> Self {
+    pub fn with_route_per_provider(mut self) -> Self {
         self.fallback_mut().plain = true;
-        self.without_refresh()
+        self.without_cluster_refresh()
     }
 
     /// A route that says nothing of headers which name no provider: Envoy then stays with the cluster before.
-    pub fn without_dead_end(mut self) -> Self {
+    pub fn without_no_match_cluster(mut self) -> Self {
         self.fallback_mut().dead_end = false;
         self
     }
@@ -239,43 +239,43 @@ impl GateBuilder {
     }
 
     /// Envoy tries again no more often than that.
-    pub fn retries(mut self, most: u32) -> Self {
+    pub fn max_retries(mut self, most: u32) -> Self {
         self.fallback_mut().most = most;
         self
     }
 
     /// Envoy keeps so many bytes of a request for another try.
-    pub fn keeping(mut self, bytes: u32) -> Self {
+    pub fn retry_buffer(mut self, bytes: u32) -> Self {
         self.fallback_mut().kept = bytes;
         self
     }
 
     /// The cluster of this provider has no attempt filter, although the others have one.
-    pub fn bare(mut self, provider: &str) -> Self {
-        self.shape.bare.push(provider.to_owned());
+    pub fn without_attempt_filter(mut self, provider: &str) -> Self {
+        self.config.bare.push(provider.to_owned());
         self
     }
 
     /// The cluster of this provider is full: its circuit breaker is open.
-    pub fn full(mut self, provider: &str) -> Self {
-        self.shape.full.push(provider.to_owned());
+    pub fn circuit_open(mut self, provider: &str) -> Self {
+        self.config.full.push(provider.to_owned());
         self
     }
 
     /// The cluster of this provider says that it is another's.
-    pub fn posing_as(mut self, provider: &str, another: &str) -> Self {
-        self.shape.impostors.push((provider.to_owned(), another.to_owned()));
+    pub fn labelled_as(mut self, provider: &str, another: &str) -> Self {
+        self.config.provider_labels.push((provider.to_owned(), another.to_owned()));
         self
     }
 
     /// This provider is behind TLS: it is to show a certificate of that name, signed by the authority.
     pub fn https(mut self, provider: &str, server: &str, authority: &Authority) -> Self {
-        self.shape.secured.push((provider.to_owned(), (server.to_owned(), authority.pem())));
+        self.config.secured.push((provider.to_owned(), (server.to_owned(), authority.pem())));
         self
     }
 
     /// Every request that is sent to the gate has this header, the ones that the harness sends for itself too.
-    pub fn caller(mut self, header: &str, value: &str) -> Self {
+    pub fn default_header(mut self, header: &str, value: &str) -> Self {
         self.caller = Some((header.to_owned(), value.to_owned()));
         self
     }
@@ -287,7 +287,7 @@ impl GateBuilder {
     }
 
     fn fallback_mut(&mut self) -> &mut Fallback {
-        self.shape.fallback.as_mut().expect("a gate with fallback")
+        self.config.fallback.as_mut().expect("a gate with fallback")
     }
 
     /// Envoy has so many workers.
@@ -318,17 +318,17 @@ impl GateBuilder {
     }
 
     /// Starts it with a configuration that is to be refused.
-    pub async fn start_refused(self) -> Refused {
+    pub async fn start_rejected(self) -> RejectedConfig {
         let gate = self.launch().await;
         match gate.verdict(1).await {
             Ok(()) => panic!("the filter took a configuration that it had to refuse"),
-            Err(log) => Refused { log },
+            Err(log) => RejectedConfig { log },
         }
     }
 
     async fn launch(self) -> Gate {
         let directory = new_directory();
-        let bootstrap = self.configuration.clone().unwrap_or_else(|| envoy::bootstrap(&self.shape, &directory).to_string());
+        let bootstrap = self.configuration.clone().unwrap_or_else(|| envoy::bootstrap(&self.config, &directory).to_string());
         // JSON is YAML.
         fs::write(directory.join("envoy.yaml"), bootstrap).expect("a writable directory");
         self.write_filter(&directory, 1, &self.manifests);
@@ -348,8 +348,8 @@ impl GateBuilder {
 
     fn write_filter(&self, directory: &Path, version: u32, manifests: &str) {
         let module = self.module.clone().unwrap_or_else(built_module);
-        for place in self.shape.places() {
-            let resource = envoy::filter(&self.shape, *place, version, &module, &self.environment, manifests);
+        for place in self.config.positions() {
+            let resource = envoy::filter(&self.config, *place, version, &module, &self.environment, manifests);
             let (_, file) = place.resource();
             let (draft, file) = (directory.join("draft"), directory.join(file));
             fs::write(&draft, resource.to_string()).expect("a writable directory");
@@ -378,7 +378,7 @@ impl Gate {
 
     /// A request to be described and sent.
     pub fn request(&self, method: &str, path: &str) -> Request {
-        let tls = self.builder.shape.tls.as_ref().map(ListenerTls::client);
+        let tls = self.builder.config.tls.as_ref().map(ListenerTls::client);
         let request = Request::new(self.address, tls, Arc::clone(&self.recent), method, path);
         match &self.builder.caller {
             Some((header, value)) => request.header(header, value),
@@ -513,7 +513,7 @@ impl Gate {
         let traps = of(PROVOKED[1]) as u64;
         assert!(traps <= u64::from(self.provoked.load(Ordering::Relaxed)), "more traps than were provoked: {provoked:?}");
         // Each plugin of the VM says that it was replaced, and those of clusters say so under one name.
-        let most = traps * self.builder.shape.providers.len() as u64;
+        let most = traps * self.builder.config.providers.len() as u64;
         let reloads = self.stats("vm_reload");
         let reloaded =
             |(name, count): (&String, &u64)| if name.ends_with("_backoff") { traps > 0 || *count == 0 } else { *count <= most };
@@ -525,13 +525,13 @@ impl Gate {
         self.provoked.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether the configuration of that version was taken, at all its places; if not, the log.
+    /// Whether the configuration of that version was taken, at all its positions; if not, the log.
     async fn verdict(&self, version: u32) -> Result<(), String> {
         if self.builder.configuration.is_some() {
             // Envoy has refused a bad one by itself.
             return Ok(());
         }
-        for place in self.builder.shape.places() {
+        for place in self.builder.config.positions() {
             if !self.taken(*place, version).await {
                 return Err(self.logs());
             }
@@ -539,7 +539,7 @@ impl Gate {
         Ok(())
     }
 
-    async fn taken(&self, place: Place, version: u32) -> bool {
+    async fn taken(&self, place: FilterPosition, version: u32) -> bool {
         let (resource, _) = place.resource();
         let path = format!("/stats?filter=http_filter.{resource}&type=All");
         until("the filter has judged its configuration", async || {

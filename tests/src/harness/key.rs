@@ -29,7 +29,7 @@ pub struct Budget {
 
 /// The two budgets of a provider: everybody's, and the developers' share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shares {
+pub struct ProviderBudgets {
     /// All callers.
     pub provider: Budget,
     /// Developers only.
@@ -98,17 +98,17 @@ impl Budget {
 
 impl Gate {
     /// What the ledger says of a provider's budgets, asked with the key of an operator.
-    pub async fn shares(&self, operator: &Key, provider: &str) -> Shares {
+    pub async fn provider_budgets(&self, operator: &Key, provider: &str) -> ProviderBudgets {
         let reply = self.get("/pai/v1/model-providers").key(operator).send().await.ok().json();
         let items = reply["items"].as_array().expect("items");
         let found = items.iter().find(|item| item["name"] == provider).expect("the provider is listed");
-        Shares { provider: budget(found), external: budget(&found["external"]) }
+        ProviderBudgets { provider: budget(found), external: budget(&found["external"]) }
     }
 
     /// Waits, as long as the contract allows, until nothing is reserved in either, and says what was used.
-    pub async fn settled_shares(&self, operator: &Key, provider: &str) -> Shares {
+    pub async fn settled_budgets(&self, operator: &Key, provider: &str) -> ProviderBudgets {
         settled("all reservations are settled", async || {
-            let shares = self.shares(operator, provider).await;
+            let shares = self.provider_budgets(operator, provider).await;
             (shares.provider.reserved == 0 && shares.external.reserved == 0).then_some(shares)
         })
         .await

@@ -26,14 +26,14 @@ mod version;
 mod wait;
 
 pub use certificate::{Authority, ClientCertificate, Peers, ServerCertificate};
-pub use client::{Reply, Request, Streaming};
-pub use gate::{Gate, GateBuilder, Provider, Refused, built, envoy_binary, installed_clients};
-pub use key::{Budget, Key, Shares};
-pub use rate_limit_headers::{Limits, go_seconds, seconds_to_midnight};
+pub use client::{Reply, Request, StreamingReply};
+pub use gate::{Gate, GateBuilder, Provider, RejectedConfig, built, envoy_binary, installed_clients};
+pub use key::{Budget, Key, ProviderBudgets};
+pub use rate_limit_headers::{RateLimit, go_seconds, seconds_to_midnight};
 pub use raw::Raw;
-pub use rng::{Draw, seed};
+pub use rng::{Rng, seed};
 pub use upstream::{Answer, Call, Received, Upstream};
-pub use version::{Ability, envoy_version};
+pub use version::{EnvoyFeature, envoy_version};
 pub use wait::{settled, until, within};
 
 /// The model that tests ask for when it does not matter which: an open list serves it by its bare id, for it has no slash.

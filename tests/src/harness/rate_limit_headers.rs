@@ -6,7 +6,7 @@ use super::client::Reply;
 
 /// One family of `x-ratelimit-*` headers.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
+pub struct RateLimit {
     /// `x-ratelimit-limit-…`
     pub limit: u64,
     /// `x-ratelimit-remaining-…`
@@ -20,11 +20,11 @@ pub struct Limits {
 impl Reply {
     /// The headers of `tokens` or `requests`; `None` if there is none of them. Fails unless all three are there, or none.
     #[track_caller]
-    pub fn limits(&self, of: &str) -> Option<Limits> {
+    pub fn rate_limit(&self, of: &str) -> Option<RateLimit> {
         let header = |part: &str| self.header(&format!("x-ratelimit-{part}-{of}"));
         match (header("limit"), header("remaining"), header("reset")) {
             (None, None, None) => None,
-            (Some(limit), Some(remaining), Some(reset)) => Some(Limits {
+            (Some(limit), Some(remaining), Some(reset)) => Some(RateLimit {
                 limit: limit.parse().expect("a number"),
                 remaining: remaining.parse().expect("a number"),
                 reset: go_seconds(reset),
@@ -42,7 +42,7 @@ impl Reply {
 
     /// Fails unless this is the refusal of a budget that is spent until midnight UTC.
     #[track_caller]
-    pub fn spent(&self) -> &Self {
+    pub fn quota_exhausted(&self) -> &Self {
         self.refused(429, "insufficient_quota", "insufficient_quota");
         assert_eq!(self.header("x-should-retry"), Some("false"), "{}", self.describe());
         assert!(self.retry_after().abs_diff(seconds_to_midnight()) <= 2, "{}", self.describe());
@@ -51,7 +51,7 @@ impl Reply {
 
     /// Fails unless this is the refusal of a rate, of `tokens` or `requests`, or of a reservation, that may be retried.
     #[track_caller]
-    pub fn limited(&self, of: &str) -> &Self {
+    pub fn rate_limited(&self, of: &str) -> &Self {
         self.refused(429, of, "rate_limit_exceeded");
         assert_ne!(self.header("x-should-retry"), Some("false"), "{}", self.describe());
         assert!(self.retry_after() >= 1, "{}", self.describe());

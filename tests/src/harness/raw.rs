@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::client::{PATIENCE, Reply};
+use super::client::{RESPONSE_TIMEOUT, Reply};
 
 /// One TCP connection to a gate.
 #[derive(Debug)]
@@ -43,12 +43,12 @@ impl Raw {
 
     /// Reads the next whole answer; `None` if the connection ends first.
     pub async fn reply(&mut self) -> Option<Reply> {
-        self.reply_within(PATIENCE).await
+        self.reply_within(RESPONSE_TIMEOUT).await
     }
 
     /// [`Raw::reply`], for an answer that is to take long.
-    pub async fn reply_within(&mut self, patience: Duration) -> Option<Reply> {
-        timeout(patience, self.read_reply()).await.expect("an answer in time")
+    pub async fn reply_within(&mut self, timeout_after: Duration) -> Option<Reply> {
+        timeout(timeout_after, self.read_reply()).await.expect("an answer in time")
     }
 
     /// Reads until these bytes have come, which it takes with all before them; `false` if the connection ends first.
@@ -58,7 +58,7 @@ impl Raw {
                 self.held.drain(..at + what.len());
                 return true;
             }
-            let read = timeout(PATIENCE, self.socket.read_buf(&mut self.held)).await.expect("the answer goes on");
+            let read = timeout(RESPONSE_TIMEOUT, self.socket.read_buf(&mut self.held)).await.expect("the answer goes on");
             if matches!(read, Ok(0) | Err(_)) {
                 return false;
             }
@@ -74,7 +74,7 @@ impl Raw {
     /// Waits until the gate closes the connection.
     pub async fn closed(mut self) -> Vec<u8> {
         let mut rest = std::mem::take(&mut self.held);
-        let _ = timeout(PATIENCE, self.socket.read_to_end(&mut rest)).await.expect("the gate closes");
+        let _ = timeout(RESPONSE_TIMEOUT, self.socket.read_to_end(&mut rest)).await.expect("the gate closes");
         rest
     }
 

@@ -2,11 +2,11 @@
 
 /// `SplitMix64`.
 #[derive(Debug)]
-pub struct Draw(u64);
+pub struct Rng(u64);
 
-// === impl Draw ===
+// === impl Rng ===
 
-impl Draw {
+impl Rng {
     /// What follows from this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)

@@ -146,7 +146,7 @@ impl Upstream {
     }
 
     /// An address where nobody listens.
-    pub async fn nobody() -> SocketAddr {
+    pub async fn unreachable_address() -> SocketAddr {
         let listener = bind().await;
         listener.local_addr().expect("a bound socket")
     }
@@ -354,11 +354,11 @@ impl Call {
 impl Answer {
     /// These bytes as they are, head and all.
     pub fn raw(bytes: impl AsRef<[u8]>) -> Self {
-        Self::raws([bytes])
+        Self::raw_chunks([bytes])
     }
 
     /// These pieces as they are, head and all.
-    pub fn raws<B: AsRef<[u8]>>(pieces: impl IntoIterator<Item = B>) -> Self {
+    pub fn raw_chunks<B: AsRef<[u8]>>(pieces: impl IntoIterator<Item = B>) -> Self {
         let pieces = pieces.into_iter().map(|piece| piece.as_ref().to_vec()).collect();
         Self { pieces, pause: None, end: End::KeepOpen, begun: Arc::default() }
     }

@@ -11,13 +11,13 @@ type Version = (u32, u32);
 
 /// What Envoys before some version cannot do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ability {
+pub enum EnvoyFeature {
     /// A retry can go to another cluster (`refresh_cluster_on_retry`): a provider that fails is followed by another.
-    OtherProviders,
+    ClusterRefresh,
     /// It tells filters whether a peer's certificate was verified (`connection.peer_certificate_valid`).
-    VerifiedPeers,
+    PeerCertificateValid,
     /// Its HTTP/1 parser knows the method QUERY.
-    Queries,
+    QueryMethod,
     /// Its HTTP/2 codec closes the connection on what HTTP/2 forbids, wherever in a request it stands.
     StrictHttp2,
 }
@@ -28,11 +28,11 @@ static VERSION: LazyLock<Version> = LazyLock::new(|| {
     version(&said).unwrap_or_else(|| panic!("no version in {said:?}"))
 });
 
-/// Ends the test where the Envoy of this run lacks this [`Ability`], and says so.
+/// Ends the test where the Envoy of this run lacks this [`EnvoyFeature`], and says so.
 #[macro_export]
 macro_rules! needs {
     ($ability:ident) => {
-        if $crate::harness::Ability::$ability.is_missing() {
+        if $crate::harness::EnvoyFeature::$ability.is_unsupported() {
             return;
         }
     };
@@ -43,34 +43,34 @@ pub fn envoy_version() -> (u32, u32) {
     *VERSION
 }
 
-// === impl Ability ===
+// === impl EnvoyFeature ===
 
-impl Ability {
+impl EnvoyFeature {
     /// The first version that has it.
     fn since(self) -> Version {
         match self {
             Self::StrictHttp2 => (1, 37),
-            Self::OtherProviders | Self::VerifiedPeers => (1, 39),
-            Self::Queries => (1, 40),
+            Self::ClusterRefresh | Self::PeerCertificateValid => (1, 39),
+            Self::QueryMethod => (1, 40),
         }
     }
 
     /// Whether the Envoy of this run has it.
-    pub fn is_there(self) -> bool {
+    pub fn is_supported(self) -> bool {
         *VERSION >= self.since()
     }
 
     /// For tests that mean nothing without it: whether it is missing. If so, a line says that the test needs a newer Envoy, which
     /// `scripts/test matrix` counts.
-    pub fn is_missing(self) -> bool {
-        if !self.is_there() {
+    pub fn is_unsupported(self) -> bool {
+        if !self.is_supported() {
             let (major, minor) = self.since();
             let test = std::thread::current().name().unwrap_or("a test").to_owned();
             // Not by a macro, whose output the test runner keeps to itself.
             let line = format!("needs Envoy {major}.{minor}: {test} ({self:?})\n");
             let _ = std::io::stderr().write_all(line.as_bytes());
         }
-        !self.is_there()
+        !self.is_supported()
     }
 }
 

@@ -1,6 +1,6 @@
 //! How long a completion becomes: what was asked, what comes naturally, what the window leaves.
 
-use super::error::Refusal;
+use super::error::ApiError;
 use super::lenient_json::{self, Fields};
 use super::{Fault, Options};
 
@@ -13,7 +13,7 @@ pub(super) struct Length {
 // === impl Length ===
 
 impl Length {
-    pub fn new(fields: &Fields, options: &Options, fault: &Fault, field: &str, limit: Option<i64>) -> Result<Self, Refusal> {
+    pub fn new(fields: &Fields, options: &Options, fault: &Fault, field: &str, limit: Option<i64>) -> Result<Self, ApiError> {
         let window = i64::try_from(options.max_model_len).unwrap_or(i64::MAX);
         match limit {
             Some(limit) if limit < 1 => return Err(below_one(limit)),
@@ -21,14 +21,14 @@ impl Length {
                 let message = format!(
                     "{field}={limit} cannot be greater than max_model_len={window}. Please request fewer output tokens. (parameter={field}, value={limit})"
                 );
-                return Err(Refusal::bad(message, Some(field)));
+                return Err(ApiError::bad_request(message, Some(field)));
             }
             _ => {}
         }
         let at_least = lenient_json::int(fields, "min_tokens")?.unwrap_or(0);
         if let Some(limit) = limit.filter(|limit| at_least > *limit) {
             let message = format!("min_tokens must be less than or equal to max_tokens={limit}, got {at_least}.");
-            return Err(Refusal::bad(message, None));
+            return Err(ApiError::bad_request(message, None));
         }
         let natural = fault.tokens.unwrap_or(options.tokens).max(u64::try_from(at_least).unwrap_or(0));
         let natural = if lenient_json::flag(fields, "ignore_eos")? { u64::MAX } else { natural.max(1) };
@@ -36,7 +36,7 @@ impl Length {
     }
 
     /// The length, and why it ends there.
-    pub fn of(&self, prompt: u64, options: &Options) -> Result<(u64, &'static str), Refusal> {
+    pub fn of(&self, prompt: u64, options: &Options) -> Result<(u64, &'static str), ApiError> {
         let window = options.max_model_len;
         if prompt > window {
             return Err(too_long(window));
@@ -53,23 +53,23 @@ impl Length {
     }
 }
 
-fn below_one(limit: i64) -> Refusal {
+fn below_one(limit: i64) -> ApiError {
     let message = format!("max_tokens must be at least 1, got {limit}. (parameter=max_tokens, value={limit})");
-    Refusal::bad(message, Some("max_tokens"))
+    ApiError::bad_request(message, Some("max_tokens"))
 }
 
-fn too_long(window: u64) -> Refusal {
+fn too_long(window: u64) -> ApiError {
     let least = window + 1; // vLLM stops counting there
     let message = format!(
         "This model's maximum context length is {window} tokens. However, your prompt contains at least {least} input tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input prompt. (parameter=input_tokens, value={least})"
     );
-    Refusal::bad(message, Some("input_tokens"))
+    ApiError::bad_request(message, Some("input_tokens"))
 }
 
-fn sum_too_long(prompt: u64, limit: u64, window: u64) -> Refusal {
+fn sum_too_long(prompt: u64, limit: u64, window: u64) -> ApiError {
     let sum = prompt + limit;
     let message = format!(
         "This model's maximum context length is {window} tokens. However, you requested {limit} output tokens and your prompt contains at least {prompt} input tokens, for a total of at least {sum} tokens. Please reduce the length of the input prompt or the number of requested output tokens. (parameter=input_tokens, value={prompt})"
     );
-    Refusal::bad(message, Some("input_tokens"))
+    ApiError::bad_request(message, Some("input_tokens"))
 }

@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// How many requests are remembered.
-pub const REMEMBERED: usize = 1000;
+pub const MAX_RECORDED_REQUESTS: usize = 1000;
 /// How much of a request's body is remembered.
-pub const REMEMBERED_BODY: usize = 16 * 1024;
+pub const MAX_RECORDED_BODY: usize = 16 * 1024;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -65,7 +65,7 @@ pub struct ModelCounters {
 
 /// One request as it arrived, and what became of it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Seen {
+pub struct RecordedRequest {
     /// `POST`
     pub method: String,
     /// As sent, with its query.
@@ -94,7 +94,7 @@ pub struct Seen {
     pub authorization: Option<String>,
     /// All headers as received; bytes that are not UTF-8 are replaced.
     pub headers: Vec<(String, String)>,
-    /// The body, or its first [`REMEMBERED_BODY`] bytes; bytes that are not UTF-8 are replaced.
+    /// The body, or its first [`MAX_RECORDED_BODY`] bytes; bytes that are not UTF-8 are replaced.
     pub body: String,
 }
 
@@ -122,7 +122,7 @@ impl Outcome {
     }
 }
 
-impl Seen {
+impl RecordedRequest {
     /// The first value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())

@@ -2,14 +2,14 @@
 
 use base64::Engine as _;
 
-use super::error::Refusal;
+use super::error::ApiError;
 use super::lenient_json::{self, Fields};
 use super::{Fault, Options, event_writer, prompt, request};
 
 const DIMENSIONS: i64 = 8;
 
 /// Prompt tokens and the answer.
-pub(super) fn answer(fields: &Fields, options: &Options, fault: &Fault, id: &str) -> Result<(u64, Vec<u8>), Refusal> {
+pub(super) fn answer(fields: &Fields, options: &Options, fault: &Fault, id: &str) -> Result<(u64, Vec<u8>), ApiError> {
     request::served(lenient_json::text(fields, "model")?, options)?;
     let inputs = prompt::texts(lenient_json::field(fields, "input"), options.bytes_per_token)?;
     if let Some(length) = inputs.iter().find(|length| **length > options.max_model_len) {
@@ -17,7 +17,7 @@ pub(super) fn answer(fields: &Fields, options: &Options, fault: &Fault, id: &str
         let message = format!(
             "This model's maximum context length is {window} tokens. However, you requested 0 output tokens and your prompt contains {length} input tokens, for a total of {length} tokens. Please reduce the length of the input prompt or the number of requested output tokens. (parameter=input_tokens, value={length})"
         );
-        return Err(Refusal::bad(message, Some("input_tokens")));
+        return Err(ApiError::bad_request(message, Some("input_tokens")));
     }
     let dimensions = lenient_json::int(fields, "dimensions")?.unwrap_or(DIMENSIONS);
     let dimensions = usize::try_from(dimensions).unwrap_or(1).clamp(1, 4096);

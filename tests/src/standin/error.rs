@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// Why a request is refused, and how vLLM says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ApiError {
     /// `{"error":{"message","type","param","code"}}`
     Error {
         /// The HTTP status, repeated as `code`.
@@ -39,11 +39,11 @@ struct Inner<'a> {
     code: u16,
 }
 
-// === impl Refusal ===
+// === impl ApiError ===
 
-impl Refusal {
+impl ApiError {
     /// A value that the API refuses: `BadRequestError`.
-    pub fn bad(message: impl Into<String>, param: Option<&str>) -> Self {
+    pub fn bad_request(message: impl Into<String>, param: Option<&str>) -> Self {
         let param = param.map(String::from);
         Self::Error { status: StatusCode::BAD_REQUEST, kind: "BadRequestError", message: message.into(), param }
     }
@@ -56,7 +56,7 @@ impl Refusal {
     }
 
     /// A body that is not JSON.
-    pub fn json(position: usize, error: &str) -> Self {
+    pub fn invalid_json(position: usize, error: &str) -> Self {
         let loc = format!("body.{position}");
         let line = format!(
             "{{'type': 'json_invalid', 'loc': '{loc}', 'msg': 'JSON decode error', 'input': '<dict of 0 items>', 'ctx': {{'error': '{error}'}}}}"
@@ -71,14 +71,14 @@ impl Refusal {
     }
 
     /// No such model; anything that looks like a path is hidden.
-    pub fn model(name: &str, models: &[String]) -> Self {
+    pub fn model_not_found(name: &str, models: &[String]) -> Self {
         let shown = if name.starts_with('/') { "<path>" } else { name };
         let message = format!("The model `{shown}` does not exist. Valid aliases: {}.", models.join(", "));
         Self::Error { status: StatusCode::NOT_FOUND, kind: "NotFoundError", message, param: Some("model".into()) }
     }
 
     /// The answer to a `status=N` fault.
-    pub fn fault(status: StatusCode) -> Self {
+    pub fn injected(status: StatusCode) -> Self {
         let kind = if status.is_client_error() { "BadRequestError" } else { "InternalServerError" };
         let message = format!("The stand-in was told to answer {status}.");
         Self::Error { status, kind, message, param: None }

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, BytesMut};
 
-use super::response_plan::{Api, Choice, Event, Plan, Telling};
+use super::response_plan::{Api, Choice, Event, ResponsePlan, UsageReporting};
 use super::tokens;
 
 /// What the captured server called itself.
@@ -32,7 +32,7 @@ pub(super) fn quoted(text: &str) -> String {
 // === impl Writer ===
 
 impl Writer {
-    pub fn new(plan: &Plan) -> Self {
+    pub fn new(plan: &ResponsePlan) -> Self {
         let object = match plan.api {
             Api::Chat => "chat.completion.chunk",
             Api::Completions => "text_completion",
@@ -43,7 +43,7 @@ impl Writer {
     }
 
     /// Appends one event.
-    pub fn write(&self, out: &mut BytesMut, plan: &Plan, event: Event) {
+    pub fn write(&self, out: &mut BytesMut, plan: &ResponsePlan, event: Event) {
         match event {
             Event::Done => out.put_slice(b"data: [DONE]"),
             Event::EngineDied => {
@@ -57,7 +57,7 @@ impl Writer {
         out.put_slice(self.end);
     }
 
-    fn role(&self, out: &mut BytesMut, plan: &Plan, choice: usize) {
+    fn role(&self, out: &mut BytesMut, plan: &ResponsePlan, choice: usize) {
         put(
             out,
             format_args!(
@@ -65,13 +65,13 @@ impl Writer {
                 self.start
             ),
         );
-        if let Some(planned) = plan.choices.get(choice).filter(|_| plan.telling == Telling::Always) {
+        if let Some(planned) = plan.choices.get(choice).filter(|_| plan.usage_reporting == UsageReporting::Continuous) {
             running(out, plan, planned, 0);
         }
         out.put_slice(br#","prompt_token_ids":null,"prompt_text":null}"#);
     }
 
-    fn token(&self, out: &mut BytesMut, plan: &Plan, index: usize, number: u64, last: bool) {
+    fn token(&self, out: &mut BytesMut, plan: &ResponsePlan, index: usize, number: u64, last: bool) {
         let Some(choice) = plan.choices.get(index) else {
             return;
         };
@@ -102,15 +102,15 @@ impl Writer {
                 out.put_slice(br#""finish_reason":null,"stop_reason":null,"prompt_token_ids":null,"token_ids":null}]"#);
             }
         }
-        match plan.telling {
-            Telling::Always => running(out, plan, choice, number + 1),
-            Telling::Nothing if last => put(out, format_args!(r#","system_fingerprint":"{FINGERPRINT}""#)),
+        match plan.usage_reporting {
+            UsageReporting::Continuous => running(out, plan, choice, number + 1),
+            UsageReporting::Never if last => put(out, format_args!(r#","system_fingerprint":"{FINGERPRINT}""#)),
             _ => {}
         }
         out.put_u8(b'}');
     }
 
-    fn usage(&self, out: &mut BytesMut, plan: &Plan) {
+    fn usage(&self, out: &mut BytesMut, plan: &ResponsePlan) {
         let (prompt, completion) = (plan.prompt_tokens, plan.completion_tokens() + plan.fault.extra_usage);
         let total = prompt + completion;
         put(
@@ -138,7 +138,7 @@ fn put(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
 }
 
 /// `continuous_usage_stats`: the tokens of one choice so far.
-fn running(out: &mut BytesMut, plan: &Plan, choice: &Choice, completion: u64) {
+fn running(out: &mut BytesMut, plan: &ResponsePlan, choice: &Choice, completion: u64) {
     let (prompt, total) = (choice.prompt_tokens, choice.prompt_tokens + completion);
     put(out, format_args!(r#","usage":{{"prompt_tokens":{prompt},"total_tokens":{total},"completion_tokens":{completion}"#));
     if plan.api == Api::Chat {
@@ -150,7 +150,7 @@ fn running(out: &mut BytesMut, plan: &Plan, choice: &Choice, completion: u64) {
     out.put_u8(b'}');
 }
 
-fn delta(out: &mut BytesMut, plan: &Plan, index: usize, choice: &Choice, number: u64) {
+fn delta(out: &mut BytesMut, plan: &ResponsePlan, index: usize, choice: &Choice, number: u64) {
     match &plan.tool {
         None if number < plan.reasoning(choice) => put(out, format_args!(r#""reasoning":"{}""#, tokens::word(number))),
         None => put(out, format_args!(r#""content":"{}""#, tokens::word(number))),
@@ -176,7 +176,7 @@ pub(super) fn argument(number: u64, length: u64) -> String {
     }
 }
 
-pub(super) fn call_id(plan: &Plan, index: usize) -> String {
+pub(super) fn call_id(plan: &ResponsePlan, index: usize) -> String {
     let suffix: String = plan.id.chars().filter(char::is_ascii_hexdigit).take(16).collect();
     format!("chatcmpl-tool-{suffix}{index}")
 }

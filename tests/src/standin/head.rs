@@ -4,7 +4,7 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, SER
 use hyper::{Response, StatusCode};
 
 use super::Fault;
-use super::response_body::Reply;
+use super::response_body::ResponseBody;
 
 /// A whole answer's type.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -19,8 +19,8 @@ pub(super) fn response(
     content_type: HeaderValue,
     fault: &Fault,
     echo_id: Option<HeaderValue>,
-    body: Reply,
-) -> Response<Reply> {
+    body: ResponseBody,
+) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();

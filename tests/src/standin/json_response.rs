@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use super::event_writer::{CACHED, FINGERPRINT, argument, call_id, now, quoted};
-use super::response_plan::{Api, Choice, Plan};
+use super::response_plan::{Api, Choice, ResponsePlan};
 use super::tokens;
 
 /// A whole answer.
-pub(super) fn body(plan: &Plan) -> Vec<u8> {
+pub(super) fn body(plan: &ResponsePlan) -> Vec<u8> {
     let object = if plan.api == Api::Chat { "chat.completion" } else { "text_completion" };
     let (id, model, created) = (quoted(&plan.id), quoted(&plan.model), now());
     let choices: Vec<_> = plan.choices.iter().enumerate().map(|(index, choice)| one(plan, index, choice)).collect();
@@ -25,7 +25,7 @@ pub(super) fn body(plan: &Plan) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn whole_usage(text: &mut String, plan: &Plan) {
+fn whole_usage(text: &mut String, plan: &ResponsePlan) {
     let (prompt, completion) = (plan.prompt_tokens, plan.completion_tokens() + plan.fault.extra_usage);
     let total = prompt + completion;
     let details = if plan.details { CACHED } else { "null" };
@@ -37,7 +37,7 @@ fn whole_usage(text: &mut String, plan: &Plan) {
     );
 }
 
-fn one(plan: &Plan, index: usize, choice: &Choice) -> String {
+fn one(plan: &ResponsePlan, index: usize, choice: &Choice) -> String {
     let finish = choice.finish;
     let words = |from, to| quoted(&(from..to).map(tokens::word).collect::<String>());
     if plan.api == Api::Completions {
@@ -57,7 +57,7 @@ fn one(plan: &Plan, index: usize, choice: &Choice) -> String {
     )
 }
 
-fn calls(plan: &Plan, index: usize, choice: &Choice, name: &str) -> String {
+fn calls(plan: &ResponsePlan, index: usize, choice: &Choice, name: &str) -> String {
     let arguments: String = (0..choice.length).map(|number| argument(number, choice.length)).collect();
     let (id, name, arguments) = (call_id(plan, index), quoted(name), quoted(&arguments));
     format!(r#""tool_calls":[{{"id":"{id}","type":"function","function":{{"name":{name},"arguments":{arguments}}}}}],"#)

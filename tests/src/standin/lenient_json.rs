@@ -2,14 +2,14 @@
 
 use serde_json::{Map, Value};
 
-use super::error::{Refusal, shown};
+use super::error::{ApiError, shown};
 
 /// The fields of a request.
 pub type Fields = Map<String, Value>;
 
 /// Parses a body that must be one JSON object.
-pub fn object(body: &[u8]) -> Result<Fields, Refusal> {
-    let missing = || Refusal::schema("missing", "", "Field required", "None");
+pub fn object(body: &[u8]) -> Result<Fields, ApiError> {
+    let missing = || ApiError::schema("missing", "", "Field required", "None");
     if body.is_empty() {
         return Err(missing());
     }
@@ -21,17 +21,17 @@ pub fn object(body: &[u8]) -> Result<Fields, Refusal> {
         Value::Null => Err(missing()),
         other => {
             let message = "Input should be a valid dictionary or object to extract fields from";
-            Err(Refusal::schema("model_attributes_type", "", message, &shown(&other)))
+            Err(ApiError::schema("model_attributes_type", "", message, &shown(&other)))
         }
     }
 }
 
-fn unreadable() -> Refusal {
-    Refusal::Detail(hyper::StatusCode::BAD_REQUEST, "There was an error parsing the body")
+fn unreadable() -> ApiError {
+    ApiError::Detail(hyper::StatusCode::BAD_REQUEST, "There was an error parsing the body")
 }
 
 /// Python's words for where a JSON document breaks; the position may differ by one or two.
-fn invalid(text: &str, error: &serde_json::Error) -> Refusal {
+fn invalid(text: &str, error: &serde_json::Error) -> ApiError {
     let message = error.to_string();
     let says = |part: &str| message.contains(part);
     if says("recursion limit") {
@@ -45,7 +45,7 @@ fn invalid(text: &str, error: &serde_json::Error) -> Refusal {
         () if says("trailing comma") || says("key must be a string") => "Expecting property name enclosed in double quotes",
         () => "Expecting value",
     };
-    Refusal::json(position, reason)
+    ApiError::invalid_json(position, reason)
 }
 
 /// The field, unless it is absent or null.
@@ -54,11 +54,11 @@ pub fn field<'a>(fields: &'a Fields, name: &str) -> Option<&'a Value> {
 }
 
 /// An integer field.
-pub fn int(fields: &Fields, name: &str) -> Result<Option<i64>, Refusal> {
+pub fn int(fields: &Fields, name: &str) -> Result<Option<i64>, ApiError> {
     let Some(value) = field(fields, name) else {
         return Ok(None);
     };
-    let refuse = |kind: &str, message: &str| Err(Refusal::schema(kind, name, message, &shown(value)));
+    let refuse = |kind: &str, message: &str| Err(ApiError::schema(kind, name, message, &shown(value)));
     match value {
         Value::Bool(flag) => Ok(Some(i64::from(*flag))),
         Value::Number(number) => match (number.as_i64(), number.as_f64()) {
@@ -75,7 +75,7 @@ pub fn int(fields: &Fields, name: &str) -> Result<Option<i64>, Refusal> {
 }
 
 /// A boolean field; absent and null are false.
-pub fn flag(fields: &Fields, name: &str) -> Result<bool, Refusal> {
+pub fn flag(fields: &Fields, name: &str) -> Result<bool, ApiError> {
     let Some(value) = field(fields, name) else {
         return Ok(false);
     };
@@ -84,16 +84,16 @@ pub fn flag(fields: &Fields, name: &str) -> Result<bool, Refusal> {
         "false" | "0" | "0.0" | "no" | "off" | "n" | "f" => Ok(false),
         _ => {
             let message = "Input should be a valid boolean, unable to interpret input";
-            Err(Refusal::schema("bool_parsing", name, message, &shown(value)))
+            Err(ApiError::schema("bool_parsing", name, message, &shown(value)))
         }
     }
 }
 
 /// A string field.
-pub fn text<'a>(fields: &'a Fields, name: &str) -> Result<Option<&'a str>, Refusal> {
+pub fn text<'a>(fields: &'a Fields, name: &str) -> Result<Option<&'a str>, ApiError> {
     match field(fields, name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(Refusal::schema("string_type", name, "Input should be a valid string", &shown(other))),
+        Some(other) => Err(ApiError::schema("string_type", name, "Input should be a valid string", &shown(other))),
     }
 }

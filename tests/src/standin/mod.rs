@@ -39,7 +39,7 @@ mod service;
 mod socket;
 pub mod tokens;
 
-pub use counters::{Counters, ModelCounters, Outcome, REMEMBERED, REMEMBERED_BODY, Seen};
+pub use counters::{Counters, MAX_RECORDED_BODY, MAX_RECORDED_REQUESTS, ModelCounters, Outcome, RecordedRequest};
 pub use event_writer::FINGERPRINT;
 pub use fault::{Every, FAULT_HELP, Fault};
 pub use options::{CAPTURED_MODELS, Options};
@@ -55,7 +55,7 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use recorder::Tally;
+use recorder::Recorder;
 use service::Server;
 use socket::Socket;
 
@@ -79,9 +79,9 @@ impl StandIn {
         let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
         let seed = u64::from(addr.port()) << 32 | u64::from(std::process::id());
-        let tally = Arc::new(Tally::new(&options.models));
+        let recorder = Arc::new(Recorder::new(&options.models));
         let fault = Mutex::new(options.fault.clone());
-        let server = Arc::new(Server { options, tally, fault, serial: AtomicU64::new(seed ^ event_writer::now()) });
+        let server = Arc::new(Server { options, recorder, fault, serial: AtomicU64::new(seed ^ event_writer::now()) });
         let accepting = tokio::spawn(accept(listener, server.clone()));
         Ok(Self { addr, server, accepting })
     }
@@ -98,22 +98,22 @@ impl StandIn {
 
     /// All counters at this moment.
     pub fn counters(&self) -> Counters {
-        self.server.tally.counters()
+        self.server.recorder.counters()
     }
 
-    /// The last [`REMEMBERED`] requests, oldest first.
-    pub fn requests(&self) -> Vec<Seen> {
-        self.server.tally.seen()
+    /// The last [`MAX_RECORDED_REQUESTS`] requests, oldest first.
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.server.recorder.recorded()
     }
 
     /// The last request, if any is remembered.
-    pub fn last_request(&self) -> Option<Seen> {
+    pub fn last_request(&self) -> Option<RecordedRequest> {
         self.requests().pop()
     }
 
     /// Forgets the requests; counters go on.
-    pub fn forget_requests(&self) {
-        self.server.tally.forget();
+    pub fn clear_requests(&self) {
+        self.server.recorder.clear();
     }
 
     /// Misbehaves from now on; `Fault::default()` heals.
@@ -129,7 +129,7 @@ impl StandIn {
     /// Waits until the counters are so: `|counters| counters.requests == 3`. Bound it with a timeout.
     pub async fn until(&self, reached: impl Fn(&Counters) -> bool) {
         loop {
-            let changed = self.server.tally.changed.notified();
+            let changed = self.server.recorder.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable(); // before looking, or a change in between is missed
             if reached(&self.counters()) {
@@ -167,7 +167,7 @@ async fn accept(listener: TcpListener, server: Arc<Server>) {
 
 async fn connection(stream: TcpStream, server: Arc<Server>) {
     let _ = stream.set_nodelay(true);
-    let _counted = server.tally.connect();
+    let _counted = server.recorder.connect();
     let reset = socket::ResetFlag::default();
     let socket = TokioIo::new(Socket { stream, reset: reset.clone() });
     let keep_alive = server.options.keep_alive;

@@ -9,11 +9,11 @@ use hyper::HeaderMap;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::counters::{Counters, ModelCounters, Outcome, REMEMBERED, Seen};
+use super::counters::{Counters, MAX_RECORDED_REQUESTS, ModelCounters, Outcome, RecordedRequest};
 
 /// What a request said, as far as it could be read.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Facts {
+pub(super) struct RequestFacts {
     pub method: hyper::Method,
     pub path: String,
     pub headers: HeaderMap,
@@ -29,7 +29,7 @@ pub(super) struct Facts {
 
 /// All that is counted.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(super) struct Recorder {
     totals: Totals,
     models: Vec<(String, ModelTotals)>,
     ring: Mutex<VecDeque<Arc<Entry>>>,
@@ -52,44 +52,44 @@ struct ModelTotals {
 }
 
 struct Entry {
-    facts: Facts,
+    facts: RequestFacts,
     completion_tokens: AtomicU64,
     outcome: AtomicU8,
 }
 
 /// One request being answered; dropped before its end, it was abandoned.
 pub(super) struct Exchange {
-    tally: Arc<Tally>,
+    recorder: Arc<Recorder>,
     entry: Arc<Entry>,
     model: Option<usize>,
     ended: bool,
 }
 
 /// An open connection, counted while it lives.
-pub(super) struct Connection(Arc<Tally>);
+pub(super) struct Connection(Arc<Recorder>);
 
-// === impl Tally ===
+// === impl Recorder ===
 
-impl Tally {
+impl Recorder {
     pub fn new(models: &[String]) -> Self {
         let models = models.iter().map(|name| (name.clone(), ModelTotals::default())).collect();
         Self { models, ..Self::default() }
     }
 
     /// A request has arrived.
-    pub fn begin(self: &Arc<Self>, facts: Facts) -> Exchange {
+    pub fn begin(self: &Arc<Self>, facts: RequestFacts) -> Exchange {
         self.totals.requests.fetch_add(1, Relaxed);
         self.totals.streams_open.fetch_add(u64::from(facts.stream), Relaxed);
         let asked = facts.model.as_deref();
         let model = self.models.iter().position(|(name, _)| asked.is_none_or(|asked| asked == name || asked.is_empty()));
         let entry = Arc::new(Entry { facts, completion_tokens: AtomicU64::new(0), outcome: AtomicU8::new(0) });
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let forgotten = if ring.len() >= REMEMBERED { ring.pop_front() } else { None };
+        let forgotten = if ring.len() >= MAX_RECORDED_REQUESTS { ring.pop_front() } else { None };
         ring.push_back(entry.clone());
         drop(ring);
         drop(forgotten);
         self.changed.notify_waiters();
-        Exchange { tally: self.clone(), entry, model, ended: false }
+        Exchange { recorder: self.clone(), entry, model, ended: false }
     }
 
     pub fn connect(self: &Arc<Self>) -> Connection {
@@ -121,12 +121,12 @@ impl Tally {
         }
     }
 
-    pub fn seen(&self) -> Vec<Seen> {
+    pub fn recorded(&self) -> Vec<RecordedRequest> {
         let entries: Vec<_> = self.ring.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
-        entries.iter().map(|entry| entry.seen()).collect()
+        entries.iter().map(|entry| entry.recorded()).collect()
     }
 
-    pub fn forget(&self) {
+    pub fn clear(&self) {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
@@ -160,7 +160,7 @@ impl Exchange {
         if let Some(totals) = self.totals() {
             totals.completion_tokens.fetch_add(tokens, Relaxed);
         }
-        self.tally.changed.notify_waiters();
+        self.recorder.changed.notify_waiters();
     }
 
     /// The last byte has been handed over, or the request was cut.
@@ -169,15 +169,15 @@ impl Exchange {
             return;
         }
         self.entry.outcome.store(outcome as u8, Relaxed);
-        self.tally.totals.streams_open.fetch_sub(u64::from(self.entry.facts.stream), Relaxed);
-        if let Some(count) = self.tally.totals.ended.get(outcome as usize) {
+        self.recorder.totals.streams_open.fetch_sub(u64::from(self.entry.facts.stream), Relaxed);
+        if let Some(count) = self.recorder.totals.ended.get(outcome as usize) {
             count.fetch_add(1, Relaxed);
         }
-        self.tally.changed.notify_waiters();
+        self.recorder.changed.notify_waiters();
     }
 
     fn totals(&self) -> Option<&ModelTotals> {
-        self.tally.models.get(self.model?).map(|(_, totals)| totals)
+        self.recorder.models.get(self.model?).map(|(_, totals)| totals)
     }
 }
 
@@ -198,11 +198,11 @@ impl Drop for Connection {
 // === impl Entry ===
 
 impl Entry {
-    fn seen(&self) -> Seen {
+    fn recorded(&self) -> RecordedRequest {
         let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let facts = &self.facts;
         let headers: Vec<_> = facts.headers.iter().map(|(k, v)| (k.to_string(), lossy(v.as_bytes()))).collect();
-        Seen {
+        RecordedRequest {
             method: facts.method.to_string(),
             path: facts.path.clone(),
             model: facts.model.clone(),

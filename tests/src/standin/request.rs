@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use super::completion_length::Length;
-use super::error::{Refusal, shown};
+use super::error::{ApiError, shown};
 use super::lenient_json::{self, Fields};
 use super::prompt::Prompts;
-use super::recorder::Facts;
-use super::response_plan::{Api, Choice, Plan, Telling};
+use super::recorder::RequestFacts;
+use super::response_plan::{Api, Choice, ResponsePlan, UsageReporting};
 use super::{Fault, Options};
 
 const MAX_N: i64 = 16_384;
@@ -15,7 +15,7 @@ const MAX_N: i64 = 16_384;
 const COMPLETIONS_DEFAULT: i64 = 16;
 
 /// Notes what the request says, right or wrong.
-pub(super) fn note(facts: &mut Facts, fields: &Fields) {
+pub(super) fn record_fields(facts: &mut RequestFacts, fields: &Fields) {
     let limit = |name: &'static str| Some((name, lenient_json::int(fields, name).ok()??));
     facts.model = lenient_json::text(fields, "model").ok().flatten().map(String::from);
     facts.limit = limit("max_completion_tokens").or_else(|| limit("max_tokens"));
@@ -25,10 +25,10 @@ pub(super) fn note(facts: &mut Facts, fields: &Fields) {
 }
 
 /// Decides the answer to a chat or a completion.
-pub(super) fn plan(api: Api, fields: &Fields, options: &Options, fault: Fault, id: String) -> Result<Plan, Refusal> {
+pub(super) fn plan(api: Api, fields: &Fields, options: &Options, fault: Fault, id: String) -> Result<ResponsePlan, ApiError> {
     let requested = lenient_json::text(fields, "model")?;
     let (field, limit) = limit(api, fields)?;
-    let (stream, telling) = streaming(fields, options, &fault)?;
+    let (stream, usage_reporting) = streaming(fields, options, &fault)?;
     let prompts = match api {
         Api::Chat => Prompts::Chat(messages(fields)?),
         Api::Completions => Prompts::Texts(fields),
@@ -46,20 +46,20 @@ pub(super) fn plan(api: Api, fields: &Fields, options: &Options, fault: Fault, i
     }
     let prompt_tokens = prompts.iter().sum();
     let (model, details) = (options.canonical_model().to_owned(), options.prompt_tokens_details);
-    Ok(Plan { api, id, model, choices, prompt_tokens, stream, telling, details, tool, fault })
+    Ok(ResponsePlan { api, id, model, choices, prompt_tokens, stream, usage_reporting, details, tool, fault })
 }
 
 /// Whether a model of this name is served; no name is the first one's.
-pub(super) fn served(requested: Option<&str>, options: &Options) -> Result<(), Refusal> {
+pub(super) fn served(requested: Option<&str>, options: &Options) -> Result<(), ApiError> {
     match requested {
         Some(name) if !name.is_empty() && !options.models.iter().any(|model| model == name) => {
-            Err(Refusal::model(name, &options.models))
+            Err(ApiError::model_not_found(name, &options.models))
         }
         _ => Ok(()),
     }
 }
 
-fn limit(api: Api, fields: &Fields) -> Result<(&'static str, Option<i64>), Refusal> {
+fn limit(api: Api, fields: &Fields) -> Result<(&'static str, Option<i64>), ApiError> {
     let max_tokens = lenient_json::int(fields, "max_tokens")?;
     if api == Api::Completions {
         return Ok(("max_tokens", Some(max_tokens.unwrap_or(COMPLETIONS_DEFAULT))));
@@ -70,63 +70,63 @@ fn limit(api: Api, fields: &Fields) -> Result<(&'static str, Option<i64>), Refus
     }
 }
 
-fn streaming(fields: &Fields, options: &Options, fault: &Fault) -> Result<(bool, Telling), Refusal> {
+fn streaming(fields: &Fields, options: &Options, fault: &Fault) -> Result<(bool, UsageReporting), ApiError> {
     let stream = lenient_json::flag(fields, "stream")?;
     let asked = match lenient_json::field(fields, "stream_options") {
         None => None,
         Some(Value::Object(asked)) => Some(asked),
         Some(other) => {
             let message = "Input should be a valid dictionary or object to extract fields from";
-            return Err(Refusal::schema("model_attributes_type", "stream_options", message, &shown(other)));
+            return Err(ApiError::schema("model_attributes_type", "stream_options", message, &shown(other)));
         }
     };
     if !stream && asked.is_some_and(|asked| !asked.is_empty()) {
         let message = "Stream options can only be defined when `stream=True`. (parameter=stream_options)";
-        return Err(Refusal::bad(message, Some("stream_options")));
+        return Err(ApiError::bad_request(message, Some("stream_options")));
     }
     let asked_for = |name| asked.map_or(Ok(false), |asked| lenient_json::flag(asked, name));
-    let telling = match (asked_for("include_usage")?, asked_for("continuous_usage_stats")?) {
-        _ if fault.no_usage => Telling::Nothing,
-        _ if options.force_usage => Telling::Always,
-        (false, _) => Telling::Nothing,
-        (true, false) => Telling::AtEnd,
-        (true, true) => Telling::Always,
+    let usage_reporting = match (asked_for("include_usage")?, asked_for("continuous_usage_stats")?) {
+        _ if fault.no_usage => UsageReporting::Never,
+        _ if options.force_usage => UsageReporting::Continuous,
+        (false, _) => UsageReporting::Never,
+        (true, false) => UsageReporting::AtEnd,
+        (true, true) => UsageReporting::Continuous,
     };
-    Ok((stream, telling))
+    Ok((stream, usage_reporting))
 }
 
-fn messages(fields: &Fields) -> Result<&[Value], Refusal> {
+fn messages(fields: &Fields) -> Result<&[Value], ApiError> {
     match fields.get("messages") {
         Some(Value::Array(messages)) => Ok(messages),
         None => {
             let given = format!("<dict of {} items>", fields.len());
-            Err(Refusal::schema("missing", "messages", "Field required", &given))
+            Err(ApiError::schema("missing", "messages", "Field required", &given))
         }
-        Some(other) => Err(Refusal::schema("list_type", "messages", "Input should be a valid list", &shown(other))),
+        Some(other) => Err(ApiError::schema("list_type", "messages", "Input should be a valid list", &shown(other))),
     }
 }
 
-fn completions_per_prompt(fields: &Fields) -> Result<usize, Refusal> {
+fn completions_per_prompt(fields: &Fields) -> Result<usize, ApiError> {
     let n = lenient_json::int(fields, "n")?.unwrap_or(1);
     if n < 1 {
-        return Err(Refusal::bad(format!("n must be at least 1, got {n}."), None));
+        return Err(ApiError::bad_request(format!("n must be at least 1, got {n}."), None));
     }
     if n > MAX_N {
         let hint = "To increase this limit, set the VLLM_MAX_N_SEQUENCES environment variable.";
-        return Err(Refusal::bad(format!("n must be at most {MAX_N}, got {n}. {hint}"), None));
+        return Err(ApiError::bad_request(format!("n must be at most {MAX_N}, got {n}. {hint}"), None));
     }
     Ok(usize::try_from(n).unwrap_or(1))
 }
 
 /// The function to call: the named one, else the first.
-fn tool(fields: &Fields, options: &Options) -> Result<Option<String>, Refusal> {
+fn tool(fields: &Fields, options: &Options) -> Result<Option<String>, ApiError> {
     let tools = lenient_json::field(fields, "tools").and_then(Value::as_array);
     let choice = lenient_json::field(fields, "tool_choice");
     let name = |tool: &Value| Some(tool.get("function")?.get("name")?.as_str()?.to_owned());
     let Some(tools) = tools else {
         let message = "When using `tool_choice`, `tools` must be set. (parameter=tool_choice)";
         let wrong = choice.is_some_and(|choice| choice != "none");
-        return if wrong { Err(Refusal::bad(message, Some("tool_choice"))) } else { Ok(None) };
+        return if wrong { Err(ApiError::bad_request(message, Some("tool_choice"))) } else { Ok(None) };
     };
     let refused = match choice {
         Some(Value::String(word)) if word == "none" => return Ok(None),
@@ -137,7 +137,7 @@ fn tool(fields: &Fields, options: &Options) -> Result<Option<String>, Refusal> {
         _ => "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set".into(),
     };
     if options.no_tools {
-        return Err(Refusal::bad(refused, None));
+        return Err(ApiError::bad_request(refused, None));
     }
     Ok(choice.and_then(|choice| name(choice).or_else(|| name(tools.first()?))))
 }

@@ -14,7 +14,7 @@ use super::Fault;
 use super::counters::Outcome;
 use super::event_writer::Writer;
 use super::recorder::Exchange;
-use super::response_plan::{Event, Plan, Script, Stop};
+use super::response_plan::{Event, EventSequence, ResponsePlan, Stop};
 use super::socket::ResetFlag;
 
 const BUFFER: usize = 16 * 1024;
@@ -23,14 +23,14 @@ const BEFORE_RESET: Duration = Duration::from_millis(20);
 
 /// The connection was cut on purpose.
 #[derive(Debug)]
-pub(super) struct CutOff;
+pub(super) struct ConnectionCut;
 
 /// An answer's body.
-pub(super) struct Reply {
+pub(super) struct ResponseBody {
     source: Source,
     pending: Bytes,
     fragment: Option<usize>,
-    breathe: bool,
+    yield_once: bool,
     coalesce: bool,
     delay: Option<Pin<Box<Sleep>>>,
 }
@@ -43,8 +43,8 @@ enum Source {
 
 /// A stream under way.
 struct Events {
-    plan: Plan,
-    script: Script,
+    plan: ResponsePlan,
+    sequence: EventSequence,
     writer: Writer,
     buffer: BytesMut,
     encoder: Option<GzEncoder<Vec<u8>>>,
@@ -65,19 +65,19 @@ enum Step {
     Cut,
 }
 
-// === impl CutOff ===
+// === impl ConnectionCut ===
 
-impl std::fmt::Display for CutOff {
+impl std::fmt::Display for ConnectionCut {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("cut by a fault")
     }
 }
 
-impl std::error::Error for CutOff {}
+impl std::error::Error for ConnectionCut {}
 
-// === impl Reply ===
+// === impl ResponseBody ===
 
-impl Reply {
+impl ResponseBody {
     /// A whole body; once it is handed over the exchange ends.
     pub fn whole(body: Bytes, fault: &Fault, exchange: Option<Exchange>, outcome: Outcome) -> Self {
         let body = if fault.gzip { gzip(&body) } else { body };
@@ -85,11 +85,11 @@ impl Reply {
     }
 
     /// A stream of events.
-    pub fn events(plan: Plan, interval: Duration, exchange: Exchange, reset: Option<ResetFlag>) -> Self {
+    pub fn events(plan: ResponsePlan, interval: Duration, exchange: Exchange, reset: Option<ResetFlag>) -> Self {
         let fault = plan.fault.clone();
         let events = Events {
             writer: Writer::new(&plan),
-            script: Script::default(),
+            sequence: EventSequence::default(),
             buffer: BytesMut::with_capacity(BUFFER),
             encoder: fault.gzip.then(|| GzEncoder::new(Vec::new(), Compression::fast())),
             plan,
@@ -105,7 +105,7 @@ impl Reply {
 
     fn new(source: Source, pending: Bytes, fault: &Fault) -> Self {
         let fragment = fault.fragment.map(usize::from);
-        Self { source, pending, fragment, breathe: false, coalesce: fault.coalesce, delay: None }
+        Self { source, pending, fragment, yield_once: false, coalesce: fault.coalesce, delay: None }
     }
 
     /// The next piece of what is ready to go, if anything is.
@@ -114,18 +114,18 @@ impl Reply {
             return None;
         }
         let size = self.fragment.unwrap_or(usize::MAX).min(self.pending.len());
-        self.breathe = !self.coalesce;
+        self.yield_once = !self.coalesce;
         Some(self.pending.split_to(size))
     }
 }
 
-impl Body for Reply {
+impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = CutOff;
+    type Error = ConnectionCut;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ConnectionCut>>> {
         let this = &mut *self;
-        if std::mem::take(&mut this.breathe) {
+        if std::mem::take(&mut this.yield_once) {
             cx.waker().wake_by_ref(); // an empty moment makes hyper flush: one write per event
             return Poll::Pending;
         }
@@ -148,7 +148,7 @@ impl Body for Reply {
                 Step::Send(bytes) => this.pending = bytes,
                 Step::Wait(time) => this.delay = Some(Box::pin(sleep(time))),
                 Step::Hang => return Poll::Pending,
-                Step::Cut => return Poll::Ready(Some(Err(CutOff))),
+                Step::Cut => return Poll::Ready(Some(Err(ConnectionCut))),
                 Step::End(tail) => {
                     events.exchange.end(Outcome::Completed);
                     this.source = Source::Ended;
@@ -190,7 +190,7 @@ impl Events {
         if self.resetting {
             return self.cut();
         }
-        let event = match self.held.take().map_or_else(|| self.script.next(&self.plan), Ok) {
+        let event = match self.held.take().map_or_else(|| self.sequence.next(&self.plan), Ok) {
             Ok(event) => event,
             Err(Stop::Hang) => return Step::Hang,
             Err(Stop::End) => {

@@ -11,10 +11,10 @@ pub(super) enum Api {
 
 /// How much a stream tells about usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Telling {
-    Nothing,
+pub(super) enum UsageReporting {
+    Never,
     AtEnd,
-    Always,
+    Continuous,
 }
 
 /// One completion.
@@ -27,14 +27,14 @@ pub(super) struct Choice {
 
 /// An answer, decided.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(super) struct ResponsePlan {
     pub api: Api,
     pub id: String,
     pub model: String,
     pub choices: Vec<Choice>,
     pub prompt_tokens: u64,
     pub stream: bool,
-    pub telling: Telling,
+    pub usage_reporting: UsageReporting,
     pub details: bool,
     pub tool: Option<String>,
     pub fault: Fault,
@@ -50,7 +50,7 @@ pub(super) enum Event {
     EngineDied,
 }
 
-/// Why a stream stops before its script ends.
+/// Why a stream stops before its sequence ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     Reset,
@@ -60,7 +60,7 @@ pub(super) enum Stop {
 
 /// The events of one stream, in vLLM's order: roles, tokens round by round, usage, `[DONE]`.
 #[derive(Debug, Default)]
-pub(super) struct Script {
+pub(super) struct EventSequence {
     sent: u64,
     role: usize,
     round: u64,
@@ -68,9 +68,9 @@ pub(super) struct Script {
     tail: u8,
 }
 
-// === impl Plan ===
+// === impl ResponsePlan ===
 
-impl Plan {
+impl ResponsePlan {
     pub fn completion_tokens(&self) -> u64 {
         self.choices.iter().map(|choice| choice.length).sum()
     }
@@ -85,11 +85,11 @@ impl Plan {
     }
 }
 
-// === impl Script ===
+// === impl EventSequence ===
 
-impl Script {
+impl EventSequence {
     /// The next event, or why there is none; `Stop::End` ends the stream.
-    pub fn next(&mut self, plan: &Plan) -> Result<Event, Stop> {
+    pub fn next(&mut self, plan: &ResponsePlan) -> Result<Event, Stop> {
         let fault = &plan.fault;
         let reached = |limit: Option<u64>| limit.is_some_and(|limit| self.sent >= limit);
         let cut = match () {
@@ -116,7 +116,7 @@ impl Script {
         }
     }
 
-    fn healthy(&mut self, plan: &Plan) -> Option<Event> {
+    fn healthy(&mut self, plan: &ResponsePlan) -> Option<Event> {
         if plan.api == Api::Chat && self.role < plan.choices.len() {
             self.role += 1;
             return Some(Event::Role(self.role - 1));
@@ -124,7 +124,7 @@ impl Script {
         self.token(plan).or_else(|| self.ending(plan))
     }
 
-    fn token(&mut self, plan: &Plan) -> Option<Event> {
+    fn token(&mut self, plan: &ResponsePlan) -> Option<Event> {
         while self.round < plan.rounds() {
             let (choice, number) = (self.choice, self.round);
             self.choice += 1;
@@ -139,10 +139,10 @@ impl Script {
         None
     }
 
-    fn ending(&mut self, plan: &Plan) -> Option<Event> {
+    fn ending(&mut self, plan: &ResponsePlan) -> Option<Event> {
         self.tail += 1;
         match self.tail {
-            1 if plan.telling != Telling::Nothing => Some(Event::Usage),
+            1 if plan.usage_reporting != UsageReporting::Never => Some(Event::Usage),
             1 => self.ending(plan),
             2 => Some(Event::Done),
             _ => None,
@@ -154,26 +154,26 @@ impl Script {
 mod tests {
     use super::*;
 
-    fn plan(api: Api, lengths: &[u64], telling: Telling, fault: &str) -> Plan {
+    fn plan(api: Api, lengths: &[u64], usage_reporting: UsageReporting, fault: &str) -> ResponsePlan {
         let choices: Vec<_> = lengths.iter().map(|&length| Choice { prompt_tokens: 1, length, finish: "length" }).collect();
-        Plan {
+        ResponsePlan {
             api,
             id: String::new(),
             model: String::new(),
             choices,
             prompt_tokens: 1,
             stream: true,
-            telling,
+            usage_reporting,
             details: false,
             tool: None,
             fault: fault.parse().unwrap(),
         }
     }
 
-    fn events(plan: &Plan) -> (String, Stop) {
-        let (mut script, mut text) = (Script::default(), String::new());
+    fn events(plan: &ResponsePlan) -> (String, Stop) {
+        let (mut sequence, mut text) = (EventSequence::default(), String::new());
         loop {
-            match script.next(plan) {
+            match sequence.next(plan) {
                 Ok(Event::Role(choice)) => text += &format!("r{choice} "),
                 Ok(Event::Token { choice, number, last }) => {
                     text += &format!("{choice}.{number}{} ", if last { "!" } else { "" });
@@ -189,13 +189,13 @@ mod tests {
     #[test]
     fn orders() {
         let table = [
-            (plan(Api::Chat, &[2], Telling::Nothing, ""), "r0 0.0 0.1! done", Stop::End),
-            (plan(Api::Chat, &[1, 2], Telling::Always, ""), "r0 r1 0.0! 1.0 1.1! usage done", Stop::End),
-            (plan(Api::Completions, &[2], Telling::AtEnd, ""), "0.0 0.1! usage done", Stop::End),
-            (plan(Api::Chat, &[3], Telling::AtEnd, "error-event-after=2"), "r0 0.0 died done", Stop::End),
-            (plan(Api::Chat, &[3], Telling::AtEnd, "reset-after-events=2"), "r0 0.0", Stop::Reset),
-            (plan(Api::Chat, &[3], Telling::AtEnd, "hang-after-events=0"), "", Stop::Hang),
-            (plan(Api::Chat, &[1], Telling::AtEnd, "end-after-events=3"), "r0 0.0! usage", Stop::End),
+            (plan(Api::Chat, &[2], UsageReporting::Never, ""), "r0 0.0 0.1! done", Stop::End),
+            (plan(Api::Chat, &[1, 2], UsageReporting::Continuous, ""), "r0 r1 0.0! 1.0 1.1! usage done", Stop::End),
+            (plan(Api::Completions, &[2], UsageReporting::AtEnd, ""), "0.0 0.1! usage done", Stop::End),
+            (plan(Api::Chat, &[3], UsageReporting::AtEnd, "error-event-after=2"), "r0 0.0 died done", Stop::End),
+            (plan(Api::Chat, &[3], UsageReporting::AtEnd, "reset-after-events=2"), "r0 0.0", Stop::Reset),
+            (plan(Api::Chat, &[3], UsageReporting::AtEnd, "hang-after-events=0"), "", Stop::Hang),
+            (plan(Api::Chat, &[1], UsageReporting::AtEnd, "end-after-events=3"), "r0 0.0! usage", Stop::End),
         ];
         for (plan, want, stop) in table {
             assert_eq!(events(&plan), (want.to_string(), stop));

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::super::client::Client;
 use super::client_ledger::{Book, Outcome, today};
 use super::traffic::{Ending, KINDS, Prepared};
-use crate::harness::Draw;
+use crate::harness::Rng;
 
 /// How far the generator may fall behind. What it has missed beyond that is not made up for.
 const BEHIND: Duration = Duration::from_secs(1);
@@ -62,7 +62,7 @@ impl Drive {
     }
 
     /// Sends `rate` requests a second until it is [stopped](Self::stop).
-    pub(super) async fn run(self: Arc<Self>, rate: u32, mut draw: Draw) {
+    pub(super) async fn run(self: Arc<Self>, rate: u32, mut rng: Rng) {
         let between = Duration::from_secs(1) / rate;
         let mut due = Instant::now();
         while !self.stopped.load(Relaxed) {
@@ -76,7 +76,7 @@ impl Drive {
             self.sent.fetch_add(1, Relaxed);
             self.under_way.fetch_add(1, Relaxed);
             let start = if late > IN_TIME { due } else { Instant::now() };
-            let (kind, lots) = (draw.below(1000), [draw.below(u64::MAX), draw.below(u64::MAX)]);
+            let (kind, lots) = (rng.below(1000), [rng.below(u64::MAX), rng.below(u64::MAX)]);
             tokio::spawn(Arc::clone(&self).send(kind, lots, start));
             due += between;
         }

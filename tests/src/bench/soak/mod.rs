@@ -25,7 +25,7 @@ use super::client::Client;
 use super::envoy::{self, Envoy, Setup};
 use super::machine::Machine;
 use super::{Configuration, Filter, upstream};
-use crate::harness::Draw;
+use crate::harness::Rng;
 use client_ledger::today;
 use gate_metrics::{Metrics, Provider};
 use generator::Drive;
@@ -115,7 +115,7 @@ impl Soak {
         let mut before = Before::default();
         self.sample(&mut before, Duration::ZERO).await?; // what has happened until now is no part of it
         let start = Instant::now();
-        tokio::spawn(Arc::clone(&self.drive).run(plan.rate, Draw::new(plan.seed)));
+        tokio::spawn(Arc::clone(&self.drive).run(plan.rate, Rng::new(plan.seed)));
         let (mut samples, mut next, end) = (Vec::new(), start, start + plan.time);
         tokio::pin!(stop);
         while next < end {

@@ -197,8 +197,8 @@ impl Prepared {
     }
 
     /// The request of one of the callers.
-    pub(super) fn request(&self, draw: u64) -> Option<Arc<[u8]>> {
-        let place = usize::try_from(draw).unwrap_or(0) % self.requests.len().max(1);
+    pub(super) fn request(&self, rng: u64) -> Option<Arc<[u8]>> {
+        let place = usize::try_from(rng).unwrap_or(0) % self.requests.len().max(1);
         self.requests.get(place).map(Arc::clone)
     }
 
