@@ -22,12 +22,12 @@ async fn capped(upstream: &Upstream) -> Gate {
 }
 
 /// A gate whose provider answers what the test says, and how much each answer was charged.
-struct Till {
+struct ChargeMeter {
     upstream: Upstream,
     gate: Gate,
 }
 
-impl Till {
+impl ChargeMeter {
     async fn open() -> Self {
         let upstream = Upstream::scripted().await;
         let gate = capped(&upstream).await;
@@ -45,7 +45,7 @@ impl Till {
 }
 
 async fn charged(answer: Answer, ask: impl Fn(&Gate) -> Request) -> (u64, Reply) {
-    Till::open().await.charged(answer, ask).await
+    ChargeMeter::open().await.charged(answer, ask).await
 }
 
 fn chat(gate: &Gate) -> Request {
@@ -60,7 +60,7 @@ fn stream(gate: &Gate) -> Request {
 
 #[tokio::test]
 async fn an_answer_is_charged_what_its_usage_says() {
-    let till = Till::open().await;
+    let meter = ChargeMeter::open().await;
     let tool = json!({ "role": "assistant", "content": null, "tool_calls": [{ "id": "call_1", "type": "function",
         "function": { "name": "f", "arguments": "{\"usage\":{\"total_tokens\":999999}}" } }] });
     let mut with_tool = responses::chat(29, 17);
@@ -73,17 +73,17 @@ async fn an_answer_is_charged_what_its_usage_says() {
     let mut last = responses::chat(7, 2);
     last["logprobs_tail"] = json!("x".repeat(200_000));
     for (answer, total) in [(responses::chat(29, 8), 37), (with_tool, 46), (reasoning, 69), (two, 45), (last, 9)] {
-        let (used, reply) = till.charged(Answer::json(&answer), chat).await;
+        let (used, reply) = meter.charged(Answer::json(&answer), chat).await;
         assert_eq!(used, total);
         assert_eq!(reply.ok().body, answer.to_string());
     }
-    let (used, _) = till
+    let (used, _) = meter
         .charged(Answer::json(&responses::completion(12, 32)), |gate| {
             gate.post("/v1/completions").json(&json!({ "model": MODEL, "prompt": ["a", "b"], "n": 2, "max_tokens": 8 }))
         })
         .await;
     assert_eq!(used, 44);
-    let (used, _) = till
+    let (used, _) = meter
         .charged(Answer::json(&responses::embedding(11)), |gate| {
             gate.post("/v1/embeddings").json(&json!({ "model": MODEL, "input": ["a", "b"] }))
         })
@@ -109,19 +109,19 @@ async fn an_answer_in_pieces_is_charged_the_same() {
 
 #[tokio::test]
 async fn an_answer_without_usage_is_charged_an_estimate() {
-    let till = Till::open().await;
+    let meter = ChargeMeter::open().await;
     let mut silent = responses::chat(0, 0);
     silent.as_object_mut().unwrap().shift_remove("usage");
     let mut null = silent.clone();
     null["usage"] = Value::Null;
     let garbage = json!({ "usage": { "prompt_tokens": "many", "total_tokens": -4, "completion_tokens": 1e99 } });
     for answer in [silent, null, garbage] {
-        let (used, reply) = till.charged(Answer::json(&answer), chat).await;
+        let (used, reply) = meter.charged(Answer::json(&answer), chat).await;
         assert_eq!(reply.ok().body, answer.to_string());
         assert!((1..200).contains(&used), "{used} for {answer}");
     }
     for body in ["", "not json", "{\"usage\":{\"total_tokens\":", "\0\u{7f}"] {
-        let (used, reply) = till.charged(Answer::new(200, "application/json", body), chat).await;
+        let (used, reply) = meter.charged(Answer::new(200, "application/json", body), chat).await;
         assert_eq!(reply.ok().text(), body);
         assert!((1..200).contains(&used), "{used} for {body:?}");
     }
@@ -129,11 +129,11 @@ async fn an_answer_without_usage_is_charged_an_estimate() {
 
 #[tokio::test]
 async fn an_encoded_answer_passes_and_is_charged_an_estimate() {
-    let till = Till::open().await;
+    let meter = ChargeMeter::open().await;
     let bytes: Vec<u8> = [0x1f, 0x8b, 8, 0].into_iter().chain((0..=255).cycle().take(5000)).collect();
     for media in ["application/json", "text/event-stream"] {
         let answer = Answer::with_headers(200, &[("content-type", media), ("content-encoding", "gzip")], &bytes);
-        let (used, reply) = till.charged(answer, if media == "application/json" { chat } else { stream }).await;
+        let (used, reply) = meter.charged(answer, if media == "application/json" { chat } else { stream }).await;
         assert_eq!(reply.ok().body, bytes);
         assert_eq!(reply.header("content-encoding"), Some("gzip"));
         assert!(used >= 1);
@@ -142,10 +142,10 @@ async fn an_encoded_answer_passes_and_is_charged_an_estimate() {
 
 #[tokio::test]
 async fn a_providers_own_refusal_passes_and_costs_nothing() {
-    let till = Till::open().await;
+    let meter = ChargeMeter::open().await;
     for status in [400, 404, 408, 409, 422, 429, 500, 501, 503] {
         let body = json!({ "error": { "message": "no", "type": "BadRequestError", "param": null, "code": status } });
-        let (used, reply) = till.charged(Answer::error(status, &body), chat).await;
+        let (used, reply) = meter.charged(Answer::error(status, &body), chat).await;
         assert_eq!((used, reply.status), (0, status));
         assert_eq!(reply.body, body.to_string());
     }
@@ -306,7 +306,7 @@ async fn a_request_that_the_client_cuts_before_an_answer_is_charged_its_prompt()
 
 #[tokio::test]
 async fn a_stream_that_the_provider_cuts_is_charged_what_was_made() {
-    let till = Till::open().await;
+    let meter = ChargeMeter::open().await;
     let events = || responses::stream(&["a", "b", "c"], 29, true);
     let half = responses::delta("half", Some((29, 4)));
     let half = &half[..half.len() / 2];
@@ -315,11 +315,11 @@ async fn a_stream_that_the_provider_cuts_is_charged_what_was_made() {
         (Answer::stream(&events()[..3]).unfinished().then_reset(), "reset"),
         (Answer::stream([events()[..3].concat().as_str(), half]).unfinished().then_close(), "closed in an event"),
     ] {
-        let (used, reply) = till.charged(answer, stream).await;
+        let (used, reply) = meter.charged(answer, stream).await;
         assert_eq!(used, 31, "{whole}");
         assert!(responses::stream(&["a", "b", "c"], 29, false).concat().starts_with(&reply.text()), "{}", reply.describe());
     }
-    let (used, reply) = till.charged(Answer::stream([&events()[..3].concat(), half]), stream).await;
+    let (used, reply) = meter.charged(Answer::stream([&events()[..3].concat(), half]), stream).await;
     assert_eq!((used, reply.cut), (31, false), "ended in an event");
 }
 
@@ -380,11 +380,11 @@ async fn tool_calls_and_reasoning_count_like_text() {
 
 #[tokio::test]
 async fn any_line_ending_will_do() {
-    let till = Till::open().await;
+    let meter = ChargeMeter::open().await;
     for (ending, prefix) in [("\r\n", "data: "), ("\r", "data: "), ("\n", "data:"), ("\r\n", "data:")] {
         let write = |events: Vec<String>| events.concat().replace("data: ", prefix).replace('\n', ending);
         let sent = write(responses::stream(&["a", "b"], 29, true));
-        let (used, reply) = till.charged(Answer::stream(sent.as_bytes().chunks(5)), stream).await;
+        let (used, reply) = meter.charged(Answer::stream(sent.as_bytes().chunks(5)), stream).await;
         assert_eq!(used, 31, "{ending:?} {prefix:?}");
         assert_eq!(reply.ok().text(), write(responses::stream(&["a", "b"], 29, false)), "{ending:?} {prefix:?}");
     }

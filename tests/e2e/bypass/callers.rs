@@ -2,9 +2,9 @@
 
 use e2e::harness::{Gate, Key, MODEL, gateway, provider};
 
-use crate::http1::{hello, json};
+use crate::http1::{chat_body, json};
 use crate::http2::{Frames, head};
-use crate::row::{Answered, CHAT, INVALID, NO_KEY, NOT_ALLOWED, PASSED, Row};
+use crate::row::{CHAT, Expected, FORWARDED, INVALID, NO_KEY, NOT_ALLOWED, Row};
 use crate::table::Table;
 
 const AGENT: &str = "spiffe://cluster.local/ns/agents/sa/researcher";
@@ -40,28 +40,28 @@ fn manifests() -> String {
 }
 
 /// A chat with these header lines.
-fn sends(name: &'static str, lines: &str, answer: Answered) -> Row {
-    Row::http1(name, json(&format!("POST {CHAT}"), lines, hello(MODEL)), [answer])
+fn sends(name: &'static str, lines: &str, answer: Expected) -> Row {
+    Row::http1(name, json(&format!("POST {CHAT}"), lines, chat_body(MODEL)), [answer])
 }
 
 /// A chat in whose `authorization` this stands.
-fn bears(name: &'static str, value: &str, answer: Answered) -> Row {
+fn bears(name: &'static str, value: &str, answer: Expected) -> Row {
     sends(name, &format!("authorization: {value}\r\n"), answer)
 }
 
 /// A chat of someone who says that this is its identity.
-fn is(name: &'static str, identity: &str, answer: Answered) -> Row {
+fn is(name: &'static str, identity: &str, answer: Expected) -> Row {
     sends(name, &format!("x-agent-id: {identity}\r\n"), answer)
 }
 
 pub fn rows() -> Vec<Row> {
-    let bad = Answered::Envoy(400);
+    let bad = Expected::Envoy(400);
     let (alice, bob) = (alice(), bob());
     let (key, other, hash) = (alice.secret(), bob.secret(), alice.sha256());
     let bearer = format!("authorization: Bearer {key}\r\n");
     let line = format!("POST {CHAT}");
     let chunked = |trailer: &str| {
-        let body = hello(MODEL);
+        let body = chat_body(MODEL);
         format!(
             "POST {CHAT} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n{trailer}\r\n\r\n",
             body.len()
@@ -70,10 +70,10 @@ pub fn rows() -> Vec<Row> {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     vec![
         // === keys, spelled otherwise ===
-        bears("a key", &format!("Bearer {key}"), PASSED),
-        bears("a scheme in lower case", &format!("bearer {key}"), PASSED),
-        bears("blanks behind the scheme", &format!("Bearer   {key}"), PASSED),
-        bears("no scheme", key, PASSED),
+        bears("a key", &format!("Bearer {key}"), FORWARDED),
+        bears("a scheme in lower case", &format!("bearer {key}"), FORWARDED),
+        bears("blanks behind the scheme", &format!("Bearer   {key}"), FORWARDED),
+        bears("no scheme", key, FORWARDED),
         bears("the scheme twice", &format!("Bearer Bearer {key}"), NO_KEY),
         bears("another scheme", &format!("Token {key}"), NO_KEY),
         bears("a scheme without a blank", &format!("Bearer{key}"), NO_KEY),
@@ -95,29 +95,37 @@ pub fn rows() -> Vec<Row> {
         bears("a name for a key", "Bearer alice", NO_KEY),
         // === keys in other places ===
         sends("none", "", NO_KEY),
-        sends("in a header of Azure's", &format!("api-key: {key}\r\n"), PASSED),
+        sends("in a header of Azure's", &format!("api-key: {key}\r\n"), FORWARDED),
         sends("in a header of Google's", &format!("x-goog-api-key: {key}\r\n"), NO_KEY),
         sends("in a header with underscores", &format!("x_api_key: {key}\r\n"), NO_KEY),
         sends("for a proxy", &format!("proxy-authorization: Bearer {key}\r\n"), NO_KEY),
         sends("in a cookie", &format!("cookie: authorization={key}\r\n"), NO_KEY),
         sends("in the filter's own header", &format!("x-pai-key: {key}\r\nx-pai-subject: key/alice\r\n"), NO_KEY),
-        sends("on a folded line", &format!("authorization:\r\n Bearer {key}\r\n"), PASSED),
-        Row::http1("in the query", json(&format!("{line}?api_key={key}&authorization=Bearer+{key}"), "", hello(MODEL)), [NO_KEY]),
-        Row::http1("in the target", json(&format!("POST http://{key}@gate.test{CHAT}"), "", hello(MODEL)), [NO_KEY]),
-        Row::http1("in the body", json(&line, "", hello(MODEL).replacen('{', &format!("{{\"api_key\":\"{key}\","), 1)), [NO_KEY]),
+        sends("on a folded line", &format!("authorization:\r\n Bearer {key}\r\n"), FORWARDED),
+        Row::http1(
+            "in the query",
+            json(&format!("{line}?api_key={key}&authorization=Bearer+{key}"), "", chat_body(MODEL)),
+            [NO_KEY],
+        ),
+        Row::http1("in the target", json(&format!("POST http://{key}@gate.test{CHAT}"), "", chat_body(MODEL)), [NO_KEY]),
+        Row::http1(
+            "in the body",
+            json(&line, "", chat_body(MODEL).replacen('{', &format!("{{\"api_key\":\"{key}\","), 1)),
+            [NO_KEY],
+        ),
         Row::http1("in a trailer", chunked(&format!("authorization: Bearer {key}")), [NO_KEY]),
         // === more than one ===
-        sends("the same twice", &format!("{bearer}{bearer}"), PASSED),
-        sends("the same in two headers", &format!("{bearer}x-api-key: {key}\r\n"), PASSED),
+        sends("the same twice", &format!("{bearer}{bearer}"), FORWARDED),
+        sends("the same in two headers", &format!("{bearer}x-api-key: {key}\r\n"), FORWARDED),
         sends("two, in two lines", &format!("{bearer}authorization: Bearer {other}\r\n"), NO_KEY),
         sends("two, in two headers", &format!("{bearer}api-key: {other}\r\n"), NO_KEY),
         bears("two, by a comma", &format!("Bearer {key}, Bearer {other}"), NO_KEY),
         bears("two, one of them unknown", &format!("Bearer {key}, Bearer pak_x"), NO_KEY),
-        bears("one, and a credential of another kind", &format!("Bearer sk-x, Bearer {key}"), PASSED),
+        bears("one, and a credential of another kind", &format!("Bearer sk-x, Bearer {key}"), FORWARDED),
         sends("one that is wrong, and an identity", &format!("authorization: Bearer pak_x\r\nx-agent-id: {AGENT}\r\n"), NO_KEY),
         // === identities ===
-        is("an identity", AGENT, PASSED),
-        is("of a prefix", OTHER, PASSED),
+        is("an identity", AGENT, FORWARDED),
+        is("of a prefix", OTHER, FORWARDED),
         is("a slash behind it", &format!("{AGENT}/"), NO_KEY),
         is("a letter more of it", &format!("{AGENT}2"), NO_KEY),
         is("it in upper case", &AGENT.to_ascii_uppercase(), NO_KEY),
@@ -140,31 +148,31 @@ pub fn rows() -> Vec<Row> {
             "an agent, and another identity in a trailer",
             Frames::default()
                 .headers(1, &head(&[("x-agent-id", AGENT)]))
-                .data(1, hello(MODEL))
+                .data(1, chat_body(MODEL))
                 .last(1, &[("x-agent-id", OTHER), ("authorization", key)]),
-            [PASSED],
+            [FORWARDED],
         ),
         Row::http2(
             "an identity in a trailer, over HTTP/2",
-            Frames::default().headers(1, &head(&[])).data(1, hello(MODEL)).last(1, &[("x-agent-id", AGENT)]),
+            Frames::default().headers(1, &head(&[])).data(1, chat_body(MODEL)).last(1, &[("x-agent-id", AGENT)]),
             [NO_KEY],
         ),
         Row::http2(
             "a key in two headers of HTTP/2",
-            Frames::default().headers(1, &head(&[("authorization", key), ("authorization", other)])).end(1, hello(MODEL)),
+            Frames::default().headers(1, &head(&[("authorization", key), ("authorization", other)])).end(1, chat_body(MODEL)),
             [NO_KEY],
         ),
         // === more than they may ===
-        Row::http1("a model that is not the key's", json(&line, &bearer, hello("vllm-local/qwen/good")), [NOT_ALLOWED]),
+        Row::http1("a model that is not the key's", json(&line, &bearer, chat_body("vllm-local/qwen/good")), [NOT_ALLOWED]),
         Row::http1(
             "a model that is not the agent's",
-            json(&line, &format!("x-agent-id: {AGENT}\r\n"), hello("vllm-local/qwen/good")),
+            json(&line, &format!("x-agent-id: {AGENT}\r\n"), chat_body("vllm-local/qwen/good")),
             [NOT_ALLOWED],
         ),
         Row::http1(
             "what only operators may read",
             format!("GET /pai/v1/model-providers HTTP/1.1\r\nhost: a\r\n{bearer}\r\n"),
-            [Answered::Refused(403, "caller_not_allowed")],
+            [Expected::Refused(403, "caller_not_allowed")],
         ),
         Row::http1("the list, by nobody", "GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n", [NO_KEY]),
         Row::http1("an unknown path, by nobody", "GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n", [NO_KEY]),
@@ -172,13 +180,13 @@ pub fn rows() -> Vec<Row> {
         Row::http1("a body that is none, with a key", json(&line, &bearer, "{"), [INVALID]),
         Row::http1(
             "a request without a key behind one with a key",
-            text(json(&line, &bearer, hello(MODEL))) + &text(json(&line, "", hello(MODEL))),
-            [PASSED, NO_KEY],
+            text(json(&line, &bearer, chat_body(MODEL))) + &text(json(&line, "", chat_body(MODEL))),
+            [FORWARDED, NO_KEY],
         ),
         Row::http1(
             "a request of nobody behind an agent's",
-            text(json(&line, &format!("x-agent-id: {AGENT}\r\n"), hello(MODEL))) + &text(json(&line, "", hello(MODEL))),
-            [PASSED, NO_KEY],
+            text(json(&line, &format!("x-agent-id: {AGENT}\r\n"), chat_body(MODEL))) + &text(json(&line, "", chat_body(MODEL))),
+            [FORWARDED, NO_KEY],
         ),
     ]
 }

@@ -2,20 +2,20 @@
 
 use e2e::harness::{Gate, MODEL};
 
-use crate::row::{Answered, CHAT, Row};
+use crate::row::{CHAT, Expected, Row};
 use crate::table::fault;
 
 /// A chat for this model, as an ordinary client would write it.
-pub fn hello(model: &str) -> String {
+pub fn chat_body(model: &str) -> String {
     format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"Hi"}}],"max_tokens":8}}"#)
 }
 
 /// A chat with these members behind the model.
-pub fn with(members: &str) -> String {
+pub fn body_with(members: &str) -> String {
     format!(r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"Hi"}}],{members}}}"#)
 }
 
-/// A whole request: a request line without its version, whole header lines, and a body whose length is told.
+/// A whole request: a request line without its version, whole header lines, and a body whose length is forwarded_body.
 pub fn request(line: &str, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let head = format!("{line} HTTP/1.1\r\nhost: gate.test\r\n{headers}content-length: {}\r\n\r\n", body.len());
@@ -39,7 +39,7 @@ pub fn framed(headers: &str, rest: impl AsRef<[u8]>) -> Vec<u8> {
 }
 
 /// Sends these bytes and compares what comes. Behind the last answer, one more request shows that there is no other.
-pub async fn play(gate: &Gate, bytes: &[u8], expected: &[Answered]) -> Result<(), Vec<String>> {
+pub async fn run(gate: &Gate, bytes: &[u8], expected: &[Expected]) -> Result<(), Vec<String>> {
     let mut connection = gate.raw().await;
     connection.write(bytes).await;
     let (mut faults, mut closing) = (Vec::new(), false);
@@ -59,17 +59,17 @@ pub async fn play(gate: &Gate, bytes: &[u8], expected: &[Answered]) -> Result<()
 }
 
 /// A chat with these members besides.
-pub fn has(name: &'static str, members: &str, answer: Answered) -> Row {
-    Row::http1(name, chat(with(members)), [answer])
+pub fn chat_with(name: &'static str, members: &str, answer: Expected) -> Row {
+    Row::http1(name, chat(body_with(members)), [answer])
 }
 
 /// A chat with these messages.
-pub fn says(name: &'static str, messages: &str, answer: Answered) -> Row {
+pub fn chat_with_messages(name: &'static str, messages: &str, answer: Expected) -> Row {
     Row::http1(name, chat(format!(r#"{{"model":"{MODEL}","max_tokens":8,"messages":{messages}}}"#)), [answer])
 }
 
 /// A request to another path, with these members behind the model.
-pub fn at(name: &'static str, path: &'static str, members: &str, answer: Answered) -> Row {
+pub fn post_with(name: &'static str, path: &'static str, members: &str, answer: Expected) -> Row {
     let body = format!(r#"{{"model":"{MODEL}",{members}}}"#);
     Row::http1(name, json(&format!("POST {path}"), "", body), [answer])
 }

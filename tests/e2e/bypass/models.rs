@@ -2,58 +2,66 @@
 
 use e2e::harness::{MODEL, SLASHED};
 
-use crate::http1::{chat, hello, json};
-use crate::row::{Answered, CHAT, INVALID, NOT_ALLOWED, NOT_FOUND, PASSED, Row};
+use crate::http1::{chat, chat_body, json};
+use crate::row::{CHAT, Expected, FORWARDED, INVALID, NOT_ALLOWED, NOT_FOUND, Row};
 use crate::table::FORBIDDEN;
 
 /// A chat for this model, written as JSON writes it.
-fn asks(name: &'static str, written: &str, answer: Answered) -> Row {
-    Row::http1(name, chat(hello(written)), [answer])
+fn asks(name: &'static str, written: &str, answer: Expected) -> Row {
+    Row::http1(name, chat(chat_body(written)), [answer])
 }
 
 /// A chat whose `model` is this value.
-fn is(name: &'static str, value: &str, answer: Answered) -> Row {
+fn is(name: &'static str, value: &str, answer: Expected) -> Row {
     Row::http1(name, chat(format!(r#"{{"model":{value},"messages":[]}}"#)), [answer])
 }
 
 /// A body with these members.
-fn says(name: &'static str, members: &str, answer: Answered) -> Row {
+fn chat_with_messages(name: &'static str, members: &str, answer: Expected) -> Row {
     Row::http1(name, chat(format!(r#"{{{members},"messages":[]}}"#)), [answer])
 }
 
 pub fn rows() -> Vec<Row> {
     let reference = format!("vllm-local/{MODEL}");
     let twice = |left: &str, right: &str| format!(r#"{left}:"{MODEL}",{right}:"{FORBIDDEN}""#);
-    let other = |id: &'static str| Answered::Passed(CHAT, id);
+    let other = |id: &'static str| Expected::Forwarded(CHAT, id);
     vec![
-        asks("an allowed one", MODEL, PASSED),
-        asks("its reference", &reference, PASSED),
+        asks("an allowed one", MODEL, FORWARDED),
+        asks("its reference", &reference, FORWARDED),
         asks("a slash that is escaped", &SLASHED.replace('/', "\\/"), other(SLASHED)),
-        asks("letters that are escaped", &MODEL.replace('M', "\\u004d"), PASSED),
+        asks("letters that are escaped", &MODEL.replace('M', "\\u004d"), FORWARDED),
         // === the forbidden one ===
         asks("the forbidden one", FORBIDDEN, NOT_FOUND),
         asks("its reference, forbidden", "vllm-local/qwen/secret", NOT_ALLOWED),
         asks("forbidden, escaped", "vllm-local\\/\\u0071wen\\/secret", NOT_ALLOWED),
         asks("forbidden, escaped in upper case", "\\u0071wen\\u002Fsecret", NOT_FOUND),
         // === two of them ===
-        says("twice, the allowed one first", &twice("\"model\"", "\"model\""), INVALID),
-        says("twice, the forbidden one first", &format!(r#""model":"{FORBIDDEN}","model":"{MODEL}""#), INVALID),
-        says("twice, the second escaped", &twice("\"model\"", "\"mod\\u0065l\""), INVALID),
-        says("twice, both escaped differently", &twice("\"\\u006dodel\"", "\"m\\u006Fdel\""), INVALID),
-        says("twice, all of it escaped", &twice("\"\\u006d\\u006f\\u0064\\u0065\\u006c\"", "\"model\""), INVALID),
-        says("twice, the second null", &format!(r#""model":"{MODEL}","model":null"#), INVALID),
-        says("another case beside it", &twice("\"model\"", "\"Model\""), PASSED),
-        says("a blank behind the key", &twice("\"model\"", "\"model \""), PASSED),
-        says("a zero behind the key", &twice("\"model\"", "\"model\\u0000\""), PASSED),
-        says("a byte order mark in the key", &twice("\"model\"", "\"\\ufeffmodel\""), PASSED),
-        says("a soft hyphen in the key", &twice("\"model\"", "\"mo\u{ad}del\""), PASSED),
-        says("the key in wide letters", &twice("\"model\"", "\"ｍｏｄｅｌ\""), PASSED),
-        says("the key in Cyrillic", &twice("\"model\"", "\"m\u{43e}del\""), PASSED),
-        says("another case alone", &format!(r#""MODEL":"{MODEL}""#), INVALID),
-        says("in an object beside it", &format!(r#""model":"{MODEL}","extra_body":{{"model":"{FORBIDDEN}"}}"#), PASSED),
-        says("in an object only", &format!(r#""extra_body":{{"model":"{MODEL}"}}"#), INVALID),
-        says("model_name beside it", &twice("\"model\"", "\"model_name\""), PASSED),
-        says("lora_request beside it", &format!(r#""model":"{MODEL}","lora_request":{{"lora_name":"{FORBIDDEN}"}}"#), PASSED),
+        chat_with_messages("twice, the allowed one first", &twice("\"model\"", "\"model\""), INVALID),
+        chat_with_messages("twice, the forbidden one first", &format!(r#""model":"{FORBIDDEN}","model":"{MODEL}""#), INVALID),
+        chat_with_messages("twice, the second escaped", &twice("\"model\"", "\"mod\\u0065l\""), INVALID),
+        chat_with_messages("twice, both escaped differently", &twice("\"\\u006dodel\"", "\"m\\u006Fdel\""), INVALID),
+        chat_with_messages("twice, all of it escaped", &twice("\"\\u006d\\u006f\\u0064\\u0065\\u006c\"", "\"model\""), INVALID),
+        chat_with_messages("twice, the second null", &format!(r#""model":"{MODEL}","model":null"#), INVALID),
+        chat_with_messages("another case beside it", &twice("\"model\"", "\"Model\""), FORWARDED),
+        chat_with_messages("a blank behind the key", &twice("\"model\"", "\"model \""), FORWARDED),
+        chat_with_messages("a zero behind the key", &twice("\"model\"", "\"model\\u0000\""), FORWARDED),
+        chat_with_messages("a byte order mark in the key", &twice("\"model\"", "\"\\ufeffmodel\""), FORWARDED),
+        chat_with_messages("a soft hyphen in the key", &twice("\"model\"", "\"mo\u{ad}del\""), FORWARDED),
+        chat_with_messages("the key in wide letters", &twice("\"model\"", "\"ｍｏｄｅｌ\""), FORWARDED),
+        chat_with_messages("the key in Cyrillic", &twice("\"model\"", "\"m\u{43e}del\""), FORWARDED),
+        chat_with_messages("another case alone", &format!(r#""MODEL":"{MODEL}""#), INVALID),
+        chat_with_messages(
+            "in an object beside it",
+            &format!(r#""model":"{MODEL}","extra_body":{{"model":"{FORBIDDEN}"}}"#),
+            FORWARDED,
+        ),
+        chat_with_messages("in an object only", &format!(r#""extra_body":{{"model":"{MODEL}"}}"#), INVALID),
+        chat_with_messages("model_name beside it", &twice("\"model\"", "\"model_name\""), FORWARDED),
+        chat_with_messages(
+            "lora_request beside it",
+            &format!(r#""model":"{MODEL}","lora_request":{{"lora_name":"{FORBIDDEN}"}}"#),
+            FORWARDED,
+        ),
         asks("two in one, by a comma", &format!("{MODEL},{FORBIDDEN}"), NOT_FOUND),
         // === other types ===
         is("an array of both", &format!(r#"["{MODEL}","{FORBIDDEN}"]"#), INVALID),
@@ -112,11 +120,11 @@ pub fn rows() -> Vec<Row> {
         asks("the denied one, a part of it escaped", "qwen/%73ecret", other("qwen/%73ecret")),
         asks("the denied one, by a detour", "qwen/../qwen/secret", other("qwen/../qwen/secret")),
         // === elsewhere than in the body ===
-        Row::http1("in the query", json(&format!("POST {CHAT}?model={FORBIDDEN}"), "", hello(MODEL)), [PASSED]),
+        Row::http1("in the query", json(&format!("POST {CHAT}?model={FORBIDDEN}"), "", chat_body(MODEL)), [FORWARDED]),
         Row::http1(
             "in a header",
-            json(&format!("POST {CHAT}"), "x-pai-model: qwen/secret\r\nmodel: qwen/secret\r\n", hello(MODEL)),
-            [PASSED],
+            json(&format!("POST {CHAT}"), "x-pai-model: qwen/secret\r\nmodel: qwen/secret\r\n", chat_body(MODEL)),
+            [FORWARDED],
         ),
     ]
 }

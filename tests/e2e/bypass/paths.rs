@@ -3,41 +3,41 @@
 use e2e::harness::EnvoyFeature::QueryMethod;
 use e2e::harness::MODEL;
 
-use crate::http1::{hello, json};
-use crate::row::{Answered, CHAT, NOT_FOUND, PASSED, Row, UNKNOWN_URL};
+use crate::http1::{chat_body, json};
+use crate::row::{CHAT, Expected, FORWARDED, NOT_FOUND, Row, UNKNOWN_URL};
 use crate::table::FORBIDDEN;
 
 /// A chat with this request line.
-fn line(name: &'static str, line: &str, answer: Answered) -> Row {
-    Row::http1(name, json(line, "", hello(MODEL)), [answer])
+fn line(name: &'static str, line: &str, answer: Expected) -> Row {
+    Row::http1(name, json(line, "", chat_body(MODEL)), [answer])
 }
 
 /// A chat posted to this target.
-fn post(name: &'static str, target: &str, answer: Answered) -> Row {
+fn post(name: &'static str, target: &str, answer: Expected) -> Row {
     line(name, &format!("POST {target}"), answer)
 }
 
-fn get(name: &'static str, target: &str, answer: Answered) -> Row {
+fn get(name: &'static str, target: &str, answer: Expected) -> Row {
     Row::http1(name, format!("GET {target} HTTP/1.1\r\nhost: gate.test\r\n\r\n"), [answer])
 }
 
 pub fn rows() -> Vec<Row> {
-    let bad = Answered::Envoy(400);
+    let bad = Expected::Envoy(400);
     vec![
         // === the same path, written otherwise ===
-        post("as it is", CHAT, PASSED),
-        post("a query", "/v1/chat/completions?x=/../metrics", PASSED),
-        post("two question marks", "/v1/chat/completions??x", PASSED),
-        post("a letter percent-encoded", "/v1/%63hat/completions", PASSED),
-        post("a slash percent-encoded", "/v1%2Fchat%2fcompletions", PASSED),
-        post("all of it percent-encoded", "/%76%31/%63%68%61%74/%63%6f%6d%70%6c%65%74%69%6f%6e%73", PASSED),
-        post("a target with another host", "http://evil.test/v1/chat/completions", PASSED),
-        post("a target with another port", "http://127.0.0.1:9901/v1/chat/completions", PASSED),
-        post("a target of https", "https://evil.test/v1/chat/completions", PASSED),
-        post("a target with a user", "http://a:b@evil.test/v1/chat/completions", PASSED),
+        post("as it is", CHAT, FORWARDED),
+        post("a query", "/v1/chat/completions?x=/../metrics", FORWARDED),
+        post("two question marks", "/v1/chat/completions??x", FORWARDED),
+        post("a letter percent-encoded", "/v1/%63hat/completions", FORWARDED),
+        post("a slash percent-encoded", "/v1%2Fchat%2fcompletions", FORWARDED),
+        post("all of it percent-encoded", "/%76%31/%63%68%61%74/%63%6f%6d%70%6c%65%74%69%6f%6e%73", FORWARDED),
+        post("a target with another host", "http://evil.test/v1/chat/completions", FORWARDED),
+        post("a target with another port", "http://127.0.0.1:9901/v1/chat/completions", FORWARDED),
+        post("a target of https", "https://evil.test/v1/chat/completions", FORWARDED),
+        post("a target with a user", "http://a:b@evil.test/v1/chat/completions", FORWARDED),
         post("a target of ftp", "ftp://evil.test/v1/chat/completions", bad),
         post("a target with two slashes behind the host", "http://evil.test//v1/chat/completions", UNKNOWN_URL),
-        post("a target and a query without a path", "http://evil.test?/v1/chat/completions", Answered::Envoy(404)),
+        post("a target and a query without a path", "http://evil.test?/v1/chat/completions", Expected::Envoy(404)),
         post("a target with nothing behind the host", "http://evil.test", UNKNOWN_URL),
         post("two targets in one", "http://a.test/http://b.test/v1/chat/completions", UNKNOWN_URL),
         // === paths that others would fold into it ===
@@ -99,26 +99,34 @@ pub fn rows() -> Vec<Row> {
         line("OPTIONS", &format!("OPTIONS {CHAT}"), UNKNOWN_URL),
         line("TRACE", &format!("TRACE {CHAT}"), UNKNOWN_URL),
         Row::http1("CONNECT", "CONNECT vllm-local.test:8000 HTTP/1.1\r\nhost: vllm-local.test:8000\r\n\r\n", [UNKNOWN_URL]),
-        Row::http1("GET with a body", json(&format!("GET {CHAT}"), "", hello(MODEL)), [UNKNOWN_URL]),
+        Row::http1("GET with a body", json(&format!("GET {CHAT}"), "", chat_body(MODEL)), [UNKNOWN_URL]),
         Row::http1(
             "GET that says POST",
-            json(&format!("GET {CHAT}"), "x-http-method-override: POST\r\nx-method-override: POST\r\n", hello(MODEL)),
+            json(&format!("GET {CHAT}"), "x-http-method-override: POST\r\nx-method-override: POST\r\n", chat_body(MODEL)),
             [UNKNOWN_URL],
         ),
-        Row::http1("GET that says POST in the query", json(&format!("GET {CHAT}?_method=POST"), "", hello(MODEL)), [UNKNOWN_URL]),
-        Row::http1("POST that says GET", json(&format!("POST {CHAT}"), "x-http-method-override: GET\r\n", hello(MODEL)), [PASSED]),
+        Row::http1(
+            "GET that says POST in the query",
+            json(&format!("GET {CHAT}?_method=POST"), "", chat_body(MODEL)),
+            [UNKNOWN_URL],
+        ),
+        Row::http1(
+            "POST that says GET",
+            json(&format!("POST {CHAT}"), "x-http-method-override: GET\r\n", chat_body(MODEL)),
+            [FORWARDED],
+        ),
         Row::http1(
             "another path in a header",
             json(
                 &format!("POST {CHAT}"),
                 "x-original-url: /metrics\r\nx-rewrite-url: /metrics\r\nx-envoy-original-path: /metrics\r\n",
-                hello(MODEL),
+                chat_body(MODEL),
             ),
-            [PASSED],
+            [FORWARDED],
         ),
         // === one model ===
-        get("an allowed model", &format!("/v1/models/vllm-local%2F{MODEL}"), Answered::Told),
-        get("an allowed model, its slashes as they are", &format!("/v1/models/vllm-local/{MODEL}"), Answered::Told),
+        get("an allowed model", &format!("/v1/models/vllm-local%2F{MODEL}"), Expected::Local),
+        get("an allowed model, its slashes as they are", &format!("/v1/models/vllm-local/{MODEL}"), Expected::Local),
         get("the forbidden model", &format!("/v1/models/vllm-local%2f{}", FORBIDDEN.replace('/', "%2F")), NOT_FOUND),
         get("the forbidden model, by both slashes", "/v1/models/vllm-local/qwen%2Fsecret", NOT_FOUND),
         get("the forbidden model, encoded twice", "/v1/models/vllm-local%252Fqwen%252Fsecret", NOT_FOUND),

@@ -20,7 +20,7 @@ pub struct Row {
 }
 
 /// What an ordinary answer is charged.
-const HONEST: u64 = 8;
+const REPORTED: u64 = 8;
 
 /// What a prompt of one word is charged where the provider says nothing that makes sense, and some pieces.
 const ESTIMATED: RangeInclusive<u64> = 60..=110;
@@ -51,7 +51,7 @@ fn raw(name: &'static str, bytes: impl AsRef<[u8]>, charged: RangeInclusive<u64>
 
 impl Row {
     /// What the client must have got.
-    fn getting(mut self, got: fn(&Reply) -> bool) -> Self {
+    fn expecting(mut self, got: fn(&Reply) -> bool) -> Self {
         self.got = got;
         self
     }
@@ -147,11 +147,11 @@ pub fn rows() -> Vec<Row> {
         whole("nested too deep", Answer::new(200, "application/json", "[".repeat(200_000)), ESTIMATED),
         whole("another media type", Answer::new(200, "text/html", &ok), 0..=110),
         whole("a stream that was not asked for", Answer::stream(&stream), 8..=8),
-        whole("an error that is no error", Answer::new(201, "application/json", &ok), 8..=8).getting(|reply| reply.status == 201),
-        whole("an error with usage", Answer::error(400, &responses::chat(5, 3)), 8..=8).getting(|reply| reply.status == 400),
-        whole("an error without usage", Answer::error(400, &json!({ "error": {} })), 0..=0).getting(|reply| reply.status == 400),
+        whole("an error that is no error", Answer::new(201, "application/json", &ok), 8..=8).expecting(|reply| reply.status == 201),
+        whole("an error with usage", Answer::error(400, &responses::chat(5, 3)), 8..=8).expecting(|reply| reply.status == 400),
+        whole("an error without usage", Answer::error(400, &json!({ "error": {} })), 0..=0).expecting(|reply| reply.status == 400),
         whole("our credential refused", Answer::error(401, &json!({ "error": { "message": "sk-ours" } })), 0..=0)
-            .getting(|reply| reply.status == 502 && !reply.text().contains("sk-ours")),
+            .expecting(|reply| reply.status == 502 && !reply.text().contains("sk-ours")),
         whole(
             "said to be gzip",
             Answer::with_headers(200, &[("content-type", "application/json"), ("content-encoding", "gzip")], &ok),
@@ -168,20 +168,20 @@ pub fn rows() -> Vec<Row> {
         ),
         // === framing of a whole answer ===
         raw("headers of ours", answer(headers), 8..=8),
-        raw("another who served", answer("x-pai-provider: other\r\nx-pai-model: other\r\n"), 8..=8).getting(|reply| {
+        raw("another who served", answer("x-pai-provider: other\r\nx-pai-model: other\r\n"), 8..=8).expecting(|reply| {
             reply.headers.get_all("x-pai-provider").iter().eq(["vllm-local"]) && reply.header("x-pai-model") == Some(MODEL)
         }),
-        raw("a length that is too large", head("", ok.len() + 50) + &ok, 8..=8).getting(cut),
+        raw("a length that is too large", head("", ok.len() + 50) + &ok, 8..=8).expecting(cut),
         raw("a length that is too small", head("", 20) + &ok, ESTIMATED),
-        raw("two lengths", answer("content-length: 5\r\n"), ESTIMATED).getting(unavailable),
-        raw("a length and chunks", answer("transfer-encoding: chunked\r\n"), ESTIMATED).getting(unavailable),
-        raw("a negative length", "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", ESTIMATED).getting(unavailable),
+        raw("two lengths", answer("content-length: 5\r\n"), ESTIMATED).expecting(unavailable),
+        raw("a length and chunks", answer("transfer-encoding: chunked\r\n"), ESTIMATED).expecting(unavailable),
+        raw("a negative length", "HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", ESTIMATED).expecting(unavailable),
         raw(
             "chunks that are none",
             format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{ok}"),
             ESTIMATED,
         )
-        .getting(cut),
+        .expecting(cut),
         raw("no end but the connection's", format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{ok}"), 8..=8),
         raw("a second answer behind the first", answer("") + &answer(""), 8..=8),
         raw(
@@ -189,11 +189,11 @@ pub fn rows() -> Vec<Row> {
             "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
             ESTIMATED,
         )
-        .getting(|reply| reply.status == 101),
+        .expecting(|reply| reply.status == 101),
         raw("204 and a body", format!("HTTP/1.1 204 No Content\r\ncontent-type: application/json\r\n\r\n{ok}"), ESTIMATED)
-            .getting(|reply| reply.status == 204 && reply.body.is_empty()),
+            .expecting(|reply| reply.status == 204 && reply.body.is_empty()),
         raw("304 and a body", format!("HTTP/1.1 304 Not Modified\r\ncontent-length: {}\r\n\r\n{ok}", ok.len()), ESTIMATED)
-            .getting(|reply| reply.status == 304 && reply.body.is_empty()),
+            .expecting(|reply| reply.status == 304 && reply.body.is_empty()),
         raw("500 early hints", "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n".repeat(500) + &answer(""), 8..=8),
         raw("100 Continue that was not asked for", "HTTP/1.1 100 Continue\r\n\r\n".to_owned() + &answer(""), 8..=8),
         raw(
@@ -201,14 +201,14 @@ pub fn rows() -> Vec<Row> {
             "HTTP/1.1 307 Temporary Redirect\r\nlocation: http://evil.test/\r\ncontent-length: 0\r\n\r\n",
             0..=110,
         )
-        .getting(|reply| reply.status == 307),
+        .expecting(|reply| reply.status == 307),
         raw("a header that is folded", answer("x-a: b\r\n set-cookie: a=b\r\n"), 8..=8),
-        raw("a zero in a header", answer("x-a: b\0\r\n"), ESTIMATED).getting(unavailable),
-        raw("a status that is none", "HTTP/1.1 abc\r\ncontent-length: 0\r\n\r\n", ESTIMATED).getting(unavailable),
-        raw("no HTTP", "hello\r\n\r\n", ESTIMATED).getting(unavailable),
-        raw("nothing, and the end", "", ESTIMATED).getting(unavailable),
+        raw("a zero in a header", answer("x-a: b\0\r\n"), ESTIMATED).expecting(unavailable),
+        raw("a status that is none", "HTTP/1.1 abc\r\ncontent-length: 0\r\n\r\n", ESTIMATED).expecting(unavailable),
+        raw("no HTTP", "hello\r\n\r\n", ESTIMATED).expecting(unavailable),
+        raw("nothing, and the end", "", ESTIMATED).expecting(unavailable),
         raw("headers that do not end", format!("HTTP/1.1 200 OK\r\nx-a: {}\r\n", "a".repeat(100_000)), ESTIMATED)
-            .getting(unavailable),
+            .expecting(unavailable),
         raw(
             "trailers of ours",
             format!(
@@ -299,14 +299,14 @@ pub fn rows() -> Vec<Row> {
         Row { streamed: true, ..whole("a stream said to be text", Answer::new(200, "text/plain", &joined), 0..=110) },
         whole("a connection that ends mid-stream", Answer::stream([&role, &piece(1), &piece(2)]).unfinished().then_close(), 7..=7)
             .streamed()
-            .getting(cut),
+            .expecting(cut),
         whole(
             "a connection that breaks mid-stream",
             Answer::stream([&role, &piece(1), &piece(2)]).unfinished().then_reset(),
             5..=7,
         )
         .streamed()
-        .getting(cut),
+        .expecting(cut),
         raw(
             "a stream with a length that is too small",
             format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 10\r\n\r\n{joined}"),
@@ -330,20 +330,20 @@ pub fn rows() -> Vec<Row> {
     ]
 }
 
-/// A gate whose provider answers once what it was told, and from then on honestly.
-struct Till {
+/// A gate whose provider answers once what it was forwarded_body, and from then on honestly.
+struct ChargeMeter {
     gate: Gate,
     upstream: Upstream,
     next: Arc<Mutex<Option<Answer>>>,
 }
 
-impl Till {
+impl ChargeMeter {
     async fn open() -> Self {
         let next: Arc<Mutex<Option<Answer>>> = Arc::default();
-        let told = Arc::clone(&next);
+        let forwarded_body = Arc::clone(&next);
         let upstream = Upstream::answering(move |_| {
-            let told = told.lock().expect("not poisoned").take();
-            told.unwrap_or_else(|| Answer::json(&responses::chat(5, 3)))
+            let forwarded_body = forwarded_body.lock().expect("not poisoned").take();
+            forwarded_body.unwrap_or_else(|| Answer::json(&responses::chat(5, 3)))
         })
         .await;
         let gate = Gate::start(provider("maxTokensPerDay: 9000000000000000"), &upstream).await;
@@ -366,13 +366,13 @@ impl Till {
         let trailers = reply.trailers.as_ref().is_some_and(|trailers| HIDDEN.iter().any(|name| trailers.contains_key(*name)));
         // The next one gets its own answer, and is charged for it.
         let (after, next) = self.ask(false).await;
-        let honest = next.status == 200 && next.json().pointer("/usage/total_tokens") == Some(&Value::from(HONEST));
+        let well_behaved = next.status == 200 && next.json().pointer("/usage/total_tokens") == Some(&Value::from(REPORTED));
         let sound = row.charged.contains(&charged)
             && (row.got)(&reply)
             && hidden.is_none()
             && !trailers
-            && after == HONEST
-            && honest
+            && after == REPORTED
+            && well_behaved
             && self.upstream.requests().len() == asked + 2;
         if sound {
             return Ok(());
@@ -389,10 +389,10 @@ impl Till {
 
 #[tokio::test]
 async fn none_gets_past() {
-    let till = Rc::new(Till::open().await);
+    let meter = Rc::new(ChargeMeter::open().await);
     let rows = rows().into_iter().map(|row| {
-        let (till, about) = (Rc::clone(&till), format!("{}\nsent: {:.300}", row.name, format!("{:?}", row.answer)));
-        (about, async move { till.row(&row).await })
+        let (meter, about) = (Rc::clone(&meter), format!("{}\nsent: {:.300}", row.name, format!("{:?}", row.answer)));
+        (about, async move { meter.row(&row).await })
     });
     crate::table::run_all(rows).await;
 }
@@ -406,7 +406,7 @@ async fn an_answer_that_upgrades_opens_no_tunnel() {
     .await;
     let gate = Gate::start(provider("maxTokensPerDay: 1000000"), &upstream).await;
     let mut raw = gate.raw().await;
-    raw.write(crate::http1::chat(crate::http1::hello(MODEL))).await;
+    raw.write(crate::http1::chat(crate::http1::chat_body(MODEL))).await;
     e2e::harness::until("the request reaches the provider", async || (!upstream.requests().is_empty()).then_some(())).await;
     raw.write("POST /v1/load_lora_adapter HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}").await;
     let _ = raw.shut().await;

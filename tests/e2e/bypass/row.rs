@@ -13,9 +13,9 @@ pub struct Row {
     pub name: &'static str,
     pub sent: Sent,
     /// One for each request, in their order.
-    pub answers: Vec<Answered>,
+    pub answers: Vec<Expected>,
     /// What must be true of the body that the provider gets.
-    pub told: fn(&Value) -> bool,
+    pub forwarded_body: fn(&Value) -> bool,
 }
 
 /// Bytes on one connection.
@@ -27,15 +27,15 @@ pub enum Sent {
 
 /// What becomes of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answered {
+pub enum Expected {
     /// The filter refuses it with this status and code.
     Refused(u16, &'static str),
     /// Envoy refuses it with this status, before the filter has seen it.
     Envoy(u16),
     /// The filter answers it itself, with 200.
-    Told,
+    Local,
     /// It goes to the provider: to this path, for this model.
-    Passed(&'static str, &'static str),
+    Forwarded(&'static str, &'static str),
     /// HTTP/2: Envoy ends the stream without an answer.
     Reset,
     /// Envoy closes the connection without an answer.
@@ -43,45 +43,45 @@ pub enum Answered {
 }
 
 /// The row of the table that unreadable bodies get.
-pub const INVALID: Answered = Answered::Refused(400, "invalid_body");
+pub const INVALID: Expected = Expected::Refused(400, "invalid_body");
 /// No such path, or not with this method.
-pub const UNKNOWN_URL: Answered = Answered::Refused(404, "unknown_url");
+pub const UNKNOWN_URL: Expected = Expected::Refused(404, "unknown_url");
 /// No such model for this caller's eyes.
-pub const NOT_FOUND: Answered = Answered::Refused(404, "model_not_found");
+pub const NOT_FOUND: Expected = Expected::Refused(404, "model_not_found");
 /// The provider exists, but not with this model.
-pub const NOT_ALLOWED: Answered = Answered::Refused(403, "model_not_allowed");
+pub const NOT_ALLOWED: Expected = Expected::Refused(403, "model_not_allowed");
 /// More than one request may take.
-pub const TOO_LARGE: Answered = Answered::Refused(400, "context_length_exceeded");
+pub const TOO_LARGE: Expected = Expected::Refused(400, "context_length_exceeded");
 /// A key that is none, or none at all.
-pub const NO_KEY: Answered = Answered::Refused(401, "invalid_api_key");
+pub const NO_KEY: Expected = Expected::Refused(401, "invalid_api_key");
 /// An ordinary chat, as it should be.
-pub const PASSED: Answered = Answered::Passed(CHAT, MODEL);
+pub const FORWARDED: Expected = Expected::Forwarded(CHAT, MODEL);
 
 // === impl Row ===
 
 impl Row {
-    pub fn new(name: &'static str, sent: Sent, answers: impl Into<Vec<Answered>>) -> Self {
-        Self { name, sent, answers: answers.into(), told: |_| true }
+    pub fn new(name: &'static str, sent: Sent, answers: impl Into<Vec<Expected>>) -> Self {
+        Self { name, sent, answers: answers.into(), forwarded_body: |_| true }
     }
 
     /// Bytes of HTTP/1.1.
-    pub fn http1(name: &'static str, bytes: impl AsRef<[u8]>, answers: impl Into<Vec<Answered>>) -> Self {
+    pub fn http1(name: &'static str, bytes: impl AsRef<[u8]>, answers: impl Into<Vec<Expected>>) -> Self {
         Self::new(name, Sent::Http1(bytes.as_ref().to_vec()), answers)
     }
 
     /// Frames of HTTP/2.
-    pub fn http2(name: &'static str, frames: impl AsRef<[u8]>, answers: impl Into<Vec<Answered>>) -> Self {
+    pub fn http2(name: &'static str, frames: impl AsRef<[u8]>, answers: impl Into<Vec<Expected>>) -> Self {
         Self::new(name, Sent::Http2(frames.as_ref().to_vec()), answers)
     }
 
-    /// What the provider is told besides.
-    pub fn telling(mut self, told: fn(&Value) -> bool) -> Self {
-        self.told = told;
+    /// What the provider is forwarded_body besides.
+    pub fn forwarding(mut self, forwarded_body: fn(&Value) -> bool) -> Self {
+        self.forwarded_body = forwarded_body;
         self
     }
 
     /// What becomes of it in an Envoy that lacks this.
-    pub fn without(mut self, ability: EnvoyFeature, answers: impl Into<Vec<Answered>>) -> Self {
+    pub fn without(mut self, ability: EnvoyFeature, answers: impl Into<Vec<Expected>>) -> Self {
         if !ability.is_supported() {
             self.answers = answers.into();
         }
@@ -89,8 +89,8 @@ impl Row {
     }
 
     /// How many of its requests are let through.
-    pub fn passed(&self) -> usize {
-        self.answers.iter().filter(|answer| matches!(answer, Answered::Passed(..))).count()
+    pub fn forwarded(&self) -> usize {
+        self.answers.iter().filter(|answer| matches!(answer, Expected::Forwarded(..))).count()
     }
 }
 

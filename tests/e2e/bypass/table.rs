@@ -7,7 +7,7 @@ use std::rc::Rc;
 use e2e::harness::{Answer, Gate, GateBuilder, Received, Reply, Upstream, provider, responses};
 use serde_json::Value;
 
-use crate::row::{Answered, CHARGE, Row, Sent};
+use crate::row::{CHARGE, Expected, Row, Sent};
 use crate::{bodies, caps, fields, framing, headers, http1, http2, models, paths};
 
 /// Denied, although a pattern of the allowed ones would let it through.
@@ -51,35 +51,35 @@ impl Table {
 
     /// The gate that is described, with the provider behind it.
     pub async fn behind(builder: GateBuilder) -> Self {
-        let upstream = Upstream::answering(honest).await;
+        let upstream = Upstream::answering(well_behaved).await;
         Self { gate: builder.upstream("vllm-local", &upstream).start().await, upstream, used: Cell::new(0) }
     }
 
-    /// Runs the rows one after the other. Fails with those that came out otherwise than expected.
+    /// Runs the rows one after the other. Fails with those that result out otherwise than expected.
     pub async fn run(self, rows: impl IntoIterator<Item = Row>) {
         let rows: Vec<Row> = rows.into_iter().collect();
-        let (table, passed) = (Rc::new(self), rows.iter().map(Row::passed).sum::<usize>());
+        let (table, forwarded) = (Rc::new(self), rows.iter().map(Row::forwarded).sum::<usize>());
         let rows = rows.into_iter().map(|row| {
             let (table, about) = (Rc::clone(&table), format!("{}\nsent: {}", row.name, row.sent));
             (about, async move { table.row(&row).await })
         });
         run_all(rows).await;
-        assert_eq!(table.upstream.requests().len(), passed, "one more came late");
+        assert_eq!(table.upstream.requests().len(), forwarded, "one more came late");
     }
 
     async fn row(&self, row: &Row) -> Result<(), Vec<String>> {
         let seen = self.upstream.requests().len();
-        let came = match &row.sent {
-            Sent::Http1(bytes) => http1::play(&self.gate, bytes, &row.answers).await,
-            Sent::Http2(frames) => http2::play(&self.gate, frames, &row.answers).await,
+        let result = match &row.sent {
+            Sent::Http1(bytes) => http1::run(&self.gate, bytes, &row.answers).await,
+            Sent::Http2(frames) => http2::run(&self.gate, frames, &row.answers).await,
         };
-        let mut faults = came.err().unwrap_or_default();
+        let mut faults = result.err().unwrap_or_default();
         let used = self.gate.used().await;
         let charged = used - self.used.replace(used);
-        if charged != CHARGE * row.passed() as u64 {
+        if charged != CHARGE * row.forwarded() as u64 {
             faults.push(format!("charged {charged}"));
         }
-        faults.extend(saw(row, &self.upstream.requests()[seen..]));
+        faults.extend(check_forwarded(row, &self.upstream.requests()[seen..]));
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 }
@@ -107,7 +107,7 @@ pub fn manifests() -> String {
 }
 
 /// What a provider answers that has nothing to hide.
-fn honest(request: &Received) -> Answer {
+fn well_behaved(request: &Received) -> Answer {
     let streamed = serde_json::from_slice::<Value>(&request.body).is_ok_and(|body| body["stream"] == true);
     match request.path.as_str() {
         "/v1/embeddings" => Answer::json(&responses::embedding(CHARGE)),
@@ -118,35 +118,35 @@ fn honest(request: &Received) -> Answer {
 }
 
 /// What is wrong with this answer.
-pub fn fault(expected: Answered, reply: Option<&Reply>) -> Option<String> {
+pub fn fault(expected: Expected, reply: Option<&Reply>) -> Option<String> {
     let Some(reply) = reply else {
-        return (expected != Answered::Closed).then(|| format!("expected {expected:?}, but the connection was closed"));
+        return (expected != Expected::Closed).then(|| format!("expected {expected:?}, but the connection was closed"));
     };
     let code = serde_json::from_slice::<Value>(&reply.body).ok().and_then(|body| Some(body["error"]["code"].as_str()?.to_owned()));
     let as_expected = match expected {
-        Answered::Refused(status, wanted) => reply.status == status && code.as_deref() == Some(wanted),
-        Answered::Envoy(status) => reply.status == status && code.is_none(),
-        Answered::Told => reply.status == 200 && reply.header("x-pai-provider").is_none(),
-        Answered::Passed(_, model) => reply.status == 200 && reply.header("x-pai-model") == Some(model),
-        Answered::Reset | Answered::Closed => false,
+        Expected::Refused(status, wanted) => reply.status == status && code.as_deref() == Some(wanted),
+        Expected::Envoy(status) => reply.status == status && code.is_none(),
+        Expected::Local => reply.status == 200 && reply.header("x-pai-provider").is_none(),
+        Expected::Forwarded(_, model) => reply.status == 200 && reply.header("x-pai-model") == Some(model),
+        Expected::Reset | Expected::Closed => false,
     };
     (!as_expected).then(|| format!("expected {expected:?}, got {}", reply.describe()))
 }
 
 /// What is wrong with what reached the provider.
-fn saw(row: &Row, seen: &[Received]) -> Vec<String> {
+fn check_forwarded(row: &Row, seen: &[Received]) -> Vec<String> {
     let expected = row.answers.iter().filter_map(|answer| match answer {
-        Answered::Passed(path, model) => Some((*path, *model)),
+        Expected::Forwarded(path, model) => Some((*path, *model)),
         _ => None,
     });
     let mut faults: Vec<String> = Vec::new();
-    if seen.len() != row.passed() {
+    if seen.len() != row.forwarded() {
         faults.push(format!("the provider saw {} requests", seen.len()));
     }
     for (request, (path, model)) in seen.iter().zip(expected) {
         let fault = not_canonical(request, path, model).or_else(|| {
             let body = serde_json::from_slice(&request.body).ok()?;
-            (!(row.told)(&body)).then(|| "told something else".to_owned())
+            (!(row.forwarded_body)(&body)).then(|| "told something else".to_owned())
         });
         faults.extend(fault.map(|fault| format!("the provider saw {fault}: {}{}", request.head.escape_ascii(), request.text())));
     }

@@ -3,7 +3,7 @@
 use e2e::harness::{Answer, Gate, Reply, Request, Upstream, gateway, named_provider, responses, settled};
 use serde_json::Value;
 
-use crate::fixtures::{agent, agent_with_budget, hello};
+use crate::fixtures::{agent, agent_with_budget, chat_body};
 
 const HEADER: &str = "x-agent-id";
 
@@ -12,7 +12,7 @@ fn as_agent(request: Request, identity: &str) -> Request {
 }
 
 fn chat(gate: &Gate, identity: &str, model: &str) -> Request {
-    as_agent(gate.chat(&hello(model)), identity)
+    as_agent(gate.chat(&chat_body(model)), identity)
 }
 
 async fn upstream() -> Upstream {
@@ -206,7 +206,7 @@ async fn what_never_fits_into_an_agents_day_is_refused_for_good() {
     let upstream = upstream().await;
     let gate = gate_with_budgets(&upstream, "maxTokensPerDay: 100000").await;
     let body = |tokens: u64| -> Value {
-        let mut body = hello("vllm-local/m");
+        let mut body = chat_body("vllm-local/m");
         body["max_tokens"] = tokens.into();
         body
     };

@@ -2,13 +2,15 @@
 
 use e2e::harness::{Authority, ClientCertificate, Gate, Peers, Request, gateway, provider};
 
-use crate::fixtures::{ALICE, BOB, DISABLED, EXPIRED, RESEARCHER, SECRETS, STRANGER, WRITER, WRONG, agents, ask, keys, upstream};
+use crate::fixtures::{
+    ALICE, BOB, DISABLED, EXPIRED, RESEARCHER, SECRETS, UNKNOWN_IDENTITY, WRITER, WRONG, agents, chat_request, keys, upstream,
+};
 use crate::outcome::Outcome::{self, Agent, Anonymous, Key, Known, NoKey, NotNamed};
 use crate::outcome::{Case, case, failures};
 
-/// What a configuration holds beside its provider.
+/// What a configuration manifests beside its provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Holds {
+enum Manifests {
     Nothing,
     Agents,
     Keys,
@@ -17,11 +19,11 @@ enum Holds {
     All,
 }
 
-use Holds::{Agents, All, ClosedBlock, Keys, KeysOpen, Nothing};
+use Manifests::{Agents, All, ClosedBlock, Keys, KeysOpen, Nothing};
 
 /// What becomes of callers under one audience and configuration.
 struct Row {
-    holds: Holds,
+    manifests: Manifests,
     /// Without a key: nobody, the researcher, a writer, a stranger.
     without_key: [Outcome; 4],
     /// With a key that is valid where there are keys at all, whoever sends it.
@@ -35,28 +37,28 @@ const NAMED_ONLY: [Outcome; 4] = [NotNamed, Agent("researcher"), Agent("team"), 
 
 /// A block or a key makes nobody a developer here.
 const AGENTS: [Row; 4] = [
-    Row { holds: Nothing, without_key: [Anonymous; 4], with_key: NoKey },
-    Row { holds: KeysOpen, without_key: [Anonymous; 4], with_key: NoKey },
-    Row { holds: Agents, without_key: NAMED_ONLY, with_key: NoKey },
-    Row { holds: All, without_key: NAMED_ONLY, with_key: NoKey },
+    Row { manifests: Nothing, without_key: [Anonymous; 4], with_key: NoKey },
+    Row { manifests: KeysOpen, without_key: [Anonymous; 4], with_key: NoKey },
+    Row { manifests: Agents, without_key: NAMED_ONLY, with_key: NoKey },
+    Row { manifests: All, without_key: NAMED_ONLY, with_key: NoKey },
 ];
 
 const EXTERNAL: [Row; 3] = [
-    Row { holds: Nothing, without_key: [NoKey; 4], with_key: NoKey },
-    Row { holds: Keys, without_key: [NoKey; 4], with_key: NOT_OPEN },
-    Row { holds: All, without_key: [NoKey; 4], with_key: Key("alice") },
+    Row { manifests: Nothing, without_key: [NoKey; 4], with_key: NoKey },
+    Row { manifests: Keys, without_key: [NoKey; 4], with_key: NOT_OPEN },
+    Row { manifests: All, without_key: [NoKey; 4], with_key: Key("alice") },
 ];
 
 const AUTO: [Row; 6] = [
-    Row { holds: Nothing, without_key: [Anonymous; 4], with_key: NoKey },
-    Row { holds: Agents, without_key: NAMED, with_key: NoKey },
-    Row { holds: Keys, without_key: [NoKey; 4], with_key: NOT_OPEN },
-    Row { holds: KeysOpen, without_key: [NoKey; 4], with_key: Key("alice") },
-    Row { holds: ClosedBlock, without_key: [NoKey; 4], with_key: NoKey },
-    Row { holds: All, without_key: NAMED, with_key: Key("alice") },
+    Row { manifests: Nothing, without_key: [Anonymous; 4], with_key: NoKey },
+    Row { manifests: Agents, without_key: NAMED, with_key: NoKey },
+    Row { manifests: Keys, without_key: [NoKey; 4], with_key: NOT_OPEN },
+    Row { manifests: KeysOpen, without_key: [NoKey; 4], with_key: Key("alice") },
+    Row { manifests: ClosedBlock, without_key: [NoKey; 4], with_key: NoKey },
+    Row { manifests: All, without_key: NAMED, with_key: Key("alice") },
 ];
 
-impl Holds {
+impl Manifests {
     fn manifests(self) -> String {
         let (open, closed) = ("externalAccess: { enabled: true }", "externalAccess: { enabled: false }");
         match self {
@@ -127,8 +129,8 @@ fn cases(gate: &Gate, row: &Row, callers: &[Option<ClientCertificate>; 4]) -> Ve
         let kinds = [(NO_KEY.as_slice(), without_key), (&GOOD_KEY, row.with_key), (&BAD_KEY, NoKey)];
         for (headers, outcome) in kinds.into_iter().flat_map(|(kind, outcome)| kind.iter().map(move |headers| (headers, outcome))) {
             let who = caller.as_ref().map_or("nobody", ClientCertificate::name);
-            let request = identified(with_headers(ask(gate), headers), caller.as_ref());
-            cases.push(case(format!("{:?}: {who} with {headers:?}", row.holds), request, outcome));
+            let request = identified(with_headers(chat_request(gate), headers), caller.as_ref());
+            cases.push(case(format!("{:?}: {who} with {headers:?}", row.manifests), request, outcome));
         }
     }
     cases
@@ -140,19 +142,19 @@ async fn a_key_of_any_length_is_a_key() {
     let upstream = upstream().await;
     let gate = Gate::start(provider(""), &upstream).await;
     let long = |length: usize| format!("Bearer pak_{}", "a".repeat(length));
-    let cases =
-        [1, 500, 5000, 50_000].map(|length| case(length.to_string(), ask(&gate).header("authorization", long(length)), NoKey));
+    let cases = [1, 500, 5000, 50_000]
+        .map(|length| case(length.to_string(), chat_request(&gate).header("authorization", long(length)), NoKey));
     crate::outcome::check(&gate, cases).await;
 }
 
 async fn check_all(audience: Option<&str>, rows: &[Row]) {
     let upstream = upstream().await;
     let authority = Authority::new("mesh");
-    let callers = [None, Some(RESEARCHER), Some(WRITER), Some(STRANGER)].map(|uri| uri.map(|uri| authority.client(&[uri])));
+    let callers = [None, Some(RESEARCHER), Some(WRITER), Some(UNKNOWN_IDENTITY)].map(|uri| uri.map(|uri| authority.client(&[uri])));
     let mut wrong = Vec::new();
     for row in rows {
         let gate = Gate::builder()
-            .manifests(row.holds.manifests())
+            .manifests(row.manifests.manifests())
             .manifests(audience.map(|audience| gateway(&format!("audience: {audience}"))).unwrap_or_default())
             .mtls(Peers::Optional, &authority)
             .upstream("vllm-local", &upstream)

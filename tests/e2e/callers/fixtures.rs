@@ -1,4 +1,4 @@
-//! Who plays: the manifests of agents and keys, what they ask, and who answers.
+//! Who plays: the manifests of agents and keys, what they chat_request, and who answers.
 
 use std::fmt::Display;
 
@@ -10,7 +10,7 @@ pub const RESEARCHER: &str = "spiffe://cluster.local/ns/agents/sa/researcher";
 /// One that only the prefix of the Agent `team` names.
 pub const WRITER: &str = "spiffe://cluster.local/ns/team/sa/writer";
 /// One that no manifest names.
-pub const STRANGER: &str = "spiffe://cluster.local/ns/elsewhere/sa/stranger";
+pub const UNKNOWN_IDENTITY: &str = "spiffe://cluster.local/ns/elsewhere/sa/stranger";
 /// One that operates the gateway.
 pub const OPERATOR: &str = "spiffe://cluster.local/ns/platform/sa/operator";
 
@@ -71,13 +71,13 @@ pub fn reference() -> String {
 }
 
 /// A chat with this model.
-pub fn hello(model: &str) -> Value {
+pub fn chat_body(model: &str) -> Value {
     json!({ "model": model, "messages": [{ "role": "user", "content": "Hello" }], "max_tokens": 8 })
 }
 
-/// A chat that anybody may ask for who may ask at all.
-pub fn ask(gate: &Gate) -> Request {
-    gate.chat(&hello(&reference()))
+/// A chat that anybody may chat_request for who may chat_request at all.
+pub fn chat_request(gate: &Gate) -> Request {
+    gate.chat(&chat_body(&reference()))
 }
 
 /// A server that says 5 prompt and 3 completion tokens.

@@ -6,7 +6,7 @@ use e2e::harness::{
     Authority, ClientCertificate, EnvoyFeature, Gate, GateBuilder, Peers, Request, Upstream, gateway, provider, until,
 };
 
-use crate::fixtures::{RESEARCHER, STRANGER, WRITER, agent, agents, ask, reference, upstream};
+use crate::fixtures::{RESEARCHER, UNKNOWN_IDENTITY, WRITER, agent, agents, chat_request, reference, upstream};
 use crate::outcome::Outcome::{Agent, NoKey, NotNamed};
 use crate::outcome::{case, check};
 
@@ -19,23 +19,23 @@ async fn the_first_uri_of_a_certificate_counts() {
     let upstream = upstream().await;
     let mesh = Authority::new("mesh");
     let gate = builder(&upstream).mtls(Peers::Required, &mesh).start().await;
-    let ask = |certificate: &ClientCertificate| ask(&gate).identity(certificate);
+    let chat_request = |certificate: &ClientCertificate| chat_request(&gate).identity(certificate);
     let cases = [
-        case("one URI", ask(&mesh.client(&[RESEARCHER])), Agent("researcher")),
-        case("over HTTP/2", ask(&mesh.client(&[RESEARCHER])).http2(), Agent("researcher")),
-        case("a prefix", ask(&mesh.client(&[WRITER])), Agent("team")),
-        case("the named one first", ask(&mesh.client(&[RESEARCHER, STRANGER])), Agent("researcher")),
-        case("the named one second", ask(&mesh.client(&[STRANGER, RESEARCHER])), NoKey),
-        case("another scheme first", ask(&mesh.client(&["https://example.org/", RESEARCHER])), NoKey),
-        case("two that are named", ask(&mesh.client(&[WRITER, RESEARCHER])), Agent("team")),
-        case("a host", ask(&mesh.client_host("researcher.agents.svc")), NoKey),
-        case("no name at all", ask(&mesh.client(&[])), NoKey),
-        case("longer than an exact one", ask(&mesh.client(&[&format!("{RESEARCHER}2")])), NoKey),
-        case("shorter than an exact one", ask(&mesh.client(&[RESEARCHER.trim_end_matches('r')])), NoKey),
-        case("other case", ask(&mesh.client(&[&RESEARCHER.replace("sa/r", "sa/R")])), NoKey),
-        case("a prefix itself", ask(&mesh.client(&["spiffe://cluster.local/ns/team/"])), Agent("team")),
-        case("less than a prefix", ask(&mesh.client(&["spiffe://cluster.local/ns/team"])), NoKey),
-        case("a pattern for a name", ask(&mesh.client(&["spiffe://cluster.local/ns/*"])), NoKey),
+        case("one URI", chat_request(&mesh.client(&[RESEARCHER])), Agent("researcher")),
+        case("over HTTP/2", chat_request(&mesh.client(&[RESEARCHER])).http2(), Agent("researcher")),
+        case("a prefix", chat_request(&mesh.client(&[WRITER])), Agent("team")),
+        case("the named one first", chat_request(&mesh.client(&[RESEARCHER, UNKNOWN_IDENTITY])), Agent("researcher")),
+        case("the named one second", chat_request(&mesh.client(&[UNKNOWN_IDENTITY, RESEARCHER])), NoKey),
+        case("another scheme first", chat_request(&mesh.client(&["https://example.org/", RESEARCHER])), NoKey),
+        case("two that are named", chat_request(&mesh.client(&[WRITER, RESEARCHER])), Agent("team")),
+        case("a host", chat_request(&mesh.client_host("researcher.agents.svc")), NoKey),
+        case("no name at all", chat_request(&mesh.client(&[])), NoKey),
+        case("longer than an exact one", chat_request(&mesh.client(&[&format!("{RESEARCHER}2")])), NoKey),
+        case("shorter than an exact one", chat_request(&mesh.client(&[RESEARCHER.trim_end_matches('r')])), NoKey),
+        case("other case", chat_request(&mesh.client(&[&RESEARCHER.replace("sa/r", "sa/R")])), NoKey),
+        case("a prefix itself", chat_request(&mesh.client(&["spiffe://cluster.local/ns/team/"])), Agent("team")),
+        case("less than a prefix", chat_request(&mesh.client(&["spiffe://cluster.local/ns/team"])), NoKey),
+        case("a pattern for a name", chat_request(&mesh.client(&["spiffe://cluster.local/ns/*"])), NoKey),
     ];
     check(&gate, cases).await;
 }
@@ -46,18 +46,18 @@ async fn a_certificate_of_another_authority_is_no_identity() {
     let (mesh, foreign) = (Authority::new("mesh"), Authority::new("foreign"));
     let forged = foreign.client(&[RESEARCHER]);
     let gate = builder(&upstream).mtls(Peers::Optional, &mesh).start().await;
-    assert!(ask(&gate).identity(&forged).try_stream().await.is_err());
-    check(&gate, [case("ours", ask(&gate).identity(&mesh.client(&[RESEARCHER])), Agent("researcher"))]).await;
+    assert!(chat_request(&gate).identity(&forged).try_stream().await.is_err());
+    check(&gate, [case("ours", chat_request(&gate).identity(&mesh.client(&[RESEARCHER])), Agent("researcher"))]).await;
 
     let gate = builder(&upstream).manifests(gateway("audience: agents")).mtls(Peers::AcceptUntrusted, &mesh).start().await;
     // Before 1.39 Envoy does not tell; docs/callers.md warns of such a listener.
     let taken = if EnvoyFeature::PeerCertificateValid.is_supported() { NotNamed } else { Agent("researcher") };
     let cases = [
-        case("forged", ask(&gate).identity(&forged), taken),
-        case("forged over HTTP/2", ask(&gate).identity(&forged).http2(), taken),
-        case("none", ask(&gate), NotNamed),
-        case("ours", ask(&gate).identity(&mesh.client(&[RESEARCHER])), Agent("researcher")),
-        case("forged after ours", ask(&gate).identity(&forged), taken),
+        case("forged", chat_request(&gate).identity(&forged), taken),
+        case("forged over HTTP/2", chat_request(&gate).identity(&forged).http2(), taken),
+        case("none", chat_request(&gate), NotNamed),
+        case("ours", chat_request(&gate).identity(&mesh.client(&[RESEARCHER])), Agent("researcher")),
+        case("forged after ours", chat_request(&gate).identity(&forged), taken),
     ];
     check(&gate, cases).await;
 }
@@ -70,11 +70,14 @@ async fn an_expired_certificate_is_no_identity() {
     let mesh = Authority::new("mesh");
     let gate = builder(&upstream).mtls(Peers::AcceptUntrusted, &mesh).start().await;
     let expired = mesh.client_until(&[RESEARCHER], SystemTime::now() - Duration::from_secs(60));
-    check(&gate, [case("expired before", ask(&gate).identity(&expired), NoKey)]).await;
+    check(&gate, [case("expired before", chat_request(&gate).identity(&expired), NoKey)]).await;
 
     let expiring = mesh.client_until(&[RESEARCHER], SystemTime::now() + Duration::from_secs(3));
-    check(&gate, [case("not yet expired", ask(&gate).identity(&expiring), Agent("researcher"))]).await;
-    until("the certificate has expired", async || (ask(&gate).identity(&expiring).send().await.status == 401).then_some(())).await;
+    check(&gate, [case("not yet expired", chat_request(&gate).identity(&expiring), Agent("researcher"))]).await;
+    until("the certificate has expired", async || {
+        (chat_request(&gate).identity(&expiring).send().await.status == 401).then_some(())
+    })
+    .await;
 }
 
 /// Envoy says of a resumed session only that a certificate was presented, not that it was verified.
@@ -97,7 +100,7 @@ async fn check_resumed(gate: &Gate, certificate: &ClientCertificate, status: u16
     let certificate = certificate.clone().resuming();
     let mut resumed = 0;
     for number in 0..8 {
-        let answer = ask(gate).identity(&certificate).stream().await;
+        let answer = chat_request(gate).identity(&certificate).stream().await;
         resumed += u32::from(answer.resumed);
         let reply = answer.rest().await;
         assert_eq!(reply.status, status, "request {number}, {resumed} sessions resumed: {}", reply.describe());
@@ -134,13 +137,13 @@ async fn what_a_client_sends_is_no_identity() {
     for (audience, refused) in [("auto", NoKey), ("agents", NotNamed)] {
         let gate =
             builder(&upstream).manifests(gateway(&format!("audience: {audience}"))).mtls(Peers::Optional, &mesh).start().await;
-        let (stranger, writer) = (mesh.client(&[STRANGER]), mesh.client(&[WRITER]));
+        let (stranger, writer) = (mesh.client(&[UNKNOWN_IDENTITY]), mesh.client(&[WRITER]));
         let cases = CLAIMS.into_iter().flat_map(|claim| {
             [
-                case(format!("nobody, {claim:?}"), claiming(ask(&gate), claim), refused),
-                case(format!("nobody over HTTP/2, {claim:?}"), claiming(ask(&gate).http2(), claim), refused),
-                case(format!("a stranger, {claim:?}"), claiming(ask(&gate).identity(&stranger), claim), refused),
-                case(format!("another agent, {claim:?}"), claiming(ask(&gate).identity(&writer), claim), Agent("team")),
+                case(format!("nobody, {claim:?}"), claiming(chat_request(&gate), claim), refused),
+                case(format!("nobody over HTTP/2, {claim:?}"), claiming(chat_request(&gate).http2(), claim), refused),
+                case(format!("a stranger, {claim:?}"), claiming(chat_request(&gate).identity(&stranger), claim), refused),
+                case(format!("another agent, {claim:?}"), claiming(chat_request(&gate).identity(&writer), claim), Agent("team")),
             ]
         });
         check(&gate, cases).await;
@@ -150,15 +153,16 @@ async fn what_a_client_sends_is_no_identity() {
 #[tokio::test]
 async fn a_waypoint_tells_its_peers_principal() {
     let upstream = upstream().await;
-    for (principal, outcome) in [(RESEARCHER, Agent("researcher")), (STRANGER, NoKey)] {
+    for (principal, outcome) in [(RESEARCHER, Agent("researcher")), (UNKNOWN_IDENTITY, NoKey)] {
         let gate = builder(&upstream).connection_state("io.istio.peer_principal", principal).start().await;
-        check(&gate, [case(principal, ask(&gate), outcome), case("over HTTP/2", ask(&gate).http2(), outcome)]).await;
+        check(&gate, [case(principal, chat_request(&gate), outcome), case("over HTTP/2", chat_request(&gate).http2(), outcome)])
+            .await;
     }
     // What peers say of themselves, and who the proxy itself is.
     let others =
         ["io.istio.local_principal", "downstream_peer", "wasm.downstream_peer", "upstream_peer", "wasm.io.istio.peer_principal"];
     let gate = others.iter().fold(builder(&upstream), |builder, state| builder.connection_state(state, RESEARCHER)).start().await;
-    check(&gate, [case("other state", ask(&gate), NoKey)]).await;
+    check(&gate, [case("other state", chat_request(&gate), NoKey)]).await;
 }
 
 #[tokio::test]
@@ -188,12 +192,13 @@ async fn the_most_specific_identity_wins_in_any_order() {
             ("spiffe://elsewhere/ns/agents/sa/researcher", "anyone"),
             ("*", "anyone"),
         ];
-        check(&gate, cases.map(|(identity, name)| case(identity, ask(&gate).header("x-agent-id", identity), Agent(name)))).await;
+        check(&gate, cases.map(|(identity, name)| case(identity, chat_request(&gate).header("x-agent-id", identity), Agent(name))))
+            .await;
         // `*` names everyone who has an identity, not everyone.
         check_nobody(&gate).await;
     }
 }
 
 async fn check_nobody(gate: &Gate) {
-    ask(gate).send().await.refused(401, "invalid_request_error", "invalid_api_key");
+    chat_request(gate).send().await.refused(401, "invalid_request_error", "invalid_api_key");
 }

@@ -2,7 +2,7 @@
 
 use e2e::harness::{Authority, Gate, Peers, Request, gateway, provider};
 
-use crate::fixtures::{RESEARCHER, STRANGER, WRITER, WRONG, agents, ask, hello, upstream};
+use crate::fixtures::{RESEARCHER, UNKNOWN_IDENTITY, WRITER, WRONG, agents, chat_body, chat_request, upstream};
 use crate::outcome::Outcome::{self, Agent, Anonymous, Known, NoKey, NotNamed};
 use crate::outcome::{case, check};
 
@@ -23,22 +23,22 @@ async fn the_header_makes_the_identity() {
     for (audience, refused) in [("auto", NoKey), ("agents", NotNamed)] {
         let gate = Gate::start(manifests(audience), &upstream).await;
         let cases = [
-            ("exact", says(ask(&gate), &[RESEARCHER]), Agent("researcher")),
-            ("over HTTP/2", says(ask(&gate), &[RESEARCHER]).http2(), Agent("researcher")),
-            ("a prefix", says(ask(&gate), &[WRITER]), Agent("team")),
-            ("a stranger", says(ask(&gate), &[STRANGER]), refused),
-            ("none", ask(&gate), refused),
-            ("empty", says(ask(&gate), &[""]), refused),
-            ("twice", says(ask(&gate), &[RESEARCHER, WRITER]), refused),
-            ("twice, over HTTP/2", says(ask(&gate), &[RESEARCHER, WRITER]).http2(), refused),
-            ("the named one first", says(ask(&gate), &[RESEARCHER, STRANGER]), refused),
-            ("the named one last", says(ask(&gate), &[STRANGER, RESEARCHER]), refused),
-            ("once empty", says(ask(&gate), &["", RESEARCHER]), refused),
-            ("then empty", says(ask(&gate), &[RESEARCHER, ""]), refused),
-            ("two in one", says(ask(&gate), &[&format!("{RESEARCHER}, {WRITER}")]), refused),
-            ("another header", ask(&gate).header("x-agent-name", RESEARCHER), refused),
-            ("a certificate's header", ask(&gate).header("x-forwarded-client-cert", format!("URI={RESEARCHER}")), refused),
-            ("with a wrong key", says(ask(&gate), &[RESEARCHER]).header("x-api-key", WRONG), NoKey),
+            ("exact", says(chat_request(&gate), &[RESEARCHER]), Agent("researcher")),
+            ("over HTTP/2", says(chat_request(&gate), &[RESEARCHER]).http2(), Agent("researcher")),
+            ("a prefix", says(chat_request(&gate), &[WRITER]), Agent("team")),
+            ("a stranger", says(chat_request(&gate), &[UNKNOWN_IDENTITY]), refused),
+            ("none", chat_request(&gate), refused),
+            ("empty", says(chat_request(&gate), &[""]), refused),
+            ("twice", says(chat_request(&gate), &[RESEARCHER, WRITER]), refused),
+            ("twice, over HTTP/2", says(chat_request(&gate), &[RESEARCHER, WRITER]).http2(), refused),
+            ("the named one first", says(chat_request(&gate), &[RESEARCHER, UNKNOWN_IDENTITY]), refused),
+            ("the named one last", says(chat_request(&gate), &[UNKNOWN_IDENTITY, RESEARCHER]), refused),
+            ("once empty", says(chat_request(&gate), &["", RESEARCHER]), refused),
+            ("then empty", says(chat_request(&gate), &[RESEARCHER, ""]), refused),
+            ("two in one", says(chat_request(&gate), &[&format!("{RESEARCHER}, {WRITER}")]), refused),
+            ("another header", chat_request(&gate).header("x-agent-name", RESEARCHER), refused),
+            ("a certificate's header", chat_request(&gate).header("x-forwarded-client-cert", format!("URI={RESEARCHER}")), refused),
+            ("with a wrong key", says(chat_request(&gate), &[RESEARCHER]).header("x-api-key", WRONG), NoKey),
         ];
         check(&gate, cases.map(|(name, request, outcome)| case(name, request, outcome))).await;
     }
@@ -50,10 +50,10 @@ async fn a_prefix_does_not_swallow_a_second_identity() {
     let upstream = upstream().await;
     let gate = Gate::start(manifests("agents"), &upstream).await;
     let cases = [
-        ("twice", says(ask(&gate), &[WRITER, RESEARCHER])),
-        ("twice, over HTTP/2", says(ask(&gate), &[WRITER, STRANGER]).http2()),
-        ("joined", says(ask(&gate), &[&format!("{WRITER}, {STRANGER}")])),
-        ("joined without a space", says(ask(&gate), &[&format!("{WRITER},{RESEARCHER}")])),
+        ("twice", says(chat_request(&gate), &[WRITER, RESEARCHER])),
+        ("twice, over HTTP/2", says(chat_request(&gate), &[WRITER, UNKNOWN_IDENTITY]).http2()),
+        ("joined", says(chat_request(&gate), &[&format!("{WRITER}, {UNKNOWN_IDENTITY}")])),
+        ("joined without a space", says(chat_request(&gate), &[&format!("{WRITER},{RESEARCHER}")])),
     ];
     check(&gate, cases.map(|(name, request)| case(name, request, NotNamed))).await;
 }
@@ -64,14 +64,14 @@ async fn the_header_counts_before_the_certificate() {
     let mesh = Authority::new("mesh");
     let gate =
         Gate::builder().manifests(manifests("agents")).mtls(Peers::Optional, &mesh).upstream("vllm-local", &upstream).start().await;
-    let (researcher, stranger) = (mesh.client(&[RESEARCHER]), mesh.client(&[STRANGER]));
+    let (researcher, stranger) = (mesh.client(&[RESEARCHER]), mesh.client(&[UNKNOWN_IDENTITY]));
     let cases = [
-        ("both", says(ask(&gate), &[WRITER]).identity(&researcher), Agent("team")),
-        ("only the header is named", says(ask(&gate), &[WRITER]).identity(&stranger), Agent("team")),
-        ("only the certificate is named", says(ask(&gate), &[STRANGER]).identity(&researcher), NotNamed),
-        ("the certificate alone", ask(&gate).identity(&researcher), Agent("researcher")),
-        ("the header alone", says(ask(&gate), &[RESEARCHER]), Agent("researcher")),
-        ("two headers", says(ask(&gate), &[WRITER, STRANGER]).identity(&researcher), NotNamed),
+        ("both", says(chat_request(&gate), &[WRITER]).identity(&researcher), Agent("team")),
+        ("only the header is named", says(chat_request(&gate), &[WRITER]).identity(&stranger), Agent("team")),
+        ("only the certificate is named", says(chat_request(&gate), &[UNKNOWN_IDENTITY]).identity(&researcher), NotNamed),
+        ("the certificate alone", chat_request(&gate).identity(&researcher), Agent("researcher")),
+        ("the header alone", says(chat_request(&gate), &[RESEARCHER]), Agent("researcher")),
+        ("two headers", says(chat_request(&gate), &[WRITER, UNKNOWN_IDENTITY]).identity(&researcher), NotNamed),
     ];
     check(&gate, cases.map(|(name, request, outcome)| case(name, request, outcome))).await;
 }
@@ -80,7 +80,11 @@ async fn the_header_counts_before_the_certificate() {
 async fn the_header_never_reaches_the_provider() {
     let upstream = upstream().await;
     let gate = Gate::start(manifests("auto"), &upstream).await;
-    for request in [ask(&gate), ask(&gate).http2(), ask(&gate).http2().trailer(HEADER, STRANGER).trailer("x-harmless", "1")] {
+    for request in [
+        chat_request(&gate),
+        chat_request(&gate).http2(),
+        chat_request(&gate).http2().trailer(HEADER, UNKNOWN_IDENTITY).trailer("x-harmless", "1"),
+    ] {
         says(request, &[RESEARCHER]).send().await.ok();
         let seen = upstream.last();
         assert!(!String::from_utf8_lossy(&seen.trailers).contains(HEADER), "{}", String::from_utf8_lossy(&seen.trailers));
@@ -90,7 +94,7 @@ async fn the_header_never_reaches_the_provider() {
     assert_eq!(upstream.requests().len(), 3);
 }
 
-/// Where the headers go on before the body is judged, the same holds.
+/// Where the headers go on before the body is mismatches, the same manifests.
 #[tokio::test]
 async fn with_fixed_routing_too() {
     let upstream = upstream().await;
@@ -102,13 +106,13 @@ async fn with_fixed_routing_too() {
         .start()
         .await;
     let cases = [
-        ("named", says(ask(&gate), &[RESEARCHER]), Agent("researcher")),
-        ("named, over HTTP/2", says(ask(&gate), &[WRITER]).http2(), Agent("team")),
-        ("a stranger", says(ask(&gate), &[STRANGER]), NotNamed),
-        ("nobody", ask(&gate), NotNamed),
-        ("a key", ask(&gate).header("x-api-key", WRONG), NoKey),
+        ("named", says(chat_request(&gate), &[RESEARCHER]), Agent("researcher")),
+        ("named, over HTTP/2", says(chat_request(&gate), &[WRITER]).http2(), Agent("team")),
+        ("a stranger", says(chat_request(&gate), &[UNKNOWN_IDENTITY]), NotNamed),
+        ("nobody", chat_request(&gate), NotNamed),
+        ("a key", chat_request(&gate).header("x-api-key", WRONG), NoKey),
         ("a key on an unknown path", gate.get("/nope").header("x-api-key", WRONG), NoKey),
-        ("a model of nobody's", says(gate.chat(&hello("vllm-local/other")), &[RESEARCHER]), NOT_ALLOWED),
+        ("a model of nobody's", says(gate.chat(&chat_body("vllm-local/other")), &[RESEARCHER]), NOT_ALLOWED),
     ];
     check(&gate, cases.map(|(name, request, outcome)| case(name, request, outcome))).await;
     let seen = upstream.requests();
@@ -120,7 +124,11 @@ async fn with_fixed_routing_too() {
 async fn without_agents_the_header_is_only_removed() {
     let upstream = upstream().await;
     let gate = Gate::start(provider("") + &gateway(&format!("identityHeader: {HEADER}")), &upstream).await;
-    let cases = [("none", ask(&gate)), ("one", says(ask(&gate), &[RESEARCHER])), ("two", says(ask(&gate), &[RESEARCHER, WRITER]))];
+    let cases = [
+        ("none", chat_request(&gate)),
+        ("one", says(chat_request(&gate), &[RESEARCHER])),
+        ("two", says(chat_request(&gate), &[RESEARCHER, WRITER])),
+    ];
     check(&gate, cases.map(|(name, request)| case(name, request, Anonymous))).await;
     assert!(upstream.requests().iter().all(|request| request.header(HEADER).is_none()));
 }
@@ -130,7 +138,7 @@ async fn a_header_is_named_in_any_case() {
     let upstream = upstream().await;
     let manifests = manifests("agents").replace(HEADER, "X-Agent-ID");
     let gate = Gate::start(manifests, &upstream).await;
-    check(&gate, [case("named", says(ask(&gate), &[RESEARCHER]), Agent("researcher"))]).await;
+    check(&gate, [case("named", says(chat_request(&gate), &[RESEARCHER]), Agent("researcher"))]).await;
     assert_eq!(upstream.last().header(HEADER), None);
 }
 
@@ -141,9 +149,9 @@ async fn odd_values_are_refused_in_good_order() {
     let gate = Gate::start(manifests("agents"), &upstream).await;
     let long = "a".repeat(20_000);
     for value in [b"\"}],\\".as_slice(), b"\xff\xfe", "ü".as_bytes(), b"a\tb", long.as_bytes()] {
-        let reply = ask(&gate).header(HEADER, value).send().await;
+        let reply = chat_request(&gate).header(HEADER, value).send().await;
         reply.refused(403, "invalid_request_error", "caller_not_allowed");
         assert!(reply.body.len() < 2000, "{} bytes for {} bytes of identity", reply.body.len(), value.len());
     }
-    check(&gate, [case("named", says(ask(&gate), &[RESEARCHER]), Agent("researcher"))]).await;
+    check(&gate, [case("named", says(chat_request(&gate), &[RESEARCHER]), Agent("researcher"))]).await;
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use e2e::harness::{Gate, Request, Upstream, gateway, named_provider};
 use serde_json::Value;
 
-use crate::fixtures::{access_key, agent, hello, upstream};
+use crate::fixtures::{access_key, agent, chat_body, upstream};
 use crate::outcome::Outcome::{self, Agent, Key, Known, Refused};
 use crate::outcome::{case, check};
 
@@ -185,13 +185,13 @@ async fn developers_use_what_they_see() {
         ("denied", "listed/denied", NOT_ALLOWED),
         ("denied", "listed/small", Key("denied")),
     ];
-    let cases =
-        cases.map(|(name, model, outcome)| case(format!("{name}: {model}"), as_developer(gate.chat(&hello(model)), name), outcome));
+    let cases = cases
+        .map(|(name, model, outcome)| case(format!("{name}: {model}"), as_developer(gate.chat(&chat_body(model)), name), outcome));
     check(&gate, cases).await;
 
     // A refusal speaks of nothing that the developer may not use.
     for (name, model) in [("everything", "nowhere/x"), ("prefix", "small"), ("reference", "small"), ("inside", "secret")] {
-        let message = as_developer(gate.chat(&hello(model)), name).send().await.message();
+        let message = as_developer(gate.chat(&chat_body(model)), name).send().await.message();
         for hidden in ["internal/", "closed/", "listed/denied", "listed/absent", "listed/qwen/x"] {
             assert!(!message.contains(hidden), "{name}: {message}");
         }

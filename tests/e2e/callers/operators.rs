@@ -3,7 +3,8 @@
 use e2e::harness::{Authority, ClientCertificate, Gate, Peers, Request, Upstream, gateway, provider};
 
 use crate::fixtures::{
-    ALICE, BOB, DISABLED, OPERATOR, RESEARCHER, STRANGER, WRITER, WRONG, agent, agents, ask, keys, reference, upstream,
+    ALICE, BOB, DISABLED, OPERATOR, RESEARCHER, UNKNOWN_IDENTITY, WRITER, WRONG, agent, agents, chat_request, keys, reference,
+    upstream,
 };
 use crate::outcome::Outcome::{self, Agent, Anonymous, Key, Known, NoKey, NotNamed, Operator};
 use crate::outcome::{case, check};
@@ -21,7 +22,8 @@ struct Callers {
 
 impl Callers {
     fn new(mesh: &Authority) -> Self {
-        let [operator, on_call, researcher, stranger] = [OPERATOR, ON_CALL, RESEARCHER, STRANGER].map(|uri| mesh.client(&[uri]));
+        let [operator, on_call, researcher, stranger] =
+            [OPERATOR, ON_CALL, RESEARCHER, UNKNOWN_IDENTITY].map(|uri| mesh.client(&[uri]));
         Self { operator, on_call, researcher, stranger }
     }
 }
@@ -85,8 +87,8 @@ async fn an_operator_is_no_agent() {
         let operator = |request: Request| request.identity(&callers.operator);
         let cases = [
             case("reads", operator(gate.get(PROVIDERS)), Operator),
-            case("chats", operator(ask(&gate)), nobody),
-            case("chats over HTTP/2", operator(ask(&gate)).http2(), nobody),
+            case("chats", operator(chat_request(&gate)), nobody),
+            case("chats over HTTP/2", operator(chat_request(&gate)).http2(), nobody),
             case("lists", operator(gate.get("/v1/models")), nobody),
             case("looks up", operator(gate.get("/v1/models/vllm-local%2Fx")), nobody),
             case("strays", operator(gate.get("/pai/v1/other")), nobody_on_an_unknown_path(nobody)),
@@ -112,8 +114,8 @@ async fn an_operator_who_is_an_agent_is_both() {
     let gate = gate(&mesh, &upstream, &manifests, "auto").await;
     let cases = [
         case("reads", gate.get(PROVIDERS).identity(&callers.operator), Agent("platform")),
-        case("chats", ask(&gate).identity(&callers.operator), Agent("platform")),
-        case("an operator's key chats", key(ask(&gate), ALICE), Key("alice")),
+        case("chats", chat_request(&gate).identity(&callers.operator), Agent("platform")),
+        case("an operator's key chats", key(chat_request(&gate), ALICE), Key("alice")),
     ];
     check(&gate, cases).await;
 }
@@ -135,7 +137,7 @@ async fn anonymous_agents_read_the_providers() {
         case("nobody", gate.get(PROVIDERS), Anonymous),
         case("a stranger", gate.get(PROVIDERS).identity(&callers.stranger), Anonymous),
         case("an operator", gate.get(PROVIDERS).identity(&callers.operator), Anonymous),
-        case("an operator chats", ask(&gate).identity(&callers.operator), Anonymous),
+        case("an operator chats", chat_request(&gate).identity(&callers.operator), Anonymous),
     ];
     check(&gate, cases).await;
 }

@@ -65,12 +65,12 @@ pub async fn failures(gate: &Gate, cases: impl IntoIterator<Item = Case>) -> Vec
         replies.keys().all(|number| subjects.contains_key(number)).then_some(subjects)
     });
     let subjects = subjects.await;
-    let judged = replies.iter().filter_map(|(number, (name, outcome, reply))| {
-        let wrong = outcome.misses(reply, &subjects[number])?;
+    let mismatches = replies.iter().filter_map(|(number, (name, outcome, reply))| {
+        let wrong = outcome.mismatch(reply, &subjects[number])?;
         let said: String = reply.text().chars().take(200).collect();
         Some(format!("{name}: {wrong}, not {outcome:?}: {said}"))
     });
-    judged.collect()
+    mismatches.collect()
 }
 
 /// Numbers the cases, so that each finds its line of the access log.
@@ -85,13 +85,13 @@ fn subject(line: &Value) -> Option<(usize, String)> {
 
 impl Outcome {
     /// What was seen instead.
-    fn misses(self, reply: &Reply, subject: &str) -> Option<String> {
+    fn mismatch(self, reply: &Reply, subject: &str) -> Option<String> {
         if SECRETS.iter().any(|secret| reply.describe().contains(secret)) {
             return Some("a key in the answer".to_owned());
         }
         let code = if reply.status == 200 { String::new() } else { code(reply) };
         let seen = (reply.status, code.as_str(), subject);
-        let hit = match self {
+        let matches = match self {
             Anonymous => seen == (200, "", "anonymous"),
             Agent(name) => seen == (200, "", &format!("agent/{name}")),
             Key(name) => seen == (200, "", &format!("key/{name}")),
@@ -101,7 +101,7 @@ impl Outcome {
             NotNamed => seen == (403, "caller_not_allowed", "none"),
             Refused(status, code) => (seen.0, seen.1) == (status, code),
         };
-        (!hit).then(|| format!("{} {code} as {subject}", reply.status))
+        (!matches).then(|| format!("{} {code} as {subject}", reply.status))
     }
 }
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use e2e::harness::{Authority, ClientCertificate, Gate, GateBuilder, Peers, Reply, Request, Upstream, gateway, provider};
 
-use crate::fixtures::{ALICE, OPERATOR, RESEARCHER, STRANGER, WRONG, agents, ask, hello, keys, reference, upstream};
+use crate::fixtures::{
+    ALICE, OPERATOR, RESEARCHER, UNKNOWN_IDENTITY, WRONG, agents, chat_body, chat_request, keys, reference, upstream,
+};
 use crate::outcome::Outcome::{Agent, Key, NoKey, NotNamed, Refused};
 use crate::outcome::{case, check};
 
@@ -33,11 +35,11 @@ fn agents_only(upstream: &Upstream) -> GateBuilder {
 /// Everything that a later row of the table would refuse.
 fn faulty(gate: &Gate) -> [(&'static str, Request); 6] {
     [
-        ("compressed", gate.chat(&hello(&reference())).header("content-encoding", "gzip")),
+        ("compressed", gate.chat(&chat_body(&reference())).header("content-encoding", "gzip")),
         ("large", gate.post(CHAT).text("x".repeat(2000))),
         ("no JSON", gate.post(CHAT).text("{")),
         ("no media type", gate.post(CHAT).body("{}")),
-        ("no such model", gate.chat(&hello("nowhere/x"))),
+        ("no such model", gate.chat(&chat_body("nowhere/x"))),
         ("no body", gate.post(CHAT)),
     ]
 }
@@ -47,14 +49,14 @@ async fn a_missing_key_is_the_first_thing_that_is_said() {
     let upstream = upstream().await;
     let gate = developers(&upstream).start().await;
     let mut cases = vec![
-        case("served", ask(&gate).header("x-api-key", ALICE), Key("alice")),
+        case("served", chat_request(&gate).header("x-api-key", ALICE), Key("alice")),
         case("unknown path", gate.get("/nope"), NoKey),
         case("root", gate.get("/"), NoKey),
         case("wrong method", gate.get(CHAT), NoKey),
         case("models", gate.get("/v1/models"), NoKey),
         case("providers", gate.get(PROVIDERS), NoKey),
         case("wrong key on an unknown path", gate.get("/nope").header("x-api-key", WRONG), NoKey),
-        case("over HTTP/2", ask(&gate).http2(), NoKey),
+        case("over HTTP/2", chat_request(&gate).http2(), NoKey),
     ];
     cases.extend(faulty(&gate).map(|(name, request)| case(name, request, NoKey)));
     check(&gate, cases).await;
@@ -92,22 +94,22 @@ async fn who_is_not_named_hears_it_after_the_path_and_before_all_else() {
     let upstream = upstream().await;
     let authority = Authority::new("mesh");
     let gate = agents_only(&upstream).mtls(Peers::Optional, &authority).start().await;
-    let [stranger, researcher] = [STRANGER, RESEARCHER].map(|uri| authority.client(&[uri]));
+    let [stranger, researcher] = [UNKNOWN_IDENTITY, RESEARCHER].map(|uri| authority.client(&[uri]));
     let as_stranger = |request: Request| request.identity(&stranger);
     let mut cases = vec![
-        case("named", ask(&gate).identity(&researcher), Agent("researcher")),
+        case("named", chat_request(&gate).identity(&researcher), Agent("researcher")),
         case("named, unknown path", gate.get("/nope").identity(&researcher), UNKNOWN_URL),
         case("named, compressed", as_named(&gate, &researcher), UNSUPPORTED),
         case("unknown path", as_stranger(gate.get("/nope")), UNKNOWN_URL),
         case("wrong method", as_stranger(gate.get(CHAT)), UNKNOWN_URL),
         case("unknown path, nobody", gate.get("/nope"), UNKNOWN_URL),
         case("a key on an unknown path", as_stranger(gate.get("/nope")).header("x-api-key", ALICE), NoKey),
-        case("a key of a named one", ask(&gate).identity(&researcher).header("x-api-key", ALICE), NoKey),
+        case("a key of a named one", chat_request(&gate).identity(&researcher).header("x-api-key", ALICE), NoKey),
         case("models", as_stranger(gate.get("/v1/models")), NotNamed),
         case("one model", as_stranger(gate.get("/v1/models/vllm-local%2Fx")), NotNamed),
         case("providers", as_stranger(gate.get(PROVIDERS)), NotNamed),
-        case("nobody", ask(&gate), NotNamed),
-        case("over HTTP/2", as_stranger(ask(&gate)).http2(), NotNamed),
+        case("nobody", chat_request(&gate), NotNamed),
+        case("over HTTP/2", as_stranger(chat_request(&gate)).http2(), NotNamed),
     ];
     cases.extend(faulty(&gate).map(|(name, request)| case(name, as_stranger(request), NotNamed)));
     check(&gate, cases).await;
@@ -115,7 +117,7 @@ async fn who_is_not_named_hears_it_after_the_path_and_before_all_else() {
 }
 
 fn as_named(gate: &Gate, researcher: &ClientCertificate) -> Request {
-    ask(gate).header("content-encoding", "gzip").identity(researcher)
+    chat_request(gate).header("content-encoding", "gzip").identity(researcher)
 }
 
 #[tokio::test]
@@ -146,17 +148,17 @@ fn says(reply: &Reply, words: &[&str]) {
 async fn a_refusal_says_what_to_add() {
     let upstream = upstream().await;
     let authority = Authority::new("mesh");
-    let stranger = authority.client(&[STRANGER]);
+    let stranger = authority.client(&[UNKNOWN_IDENTITY]);
 
     let gate = agents_only(&upstream).mtls(Peers::Optional, &authority).start().await;
-    says(&ask(&gate).identity(&stranger).send().await, &[STRANGER, "Agent"]);
-    says(&ask(&gate).send().await, &["Agent"]);
+    says(&chat_request(&gate).identity(&stranger).send().await, &[UNKNOWN_IDENTITY, "Agent"]);
+    says(&chat_request(&gate).send().await, &["Agent"]);
     let other = authority.client(&[OPERATOR]);
-    let reply = ask(&gate).identity(&other).send().await;
+    let reply = chat_request(&gate).identity(&other).send().await;
     says(&reply, &[OPERATOR]);
-    assert!(!reply.message().contains(STRANGER) && !reply.message().contains(RESEARCHER), "{}", reply.message());
+    assert!(!reply.message().contains(UNKNOWN_IDENTITY) && !reply.message().contains(RESEARCHER), "{}", reply.message());
     // Where every caller is an agent, a key helps nobody.
-    says(&ask(&gate).header("x-api-key", ALICE).send().await, &["key"]);
+    says(&chat_request(&gate).header("x-api-key", ALICE).send().await, &["key"]);
 
     let gate = Gate::builder()
         .manifests(open() + &agents() + &keys())
@@ -164,8 +166,8 @@ async fn a_refusal_says_what_to_add() {
         .upstream("vllm-local", &upstream)
         .start()
         .await;
-    let message = ask(&gate).identity(&stranger).send().await.message();
-    assert!(message.contains(STRANGER) || message.contains("identities"), "{message}");
-    says(&ask(&gate).send().await, &["key"]);
-    says(&ask(&gate).header("x-api-key", WRONG).send().await, &["key"]);
+    let message = chat_request(&gate).identity(&stranger).send().await.message();
+    assert!(message.contains(UNKNOWN_IDENTITY) || message.contains("identities"), "{message}");
+    says(&chat_request(&gate).send().await, &["key"]);
+    says(&chat_request(&gate).header("x-api-key", WRONG).send().await, &["key"]);
 }

@@ -3,7 +3,7 @@
 use e2e::harness::{Answer, Call, Gate, Request, StreamingReply, Upstream, gateway, provider, responses, settled, until};
 use serde_json::json;
 
-use crate::fixtures::{ALICE, BOB, OPERATOR, RESEARCHER, WRITER, access_key, agent, agent_with_budget, hello, reference};
+use crate::fixtures::{ALICE, BOB, OPERATOR, RESEARCHER, WRITER, access_key, agent, agent_with_budget, chat_body, reference};
 
 const PROVIDER: &str = "maxTokensPerDay: 100000\nexternalAccess: { enabled: true, maxTokensPerDay: 50000 }";
 
@@ -84,7 +84,7 @@ fn changes() -> Vec<Change> {
 }
 
 impl Change {
-    fn ask(&self, request: Request) -> Request {
+    fn chat_request(&self, request: Request) -> Request {
         request.header(self.caller.0, self.caller.1)
     }
 
@@ -92,7 +92,7 @@ impl Change {
     async fn in_force(&self, gate: &Gate, status: u16) {
         let mut in_a_row = 0;
         until(&format!("{}: the caller is answered {status}", self.what), async || {
-            let reply = self.ask(gate.get("/v1/models")).send().await;
+            let reply = self.chat_request(gate.get("/v1/models")).send().await;
             in_a_row = if reply.status == status { in_a_row + 1 } else { 0 };
             (in_a_row == 8).then_some(())
         })
@@ -101,9 +101,9 @@ impl Change {
 }
 
 async fn begin(change: &Change, gate: &Gate, upstream: &Upstream) -> (Call, StreamingReply) {
-    let mut body = hello(&reference());
+    let mut body = chat_body(&reference());
     body["stream"] = json!(true);
-    let asked = change.ask(gate.chat(&body)).header("x-test-case", change.what).spawn_stream();
+    let asked = change.chat_request(gate.chat(&body)).header("x-test-case", change.what).spawn_stream();
     let mut call = upstream.call().await;
     call.start_stream().await.chunk(responses::delta("a", Some((5, 1)))).await;
     let mut answer = asked.await.unwrap();
@@ -138,8 +138,8 @@ async fn who_is_taken_away_is_refused_while_its_stream_goes_on() {
 
         gate.reconfigure(&change.after).await.unwrap();
         change.in_force(&gate, change.refusal.0).await;
-        for request in [gate.chat(&hello(&reference())), gate.chat(&hello(&reference())).http2(), gate.get("/v1/models")] {
-            let reply = change.ask(request).send().await;
+        for request in [gate.chat(&chat_body(&reference())), gate.chat(&chat_body(&reference())).http2(), gate.get("/v1/models")] {
+            let reply = change.chat_request(request).send().await;
             assert_eq!(reply.status, change.refusal.0, "{what}: {}", reply.describe());
             reply.refused(change.refusal.0, "invalid_request_error", change.refusal.1);
         }
@@ -187,7 +187,7 @@ async fn who_comes_back_has_spent_what_it_spent() {
 
         gate.reconfigure(&change.before).await.unwrap();
         change.in_force(&gate, 200).await;
-        let asked = change.ask(gate.chat(&hello(&reference()))).spawn_send();
+        let asked = change.chat_request(gate.chat(&chat_body(&reference()))).spawn_send();
         upstream.call().await.answer(Answer::json(&responses::chat(5, 3))).await;
         let reply = asked.await.unwrap();
         let number = |name: &str| reply.header(name).unwrap().parse::<u64>().unwrap();

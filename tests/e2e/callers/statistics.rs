@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use e2e::harness::{Gate, Request, Upstream, gateway, provider, until};
 use serde_json::Value;
 
-use crate::fixtures::{ALICE, BOB, RESEARCHER, SECRETS, STRANGER, WRITER, WRONG, agents, ask, hello, keys, upstream};
+use crate::fixtures::{
+    ALICE, BOB, RESEARCHER, SECRETS, UNKNOWN_IDENTITY, WRITER, WRONG, agents, chat_body, chat_request, keys, upstream,
+};
 
 const HEADER: &str = "x-agent-id";
 
@@ -44,13 +46,18 @@ async fn until_counted(gate: &Gate, statistic: &str, labels: &[&str], wanted: f6
 async fn requests_and_tokens_are_counted_by_subject() {
     let upstream = upstream().await;
     let gate = gate(&upstream).await;
-    for request in [known(ask(&gate)), known(ask(&gate)).http2(), ask(&gate).header(HEADER, WRITER), key(ask(&gate), ALICE)] {
+    for request in [
+        known(chat_request(&gate)),
+        known(chat_request(&gate)).http2(),
+        chat_request(&gate).header(HEADER, WRITER),
+        key(chat_request(&gate), ALICE),
+    ] {
         request.send().await.ok();
     }
-    for request in [known(gate.chat(&hello("vllm-local/bad"))), key(gate.chat(&hello("vllm-local/bad")), BOB)] {
+    for request in [known(gate.chat(&chat_body("vllm-local/bad"))), key(gate.chat(&chat_body("vllm-local/bad")), BOB)] {
         request.send().await.refused(403, "invalid_request_error", "model_not_allowed");
     }
-    for request in [ask(&gate), key(ask(&gate), WRONG), ask(&gate).header(HEADER, STRANGER)] {
+    for request in [chat_request(&gate), key(chat_request(&gate), WRONG), chat_request(&gate).header(HEADER, UNKNOWN_IDENTITY)] {
         request.send().await.refused(401, "invalid_request_error", "invalid_api_key");
     }
     for (subject, decision, count) in [
@@ -77,10 +84,10 @@ async fn what_callers_send_never_names_a_statistic() {
     let upstream = upstream().await;
     let gate = gate(&upstream).await;
     for number in 0..20 {
-        key(ask(&gate), &format!("pak_canary-{number}")).send().await;
-        ask(&gate).header(HEADER, format!("spiffe://canary/{number}")).send().await;
-        ask(&gate).header(HEADER, format!("spiffe://cluster.local/ns/team/sa/canary.{number}=;")).send().await.ok();
-        ask(&gate).header(HEADER, format!("agent/researcher;.;canary=.={number}")).send().await;
+        key(chat_request(&gate), &format!("pak_canary-{number}")).send().await;
+        chat_request(&gate).header(HEADER, format!("spiffe://canary/{number}")).send().await;
+        chat_request(&gate).header(HEADER, format!("spiffe://cluster.local/ns/team/sa/canary.{number}=;")).send().await.ok();
+        chat_request(&gate).header(HEADER, format!("agent/researcher;.;canary=.={number}")).send().await;
     }
     until_counted(&gate, "pai_subject_requests_total", &["subject=\"agent/team\"", "decision=\"allowed\""], 20.0).await;
     until_counted(&gate, "pai_requests_total", &["decision=\"invalid_api_key\""], 60.0).await;
@@ -97,15 +104,15 @@ async fn the_access_log_names_subject_and_decision() {
     let upstream = upstream().await;
     let gate = gate(&upstream).await;
     let cases = [
-        ("a", known(ask(&gate)), "agent/researcher", "allowed"),
-        ("b", key(ask(&gate), ALICE), "key/alice", "allowed"),
-        ("c", key(gate.chat(&hello("vllm-local/bad")), ALICE), "key/alice", "model_not_allowed"),
+        ("a", known(chat_request(&gate)), "agent/researcher", "allowed"),
+        ("b", key(chat_request(&gate), ALICE), "key/alice", "allowed"),
+        ("c", key(gate.chat(&chat_body("vllm-local/bad")), ALICE), "key/alice", "model_not_allowed"),
         ("d", known(gate.post("/v1/chat/completions").text("{")), "agent/researcher", "invalid_body"),
         ("e", known(gate.get("/nope")), "agent/researcher", "unknown_url"),
         ("f", key(gate.get("/pai/v1/model-providers"), BOB), "key/bob", "caller_not_allowed"),
-        ("g", key(ask(&gate), WRONG), "none", "invalid_api_key"),
-        ("h", ask(&gate), "none", "invalid_api_key"),
-        ("i", known(ask(&gate)).http2(), "agent/researcher", "allowed"),
+        ("g", key(chat_request(&gate), WRONG), "none", "invalid_api_key"),
+        ("h", chat_request(&gate), "none", "invalid_api_key"),
+        ("i", known(chat_request(&gate)).http2(), "agent/researcher", "allowed"),
     ];
     for (name, request, subject, decision) in cases {
         request.header("x-test-case", name).send().await;
@@ -125,7 +132,7 @@ async fn no_credential_is_anywhere() {
     for secret in SECRETS {
         for name in ["authorization", "x-api-key", "api-key"] {
             let value = if name == "authorization" { format!("Bearer {secret}") } else { secret.to_owned() };
-            let reply = ask(&gate).header(name, value).send().await;
+            let reply = chat_request(&gate).header(name, value).send().await;
             assert!(!reply.describe().contains(secret), "{}", reply.describe());
         }
     }

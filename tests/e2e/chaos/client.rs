@@ -13,7 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::plan::{Ask, Form, Leave};
+use crate::plan::{Disconnect, Form, PlannedRequest};
 use crate::setup::{body, caller};
 
 const PATH: &str = "/v1/chat/completions";
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What became of one request, as its client saw it.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    pub ask: Ask,
+    pub planned: PlannedRequest,
     pub sent: Instant,
     pub over: Instant,
     pub end: End,
@@ -51,7 +51,7 @@ pub enum End {
     /// It broke off, or never began.
     Cut,
     /// The client has left.
-    Left,
+    Disconnected,
     /// Nobody took the connection.
     Refused,
     /// Nothing came any more.
@@ -68,23 +68,23 @@ impl Drop for Connection {
 }
 
 /// Makes one request.
-pub async fn ask(gate: SocketAddr, ask: Ask, form: Form) -> Outcome {
+pub async fn run_request(gate: SocketAddr, planned: PlannedRequest, form: Form) -> Outcome {
     let (sent, mut seen) = (Instant::now(), Seen::default());
-    let end = timeout(PATIENCE, perform(gate, &ask, form, &mut seen)).await.unwrap_or(End::Hung);
-    Outcome { ask, sent, over: Instant::now(), end, seen }
+    let end = timeout(PATIENCE, perform(gate, &planned, form, &mut seen)).await.unwrap_or(End::Hung);
+    Outcome { planned, sent, over: Instant::now(), end, seen }
 }
 
-async fn perform(gate: SocketAddr, ask: &Ask, form: Form, seen: &mut Seen) -> End {
-    let Ok(socket) = connect(gate, ask.slow).await else { return End::Refused };
-    match ask.leave {
-        Leave::Body | Leave::Stalled | Leave::Silent => half(socket, ask, form, seen).await,
-        Leave::After(moment) => {
+async fn perform(gate: SocketAddr, planned: &PlannedRequest, form: Form, seen: &mut Seen) -> End {
+    let Ok(socket) = connect(gate, planned.slow).await else { return End::Refused };
+    match planned.disconnect {
+        Disconnect::Body | Disconnect::Stalled | Disconnect::Silent => half(socket, planned, form, seen).await,
+        Disconnect::After(moment) => {
             tokio::select! {
-                end = exchange(socket, ask, form, seen) => end,
-                () = sleep(moment) => End::Left,
+                end = exchange(socket, planned, form, seen) => end,
+                () = sleep(moment) => End::Disconnected,
             }
         }
-        Leave::Never | Leave::Events(_) => exchange(socket, ask, form, seen).await,
+        Disconnect::Never | Disconnect::Events(_) => exchange(socket, planned, form, seen).await,
     }
 }
 
@@ -99,23 +99,23 @@ async fn connect(gate: SocketAddr, slow: bool) -> std::io::Result<TcpStream> {
 }
 
 /// Sends half of the body or nothing, and goes, or waits for what the gate says to that.
-async fn half(mut socket: TcpStream, ask: &Ask, form: Form, seen: &mut Seen) -> End {
-    let body = body(ask).to_string();
+async fn half(mut socket: TcpStream, planned: &PlannedRequest, form: Form, seen: &mut Seen) -> End {
+    let body = body(planned).to_string();
     let mut head =
-        format!("POST {PATH} HTTP/1.1\r\nhost: gate.test\r\ncontent-type: application/json\r\nx-test-case: {}\r\n", ask.id);
-    for (name, value) in caller(ask, form) {
+        format!("POST {PATH} HTTP/1.1\r\nhost: gate.test\r\ncontent-type: application/json\r\nx-test-case: {}\r\n", planned.id);
+    for (name, value) in caller(planned, form) {
         head += &format!("{name}: {value}\r\n");
     }
-    let part = if ask.leave == Leave::Silent { "" } else { &body[..body.len() / 2] };
+    let part = if planned.disconnect == Disconnect::Silent { "" } else { &body[..body.len() / 2] };
     head += &format!("content-length: {}\r\n\r\n{part}", body.len());
     if socket.write_all(head.as_bytes()).await.is_err() {
         return End::Cut;
     }
-    if ask.leave == Leave::Body {
+    if planned.disconnect == Disconnect::Body {
         sleep(Duration::from_millis(3)).await;
         // A process that is killed does not say goodbye.
         let _ = socket.set_zero_linger();
-        return End::Left;
+        return End::Disconnected;
     }
     let mut answer = Vec::new();
     while !answer.ends_with(b"}") {
@@ -129,8 +129,8 @@ async fn half(mut socket: TcpStream, ask: &Ask, form: Form, seen: &mut Seen) -> 
     if seen.status.is_some() { End::Whole } else { End::Cut }
 }
 
-async fn exchange(socket: TcpStream, ask: &Ask, form: Form, seen: &mut Seen) -> End {
-    let Some((answer, _connection)) = send(socket, ask, form).await else { return End::Cut };
+async fn exchange(socket: TcpStream, planned: &PlannedRequest, form: Form, seen: &mut Seen) -> End {
+    let Some((answer, _connection)) = send(socket, planned, form).await else { return End::Cut };
     let (head, mut body) = answer.into_parts();
     seen.status = Some(head.status.as_u16());
     seen.provider = head.headers.get("x-pai-provider").and_then(|value| Some(value.to_str().ok()?.to_owned()));
@@ -139,11 +139,11 @@ async fn exchange(socket: TcpStream, ask: &Ask, form: Form, seen: &mut Seen) -> 
     loop {
         if streamed {
             seen.take_events(&mut held);
-            if matches!(ask.leave, Leave::Events(most) if seen.events >= most) {
-                return End::Left;
+            if matches!(planned.disconnect, Disconnect::Events(most) if seen.events >= most) {
+                return End::Disconnected;
             }
         }
-        if ask.slow {
+        if planned.slow {
             sleep(Duration::from_millis(4)).await;
         }
         match body.frame().await {
@@ -160,20 +160,24 @@ async fn exchange(socket: TcpStream, ask: &Ask, form: Form, seen: &mut Seen) -> 
     if whole { End::Whole } else { End::Cut }
 }
 
-async fn send(socket: TcpStream, ask: &Ask, form: Form) -> Option<(hyper::Response<hyper::body::Incoming>, Connection)> {
-    let mut request = hyper::Request::post(if ask.http2 { format!("http://gate.test{PATH}") } else { PATH.to_owned() })
+async fn send(
+    socket: TcpStream,
+    planned: &PlannedRequest,
+    form: Form,
+) -> Option<(hyper::Response<hyper::body::Incoming>, Connection)> {
+    let mut request = hyper::Request::post(if planned.http2 { format!("http://gate.test{PATH}") } else { PATH.to_owned() })
         .header("content-type", "application/json")
-        .header("x-test-case", &ask.id);
-    if !ask.http2 {
+        .header("x-test-case", &planned.id);
+    if !planned.http2 {
         request = request.header("host", "gate.test");
     }
-    for (name, value) in caller(ask, form) {
+    for (name, value) in caller(planned, form) {
         request = request.header(name, value);
     }
-    let body = body(ask).to_string();
+    let body = body(planned).to_string();
     let request = request.body(Full::<Bytes>::from(body).map_err(|never: Infallible| match never {})).ok()?;
     let io = TokioIo::new(socket);
-    if ask.http2 {
+    if planned.http2 {
         let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.ok()?;
         let connection = Connection(tokio::spawn(async move { drop(connection.await) }));
         return Some((sender.send_request(request).await.ok()?, connection));

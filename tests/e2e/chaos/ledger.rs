@@ -20,7 +20,7 @@ pub struct Budget {
     pub cap: Option<u64>,
 }
 
-/// Somebody who looks at the ledger again and again, on connections that he keeps.
+/// Somebody who samples at the ledger again and again, on connections that he keeps.
 #[derive(Default)]
 pub struct Reader {
     connections: Vec<Raw>,
@@ -59,8 +59,8 @@ impl Reader {
         }
     }
 
-    /// Looks, from the connection that has waited longest; `None` where that one has ended, or its VM is dead.
-    pub async fn look(&mut self, gate: &Gate, drained: bool) -> Option<Ledger> {
+    /// LedgerSamples, from the connection that has waited longest; `None` where that one has ended, or its VM is dead.
+    pub async fn sample(&mut self, gate: &Gate, drained: bool) -> Option<Ledger> {
         if self.connections.is_empty() {
             assert!(!drained, "no connection is left to look at the ledger by");
             self.reserve(gate, 2).await;

@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use crate::client::{End, Outcome};
 use crate::ledger::Ledger;
-use crate::plan::{Caller, Conduct, Form, Plan};
-use crate::setup::{Record, TRY_TIMEOUT, highest_estimate, is_vllm, name, place};
+use crate::plan::{Caller, Form, Plan, ProviderBehaviour};
+use crate::setup::{Record, TRY_TIMEOUT, highest_estimate, is_vllm, name, provider_index};
 
 /// All that is known of a round that is over.
-pub struct Books<'a> {
+pub struct LedgerCheck<'a> {
     pub plan: &'a Plan,
     pub outcomes: &'a [Outcome],
     pub records: &'a BTreeMap<String, Vec<Record>>,
@@ -45,7 +45,7 @@ struct Case<'a> {
 /// The day that a charge counts in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Day {
-    Over,
+    Yesterday,
     Either,
     Today,
 }
@@ -67,17 +67,17 @@ impl Range {
     }
 }
 
-// === impl Books ===
+// === impl LedgerCheck ===
 
-impl Books<'_> {
-    /// Looks at everything.
-    pub fn audit(&mut self) {
+impl LedgerCheck<'_> {
+    /// LedgerSamples at everything.
+    pub fn run(&mut self) {
         let cases = self.outcomes.iter().map(|outcome| Case {
             providers: self.plan.providers(),
-            steady: !self.plan.someone_goes_down(),
+            steady: !self.plan.has_outage(),
             outcome,
-            records: self.records.get(&outcome.ask.id).map_or(&[], Vec::as_slice),
-            line: self.lines.get(&outcome.ask.id),
+            records: self.records.get(&outcome.planned.id).map_or(&[], Vec::as_slice),
+            line: self.lines.get(&outcome.planned.id),
         });
         let cases: Vec<Case<'_>> = cases.collect();
         let mut faults = Vec::new();
@@ -96,7 +96,7 @@ impl Books<'_> {
             for (subject, caller) in
                 [("agent/researcher", Caller::Inside), ("key/alice", Caller::Developer(0)), ("key/bob", Caller::Developer(1))]
             {
-                let own: Vec<Case<'_>> = cases.iter().filter(|case| case.outcome.ask.caller == caller).copied().collect();
+                let own: Vec<Case<'_>> = cases.iter().filter(|case| case.outcome.planned.caller == caller).copied().collect();
                 self.sum(subject, self.ledger.of(subject)[0].used, &own);
             }
         }
@@ -104,7 +104,7 @@ impl Books<'_> {
 
     /// What the client saw is what was planned for it.
     fn answer(&self, case: &Case<'_>) -> Result<(), String> {
-        let Outcome { ask, end, seen, .. } = case.outcome;
+        let Outcome { planned, end, seen, .. } = case.outcome;
         if *end == End::Hung {
             return Err("it hangs".to_owned());
         }
@@ -120,24 +120,29 @@ impl Books<'_> {
         // A VM that is dead refuses what it is sent, until it is replaced.
         let troubled = self.traps > 0 || outside;
         match (seen.status, end) {
-            (Some(200), End::Whole) if !ask.is_unfinished() => return case.served(),
-            (_, End::Left) => return Ok(()),
+            (Some(200), End::Whole) if !planned.is_unfinished() => return case.served(),
+            (_, End::Disconnected) => return Ok(()),
             (Some(503), _) if self.traps > 0 => return Ok(()),
-            (Some(408), End::Whole) if ask.is_unfinished() => return Ok(()),
-            (Some(403), End::Whole) if ask.forbidden => return Ok(()),
+            (Some(408), End::Whole) if planned.is_unfinished() => return Ok(()),
+            (Some(403), End::Whole) if planned.forbidden => return Ok(()),
             (_, End::Cut) if troubled => return Ok(()),
-            _ if ask.is_unfinished() => return Err("it is not told that its body has not come".to_owned()),
-            _ if ask.forbidden => return Err("forbidden, and not refused".to_owned()),
+            _ if planned.is_unfinished() => return Err("it is not told that its body has not come".to_owned()),
+            _ if planned.forbidden => return Err("forbidden, and not refused".to_owned()),
             (Some(429), End::Whole) if self.plan.tight => return Ok(()),
             _ => {}
         }
-        if ask.is_served() && !case.is_late() && !self.plan.someone_goes_down() {
+        if planned.is_served() && !case.is_late() && !self.plan.has_outage() {
             return Err("every provider would have served it".to_owned());
         }
         let broken = matches!(seen.status, Some(400 | 429 | 500 | 502 | 503 | 504)) && *end == End::Whole;
         let cut = *end == End::Cut && seen.status == Some(200);
-        let by = seen.provider.as_deref().and_then(place).and_then(|by| case.records.iter().find(|record| record.provider == by));
-        let deserved = case.is_late() || by.is_some_and(|record| record.conduct != Conduct::Serve) || self.plan.someone_goes_down();
+        let by = seen
+            .provider
+            .as_deref()
+            .and_then(provider_index)
+            .and_then(|by| case.records.iter().find(|record| record.provider == by));
+        let deserved =
+            case.is_late() || by.is_some_and(|record| record.behaviour != ProviderBehaviour::Serve) || self.plan.has_outage();
         if broken || cut && deserved { Ok(()) } else { Err("nobody has broken it".to_owned()) }
     }
 
@@ -175,7 +180,7 @@ impl Books<'_> {
             });
             let range = self.today(case, range);
             all.add(range);
-            if matches!(case.outcome.ask.caller, Caller::Developer(_)) {
+            if matches!(case.outcome.planned.caller, Caller::Developer(_)) {
                 external.add(range);
             }
         }
@@ -204,7 +209,7 @@ impl Books<'_> {
 
     fn today(&self, case: &Case<'_>, range: Range) -> Range {
         match case.day(self.midnight) {
-            Day::Over => Range::default(),
+            Day::Yesterday => Range::default(),
             Day::Either => Range(0, range.1),
             Day::Today => range,
         }
@@ -217,17 +222,17 @@ impl Case<'_> {
     /// A whole answer is one provider's, as it sent it.
     fn served(&self) -> Result<(), String> {
         let seen = &self.outcome.seen;
-        let by = seen.provider.as_deref().and_then(place);
+        let by = seen.provider.as_deref().and_then(provider_index);
         let Some(record) = self.records.iter().find(|record| Some(record.provider) == by) else {
             return Err("an answer that nobody has sent".to_owned());
         };
-        if record.conduct != Conduct::Serve {
+        if record.behaviour != ProviderBehaviour::Serve {
             return Err("a whole answer from a provider that has broken it off".to_owned());
         }
         if record.stream && seen.words != record.words {
             return Err(format!("{} words came, {} were sent", seen.words, record.words));
         }
-        let told = !record.stream || self.outcome.ask.asks_usage;
+        let told = !record.stream || self.outcome.planned.wants_usage;
         if told != seen.usage.is_some() || seen.usage.is_some_and(|usage| usage != (record.prompt, record.words)) {
             return Err(format!("{:?} reported, {:?} sent", seen.usage, (record.prompt, record.words)));
         }
@@ -236,22 +241,23 @@ impl Case<'_> {
 
     /// The providers that it was sent to, or may have been, and what each may charge.
     fn attempts(&self) -> Result<Vec<(usize, Range)>, String> {
-        let estimate = Range(0, highest_estimate(&self.outcome.ask));
+        let estimate = Range(0, highest_estimate(&self.outcome.planned));
         let Some(line) = self.line.filter(|line| line["decision"].is_string()) else {
             // Nobody knows how far it came: it may have been let through, and not have reached its provider yet.
-            let asked = self.records.iter().map(|record| (record.provider, self.of_dead(record)));
+            let asked = self.records.iter().map(|record| (record.provider, self.charge_after_trap(record)));
             let others = (0..self.providers).filter(|provider| !self.records.iter().any(|record| record.provider == *provider));
             return Ok(asked.chain(others.map(|provider| (provider, estimate))).collect());
         };
-        let last = line["provider"].as_str().and_then(place).filter(|_| charged(line).is_some());
-        let passed: BTreeMap<usize, &str> =
-            line["attempts"].as_str().unwrap_or_default().split(',').filter_map(passed_over).collect();
+        let last = line["provider"].as_str().and_then(provider_index).filter(|_| charged(line).is_some());
+        let passed: BTreeMap<usize, &str> = line["attempts"].as_str().unwrap_or_default().split(',').filter_map(skipped).collect();
         let mut attempts = Vec::new();
         for record in self.records {
             let range = match passed.get(&record.provider) {
-                _ if Some(record.provider) == last => self.of_last(record),
+                _ if Some(record.provider) == last => self.charge_of_last(record),
                 Some(&"reset") => Range(record.prompt, estimate.1),
-                Some(status) if matches!(record.conduct, Conduct::Status(code) if code.to_string() == *status) => Range::default(),
+                Some(status) if matches!(record.behaviour, ProviderBehaviour::Status(code) if code.to_string() == *status) => {
+                    Range::default()
+                }
                 other => return Err(format!("{} was sent it, and the log has {other:?}: {line}", name(record.provider))),
             };
             attempts.push((record.provider, range));
@@ -263,21 +269,23 @@ impl Case<'_> {
     }
 
     /// What the provider that was asked last may charge.
-    fn of_last(&self, record: &Record) -> Range {
-        let Outcome { ask, end, seen, .. } = self.outcome;
-        let (least, most) = (record.prompt, highest_estimate(ask));
+    fn charge_of_last(&self, record: &Record) -> Range {
+        let Outcome { planned, end, seen, .. } = self.outcome;
+        let (least, most) = (record.prompt, highest_estimate(planned));
         let whole = record.prompt + record.words;
         let answered = seen.provider.as_deref() == Some(name(record.provider));
         if *end == End::Whole && answered && seen.status == Some(200) {
             return Range::exactly(whole);
         }
-        match record.conduct {
+        match record.behaviour {
             // It was not heard, or too late.
-            Conduct::Status(_) if *end == End::Left || self.is_local() => Range(0, most),
-            Conduct::Status(_) => Range::default(),
-            Conduct::Reset | Conduct::Close | Conduct::HalfHead | Conduct::Hang => Range(least, most),
-            Conduct::CutClose(_) if self.breaks_off(record) && *end == End::Cut && answered => {
-                Range::exactly(record.prompt + record.most_words())
+            ProviderBehaviour::Status(_) if *end == End::Disconnected || self.is_local() => Range(0, most),
+            ProviderBehaviour::Status(_) => Range::default(),
+            ProviderBehaviour::Reset | ProviderBehaviour::Close | ProviderBehaviour::HalfHead | ProviderBehaviour::Hang => {
+                Range(least, most)
+            }
+            ProviderBehaviour::CutClose(_) if self.breaks_off(record) && *end == End::Cut && answered => {
+                Range::exactly(record.prompt + record.max_words())
             }
             _ if !record.stream => Range(least, most.max(whole)),
             _ if is_vllm(record.provider) && seen.words > 0 => Range(record.prompt + seen.words, record.prompt + record.sent()),
@@ -299,7 +307,7 @@ impl Case<'_> {
     /// Pieces of a completion that have passed the gate in a stream: those that the client has seen, and at most those that were sent.
     fn passed(&self) -> Option<Range> {
         let seen = &self.outcome.seen;
-        let by = seen.provider.as_deref().and_then(place)?;
+        let by = seen.provider.as_deref().and_then(provider_index)?;
         let record = self.records.iter().find(|record| record.provider == by && record.stream)?;
         // Where nothing is reported, the finishing event counts as a piece.
         let finish = u64::from(!is_vllm(by) && record.sent() == record.words);
@@ -307,9 +315,9 @@ impl Case<'_> {
     }
 
     /// What may be charged where a VM died that had it, or had passed it over before.
-    fn of_dead(&self, record: &Record) -> Range {
-        let charge = if matches!(record.conduct, Conduct::Status(_)) { 0 } else { record.prompt + record.words };
-        Range(0, highest_estimate(&self.outcome.ask).max(charge))
+    fn charge_after_trap(&self, record: &Record) -> Range {
+        let charge = if matches!(record.behaviour, ProviderBehaviour::Status(_)) { 0 } else { record.prompt + record.words };
+        Range(0, highest_estimate(&self.outcome.planned).max(charge))
     }
 
     fn day(&self, midnight: Option<(Instant, Instant)>) -> Day {
@@ -318,7 +326,7 @@ impl Case<'_> {
         if self.outcome.sent > after {
             Day::Today
         } else if self.outcome.over < before || only.is_some_and(|record| record.at < before) && self.is_single() {
-            Day::Over
+            Day::Yesterday
         } else {
             Day::Either
         }
@@ -342,17 +350,17 @@ impl Case<'_> {
                 format!(
                     "{}: {:?}, {}+{}, sent {}",
                     name(record.provider),
-                    record.conduct,
+                    record.behaviour,
                     record.prompt,
                     record.words,
                     record.sent()
                 )
             })
             .collect();
-        let Outcome { ask, end, seen, .. } = self.outcome;
+        let Outcome { planned, end, seen, .. } = self.outcome;
         format!(
-            "{}: {fault}\n    {ask:?}\n    {end:?} {seen:?}\n    {records:?}\n    {}",
-            ask.id,
+            "{}: {fault}\n    {planned:?}\n    {end:?} {seen:?}\n    {records:?}\n    {}",
+            planned.id,
             self.line.unwrap_or(&Value::Null)
         )
     }
@@ -367,7 +375,7 @@ fn tokens(line: &Value, field: &str) -> Option<u64> {
     line[field].as_str()?.parse().ok()
 }
 
-fn passed_over(entry: &str) -> Option<(usize, &str)> {
+fn skipped(entry: &str) -> Option<(usize, &str)> {
     let (who, why) = entry.split_once('=')?;
-    Some((place(who)?, why))
+    Some((provider_index(who)?, why))
 }

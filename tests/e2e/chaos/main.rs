@@ -1,5 +1,5 @@
 //! Chaos in a real Envoy: two hundred clients at once, of whom half go away, providers that break off, reloads, VMs that die, a day that
-//! ends, an Envoy that is drained. Whatever happens, the budgets hold and each charge is what was sent.
+//! ends, an Envoy that is drained. Whatever occurs, the budgets hold and each charge is what was sent.
 //!
 //! A round is drawn from its seed: `scripts/test chaos --seed N --rounds 1` repeats the plan of one, as far as workers let anything be
 //! repeated.
@@ -29,7 +29,7 @@ async fn rounds() {
     let seed = variable("PAI_SEED").unwrap_or(drawn);
     for seed in seed..seed + variable("PAI_ROUNDS").unwrap_or(ROUNDS) {
         let start = Instant::now();
-        let told = round::play(seed).await;
+        let told = round::run_round(seed).await;
         eprintln!("{told}, {:.1} s", start.elapsed().as_secs_f64());
     }
 }

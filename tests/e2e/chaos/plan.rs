@@ -7,7 +7,7 @@ use e2e::harness::{EnvoyFeature, Rng};
 
 /// Clients at once, and how many requests each makes, one after the other.
 pub const CLIENTS: u64 = 200;
-pub const EACH: u64 = 4;
+pub const REQUESTS_PER_CLIENT: u64 = 4;
 
 /// One round.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub struct Plan {
     /// Budgets are smaller than what is asked for.
     pub tight: bool,
     pub clients: Vec<Client>,
-    /// What happens meanwhile, each when so many requests are over.
+    /// What occurs meanwhile, each when so many requests are over.
     pub events: Vec<(u64, Event)>,
 }
 
@@ -33,12 +33,12 @@ pub enum Form {
 #[derive(Debug, Clone)]
 pub struct Client {
     /// Each with the pause before it.
-    pub asks: Vec<(Duration, Ask)>,
+    pub requests: Vec<(Duration, PlannedRequest)>,
 }
 
 /// One request, and what each provider will do with it.
 #[derive(Debug, Clone)]
-pub struct Ask {
+pub struct PlannedRequest {
     /// What it is found by on its way.
     pub id: String,
     pub caller: Caller,
@@ -50,13 +50,13 @@ pub struct Ask {
     /// Completion tokens of a whole answer, if the limit allows.
     pub words: u64,
     pub stream: bool,
-    pub asks_usage: bool,
+    pub wants_usage: bool,
     pub http2: bool,
     /// A guard is to refuse it.
     pub forbidden: bool,
     pub slow: bool,
-    pub leave: Leave,
-    pub conducts: [Conduct; 3],
+    pub disconnect: Disconnect,
+    pub behaviours: [ProviderBehaviour; 3],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub enum Caller {
 
 /// When the client goes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leave {
+pub enum Disconnect {
     Never,
     After(Duration),
     /// After so many events of a stream.
@@ -84,7 +84,7 @@ pub enum Leave {
 
 /// What a provider does with one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Conduct {
+pub enum ProviderBehaviour {
     Serve,
     Status(u16),
     /// Breaks the connection when it has read the request.
@@ -109,7 +109,7 @@ pub enum Event {
     Trap,
     Midnight,
     /// A provider is down for so long.
-    Down(usize, Duration),
+    Outage(usize, Duration),
     Drain,
 }
 
@@ -128,21 +128,21 @@ impl Plan {
         Self { seed, workers, form, tight, clients, events }
     }
 
-    pub fn asks(&self) -> impl Iterator<Item = &Ask> {
-        self.clients.iter().flat_map(|client| client.asks.iter().map(|(_, ask)| ask))
+    pub fn requests(&self) -> impl Iterator<Item = &PlannedRequest> {
+        self.clients.iter().flat_map(|client| client.requests.iter().map(|(_, planned)| planned))
     }
 
-    pub fn by_id(&self) -> BTreeMap<String, Ask> {
-        self.asks().map(|ask| (ask.id.clone(), ask.clone())).collect()
+    pub fn by_id(&self) -> BTreeMap<String, PlannedRequest> {
+        self.requests().map(|planned| (planned.id.clone(), planned.clone())).collect()
     }
 
-    /// Whether it happens.
+    /// Whether it occurs.
     pub fn has(&self, wanted: Event) -> bool {
         self.events.iter().any(|(_, event)| *event == wanted)
     }
 
-    pub fn someone_goes_down(&self) -> bool {
-        self.events.iter().any(|(_, event)| matches!(event, Event::Down(..)))
+    pub fn has_outage(&self) -> bool {
+        self.events.iter().any(|(_, event)| matches!(event, Event::Outage(..)))
     }
 
     /// How many providers there are.
@@ -168,7 +168,7 @@ impl Plan {
 }
 
 fn events(rng: &mut Rng, form: Form) -> Vec<(u64, Event)> {
-    let part = |rng: &mut Rng, from: u64, to: u64| CLIENTS * EACH * (from + rng.below(to - from)) / 100;
+    let part = |rng: &mut Rng, from: u64, to: u64| CLIENTS * REQUESTS_PER_CLIENT * (from + rng.below(to - from)) / 100;
     let mut events: Vec<_> = (0..2 + rng.below(3)).map(|_| (part(rng, 3, 90), Event::Reload)).collect();
     if rng.below(2) == 0 {
         events.push((part(rng, 10, 60), Event::Trap));
@@ -178,7 +178,7 @@ fn events(rng: &mut Rng, form: Form) -> Vec<(u64, Event)> {
     }
     if rng.below(2) == 0 {
         let who = if form == Form::Everything { rng.below(3) as usize } else { 0 };
-        events.push((part(rng, 10, 70), Event::Down(who, millis(rng, 50, 300))));
+        events.push((part(rng, 10, 70), Event::Outage(who, millis(rng, 50, 300))));
     }
     if rng.below(2) == 0 {
         events.push((part(rng, 75, 95), Event::Drain));
@@ -191,15 +191,16 @@ fn events(rng: &mut Rng, form: Form) -> Vec<(u64, Event)> {
 
 impl Client {
     fn new(rng: &mut Rng, form: Form, number: u64) -> Self {
-        let ask =
-            |turn: u64| (millis(rng, 0, if turn == 0 { 1000 } else { 700 }), Ask::new(rng, form, &format!("c{number}t{turn}")));
-        Self { asks: (0..EACH).map(ask).collect() }
+        let planned = |turn: u64| {
+            (millis(rng, 0, if turn == 0 { 1000 } else { 700 }), PlannedRequest::new(rng, form, &format!("c{number}t{turn}")))
+        };
+        Self { requests: (0..REQUESTS_PER_CLIENT).map(planned).collect() }
     }
 }
 
-// === impl Ask ===
+// === impl PlannedRequest ===
 
-impl Ask {
+impl PlannedRequest {
     fn new(rng: &mut Rng, form: Form, id: &str) -> Self {
         let stream = rng.below(3) > 0;
         let slow = stream && rng.below(20) == 0;
@@ -214,7 +215,7 @@ impl Ask {
             Form::Everything if caller != Caller::Inside || rng.below(4) == 0 => rng.below(3) as usize,
             _ => 0,
         };
-        let mut ask = Self {
+        let mut planned = Self {
             id: id.to_owned(),
             caller,
             named,
@@ -222,31 +223,31 @@ impl Ask {
             limit,
             words,
             stream,
-            asks_usage: rng.below(2) == 0,
+            wants_usage: rng.below(2) == 0,
             http2: rng.below(3) == 0,
             forbidden: form == Form::Everything && rng.below(25) == 0,
             slow,
-            leave: Leave::new(rng, words, stream),
-            conducts: [Conduct::Serve; 3],
+            disconnect: Disconnect::new(rng, words, stream),
+            behaviours: [ProviderBehaviour::Serve; 3],
         };
-        ask.conducts = std::array::from_fn(|_| Conduct::new(rng, words));
-        ask
+        planned.behaviours = std::array::from_fn(|_| ProviderBehaviour::new(rng, words));
+        planned
     }
 
     /// Whether the gate waits in vain for the rest of it.
     pub fn is_unfinished(&self) -> bool {
-        matches!(self.leave, Leave::Stalled | Leave::Silent)
+        matches!(self.disconnect, Disconnect::Stalled | Disconnect::Silent)
     }
 
     /// Whether whoever gets it serves it.
     pub fn is_served(&self) -> bool {
-        self.conducts.iter().all(|conduct| *conduct == Conduct::Serve)
+        self.behaviours.iter().all(|behaviour| *behaviour == ProviderBehaviour::Serve)
     }
 }
 
-// === impl Leave ===
+// === impl Disconnect ===
 
-impl Leave {
+impl Disconnect {
     fn new(rng: &mut Rng, words: u64, stream: bool) -> Self {
         if rng.below(2) == 0 {
             return Self::Never;
@@ -260,9 +261,9 @@ impl Leave {
     }
 }
 
-// === impl Conduct ===
+// === impl ProviderBehaviour ===
 
-impl Conduct {
+impl ProviderBehaviour {
     fn new(rng: &mut Rng, words: u64) -> Self {
         let at = rng.below(words);
         match rng.below(40) {

@@ -12,25 +12,25 @@ use tokio::time::sleep;
 
 use crate::client::{self, End, Outcome};
 use crate::ledger::{Ledger, Reader};
-use crate::ledger_check::Books;
+use crate::ledger_check::LedgerCheck;
 use crate::plan::{Client, Event, Form, Plan};
 use crate::setup::{SPEED, Scene, manifests};
 
 /// How often the ledger is looked at.
-const EVERY: Duration = Duration::from_millis(3);
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(3);
 /// What the contract allows from the end of an answer to the end of its reservation, and what a busy machine may add.
-const REST: Duration = Duration::from_secs(2);
+const SETTLE_DEADLINE: Duration = Duration::from_secs(2);
 /// How long until a dead VM's reservations are given back: a minute of its observers' uptime, and two of their ticks.
-const BURIAL: Duration = Duration::from_secs(60 / SPEED as u64 + 4);
-/// Requests that were served, and looks at the ledger, without which nothing is shown.
-const LEAST_SERVED: usize = 50;
-const LEAST_LOOKS: u64 = 50;
-/// Connections that are kept for looking at the ledger when nobody is let in any more.
-const KEPT: usize = 400;
+const RECLAIM_DEADLINE: Duration = Duration::from_secs(60 / SPEED as u64 + 4);
+/// Requests that were served, and samples at the ledger, without which nothing is shown.
+const MIN_SERVED: usize = 50;
+const MIN_SAMPLES: u64 = 50;
+/// Connections that are kept for sampling at the ledger when nobody is let in any more.
+const RESERVED_CONNECTIONS: usize = 400;
 
 /// What goes on in a round besides the clients.
 #[derive(Default)]
-struct Course {
+struct Progress {
     /// Requests that are over.
     passed: AtomicU64,
     over: AtomicBool,
@@ -40,77 +40,80 @@ struct Course {
 
 /// What a look every few milliseconds has shown.
 #[derive(Default)]
-struct Looks {
+struct LedgerSamples {
     count: u64,
     longest_gap: Duration,
     faults: Vec<String>,
 }
 
 /// Plays a round; fails with all that is wrong, or tells in a line what it was.
-pub async fn play(seed: u64) -> String {
+pub async fn run_round(seed: u64) -> String {
     let plan = Arc::new(Plan::new(seed));
     let scene = Arc::new(Scene::new(&plan).await);
-    let course = Arc::new(Course::default());
+    let progress = Arc::new(Progress::default());
     let mut reader = Reader::default();
     if plan.has(Event::Drain) {
-        reader.reserve(&scene.gate, KEPT).await;
+        reader.reserve(&scene.gate, RESERVED_CONNECTIONS).await;
     }
-    let looking = tokio::spawn(look(Arc::clone(&scene), Arc::clone(&course), reader));
-    let clients: JoinSet<Vec<Outcome>> =
-        plan.clients.iter().map(|client| act(scene.gate.address(), client.clone(), plan.form, Arc::clone(&course))).collect();
-    let (outcomes, ()) = tokio::join!(clients.join_all(), happen(&scene, &plan, &course));
+    let sampling = tokio::spawn(sample(Arc::clone(&scene), Arc::clone(&progress), reader));
+    let clients: JoinSet<Vec<Outcome>> = plan
+        .clients
+        .iter()
+        .map(|client| run_client(scene.gate.address(), client.clone(), plan.form, Arc::clone(&progress)))
+        .collect();
+    let (outcomes, ()) = tokio::join!(clients.join_all(), run_events(&scene, &plan, &progress));
     let outcomes = outcomes.concat();
-    course.over.store(true, Ordering::Relaxed);
-    let (looks, mut reader) = looking.await.unwrap();
-    let mut faults = looks.faults;
+    progress.over.store(true, Ordering::Relaxed);
+    let (samples, mut reader) = sampling.await.unwrap();
+    let mut faults = samples.faults;
     let traps = scene.gate.logs().matches("as a test has asked").count();
-    let ledger = rest(&scene, &mut reader, &course, traps, &mut faults).await;
+    let ledger = wait_until_settled(&scene, &mut reader, &progress, traps, &mut faults).await;
     let lines = lines(&scene, &outcomes, traps, &mut faults).await;
-    faults.extend(scene.strays.lock().unwrap().drain(..));
+    faults.extend(scene.misrouted.lock().unwrap().drain(..));
     let records = scene.records.lock().unwrap().clone();
-    let mut books = Books {
+    let mut ledger_check = LedgerCheck {
         plan: &plan,
         outcomes: &outcomes,
         records: &records,
         lines: &lines,
         ledger: &ledger,
-        midnight: *course.midnight.lock().unwrap(),
+        midnight: *progress.midnight.lock().unwrap(),
         traps,
-        drained: *course.drained.lock().unwrap(),
+        drained: *progress.drained.lock().unwrap(),
         faults,
     };
-    books.audit();
+    ledger_check.run();
     let served = outcomes.iter().filter(|outcome| outcome.seen.status == Some(200)).count();
-    if served < LEAST_SERVED || looks.count < LEAST_LOOKS {
-        books.faults.push(format!("that was no round: {served} served, looked {} times", looks.count));
+    if served < MIN_SERVED || samples.count < MIN_SAMPLES {
+        ledger_check.faults.push(format!("that was no round: {served} served, looked {} times", samples.count));
     }
-    let told = tell(&plan, &outcomes, looks.count, looks.longest_gap, traps);
+    let told = summary(&plan, &outcomes, samples.count, samples.longest_gap, traps);
     assert!(
-        books.faults.is_empty(),
+        ledger_check.faults.is_empty(),
         "{told}\n{} faults:\n  {}\nrepeat it with: scripts/test chaos --seed {seed} --rounds 1",
-        books.faults.len(),
-        books.faults.iter().take(12).cloned().collect::<Vec<_>>().join("\n  ")
+        ledger_check.faults.len(),
+        ledger_check.faults.iter().take(12).cloned().collect::<Vec<_>>().join("\n  ")
     );
     scene.gate.assert_no_trap();
     told
 }
 
-async fn act(gate: std::net::SocketAddr, client: Client, form: Form, course: Arc<Course>) -> Vec<Outcome> {
+async fn run_client(gate: std::net::SocketAddr, client: Client, form: Form, progress: Arc<Progress>) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
-    for (pause, ask) in client.asks {
+    for (pause, planned) in client.requests {
         sleep(pause).await;
-        outcomes.push(client::ask(gate, ask, form).await);
-        course.passed.fetch_add(1, Ordering::Relaxed);
+        outcomes.push(client::run_request(gate, planned, form).await);
+        progress.passed.fetch_add(1, Ordering::Relaxed);
     }
     outcomes
 }
 
 /// What the plan has happen, each at its time.
-async fn happen(scene: &Scene, plan: &Plan, course: &Course) {
+async fn run_events(scene: &Scene, plan: &Plan, progress: &Progress) {
     let mut edition = 0;
     for (when, event) in &plan.events {
-        while course.passed.load(Ordering::Relaxed) < *when {
-            sleep(EVERY).await;
+        while progress.passed.load(Ordering::Relaxed) < *when {
+            sleep(SAMPLE_INTERVAL).await;
         }
         match *event {
             Event::Reload => {
@@ -118,14 +121,14 @@ async fn happen(scene: &Scene, plan: &Plan, course: &Course) {
                 scene.gate.reconfigure(manifests(plan, edition)).await.expect("a configuration that is taken");
             }
             Event::Trap => drop(scene.gate.trap().await),
-            Event::Midnight => end_the_day(scene, course).await,
-            Event::Down(provider, pause) => {
+            Event::Midnight => end_the_day(scene, progress).await,
+            Event::Outage(provider, pause) => {
                 scene.upstreams[provider].stop().await;
                 sleep(pause).await;
                 scene.upstreams[provider].restart().await;
             }
             Event::Drain => {
-                *course.drained.lock().unwrap() = Some(Instant::now());
+                *progress.drained.lock().unwrap() = Some(Instant::now());
                 scene.gate.drain();
             }
         }
@@ -133,44 +136,50 @@ async fn happen(scene: &Scene, plan: &Plan, course: &Course) {
 }
 
 /// Sets the clock to a minute after midnight, and again if the VM that was told is dead.
-async fn end_the_day(scene: &Scene, course: &Course) {
+async fn end_the_day(scene: &Scene, progress: &Progress) {
     let before = Instant::now();
     until("the clock is set", async || {
         let reply = scene.gate.set_clock(86_400 + 60).await;
         (reply.status != 503).then_some(())
     })
     .await;
-    *course.midnight.lock().unwrap() = Some((before, Instant::now()));
+    *progress.midnight.lock().unwrap() = Some((before, Instant::now()));
 }
 
-/// Looks at all budgets until the round is over.
-async fn look(scene: Arc<Scene>, course: Arc<Course>, mut reader: Reader) -> (Looks, Reader) {
-    let mut looks = Looks::default();
+/// LedgerSamples at all budgets until the round is over.
+async fn sample(scene: Arc<Scene>, progress: Arc<Progress>, mut reader: Reader) -> (LedgerSamples, Reader) {
+    let mut samples = LedgerSamples::default();
     let mut last = Instant::now();
-    while !course.over.load(Ordering::Relaxed) && looks.faults.len() < 5 {
-        let drained = course.drained.lock().unwrap().is_some();
+    while !progress.over.load(Ordering::Relaxed) && samples.faults.len() < 5 {
+        let drained = progress.drained.lock().unwrap().is_some();
         if drained {
             // Each connection may be good for one look only.
-            sleep(EVERY * 4).await;
+            sleep(SAMPLE_INTERVAL * 4).await;
         }
-        if let Some(ledger) = reader.look(&scene.gate, drained).await {
-            looks.count += 1;
-            looks.longest_gap = looks.longest_gap.max(last.elapsed());
+        if let Some(ledger) = reader.sample(&scene.gate, drained).await {
+            samples.count += 1;
+            samples.longest_gap = samples.longest_gap.max(last.elapsed());
             last = Instant::now();
-            looks.faults.extend(ledger.fault());
+            samples.faults.extend(ledger.fault());
         }
-        sleep(EVERY).await;
+        sleep(SAMPLE_INTERVAL).await;
     }
-    (looks, reader)
+    (samples, reader)
 }
 
 /// Waits until nothing is under way and nothing reserved.
-async fn rest(scene: &Scene, reader: &mut Reader, course: &Course, traps: usize, faults: &mut Vec<String>) -> Ledger {
-    let limit = if traps > 0 { BURIAL } else { REST };
-    let drained = course.drained.lock().unwrap().is_some();
+async fn wait_until_settled(
+    scene: &Scene,
+    reader: &mut Reader,
+    progress: &Progress,
+    traps: usize,
+    faults: &mut Vec<String>,
+) -> Ledger {
+    let limit = if traps > 0 { RECLAIM_DEADLINE } else { SETTLE_DEADLINE };
+    let drained = progress.drained.lock().unwrap().is_some();
     let start = Instant::now();
     loop {
-        if let Some(ledger) = reader.look(&scene.gate, drained).await {
+        if let Some(ledger) = reader.sample(&scene.gate, drained).await {
             if ledger.reserved() == 0 {
                 return ledger;
             }
@@ -191,7 +200,7 @@ async fn lines(scene: &Scene, outcomes: &[Outcome], traps: usize, faults: &mut V
     };
     let awaited = |lines: &BTreeMap<String, Value>| {
         let answered = outcomes.iter().filter(|outcome| outcome.seen.status.is_some());
-        answered.map(|outcome| &outcome.ask.id).find(|id| !lines.contains_key(*id)).cloned()
+        answered.map(|outcome| &outcome.planned.id).find(|id| !lines.contains_key(*id)).cloned()
     };
     let start = Instant::now();
     loop {
@@ -205,15 +214,15 @@ async fn lines(scene: &Scene, outcomes: &[Outcome], traps: usize, faults: &mut V
     }
 }
 
-fn tell(plan: &Plan, outcomes: &[Outcome], looks: u64, longest: Duration, traps: usize) -> String {
+fn summary(plan: &Plan, outcomes: &[Outcome], samples: u64, longest: Duration, traps: usize) -> String {
     let ended = |end: End| outcomes.iter().filter(|outcome| outcome.end == end).count();
     let status = |status: u16| outcomes.iter().filter(|outcome| outcome.seen.status == Some(status)).count();
     format!(
-        "{}; {} whole, {} cut, {} left, {} not let in; 200: {}, 429: {}, 503: {}; {traps} traps; looked {looks} times, {longest:.0?} apart at most",
+        "{}; {} whole, {} cut, {} left, {} not let in; 200: {}, 429: {}, 503: {}; {traps} traps; looked {samples} times, {longest:.0?} apart at most",
         plan.describe(),
         ended(End::Whole),
         ended(End::Cut),
-        ended(End::Left),
+        ended(End::Disconnected),
         ended(End::Refused),
         status(200),
         status(429),

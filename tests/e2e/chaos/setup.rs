@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use e2e::harness::{Answer, Gate, Key, Received, Upstream, gateway, named_provider, responses};
 use serde_json::{Value, json};
 
-use crate::plan::{Ask, Caller, Conduct, Form, Plan};
+use crate::plan::{Caller, Form, Plan, PlannedRequest, ProviderBehaviour};
 
 /// The header in which a proxy in front says who calls.
 pub const IDENTITY: &str = "x-agent-id";
@@ -18,7 +18,7 @@ pub const FORBIDDEN: &str = "forbidden-7";
 /// How many times as fast the uptime passes that a dead VM is given up by: 60 seconds take 6.
 pub const SPEED: u32 = 10;
 /// Words of an answer to a request without a limit, which reserves as many.
-const UNNAMED: u64 = 300;
+const DEFAULT_MAX_TOKENS: u64 = 300;
 const NAMES: [&str; 3] = ["vllm-local", "openai", "anthropic"];
 const DIALECTS: [&str; 3] = ["vllm", "openai", "anthropic"];
 const MODELS: [&str; 3] = ["llama", "gpt-5-mini", "claude-haiku-4-5"];
@@ -34,7 +34,7 @@ pub const TRY_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Record {
     pub provider: usize,
     pub at: Instant,
-    pub conduct: Conduct,
+    pub behaviour: ProviderBehaviour,
     pub stream: bool,
     /// Tokens as a whole answer reports them.
     pub prompt: u64,
@@ -53,14 +53,14 @@ pub struct Scene {
     pub upstreams: Vec<Upstream>,
     pub records: Records,
     /// What providers have seen that is not for them.
-    pub strays: Arc<Mutex<Vec<String>>>,
+    pub misrouted: Arc<Mutex<Vec<String>>>,
 }
 
 pub fn name(provider: usize) -> &'static str {
     NAMES[provider]
 }
 
-pub fn place(name: &str) -> Option<usize> {
+pub fn provider_index(name: &str) -> Option<usize> {
     NAMES.iter().position(|known| *known == name)
 }
 
@@ -77,23 +77,23 @@ fn credential(provider: usize) -> String {
 }
 
 /// The request's body.
-pub fn body(ask: &Ask) -> Value {
-    let mut body = json!({ "model": format!("{}/{}", NAMES[ask.named], MODELS[ask.named]), "messages": [{ "role": "user", "content": text(ask) }] });
-    if let Some(limit) = ask.limit {
+pub fn body(planned: &PlannedRequest) -> Value {
+    let mut body = json!({ "model": format!("{}/{}", NAMES[planned.named], MODELS[planned.named]), "messages": [{ "role": "user", "content": text(planned) }] });
+    if let Some(limit) = planned.limit {
         body["max_tokens"] = json!(limit);
     }
-    if ask.stream {
+    if planned.stream {
         body["stream"] = json!(true);
-        if ask.asks_usage {
+        if planned.wants_usage {
             body["stream_options"] = json!({ "include_usage": true });
         }
     }
     body
 }
 
-fn text(ask: &Ask) -> String {
-    let mut text = format!("{} {} ", ask.id, if ask.forbidden { FORBIDDEN } else { "" });
-    while text.len() < ask.length {
+fn text(planned: &PlannedRequest) -> String {
+    let mut text = format!("{} {} ", planned.id, if planned.forbidden { FORBIDDEN } else { "" });
+    while text.len() < planned.length {
         text.push_str("tell me more ");
     }
     text
@@ -105,8 +105,8 @@ fn prompt_tokens(text: &str) -> u64 {
 }
 
 /// No estimate of its prompt is higher: a token for each byte, 16 for the message, 64 for the request, and a little for its role.
-pub fn highest_estimate(ask: &Ask) -> u64 {
-    text(ask).len() as u64 + 16 + 64 + 16
+pub fn highest_estimate(planned: &PlannedRequest) -> u64 {
+    text(planned).len() as u64 + 16 + 64 + 16
 }
 
 /// The manifests of a round; `edition` makes a configuration another one without changing what it allows.
@@ -115,7 +115,8 @@ pub fn manifests(plan: &Plan, edition: u64) -> String {
     match plan.form {
         Form::OneProvider => {
             let cap = if plan.tight { 40_000 } else { 10_000_000 };
-            named_provider(NAMES[0], &format!("maxTokensPerDay: {cap}\ndefaultMaxTokens: {UNNAMED}")) + &gateway(&settings)
+            named_provider(NAMES[0], &format!("maxTokensPerDay: {cap}\ndefaultMaxTokens: {DEFAULT_MAX_TOKENS}"))
+                + &gateway(&settings)
         }
         Form::Everything => everything(plan.tight, &settings),
     }
@@ -128,7 +129,7 @@ fn everything(tight: bool, settings: &str) -> String {
     for (provider, cap) in caps.into_iter().enumerate() {
         let name = NAMES[provider];
         let spec = format!(
-            "apiKeySecretRef: {{ name: {name}, key: api-key }}\nallowedModels: [{}]\nmaxTokensPerDay: {cap}\ndefaultMaxTokens: {UNNAMED}\n\
+            "apiKeySecretRef: {{ name: {name}, key: api-key }}\nallowedModels: [{}]\nmaxTokensPerDay: {cap}\ndefaultMaxTokens: {DEFAULT_MAX_TOKENS}\n\
              externalAccess: {{ enabled: true, maxTokensPerDay: {share} }}\n\
              guards: [{{ name: forbidden, type: pattern, deny: ['forbidden-[0-9]+'] }}, {{ name: injection, type: promptInjection }}]",
             MODELS[provider]
@@ -153,8 +154,8 @@ fn everything(tight: bool, settings: &str) -> String {
 
 impl Scene {
     pub async fn new(plan: &Plan) -> Self {
-        let (records, strays) = (Records::default(), Arc::new(Mutex::new(Vec::new())));
-        let asks = Arc::new(plan.by_id());
+        let (records, misrouted) = (Records::default(), Arc::new(Mutex::new(Vec::new())));
+        let requests = Arc::new(plan.by_id());
         let mut builder = Gate::builder()
             .with_test_hooks()
             .workers(plan.workers)
@@ -167,66 +168,66 @@ impl Scene {
         builder = builder.manifests(manifests(plan, 0)).env("PAI_TEST_SPEED", &SPEED.to_string());
         let mut upstreams = Vec::new();
         for (provider, name) in NAMES.iter().enumerate().take(plan.providers()) {
-            let house = House {
+            let server = ProviderServer {
                 provider,
                 own: plan.form == Form::Everything,
-                asks: Arc::clone(&asks),
+                requests: Arc::clone(&requests),
                 records: Arc::clone(&records),
-                strays: Arc::clone(&strays),
+                misrouted: Arc::clone(&misrouted),
             };
-            let upstream = Upstream::answering(move |request| house.answer(request)).await;
+            let upstream = Upstream::answering(move |request| server.answer(request)).await;
             let variable = format!("PAI_SECRET_{}_API_KEY", name.to_uppercase().replace('-', "_"));
             builder = builder.upstream(name, &upstream).env(&variable, &credential(provider));
             upstreams.push(upstream);
         }
-        Self { gate: builder.start().await, upstreams, records, strays }
+        Self { gate: builder.start().await, upstreams, records, misrouted }
     }
 }
 
 /// One provider at work.
-struct House {
+struct ProviderServer {
     provider: usize,
     /// Whether the gate has a credential for it.
     own: bool,
-    asks: Arc<BTreeMap<String, Ask>>,
+    requests: Arc<BTreeMap<String, PlannedRequest>>,
     records: Records,
-    strays: Arc<Mutex<Vec<String>>>,
+    misrouted: Arc<Mutex<Vec<String>>>,
 }
 
-// === impl House ===
+// === impl ProviderServer ===
 
-impl House {
+impl ProviderServer {
     fn answer(&self, request: &Received) -> Answer {
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
         let text = body["messages"][0]["content"].as_str().unwrap_or_default();
-        let Some(ask) = text.split(' ').next().and_then(|id| self.asks.get(id)) else {
-            return self.stray(format!("an unknown request: {}", request.text()));
+        let Some(planned) = text.split(' ').next().and_then(|id| self.requests.get(id)) else {
+            return self.misrouted(format!("an unknown request: {}", request.text()));
         };
         let own = format!("Bearer {}", credential(self.provider));
         if self.own && request.header("authorization") != Some(own.as_bytes()) {
-            return self.stray(format!("{} without its own credential", ask.id));
+            return self.misrouted(format!("{} without its own credential", planned.id));
         }
         let told = body["max_tokens"].as_u64().or(body["max_completion_tokens"].as_u64());
-        if ask.limit.is_some() && told.is_none() || body["model"] != MODELS[self.provider] || ask.forbidden {
-            return self.stray(format!("{}: {}", ask.id, request.text()));
+        if planned.limit.is_some() && told.is_none() || body["model"] != MODELS[self.provider] || planned.forbidden {
+            return self.misrouted(format!("{}: {}", planned.id, request.text()));
         }
         let record = Record {
             provider: self.provider,
             at: Instant::now(),
-            conduct: ask.conducts[self.provider],
-            stream: ask.stream,
+            behaviour: planned.behaviours[self.provider],
+            stream: planned.stream,
             prompt: prompt_tokens(text),
-            words: ask.words.min(told.unwrap_or(UNNAMED)),
+            words: planned.words.min(told.unwrap_or(DEFAULT_MAX_TOKENS)),
             begun: Arc::default(),
-            group: if ask.slow { 1 } else { 3 },
+            group: if planned.slow { 1 } else { 3 },
         };
-        let answer = record.answer(&body["stream_options"], ask.slow).counting(&record.begun);
-        self.records.lock().unwrap().entry(ask.id.clone()).or_default().push(record);
+        let answer = record.answer(&body["stream_options"], planned.slow).counting(&record.begun);
+        self.records.lock().unwrap().entry(planned.id.clone()).or_default().push(record);
         answer
     }
 
-    fn stray(&self, what: String) -> Answer {
-        self.strays.lock().unwrap().push(format!("{} got {what}", NAMES[self.provider]));
+    fn misrouted(&self, what: String) -> Answer {
+        self.misrouted.lock().unwrap().push(format!("{} got {what}", NAMES[self.provider]));
         Answer::error(500, &json!({ "error": {} }))
     }
 }
@@ -237,13 +238,15 @@ impl Record {
     /// Words of a stream of which anything may have been sent: those after the head and the first event.
     pub fn sent(&self) -> u64 {
         let events = self.begun.load(Ordering::SeqCst).saturating_sub(1) * self.group;
-        (events as u64).saturating_sub(1).min(self.most_words())
+        (events as u64).saturating_sub(1).min(self.max_words())
     }
 
     /// Words that it is to send at most.
-    pub fn most_words(&self) -> u64 {
-        match self.conduct {
-            Conduct::CutReset(at) | Conduct::CutClose(at) | Conduct::HangAfter(at) => at.min(self.words),
+    pub fn max_words(&self) -> u64 {
+        match self.behaviour {
+            ProviderBehaviour::CutReset(at) | ProviderBehaviour::CutClose(at) | ProviderBehaviour::HangAfter(at) => {
+                at.min(self.words)
+            }
             _ => self.words,
         }
     }
@@ -251,21 +254,21 @@ impl Record {
     fn answer(&self, options: &Value, large: bool) -> Answer {
         const PAUSE: Duration = Duration::from_millis(4);
         let pieces = if self.stream { self.events(options, large) } else { self.document() };
-        match self.conduct {
-            Conduct::Serve => Answer::raw_chunks(pieces).paced(PAUSE),
-            Conduct::Status(status) => Answer::error(status, &json!({ "error": { "message": "broken" } })),
-            Conduct::Reset => Answer::raw("").then_reset(),
-            Conduct::Close => Answer::raw("").then_close(),
-            Conduct::HalfHead => Answer::raw("HTTP/1.1 200 OK\r\ncontent-ty").then_reset(),
-            Conduct::CutReset(_) => Answer::raw_chunks(pieces).paced(PAUSE).then_reset(),
-            Conduct::CutClose(_) => Answer::raw_chunks(pieces).paced(PAUSE).then_close(),
-            Conduct::Hang => Answer::raw_chunks(["", ""]).then_hang(),
-            Conduct::HangAfter(_) => Answer::raw_chunks(pieces.into_iter().chain([Vec::new()])).paced(PAUSE).then_hang(),
+        match self.behaviour {
+            ProviderBehaviour::Serve => Answer::raw_chunks(pieces).paced(PAUSE),
+            ProviderBehaviour::Status(status) => Answer::error(status, &json!({ "error": { "message": "broken" } })),
+            ProviderBehaviour::Reset => Answer::raw("").then_reset(),
+            ProviderBehaviour::Close => Answer::raw("").then_close(),
+            ProviderBehaviour::HalfHead => Answer::raw("HTTP/1.1 200 OK\r\ncontent-ty").then_reset(),
+            ProviderBehaviour::CutReset(_) => Answer::raw_chunks(pieces).paced(PAUSE).then_reset(),
+            ProviderBehaviour::CutClose(_) => Answer::raw_chunks(pieces).paced(PAUSE).then_close(),
+            ProviderBehaviour::Hang => Answer::raw_chunks(["", ""]).then_hang(),
+            ProviderBehaviour::HangAfter(_) => Answer::raw_chunks(pieces.into_iter().chain([Vec::new()])).paced(PAUSE).then_hang(),
         }
     }
 
     fn is_whole(&self) -> bool {
-        self.conduct == Conduct::Serve
+        self.behaviour == ProviderBehaviour::Serve
     }
 
     /// The head and what follows, some events in each piece.
@@ -278,7 +281,7 @@ impl Record {
             events.insert(events.len() - 1, responses::final_usage(self.prompt, self.words));
         }
         if !self.is_whole() {
-            events.truncate(1 + self.most_words() as usize);
+            events.truncate(1 + self.max_words() as usize);
         }
         let chunk = |events: &[String]| {
             let text = events.concat();
@@ -301,8 +304,8 @@ impl Record {
 }
 
 /// Who calls, as headers say it.
-pub fn caller(ask: &Ask, form: Form) -> Vec<(&'static str, String)> {
-    match (ask.caller, form) {
+pub fn caller(planned: &PlannedRequest, form: Form) -> Vec<(&'static str, String)> {
+    match (planned.caller, form) {
         (Caller::Developer(place), _) => vec![("authorization", format!("Bearer {}", key(place).secret()))],
         (Caller::Inside, Form::Everything) => vec![(IDENTITY, RESEARCHER.to_owned())],
         (Caller::Inside, Form::OneProvider) => Vec::new(),

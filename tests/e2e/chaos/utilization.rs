@@ -14,19 +14,19 @@ use crate::setup::{IDENTITY, RESEARCHER};
 const CLIENTS: u64 = 60;
 const CAP: u64 = 40_000;
 
-/// Which of the budgets is the small one.
+/// Which of the budgets is the tightest one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Small {
+enum Tightest {
     Provider,
     Agent,
 }
 
-fn manifests(small: Small) -> String {
-    let cap = |of: Small| if small == of { CAP } else { 1_000_000 };
-    let provider = named_provider("vllm-local", &format!("maxTokensPerDay: {}", cap(Small::Provider)));
+fn manifests(tightest: Tightest) -> String {
+    let cap = |of: Tightest| if tightest == of { CAP } else { 1_000_000 };
+    let provider = named_provider("vllm-local", &format!("maxTokensPerDay: {}", cap(Tightest::Provider)));
     let agent = format!(
         "---\napiVersion: pai.io/v1\nkind: Agent\nmetadata: {{ name: researcher }}\nspec:\n  identities: ['{RESEARCHER}']\n  models: [vllm-local/llama]\n  maxTokensPerDay: {}\n",
-        cap(Small::Agent)
+        cap(Tightest::Agent)
     );
     provider + &agent + &gateway(&format!("identityHeader: {IDENTITY}"))
 }
@@ -66,7 +66,7 @@ async fn client(gate: Arc<Gate>, number: u64, first_refusal: Arc<AtomicU64>) {
         match reply.status {
             200 => {}
             429 if reply.json()["error"]["code"] == "insufficient_quota" => {
-                let used = Reader::default().look(&gate, false).await.map(|ledger| ledger.of("provider/vllm-local")[0].used);
+                let used = Reader::default().sample(&gate, false).await.map(|ledger| ledger.of("provider/vllm-local")[0].used);
                 first_refusal.fetch_min(used.unwrap(), Ordering::Relaxed);
                 return;
             }
@@ -78,18 +78,18 @@ async fn client(gate: Arc<Gate>, number: u64, first_refusal: Arc<AtomicU64>) {
     }
 }
 
-async fn spends_all_but_a_hundredth(small: Small) {
+async fn uses_99_percent_of(tightest: Tightest) {
     let sent = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&sent);
     let upstream = Upstream::answering(move |request| answer(request, &counted)).await;
-    let gate = Gate::builder().manifests(manifests(small)).upstream("vllm-local", &upstream).with_test_hooks().start().await;
+    let gate = Gate::builder().manifests(manifests(tightest)).upstream("vllm-local", &upstream).with_test_hooks().start().await;
     let gate = Arc::new(gate);
     let first_refusal = Arc::new(AtomicU64::new(u64::MAX));
     let clients: JoinSet<()> = (0..CLIENTS).map(|number| client(Arc::clone(&gate), number, Arc::clone(&first_refusal))).collect();
     clients.join_all().await;
     let used = first_refusal.load(Ordering::Relaxed);
     eprintln!(
-        "{small:?}: {used} of {CAP} were used when the first was told that it is spent; {} sent",
+        "{tightest:?}: {used} of {CAP} were used when the first was told that it is spent; {} sent",
         sent.load(Ordering::Relaxed)
     );
     assert!(used * 100 >= CAP * 99, "{used} of {CAP} were used when the first was told that it is spent");
@@ -98,10 +98,10 @@ async fn spends_all_but_a_hundredth(small: Small) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_provider() {
-    spends_all_but_a_hundredth(Small::Provider).await;
+    uses_99_percent_of(Tightest::Provider).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_an_agent() {
-    spends_all_but_a_hundredth(Small::Agent).await;
+    uses_99_percent_of(Tightest::Agent).await;
 }

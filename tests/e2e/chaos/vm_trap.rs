@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::client::{self, End, Seen};
 use crate::ledger::{Ledger, Reader};
-use crate::plan::{Ask, Caller, Client, Conduct, Form, Leave, Plan};
+use crate::plan::{Caller, Client, Disconnect, Form, Plan, PlannedRequest, ProviderBehaviour};
 use crate::setup::{SPEED, Scene};
 
 const STREAMS: usize = 24;
@@ -52,7 +52,7 @@ async fn open(gate: &Gate, upstream: &Upstream) -> Stream {
 }
 
 async fn ledger(gate: &Gate, reader: &mut Reader) -> Ledger {
-    until("a VM shows the ledger", async || reader.look(gate, false).await).await
+    until("a VM shows the ledger", async || reader.sample(gate, false).await).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,7 +122,7 @@ async fn a_worker_dies_alone() {
 
     let minute = Duration::from_secs(60) / SPEED;
     let budget = until("the dead VM's reservations are given back", async || {
-        let budget = reader.look(&gate, false).await?.of("provider/vllm-local")[0];
+        let budget = reader.sample(&gate, false).await?.of("provider/vllm-local")[0];
         (budget.reserved == 0).then_some(budget)
     })
     .await;
@@ -137,8 +137,8 @@ async fn a_worker_dies_alone() {
 }
 
 /// A request that falls back twice.
-fn falling_back(number: usize) -> Ask {
-    Ask {
+fn falling_back(number: usize) -> PlannedRequest {
+    PlannedRequest {
         id: format!("f{number}"),
         caller: Caller::Inside,
         named: 0,
@@ -146,12 +146,12 @@ fn falling_back(number: usize) -> Ask {
         limit: Some(10),
         words: 5,
         stream: number.is_multiple_of(2),
-        asks_usage: false,
+        wants_usage: false,
         http2: false,
         forbidden: false,
         slow: false,
-        leave: Leave::Never,
-        conducts: [Conduct::Reset, Conduct::Status(503), Conduct::Serve],
+        disconnect: Disconnect::Never,
+        behaviours: [ProviderBehaviour::Reset, ProviderBehaviour::Status(503), ProviderBehaviour::Serve],
     }
 }
 
@@ -160,25 +160,25 @@ fn falling_back(number: usize) -> Ask {
 async fn its_successor_falls_back_too() {
     e2e::needs!(ClusterRefresh);
     let mut plan = Plan { seed: 0, workers: 1, form: Form::Everything, tight: false, clients: Vec::new(), events: Vec::new() };
-    let asks: Vec<Ask> = (0..600).map(falling_back).collect();
-    plan.clients.push(Client { asks: asks.iter().map(|ask| (Duration::ZERO, ask.clone())).collect() });
+    let requests: Vec<PlannedRequest> = (0..600).map(falling_back).collect();
+    plan.clients.push(Client { requests: requests.iter().map(|planned| (Duration::ZERO, planned.clone())).collect() });
     let scene = Scene::new(&plan).await;
-    let mut asks = asks.into_iter();
-    let mut ask = async || client::ask(scene.gate.address(), asks.next().expect("enough of them"), plan.form).await;
+    let mut requests = requests.into_iter();
+    let mut send = async || client::run_request(scene.gate.address(), requests.next().expect("enough of them"), plan.form).await;
     for traps in 0..3 {
         if traps > 0 {
             scene.gate.trap().await;
             // Until each plugin is there again, it refuses what it is sent.
             until("a VM serves", async || {
                 tokio::time::sleep(Duration::from_millis(30)).await;
-                let Seen { status, .. } = ask().await.seen;
+                let Seen { status, .. } = send().await.seen;
                 assert!(matches!(status, Some(200 | 503)), "{status:?}");
                 (status == Some(200)).then_some(())
             })
             .await;
         }
         for _ in 0..10 {
-            let outcome = ask().await;
+            let outcome = send().await;
             assert_eq!((outcome.seen.status, outcome.end), (Some(200), End::Whole), "after {traps} traps: {outcome:?}");
         }
     }

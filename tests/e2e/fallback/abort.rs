@@ -5,7 +5,7 @@ use std::time::Duration;
 use e2e::harness::{Upstream, until};
 use serde_json::{Value, json};
 
-use crate::fixtures::{OPENAI, Scene, SceneBuilder, VLLM, hello};
+use crate::fixtures::{OPENAI, Scene, SceneBuilder, VLLM, chat_body};
 
 /// Longer than any test runs; how long Envoy waits is drawn from below it.
 const LONG: Duration = Duration::from_secs(3600);
@@ -33,7 +33,7 @@ pub async fn sent(scene: &Scene, body: &Value) -> e2e::harness::Raw {
 async fn between_attempts() {
     e2e::needs!(ClusterRefresh);
     let scene = SceneBuilder::new().with(|builder| builder.back_off(LONG)).start().await;
-    let raw = sent(&scene, &hello(&VLLM, "vllm-local=503")).await;
+    let raw = sent(&scene, &chat_body(&VLLM, "vllm-local=503")).await;
     let retry =
         async || scene.gate.stats("cluster.vllm-local.retry.upstream_rq_completed").values().any(|count| *count == 1).then_some(());
     until("Envoy waits before it tries again", retry).await;
@@ -48,7 +48,7 @@ async fn between_attempts() {
 async fn during_the_second_attempt() {
     e2e::needs!(ClusterRefresh);
     let scene = SceneBuilder::new().with_upstream(&OPENAI, Upstream::scripted().await).start().await;
-    let raw = sent(&scene, &hello(&VLLM, "vllm-local=503")).await;
+    let raw = sent(&scene, &chat_body(&VLLM, "vllm-local=503")).await;
     let call = scene.upstream(&OPENAI).call().await;
     raw.reset();
     call.aborted().await;
@@ -62,7 +62,7 @@ async fn during_the_second_attempt() {
 #[tokio::test]
 async fn during_the_first_attempt() {
     let scene = SceneBuilder::new().with_upstream(&VLLM, Upstream::scripted().await).start().await;
-    let raw = sent(&scene, &hello(&VLLM, "")).await;
+    let raw = sent(&scene, &chat_body(&VLLM, "")).await;
     let call = scene.upstream(&VLLM).call().await;
     raw.reset();
     call.aborted().await;
@@ -78,7 +78,7 @@ async fn during_the_first_attempt() {
 async fn in_the_middle_of_a_stream_of_the_second() {
     e2e::needs!(ClusterRefresh);
     let scene = SceneBuilder::new().with_upstream(&OPENAI, Upstream::scripted().await).start().await;
-    let mut body = hello(&VLLM, "vllm-local=503");
+    let mut body = chat_body(&VLLM, "vllm-local=503");
     body["stream"] = json!(true);
     let asked = scene.gate.chat(&body).spawn_stream();
     let mut call = scene.upstream(&OPENAI).call().await;

@@ -3,7 +3,7 @@
 use e2e::harness::{MODEL, Reply};
 use serde_json::{Value, json};
 
-use crate::fixtures::{ANTHROPIC, OPENAI, PROVIDERS, Scene, SceneBuilder, VLLM, assert_served, check, hello, scene};
+use crate::fixtures::{ANTHROPIC, OPENAI, PROVIDERS, Scene, SceneBuilder, VLLM, assert_served, chat_body, check, scene};
 
 fn limit(body: &Value) -> Option<u64> {
     body["max_tokens"].as_u64().or(body["max_completion_tokens"].as_u64())
@@ -71,7 +71,7 @@ async fn a_body_that_fits_as_it_was_written() {
     let there = VLLM.reference();
     let staging = SceneBuilder::new().dialect(&OPENAI, "vllm").references(&[&there, &format!("{}/{there}", OPENAI.name)]);
     let scene = staging.start().await;
-    let body = hello(&VLLM, "vllm-local=503");
+    let body = chat_body(&VLLM, "vllm-local=503");
     for _ in 0..4 {
         let reply = scene.send(scene.gate.chat(&body)).await;
         assert_eq!((reply.ok().header("x-pai-provider"), reply.header("x-pai-model")), (Some(OPENAI.name), Some(&*there)));
@@ -81,7 +81,7 @@ async fn a_body_that_fits_as_it_was_written() {
 }
 
 fn streamed(text: &str, usage: bool) -> Value {
-    let mut body = hello(&VLLM, text);
+    let mut body = chat_body(&VLLM, text);
     body["stream"] = json!(true);
     if usage {
         body["stream_options"] = json!({ "include_usage": true });
@@ -140,7 +140,7 @@ async fn each_is_asked_for_usage_in_its_own_words() {
 async fn several_choices() {
     e2e::needs!(ClusterRefresh);
     let scene = scene().await;
-    let mut body = hello(&VLLM, "vllm-local=503");
+    let mut body = chat_body(&VLLM, "vllm-local=503");
     body["n"] = json!(2);
     assert_served(&scene.send(scene.gate.chat(&body)).await, &OPENAI);
     assert_eq!(scene.upstream(&OPENAI).last().json()["n"], 2);
@@ -152,13 +152,13 @@ async fn requests_with_trailers() {
     e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     for wish in ["vllm-local=503", "vllm-local=reset"] {
-        let text = hello(&VLLM, wish).to_string();
+        let text = chat_body(&VLLM, wish).to_string();
         for http2 in [false, true] {
             let request = scene.gate.post("/v1/chat/completions").chunked([&text[..10], &text[10..]]);
             let request =
                 request.trailer("x-harmless", "1").trailer("x-pai-provider", "evil").trailer("authorization", "Bearer pak_no");
             assert_served(&scene.send(if http2 { request.http2() } else { request }).await, &OPENAI);
-            assert_eq!(scene.upstream(&OPENAI).last().json()["messages"], hello(&VLLM, wish)["messages"]);
+            assert_eq!(scene.upstream(&OPENAI).last().json()["messages"], chat_body(&VLLM, wish)["messages"]);
         }
     }
     assert_eq!(scene.request_counts(), [4, 4, 0]);

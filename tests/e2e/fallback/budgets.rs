@@ -5,12 +5,12 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::fixtures::{
-    ANTHROPIC, CAP, OPENAI, Scene, SceneBuilder, TestProvider, VLLM, assert_failed, assert_served, hello, scene,
+    ANTHROPIC, CAP, OPENAI, Scene, SceneBuilder, TestProvider, VLLM, assert_failed, assert_served, chat_body, scene,
 };
 
 /// A chat that reserves nearly all of its provider's budget while it runs. Nobody else can serve it.
 async fn reserve(scene: &Scene, member: &TestProvider) -> JoinHandle<e2e::harness::Reply> {
-    let mut body = hello(member, &format!("{}=hang", member.name));
+    let mut body = chat_body(member, &format!("{}=hang", member.name));
     body["max_tokens"] = json!(CAP - 400);
     let asked = scene.upstream(member).requests().len();
     let sent = scene.gate.chat(&body).spawn_send();
@@ -20,7 +20,7 @@ async fn reserve(scene: &Scene, member: &TestProvider) -> JoinHandle<e2e::harnes
 
 /// A chat that does not fit beside [`reserve`].
 fn large(member: &TestProvider) -> serde_json::Value {
-    let mut body = hello(member, "");
+    let mut body = chat_body(member, "");
     body["max_tokens"] = json!(1000);
     body
 }
@@ -107,7 +107,7 @@ async fn a_spent_agent_is_served_by_nobody() {
 async fn the_agents_budget_is_not_reserved_twice() {
     e2e::needs!(ClusterRefresh);
     let scene = SceneBuilder::new().agent("maxTokensPerDay: 300").start().await;
-    let mut body = hello(&VLLM, "vllm-local=503 openai=503");
+    let mut body = chat_body(&VLLM, "vllm-local=503 openai=503");
     body["max_tokens"] = json!(160);
     assert_served(&scene.send(scene.gate.chat(&body)).await, &ANTHROPIC);
     assert_eq!(scene.charges().await, [0, 0, ANTHROPIC.tokens()]);

@@ -3,7 +3,9 @@
 use e2e::harness::until;
 use serde_json::json;
 
-use crate::fixtures::{ANTHROPIC, OPENAI, PROVIDERS, SceneBuilder, TestProvider, VLLM, assert_failed, assert_served, hello, scene};
+use crate::fixtures::{
+    ANTHROPIC, OPENAI, PROVIDERS, SceneBuilder, TestProvider, VLLM, assert_failed, assert_served, chat_body, scene,
+};
 
 const CAP: &str = "maxTokensPerDay: 1000000";
 
@@ -117,7 +119,7 @@ async fn an_agent_with_one_model_has_one_candidate() {
 async fn a_bare_model_id_falls_back_as_well() {
     e2e::needs!(ClusterRefresh);
     let scene = scene().await;
-    let mut body = hello(&OPENAI, "openai=503");
+    let mut body = chat_body(&OPENAI, "openai=503");
     body["model"] = json!(OPENAI.model);
     assert_served(&scene.send(scene.gate.chat(&body)).await, &VLLM);
     assert_eq!(asked_models(&scene, &VLLM).await, [VLLM.model]);

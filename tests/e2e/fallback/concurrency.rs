@@ -11,7 +11,7 @@ use e2e::harness::{Answer, Received, Reply, Rng, Upstream, responses, seed, unti
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::fixtures::{ANTHROPIC, CAP, OPENAI, PROVIDERS, Scene, SceneBuilder, TestProvider, VLLM, check, hello};
+use crate::fixtures::{ANTHROPIC, CAP, OPENAI, PROVIDERS, Scene, SceneBuilder, TestProvider, VLLM, chat_body, check};
 
 /// Clients, and what each asks for.
 const CLIENTS: u64 = 100;
@@ -91,7 +91,7 @@ async fn client(scene: Arc<Scene>, number: u64, counts: Arc<Counts>) -> Vec<Outc
     let mut rng = Rng::new(seed() ^ (number << 32));
     let mut outcomes = Vec::new();
     for turn in 0..EACH {
-        let mut body = hello(&VLLM, "");
+        let mut body = chat_body(&VLLM, "");
         body["model"] = json!(format!("{}/{}", VLLM.name, model(rng.below(MODELS))));
         body["max_tokens"] = json!(4 + rng.below(36));
         body["stream"] = json!(rng.below(2) == 0);

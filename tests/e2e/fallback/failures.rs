@@ -5,14 +5,14 @@ use std::time::Duration;
 use e2e::harness::{Answer, Reply, Upstream, responses, until};
 use serde_json::json;
 
-use crate::fixtures::{ANTHROPIC, OPENAI, PROVIDERS, SceneBuilder, VLLM, assert_failed, assert_served, hello, scene};
+use crate::fixtures::{ANTHROPIC, OPENAI, PROVIDERS, SceneBuilder, VLLM, assert_failed, assert_served, chat_body, scene};
 
 /// Asks with each of these wishes, each time for another model of the first provider, so that none has to rest.
 async fn each(wishes: &[&str], staging: SceneBuilder, verify: impl Fn(&str, &Reply)) {
     let models: Vec<String> = wishes.iter().map(|wish| format!("for-{wish}")).collect();
     let scene = staging.with_models(&models).start().await;
     for (wish, model) in wishes.iter().zip(&models) {
-        let mut body = hello(&VLLM, &format!("{}={wish}", VLLM.name));
+        let mut body = chat_body(&VLLM, &format!("{}={wish}", VLLM.name));
         body["model"] = json!(format!("{}/{model}", VLLM.name));
         verify(wish, &scene.send(scene.gate.chat(&body)).await);
     }
@@ -129,7 +129,7 @@ async fn the_last_refuses_our_key() {
 #[tokio::test]
 async fn nothing_is_tried_again_once_an_answer_has_begun() {
     let scene = SceneBuilder::new().with_upstream(&VLLM, Upstream::scripted().await).start().await;
-    let mut body = hello(&VLLM, "");
+    let mut body = chat_body(&VLLM, "");
     body["stream"] = json!(true);
     let asked = scene.gate.chat(&body).spawn_stream();
     let mut call = scene.upstream(&VLLM).call().await;

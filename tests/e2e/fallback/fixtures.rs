@@ -336,7 +336,7 @@ impl Scene {
 
     /// A chat that names this provider.
     pub fn chat_with(&self, member: &TestProvider, text: &str) -> Request {
-        self.gate.chat(&hello(member, text))
+        self.gate.chat(&chat_body(member, text))
     }
 
     /// Sends a chat that names the first provider.
@@ -413,7 +413,7 @@ impl Drop for Scene {
 }
 
 /// A chat with 8 tokens at most.
-pub fn hello(member: &TestProvider, text: &str) -> Value {
+pub fn chat_body(member: &TestProvider, text: &str) -> Value {
     json!({ "model": member.reference(), "messages": [{ "role": "user", "content": text }], "max_tokens": 8 })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use e2e::harness::{Answer, Upstream};
 use serde_json::json;
 
-use crate::fixtures::{OPENAI, Scene, SceneBuilder, VLLM, assert_failed, assert_served, hello};
+use crate::fixtures::{OPENAI, Scene, SceneBuilder, VLLM, assert_failed, assert_served, chat_body};
 
 async fn with(change: impl FnOnce(e2e::harness::GateBuilder) -> e2e::harness::GateBuilder) -> Scene {
     SceneBuilder::new().with(change).start().await
@@ -110,7 +110,7 @@ async fn where_nobody_listens_any_more() {
     scene.upstream(&OPENAI).stop().await;
     scene.upstream(&crate::fixtures::ANTHROPIC).stop().await;
     scene.ask("vllm-local=503").await.refused(503, "server_error", "upstream_unavailable");
-    let mut body = hello(&VLLM, "vllm-local=503");
+    let mut body = chat_body(&VLLM, "vllm-local=503");
     body["stream"] = json!(true);
     scene.send(scene.gate.chat(&body).http2()).await.refused(503, "server_error", "upstream_unavailable");
     assert_eq!(scene.charges().await, [0, 0, 0]);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::abort::sent;
-use crate::fixtures::{OPENAI, Scene, SceneBuilder, VLLM, assert_failed, assert_served, check, hello, scene};
+use crate::fixtures::{OPENAI, Scene, SceneBuilder, VLLM, assert_failed, assert_served, chat_body, check, scene};
 
 /// Models of the first provider, in the agent's order.
 const BIG: &str = "big";
@@ -24,7 +24,7 @@ fn two_models(route: impl Fn(GateBuilder) -> GateBuilder) -> SceneBuilder {
 
 /// A chat that names the first of them.
 fn chat(text: &str) -> Value {
-    let mut body = hello(&VLLM, text);
+    let mut body = chat_body(&VLLM, text);
     body["model"] = json!(format!("{}/{BIG}", VLLM.name));
     body
 }

@@ -107,13 +107,13 @@ async fn gate(vllm: SocketAddr, openai: SocketAddr, anthropic: SocketAddr, trust
 
 /// The same without this line.
 async fn gate_without(line: &str, vllm: SocketAddr, openai: SocketAddr, anthropic: SocketAddr, trusted: &Path) -> Gate {
-    let place = |name: &str, address: SocketAddr| format!("{{ address: {name}, port_value: {} }}", address.port());
+    let socket_address = |name: &str, address: SocketAddr| format!("{{ address: {name}, port_value: {} }}", address.port());
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/wasm32-wasip1/release/pai_filter.wasm");
     let text = with(&shipped(), "port_value: 9901", "port_value: 0");
     let text = with(&text, "port_value: 8080", "port_value: 0");
-    let text = with(&text, "{ address: 127.0.0.1, port_value: 8000 }", &place("127.0.0.1", vllm));
-    let text = with(&text, "{ address: api.openai.com, port_value: 443 }", &place(NAME, openai));
-    let text = with(&text, "{ address: api.anthropic.com, port_value: 443 }", &place(NAME, anthropic));
+    let text = with(&text, "{ address: 127.0.0.1, port_value: 8000 }", &socket_address("127.0.0.1", vllm));
+    let text = with(&text, "{ address: api.openai.com, port_value: 443 }", &socket_address(NAME, openai));
+    let text = with(&text, "{ address: api.anthropic.com, port_value: 443 }", &socket_address(NAME, anthropic));
     let text = with(&text, "/etc/ssl/certs/ca-certificates.crt", trusted.to_str().unwrap());
     let text = with(&text, line, "");
     let text = with(&text, "target/wasm32-wasip1/release/pai_filter.wasm", module.to_str().unwrap());

@@ -25,7 +25,7 @@ const UNREAD: u64 = 6;
 
 /// A request, and what its client does.
 #[derive(Debug, Clone)]
-struct Asked {
+struct TestRequest {
     case: String,
     path: &'static str,
     body: Value,
@@ -38,7 +38,7 @@ struct Asked {
 /// What a client has seen.
 #[derive(Debug)]
 struct Seen {
-    asked: Asked,
+    asked: TestRequest,
     status: u16,
     /// Usage at the end of the answer, if it was asked for.
     reported: Option<(u64, u64)>,
@@ -68,7 +68,7 @@ struct Phase {
 }
 
 /// A gate, the server behind it, and what both had counted before the phase.
-struct Books {
+struct Accounting {
     gate: Arc<Gate>,
     server: Server,
     engine: Counts,
@@ -76,11 +76,11 @@ struct Books {
     series: u64,
 }
 
-// === impl Asked ===
+// === impl TestRequest ===
 
-impl Asked {
+impl TestRequest {
     /// A request whose answer is read to its end.
-    fn drawn(rng: &mut Rng, case: String) -> Self {
+    fn random(rng: &mut Rng, case: String) -> Self {
         let chat = percent(rng, 60);
         let choices = if percent(rng, 25) { 2 + rng.below(3) } else { 1 };
         let (pieces, limit) = (1 + rng.below(120), 1 + rng.below(24));
@@ -117,7 +117,7 @@ impl Asked {
 
     /// A long stream that its client leaves, of one prompt.
     fn left(rng: &mut Rng, case: String) -> Self {
-        let mut asked = Self::drawn(rng, case);
+        let mut asked = Self::random(rng, case);
         if asked.body["prompt"].is_array() {
             asked.body["prompt"] = json!("Once upon a time");
         }
@@ -133,7 +133,7 @@ impl Asked {
         gate.post(self.path).header("x-test-case", &self.case).json(&self.body)
     }
 
-    async fn play(self, gate: Arc<Gate>) -> Seen {
+    async fn run_phase(self, gate: Arc<Gate>) -> Seen {
         let Some(events) = self.leaves_after else {
             let reply = answer(self.request(&gate)).await;
             let seen = Seen { status: reply.status, reported: None, delivered: 0, left: false, asked: self };
@@ -161,17 +161,17 @@ fn holds_text(event: &str) -> bool {
     [&choice["text"], &choice["delta"]["content"]].into_iter().any(|text| text.as_str().is_some_and(|text| !text.is_empty()))
 }
 
-// === impl Books ===
+// === impl Accounting ===
 
-impl Books {
+impl Accounting {
     async fn open(gate: &Arc<Gate>, server: Server) -> Self {
         let (engine, ledger) = (server.counts().await, gate.used().await);
         Self { gate: Arc::clone(gate), server, engine, ledger, series: series(gate).await }
     }
 
     /// Has these requests made, by several clients at a time, and adds them up.
-    async fn play(&self, mut asked: impl FnMut(u64) -> Asked, count: u64) -> Phase {
-        let mut asked: Vec<Asked> = (0..count).map(&mut asked).collect();
+    async fn run_phase(&self, mut asked: impl FnMut(u64) -> TestRequest, count: u64) -> Phase {
+        let mut asked: Vec<TestRequest> = (0..count).map(&mut asked).collect();
         let mut clients = JoinSet::new();
         for _ in 0..CLIENTS {
             let share = asked.split_off(asked.len() - asked.len().min(usize::try_from(count.div_ceil(CLIENTS)).unwrap()));
@@ -179,7 +179,7 @@ impl Books {
             clients.spawn(async move {
                 let mut seen = Vec::new();
                 for asked in share {
-                    seen.push(asked.play(Arc::clone(&gate)).await);
+                    seen.push(asked.run_phase(Arc::clone(&gate)).await);
                 }
                 seen
             });
@@ -273,46 +273,46 @@ async fn what_is_charged_is_what_the_engine_counts() {
     let mut rng = Rng::new(seed);
     let gate = Arc::new(server.gate("maxTokensPerDay: 50000000\nmaxTokensPerRequest: 32000").start().await);
 
-    let books = Books::open(&gate, server).await;
-    let phase = books.play(|at| Asked::drawn(&mut rng, format!("completed-{at}")), COMPLETED).await;
+    let accounting = Accounting::open(&gate, server).await;
+    let phase = accounting.run_phase(|at| TestRequest::random(&mut rng, format!("completed-{at}")), COMPLETED).await;
     let total = |engine: &Counts| (engine.prompt, engine.generation);
     let engine =
-        books.counted(&phase, |engine| engine.prompt >= phase.engine_prompt && engine.generation >= phase.completion).await;
+        accounting.counted(&phase, |engine| engine.prompt >= phase.engine_prompt && engine.generation >= phase.completion).await;
     phase.print("read to the end", engine);
     assert_eq!(total(&engine), (phase.engine_prompt, phase.completion));
 
-    let books = Books::open(&gate, server).await;
-    let phase = books.play(|at| Asked::left(&mut rng, format!("left-{at}")), ABORTED).await;
+    let accounting = Accounting::open(&gate, server).await;
+    let phase = accounting.run_phase(|at| TestRequest::left(&mut rng, format!("left-{at}")), ABORTED).await;
     assert!(phase.left * 10 >= phase.requests * 9, "{phase:?}");
-    let engine = bounded(&books, &phase).await;
+    let engine = bounded(&accounting, &phase).await;
     phase.print("left by their clients", engine);
-    unread(&books, engine).await;
+    unread(&accounting, engine).await;
 
-    let books = Books::open(&gate, server).await;
+    let accounting = Accounting::open(&gate, server).await;
     let mixed = |at| {
         let case = format!("mixed-{at}");
-        if at % 3 == 0 { Asked::left(&mut rng, case) } else { Asked::drawn(&mut rng, case) }
+        if at % 3 == 0 { TestRequest::left(&mut rng, case) } else { TestRequest::random(&mut rng, case) }
     };
-    let phase = books.play(mixed, MIXED).await;
-    let engine = bounded(&books, &phase).await;
+    let phase = accounting.run_phase(mixed, MIXED).await;
+    let engine = bounded(&accounting, &phase).await;
     phase.print("both", engine);
 }
 
 /// Where clients leave, the engine has made at least what was charged, and has read at most all prompts once for each completion.
-async fn bounded(books: &Books, phase: &Phase) -> Counts {
-    let engine = books.counted(phase, |engine| engine.prompt >= phase.prompt && engine.generation >= phase.completion).await;
+async fn bounded(accounting: &Accounting, phase: &Phase) -> Counts {
+    let engine = accounting.counted(phase, |engine| engine.prompt >= phase.prompt && engine.generation >= phase.completion).await;
     assert!(engine.prompt <= phase.engine_prompt, "{phase:?}, {engine:?}");
     assert!(phase.completion >= phase.delivered);
     engine
 }
 
 /// Clients that leave before an answer in one piece has come: nobody reports what was made for them. The prompt is charged.
-async fn unread(books: &Books, before: Counts) {
+async fn unread(accounting: &Accounting, before: Counts) {
     let body = json!({ "model": MODELS[0], "prompt": "Once upon a time", "max_tokens": 2000, "ignore_eos": true });
-    let prompt = books.server.prompt_tokens(&body).await;
-    let ledger = books.gate.used().await;
+    let prompt = accounting.server.prompt_tokens(&body).await;
+    let ledger = accounting.gate.used().await;
     for at in 1..=UNREAD {
-        let mut line = books.gate.raw().await;
+        let mut line = accounting.gate.raw().await;
         let text = body.to_string();
         line.write(format!(
             "POST /v1/completions HTTP/1.1\r\nhost: gate.test\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
@@ -320,18 +320,18 @@ async fn unread(books: &Books, before: Counts) {
         ))
         .await;
         until("the engine has begun", async || {
-            let read = books.engine().await.prompt - before.prompt;
+            let read = accounting.engine().await.prompt - before.prompt;
             (read >= prompt * at).then_some(())
         })
         .await;
         drop(line);
     }
     let charged = until("all are settled", async || {
-        let provider = books.gate.provider("vllm-local").await;
+        let provider = accounting.gate.provider("vllm-local").await;
         (provider.reserved == 0).then_some(provider.used_today - ledger)
     })
     .await;
-    let engine = books.engine().await.since(before);
+    let engine = accounting.engine().await.since(before);
     println!(
         "accounting, left before a whole answer came: {UNREAD} requests; charged {charged} tokens; the engine counted {} + {}",
         engine.prompt, engine.generation

@@ -1,7 +1,7 @@
 //! Random requests, each sent to vLLM once directly and once through the gate: what vLLM takes, the gate takes, unless
 //! `docs/security.md` says that it does not; what vLLM refuses, it refuses in the same words through the gate.
 //!
-//! Which requests are made is drawn from a seed: `PAI_SEED=…` repeats a run. What the model says is random.
+//! Which requests are made is random from a seed: `PAI_SEED=…` repeats a run. What the model says is random.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -116,12 +116,12 @@ async fn what_vllm_takes_the_gate_takes() {
     let mut rng = Rng::new(seed);
     // One gate knows the model's window; the other does not, and has the attempt filter in its chain, too.
     let caps = "maxTokensPerDay: 50000000\nmaxTokensPerRequest: 32000";
-    let gates = [Arc::new(server.informed_gate(caps).await), Arc::new(server.gate(caps).fallback().start().await)];
+    let gates = [Arc::new(server.gate_with_known_context_length(caps).await), Arc::new(server.gate(caps).fallback().start().await)];
     let empty = json!({ "model": MODELS[0], "messages": [{ "role": "user", "content": "" }] });
     let overhead = server.prompt_tokens(&empty).await;
 
-    let cases = (0..CASES).map(|_| Case::drawn(&mut rng, overhead)).collect();
-    let pairs = play(cases, server, gates).await;
+    let cases = (0..CASES).map(|_| Case::random(&mut rng, overhead)).collect();
+    let pairs = run_phase(cases, server, gates).await;
     print(&pairs);
     let faults: Vec<String> = pairs.iter().filter_map(|pair| Some(format!("{}: {}", pair.fault()?, pair.describe()))).collect();
     assert!(faults.is_empty(), "{} of {CASES} requests:\n{}", faults.len(), faults.join("\n"));
@@ -135,9 +135,9 @@ async fn a_cap_refuses_nobody_who_fits() {
     println!("cap: PAI_SEED={seed}");
     let mut rng = Rng::new(seed);
     let cap = format!("maxTokensPerRequest: {CAP}");
-    let gates = [Arc::new(server.informed_gate(&cap).await), Arc::new(server.gate(&cap).start().await)];
+    let gates = [Arc::new(server.gate_with_known_context_length(&cap).await), Arc::new(server.gate(&cap).start().await)];
     let cases = (0..CAPPED).map(|_| Case::near_the_cap(&mut rng)).collect();
-    let pairs = play(cases, server, gates).await;
+    let pairs = run_phase(cases, server, gates).await;
     let faults: Vec<String> = pairs.iter().filter_map(|pair| Some(format!("{}: {}", pair.over_cap()?, pair.describe()))).collect();
     let refused = pairs.iter().filter(|pair| pair.is_too_large()).count();
     let fit = pairs.iter().filter(|pair| pair.direct.status == 200 && pair.through.status == 200).count();
@@ -146,7 +146,7 @@ async fn a_cap_refuses_nobody_who_fits() {
 }
 
 /// Has these sent to both, by several clients at a time: half of them to each gate, half of those by reference.
-async fn play(mut cases: Vec<Case>, server: Server, gates: [Arc<Gate>; 2]) -> Vec<Pair> {
+async fn run_phase(mut cases: Vec<Case>, server: Server, gates: [Arc<Gate>; 2]) -> Vec<Pair> {
     let share = cases.len().div_ceil(CLIENTS);
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {

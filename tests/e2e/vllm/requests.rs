@@ -1,4 +1,4 @@
-//! Requests drawn at random: what vLLM takes, what it refuses, and what the gate refuses by a rule of `docs/security.md`.
+//! Requests random at random: what vLLM takes, what it refuses, and what the gate refuses by a rule of `docs/security.md`.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use e2e::harness::Rng;
 use serde_json::{Value, json};
 
 use super::random_text::{one_of, percent, text};
-use super::server::WINDOW;
+use super::server::CONTEXT_LENGTH;
 
 /// What requests under a cap may take.
 pub const CAP: u64 = 600;
@@ -64,12 +64,12 @@ impl Rule {
 // === impl Case ===
 
 impl Case {
-    pub fn drawn(rng: &mut Rng, overhead: u64) -> Self {
+    pub fn random(rng: &mut Rng, overhead: u64) -> Self {
         match rng.below(100) {
             0..45 => Self::chat(rng),
             45..65 => Self::completion(rng),
-            65..73 => Self::near_the_window(rng, overhead),
-            73..83 => Self::lax(rng),
+            65..73 => Self::near_the_context_length(rng, overhead),
+            73..83 => Self::lenient(rng),
             83..87 => Self::forbidden(rng),
             87..97 => Self::wrong(rng),
             _ => Self::elsewhere(rng),
@@ -143,12 +143,12 @@ impl Case {
     }
 
     /// A prompt and a limit that meet at the window's end, on both sides of it. Each digit is a token.
-    fn near_the_window(rng: &mut Rng, overhead: u64) -> Self {
+    fn near_the_context_length(rng: &mut Rng, overhead: u64) -> Self {
         let prompt = match rng.below(3) {
             0 => 1 + rng.below(40),
-            _ => WINDOW - 12 + rng.below(24),
+            _ => CONTEXT_LENGTH - 12 + rng.below(24),
         };
-        let limit = (WINDOW + 6).saturating_sub(prompt).saturating_sub(rng.below(12)).max(1);
+        let limit = (CONTEXT_LENGTH + 6).saturating_sub(prompt).saturating_sub(rng.below(12)).max(1);
         let digits = |count: u64| "7".repeat(usize::try_from(count).unwrap());
         let mut body = json!({ "model": MODEL, "stream": percent(rng, 50) });
         if limit < 100 {
@@ -158,7 +158,7 @@ impl Case {
         let limit = if limit < 100 || percent(rng, 20) {
             Some(limit)
         } else {
-            Some(WINDOW - 3 + rng.below(6)).filter(|_| percent(rng, 20))
+            Some(CONTEXT_LENGTH - 3 + rng.below(6)).filter(|_| percent(rng, 20))
         };
         if percent(rng, 60) {
             body["messages"] = json!([{ "role": "user", "content": digits(prompt.saturating_sub(overhead)) }]);
@@ -208,7 +208,7 @@ impl Case {
     }
 
     /// What vLLM reads generously, and the gate does not.
-    fn lax(rng: &mut Rng) -> Self {
+    fn lenient(rng: &mut Rng) -> Self {
         const NUMBERS: Rule = Rule::body("numbers in quotes, with point, exponent or as booleans");
         const WORDS: Rule = Rule::body("many words for yes");
         const TWICE: Rule = Rule::body("a governed field twice");
@@ -473,8 +473,8 @@ fn size(rng: &mut Rng) -> u64 {
 /// A limit: small as a rule.
 fn limit(rng: &mut Rng) -> u64 {
     match rng.below(40) {
-        0 => WINDOW - 1000 + rng.below(1000),
-        1 => WINDOW + rng.below(2),
+        0 => CONTEXT_LENGTH - 1000 + rng.below(1000),
+        1 => CONTEXT_LENGTH + rng.below(2),
         2..6 => 50 + rng.below(100),
         _ => 1 + rng.below(16),
     }

@@ -6,7 +6,7 @@ use e2e::harness::{Answer, Gate, GateBuilder, Reply, Request, Upstream, gateway,
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::server::{MODELS, Server, WINDOW, answer, events, reported};
+use super::server::{CONTEXT_LENGTH, MODELS, Server, answer, events, reported};
 
 const IDENTITY: &str = "x-agent-id";
 const RESEARCHER: &str = "spiffe://cluster.local/ns/agents/sa/researcher";
@@ -143,7 +143,7 @@ async fn what_is_refused_reaches_no_engine() {
 async fn what_vllm_refuses_passes_as_it_is_and_costs_nothing() {
     let server = Server::running();
     let gate = server.gate("maxTokensPerDay: 50000000").start().await;
-    let mut body = chat(json!({ "max_tokens": WINDOW + 1 }));
+    let mut body = chat(json!({ "max_tokens": CONTEXT_LENGTH + 1 }));
     let through = gate.chat(&body).send().await;
     body["model"] = json!(MODELS[0]);
     let direct = server.request("POST", "/v1/chat/completions").json(&body).send().await;
@@ -206,9 +206,9 @@ async fn a_request_without_a_limit_is_kept_to_what_binds() {
         // The whole budget.
         ("maxTokensPerDay: 700", true, 700),
         // The window, of which nothing is told.
-        ("maxTokensPerRequest: 32000", true, WINDOW),
+        ("maxTokensPerRequest: 32000", true, CONTEXT_LENGTH),
     ] {
-        let gate = if informed { server.informed_gate(spec).await } else { server.gate(spec).start().await };
+        let gate = if informed { server.gate_with_known_context_length(spec).await } else { server.gate(spec).start().await };
         let reply = answer(gate.chat(&chat(json!({ "ignore_eos": true })))).await;
         let (prompt, completion) = usage(&reply);
         let total = prompt + completion;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// The two names of its model.
 pub const MODELS: [&str; 2] = ["meta-llama/Meta-Llama-3-70B-Instruct", "mistralai/Mistral-7B-Instruct-v0.3"];
 /// `max_model_len`.
-pub const WINDOW: u64 = 4096;
+pub const CONTEXT_LENGTH: u64 = 4096;
 /// How long an answer may take: the whole window, on a machine that does other things.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -71,7 +71,7 @@ impl Server {
     }
 
     /// The same, with callouts, by which it has been told the model's window.
-    pub async fn informed_gate(self, spec: &str) -> Gate {
+    pub async fn gate_with_known_context_length(self, spec: &str) -> Gate {
         let gate = self.gate(spec).manifests(gateway("callouts: { vllm-local: vllm-local-callouts }")).start().await;
         let told = "cluster.vllm-local-callouts.upstream_rq_200";
         until("the window was asked for", async || gate.stats(told).values().any(|count| *count > 0).then_some(())).await;

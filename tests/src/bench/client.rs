@@ -51,7 +51,7 @@ impl Client {
     }
 
     /// Sends a request and reads the whole answer, which must be a 200.
-    pub(super) async fn ask(&mut self, request: &[u8]) -> Result<&Answer> {
+    pub(super) async fn send(&mut self, request: &[u8]) -> Result<&Answer> {
         let answer = self.exchange(request).await?;
         if answer.status() != 200 {
             let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
@@ -75,7 +75,7 @@ impl Client {
     }
 
     /// What has come of the last answer.
-    pub(super) fn seen(&self) -> &Answer {
+    pub(super) fn last_answer(&self) -> &Answer {
         &self.answer
     }
 
@@ -182,7 +182,7 @@ mod tests {
             }
         });
         let mut client = Client::connect(address).await?;
-        let answer = client.ask(b"hi").await?;
+        let answer = client.send(b"hi").await?;
         Ok((String::from_utf8_lossy(&answer.body).into_owned(), answer.chunks))
     }
 

@@ -14,14 +14,14 @@ pub struct Column {
     /// What it runs.
     pub filter: Filter,
     /// Where that stands.
-    pub places: Places,
+    pub positions: FilterPositions,
     /// Names of the columns that it is compared with.
     pub against: &'static [&'static str],
 }
 
 /// Where the filter stands, and what it stands in front of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Places {
+pub enum FilterPositions {
     /// In the listener alone, in front of one provider.
     Listener,
     /// In the upstream chains of two providers as well, with the route by which a retry moves from one to the other. The providers
@@ -73,7 +73,7 @@ pub enum Choice {
     Lua,
     /// Two empty filters where `fallback` has its own: in the listener and before the upstream
     EmptyTwice,
-    /// As `filter`, in both places: fallback is there for others
+    /// As `filter`, in both positions: fallback is there for others
     Attempt,
     /// An agent with two providers, of which the first answers
     Fallback,
@@ -131,11 +131,11 @@ impl Choice {
             Self::Fallback => ("fallback", gateway(Configuration::Fallback), &["empty-twice"]),
             Self::FallbackUsed => ("fallback-used", gateway(Configuration::Fallback), &["empty-twice"]),
         };
-        let places = match self {
-            Self::EmptyTwice | Self::Attempt | Self::Fallback => Places::Both,
-            Self::FallbackUsed => Places::BothFailing,
-            _ => Places::Listener,
+        let positions = match self {
+            Self::EmptyTwice | Self::Attempt | Self::Fallback => FilterPositions::Both,
+            Self::FallbackUsed => FilterPositions::BothFailing,
+            _ => FilterPositions::Listener,
         };
-        Column { name: name.to_owned(), filter, places, against }
+        Column { name: name.to_owned(), filter, positions, against }
     }
 }

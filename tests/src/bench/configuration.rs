@@ -36,10 +36,10 @@ const REQUESTS_PER_MINUTE: u64 = 60_000_000;
 const GUARDS: &str = "  guards: [{ name: injection, type: promptInjection }]\n";
 
 /// The key of one who may use another model, and of one who has used up what he may: two keys more of [`Configuration::All`].
-pub(super) const NARROW: &str = "pak_narrow";
-pub(super) const SPENT: &str = "pak_spent";
+pub(super) const OTHER_MODEL_KEY: &str = "pak_narrow";
+pub(super) const EXHAUSTED_KEY: &str = "pak_spent";
 /// Enough for one small chat.
-const SPENT_TOKENS_PER_DAY: u64 = 300;
+const EXHAUSTED_KEY_TOKENS_PER_DAY: u64 = 300;
 
 const AGENTS: usize = 3;
 const AGENT_HEADER: &str = "x-agent-id";
@@ -73,8 +73,8 @@ impl Configuration {
             (0..keys).for_each(|number| access_key(&mut manifests, number));
         }
         if let Self::All(_) = self {
-            let narrow = format!("sha256: \"{}\", models: [\"{FIRST}/other\"]", sha256(NARROW));
-            let spent = format!("sha256: \"{}\", maxTokensPerDay: {SPENT_TOKENS_PER_DAY}", sha256(SPENT));
+            let narrow = format!("sha256: \"{}\", models: [\"{FIRST}/other\"]", sha256(OTHER_MODEL_KEY));
+            let spent = format!("sha256: \"{}\", maxTokensPerDay: {EXHAUSTED_KEY_TOKENS_PER_DAY}", sha256(EXHAUSTED_KEY));
             manifests += &manifest("AccessKey", "narrow", &narrow);
             manifests += &manifest("AccessKey", "spent", &spent);
         }

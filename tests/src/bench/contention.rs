@@ -23,7 +23,7 @@ use super::workload::Workload;
 
 const WORKERS: [usize; 3] = [1, 2, 4];
 /// Connections to each worker.
-const BREADTH: usize = 16;
+const CONNECTIONS_PER_GROUP: usize = 16;
 const WORKLOAD: Workload = Workload::Chat;
 const REST: Duration = Duration::from_millis(30);
 
@@ -83,8 +83,8 @@ async fn start(binary: &Path, filters: &[Filter; 2], upstream: std::net::SocketA
     let setup = |filter| Setup { workers, ..Setup::new(binary, filter, upstream) };
     let [empty, filter] = filters;
     Ok([
-        Subject::start(&setup(empty), WORKLOAD, BREADTH * workers, &format!("empty-{workers}")).await?,
-        Subject::start(&setup(filter), WORKLOAD, BREADTH * workers, &format!("filter-{workers}")).await?,
+        Subject::start(&setup(empty), WORKLOAD, CONNECTIONS_PER_GROUP * workers, &format!("empty-{workers}")).await?,
+        Subject::start(&setup(filter), WORKLOAD, CONNECTIONS_PER_GROUP * workers, &format!("filter-{workers}")).await?,
     ])
 }
 
@@ -113,7 +113,7 @@ impl Report {
             "machine": self.machine,
             "envoy": self.envoy,
             "workload": WORKLOAD.title(),
-            "connections_per_worker": BREADTH,
+            "connections_per_worker": CONNECTIONS_PER_GROUP,
             "rows": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
         })
     }

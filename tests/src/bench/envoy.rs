@@ -146,7 +146,7 @@ impl Envoy {
     pub(super) async fn stat(&self, name: &str) -> Result<u64> {
         let request = format!("GET /stats?filter=^{name}$ HTTP/1.1\r\nhost: admin\r\n\r\n");
         let mut admin = self.admin().await?;
-        let answer = std::str::from_utf8(&admin.ask(request.as_bytes()).await?.body)?;
+        let answer = std::str::from_utf8(&admin.send(request.as_bytes()).await?.body)?;
         answer.trim().rsplit_once(": ").and_then(|(_, value)| value.parse().ok()).with_context(|| format!("no {name}"))
     }
 
@@ -157,8 +157,8 @@ impl Envoy {
 
     async fn listener(&self) -> Result<SocketAddr> {
         let mut admin = self.admin().await?;
-        admin.ask(b"GET /ready HTTP/1.1\r\nhost: admin\r\n\r\n").await?;
-        let listeners = admin.ask(b"GET /listeners?format=json HTTP/1.1\r\nhost: admin\r\n\r\n").await?;
+        admin.send(b"GET /ready HTTP/1.1\r\nhost: admin\r\n\r\n").await?;
+        let listeners = admin.send(b"GET /listeners?format=json HTTP/1.1\r\nhost: admin\r\n\r\n").await?;
         let listeners: Value = serde_json::from_slice(&listeners.body)?;
         let socket = listeners.pointer("/listener_statuses/0/local_address/socket_address").context("no listener")?;
         let (address, port) = (socket.get("address").and_then(Value::as_str), socket.get("port_value").and_then(Value::as_u64));
@@ -324,7 +324,7 @@ fn native() -> Value {
     })
 }
 
-/// Both places have one VM: they differ in nothing but the root.
+/// Both positions have one VM: they differ in nothing but the root.
 fn plugin(module: &Path, root: &str, manifests: &str) -> Result<Value> {
     let module = module.canonicalize().with_context(|| format!("no module at {}", module.display()))?;
     Ok(json!({ "@type": WASM, "config": {

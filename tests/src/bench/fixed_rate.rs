@@ -12,7 +12,7 @@ use super::client::{Answer, Client};
 use super::workload::Expected;
 
 /// The connections that the requests take turns on.
-pub(super) struct Steady {
+pub(super) struct FixedRate {
     clients: Vec<Client>,
 }
 
@@ -22,22 +22,22 @@ pub(super) struct Latencies(Vec<Duration>);
 
 /// When the requests of one connection are due.
 #[derive(Debug, Clone, Copy)]
-struct Timetable {
+struct Schedule {
     first: Instant,
     every: Duration,
     end: Instant,
 }
 
-// === impl Steady ===
+// === impl FixedRate ===
 
-impl Steady {
+impl FixedRate {
     pub(super) async fn connect(address: SocketAddr, connections: usize) -> Result<Self> {
         Ok(Self { clients: Client::connect_all(address, connections).await? })
     }
 
     /// Asks once.
-    pub(super) async fn ask(&mut self, request: &[u8]) -> Result<&Answer> {
-        self.clients.first_mut().context("no connection")?.ask(request).await
+    pub(super) async fn send(&mut self, request: &[u8]) -> Result<&Answer> {
+        self.clients.first_mut().context("no connection")?.send(request).await
     }
 
     /// Asks for so long, `rate` times a second. One answer that is not as expected fails all.
@@ -48,9 +48,9 @@ impl Steady {
         let mut tasks = JoinSet::new();
         for (mut client, turn) in self.clients.drain(..).zip(0..) {
             let request = Arc::clone(request);
-            let timetable = Timetable { first: start + between * turn, every, end: start + time };
+            let schedule = Schedule { first: start + between * turn, every, end: start + time };
             tasks.spawn(async move {
-                let took = timetable.follow(&mut client, &request, expected).await?;
+                let took = schedule.follow(&mut client, &request, expected).await?;
                 anyhow::Ok((client, took))
             });
         }
@@ -65,9 +65,9 @@ impl Steady {
     }
 }
 
-// === impl Timetable ===
+// === impl Schedule ===
 
-impl Timetable {
+impl Schedule {
     /// A request that could not be sent when it was due, because the one before it was not yet answered, has waited since then; one
     /// that was only woken up late has not.
     async fn follow(self, client: &mut Client, request: &[u8], expected: Expected) -> Result<Vec<Duration>> {
@@ -77,7 +77,7 @@ impl Timetable {
             let late = due < Instant::now();
             sleep_until(due).await;
             let start = if late { due } else { Instant::now() };
-            expected.check(client.ask(request).await?)?;
+            expected.check(client.send(request).await?)?;
             latencies.push(start.elapsed());
             due += self.every;
         }

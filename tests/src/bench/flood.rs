@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::envoy::{self, Envoy, Setup};
-use super::fixed_rate::Steady;
+use super::fixed_rate::FixedRate;
 use super::machine::Machine;
 use super::table::{Spread, write_aligned};
 use super::upstream;
@@ -31,24 +31,24 @@ use super::{Configuration, Filter};
 /// Numbers of keys that are configured.
 const KEYS: [usize; 2] = [100, 10_000];
 /// How the answer to a wrong key begins and ends, and that of an Envoy without a filter.
-const UNAUTHORIZED: Refused = Refused { start: b"HTTP/1.1 401 ", end: b"\"code\":\"invalid_api_key\"}}" };
-const NOT_FOUND: Refused = Refused { start: b"HTTP/1.1 404 ", end: b"\r\n\r\n" };
+const UNAUTHORIZED: RejectionPattern = RejectionPattern { start: b"HTTP/1.1 401 ", end: b"\"code\":\"invalid_api_key\"}}" };
+const NOT_FOUND: RejectionPattern = RejectionPattern { start: b"HTTP/1.1 404 ", end: b"\r\n\r\n" };
 const WORKERS: usize = 2;
 
 /// Good requests in a second, and the connections that they take turns on.
 const GOOD: u32 = 300;
 const GOOD_CONNECTIONS: usize = 16;
 
-/// Wrong keys in a second, and the torrents that they come in.
+/// Wrong keys in a second, and the groups that they come in.
 const WRONG: u32 = 10_000;
-const TORRENTS: u32 = 16;
-/// Connections of a torrent.
-const BREADTH: u32 = 4;
-/// How far a torrent may fall behind. What it has missed beyond that is not made up for.
-const BEHIND: Duration = Duration::from_millis(100);
+const CONNECTION_GROUPS: u32 = 16;
+/// Connections of a group.
+const CONNECTIONS_PER_GROUP: u32 = 4;
+/// How far a group may fall behind. What it has missed beyond that is not made up for.
+const MAX_LAG: Duration = Duration::from_millis(100);
 
 /// Time for an Envoy to come to rest.
-const REST: Duration = Duration::from_millis(100);
+const SETTLE_TIME: Duration = Duration::from_millis(100);
 
 /// What is to be measured.
 #[derive(Debug, Clone)]
@@ -81,13 +81,13 @@ struct Row {
 
 #[derive(Debug, Clone, Copy)]
 struct Round {
-    quiet: Span,
-    flooded: Span,
+    quiet: Interval,
+    flooded: Interval,
 }
 
 /// Good requests for a while.
 #[derive(Debug, Clone, Copy)]
-struct Span {
+struct Interval {
     /// What half of the answers, and 99 of 100, did not exceed, in milliseconds.
     p50: f64,
     p99: f64,
@@ -103,36 +103,36 @@ struct Span {
 struct Subject {
     envoy: Envoy,
     address: SocketAddr,
-    steady: Steady,
+    fixed_rate: FixedRate,
     request: Arc<[u8]>,
     expected: Expected,
-    refused: Refused,
+    refused: RejectionPattern,
 }
 
 /// How an answer that refuses begins and ends.
 #[derive(Debug, Clone, Copy)]
-struct Refused {
+struct RejectionPattern {
     start: &'static [u8],
     end: &'static [u8],
 }
 
 /// A flood that is under way.
 struct Flood {
-    gauge: Arc<Gauge>,
+    state: Arc<FloodState>,
     ended: oneshot::Receiver<Result<()>>,
 }
 
 /// What a flood and its observer share.
 #[derive(Debug, Default)]
-struct Gauge {
+struct FloodState {
     refused: AtomicU64,
     stopped: AtomicBool,
 }
 
 /// Connections that ask together, then wait for all their answers.
-struct Torrent {
+struct ConnectionGroup {
     sockets: Vec<TcpStream>,
-    refused: Refused,
+    refused: RejectionPattern,
     /// The number of the next key.
     next: u64,
     /// Room for an answer.
@@ -165,34 +165,34 @@ impl Subject {
     async fn start(setup: &Setup<'_>, name: &str) -> Result<Self> {
         let mut envoy = Envoy::start(setup, name)?;
         let address = envoy.address().await?;
-        let mut steady = Steady::connect(address, GOOD_CONNECTIONS).await?;
+        let mut fixed_rate = FixedRate::connect(address, GOOD_CONNECTIONS).await?;
         let request: Arc<[u8]> = Workload::Chat.request(&setup.filter.credentials()).into();
-        let answer = steady.ask(&request).await.with_context(|| envoy.log())?;
+        let answer = fixed_rate.send(&request).await.with_context(|| envoy.log())?;
         let expected = Workload::Chat.examine(answer)?;
         let refused = if setup.filter == &Filter::None { NOT_FOUND } else { UNAUTHORIZED };
-        let mut subject = Self { envoy, address, steady, request, expected, refused };
-        subject.span(REST).await?;
+        let mut subject = Self { envoy, address, fixed_rate, request, expected, refused };
+        subject.interval(SETTLE_TIME).await?;
         Ok(subject)
     }
 
     async fn round(&mut self, time: Duration) -> Result<Round> {
-        sleep(REST).await;
-        let quiet = self.span(time).await?;
+        sleep(SETTLE_TIME).await;
+        let quiet = self.interval(time).await?;
         let flood = Flood::start(self.address, self.refused).await?;
-        sleep(REST).await;
+        sleep(SETTLE_TIME).await;
         let before = flood.refused();
-        let mut flooded = self.span(time).await?;
+        let mut flooded = self.interval(time).await?;
         flooded.refused = flood.refused() - before;
         flood.stop().await?;
         Ok(Round { quiet, flooded })
     }
 
-    async fn span(&mut self, time: Duration) -> Result<Span> {
+    async fn interval(&mut self, time: Duration) -> Result<Interval> {
         let (start, before) = (Instant::now(), self.envoy.cpu()?);
-        let latencies = self.steady.run(&self.request, GOOD, time, self.expected).await?;
+        let latencies = self.fixed_rate.run(&self.request, GOOD, time, self.expected).await?;
         let (took, cpu) = (start.elapsed().as_secs_f64(), self.envoy.cpu()?.saturating_sub(before).as_secs_f64());
         let (p50, p99) = (latencies.percentile(50), latencies.percentile(99));
-        Ok(Span { p50, p99, good: latencies.count() as u64, refused: 0, took, cpu })
+        Ok(Interval { p50, p99, good: latencies.count() as u64, refused: 0, took, cpu })
     }
 }
 
@@ -200,56 +200,61 @@ impl Subject {
 
 impl Flood {
     /// Starts one in a thread of its own, and returns when it has begun.
-    async fn start(address: SocketAddr, refused: Refused) -> Result<Self> {
-        let gauge = Arc::new(Gauge::default());
+    async fn start(address: SocketAddr, refused: RejectionPattern) -> Result<Self> {
+        let state = Arc::new(FloodState::default());
         let ((end, ended), (begun, begins)) = (oneshot::channel(), oneshot::channel());
-        let shared = Arc::clone(&gauge);
+        let shared = Arc::clone(&state);
         std::thread::Builder::new().name("flood".to_owned()).spawn(move || {
             let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-            let _ = end.send(runtime.block_on(pour(address, refused, begun, &shared)));
+            let _ = end.send(runtime.block_on(run_flood(address, refused, begun, &shared)));
         })?;
         if begins.await.is_err() {
             ended.await??;
             bail!("the flood ended before it began");
         }
-        Ok(Self { gauge, ended })
+        Ok(Self { state, ended })
     }
 
     fn refused(&self) -> u64 {
-        self.gauge.refused.load(Relaxed)
+        self.state.refused.load(Relaxed)
     }
 
     async fn stop(self) -> Result<()> {
-        self.gauge.stopped.store(true, Relaxed);
+        self.state.stopped.store(true, Relaxed);
         self.ended.await?
     }
 }
 
-async fn pour(address: SocketAddr, refused: Refused, begun: oneshot::Sender<()>, gauge: &Arc<Gauge>) -> Result<()> {
-    let mut torrents = Vec::new();
-    for number in 0..TORRENTS {
-        torrents.push(Torrent::connect(address, refused, u64::from(number) << 32).await?);
+async fn run_flood(
+    address: SocketAddr,
+    refused: RejectionPattern,
+    begun: oneshot::Sender<()>,
+    state: &Arc<FloodState>,
+) -> Result<()> {
+    let mut groups = Vec::new();
+    for number in 0..CONNECTION_GROUPS {
+        groups.push(ConnectionGroup::connect(address, refused, u64::from(number) << 32).await?);
     }
     let _ = begun.send(());
-    let between = Duration::from_secs(1) * BREADTH / WRONG;
+    let between = Duration::from_secs(1) * CONNECTIONS_PER_GROUP / WRONG;
     let start = Instant::now();
-    let mut flows = JoinSet::new();
-    for (torrent, turn) in torrents.into_iter().zip(0..) {
-        flows.spawn(torrent.flow(start + between * turn, between * TORRENTS, Arc::clone(gauge)));
+    let mut tasks = JoinSet::new();
+    for (group, turn) in groups.into_iter().zip(0..) {
+        tasks.spawn(group.run(start + between * turn, between * CONNECTION_GROUPS, Arc::clone(state)));
     }
-    while let Some(ended) = flows.join_next().await {
+    while let Some(ended) = tasks.join_next().await {
         ended??;
     }
     Ok(())
 }
 
-// === impl Torrent ===
+// === impl ConnectionGroup ===
 
-impl Torrent {
+impl ConnectionGroup {
     /// Asks once, to see how long a refusal is: all are alike.
-    async fn connect(address: SocketAddr, refused: Refused, first: u64) -> Result<Self> {
+    async fn connect(address: SocketAddr, refused: RejectionPattern, first: u64) -> Result<Self> {
         let mut sockets = Vec::new();
-        for _ in 0..BREADTH {
+        for _ in 0..CONNECTIONS_PER_GROUP {
             let socket = TcpStream::connect(address).await?;
             socket.set_nodelay(true)?;
             sockets.push(socket);
@@ -257,7 +262,7 @@ impl Torrent {
         let socket = sockets.first_mut().context("no connection")?;
         socket.write_all(wrong(first).as_bytes()).await?;
         let mut answer = Vec::new();
-        while !refused.is(&answer) {
+        while !refused.matches(&answer) {
             let read = socket.read_buf(&mut answer).await?;
             ensure!(read > 0 && answer.starts_with(refused.start), "not refused: {}", String::from_utf8_lossy(&answer));
         }
@@ -265,34 +270,34 @@ impl Torrent {
     }
 
     /// Asks every so often, until it is told to stop.
-    async fn flow(mut self, first: Instant, every: Duration, gauge: Arc<Gauge>) -> Result<()> {
+    async fn run(mut self, first: Instant, every: Duration, state: Arc<FloodState>) -> Result<()> {
         let mut due = first;
-        while !gauge.stopped.load(Relaxed) {
+        while !state.stopped.load(Relaxed) {
             sleep_until(due).await;
-            self.ask().await?;
-            gauge.refused.fetch_add(u64::from(BREADTH), Relaxed);
-            due = (due + every).max(Instant::now() - BEHIND);
+            self.send().await?;
+            state.refused.fetch_add(u64::from(CONNECTIONS_PER_GROUP), Relaxed);
+            due = (due + every).max(Instant::now() - MAX_LAG);
         }
         Ok(())
     }
 
-    async fn ask(&mut self) -> Result<()> {
+    async fn send(&mut self) -> Result<()> {
         for (socket, number) in self.sockets.iter_mut().zip(self.next..) {
             socket.write_all(wrong(number).as_bytes()).await?;
         }
-        self.next += u64::from(BREADTH);
+        self.next += u64::from(CONNECTIONS_PER_GROUP);
         for socket in &mut self.sockets {
             socket.read_exact(&mut self.answer).await?;
-            ensure!(self.refused.is(&self.answer), "not refused: {}", String::from_utf8_lossy(&self.answer));
+            ensure!(self.refused.matches(&self.answer), "not refused: {}", String::from_utf8_lossy(&self.answer));
         }
         Ok(())
     }
 }
 
-// === impl Refused ===
+// === impl RejectionPattern ===
 
-impl Refused {
-    fn is(self, answer: &[u8]) -> bool {
+impl RejectionPattern {
+    fn matches(self, answer: &[u8]) -> bool {
         answer.starts_with(self.start) && answer.ends_with(self.end)
     }
 }
@@ -399,9 +404,9 @@ impl Round {
     }
 }
 
-// === impl Span ===
+// === impl Interval ===
 
-impl Span {
+impl Interval {
     fn cores(&self) -> f64 {
         self.cpu / self.took
     }
@@ -417,8 +422,8 @@ mod tests {
 
     #[test]
     fn what_a_refusal_costs_is_what_the_flood_adds() {
-        let quiet = Span { p50: 1.0, p99: 2.0, good: 100, refused: 0, took: 1.0, cpu: 0.01 };
-        let round = Round { quiet, flooded: Span { good: 200, refused: 1000, cpu: 0.05, ..quiet } };
+        let quiet = Interval { p50: 1.0, p99: 2.0, good: 100, refused: 0, took: 1.0, cpu: 0.01 };
+        let round = Round { quiet, flooded: Interval { good: 200, refused: 1000, cpu: 0.05, ..quiet } };
         assert!((round.micros() - 30.0).abs() < 1e-9, "{}", round.micros());
     }
 

@@ -50,13 +50,13 @@ pub struct Report {
 #[derive(Debug)]
 struct Row {
     column: Column,
-    before: Look,
-    after: Look,
+    before: Snapshot,
+    after: Snapshot,
 }
 
 /// Bytes.
 #[derive(Debug, Clone)]
-struct Look {
+struct Snapshot {
     resident: u64,
     /// The linear memories of the VMs: of the worker, of Envoy's main thread, and of those that code was compiled in.
     vms: Vec<u64>,
@@ -73,10 +73,10 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
         let mut load = Load::connect(envoy.address().await?, CONNECTIONS).await?;
         progress(&format!("{}: warm-up", column.name));
         serve(&mut load, &column.filter, plan.haste * WARM_UP).await.with_context(|| envoy.log())?;
-        let before = Look::at(&envoy).await?;
+        let before = Snapshot::at(&envoy).await?;
         progress(&format!("{}: requests", column.name));
         serve(&mut load, &column.filter, plan.haste).await.with_context(|| envoy.log())?;
-        let after = Look::at(&envoy).await?;
+        let after = Snapshot::at(&envoy).await?;
         rows.push(Row { column, before, after });
     }
     let requests = REQUESTS.iter().map(|(_, requests)| requests / plan.haste).sum();
@@ -86,15 +86,15 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
 async fn serve(load: &mut Load, filter: &Filter, share: u64) -> Result<()> {
     for (workload, requests) in REQUESTS {
         let request: Arc<[u8]> = workload.request(&filter.credentials()).into();
-        let expected = workload.examine(load.ask(&request).await?)?;
+        let expected = workload.examine(load.send(&request).await?)?;
         load.run(&request, (requests / share).max(1), expected).await?;
     }
     Ok(())
 }
 
-// === impl Look ===
+// === impl Snapshot ===
 
-impl Look {
+impl Snapshot {
     async fn at(envoy: &Envoy) -> Result<Self> {
         sleep(REST).await;
         Ok(Self { resident: envoy.resident()?, vms: memory::linear(envoy.pid()) })

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::column::Column;
 use super::envoy::{self, Setup};
-use super::fixed_rate::Steady;
+use super::fixed_rate::FixedRate;
 use super::machine::Machine;
 use super::subject::Subject;
 use super::table::{Spread, page};
@@ -72,23 +72,23 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
         let setup = Setup::new(&plan.envoy, &column.filter, standin.addr());
         let subject = Subject::start(&setup, plan.workload, CONNECTIONS, &format!("latency-{place}")).await;
         let subject = subject.with_context(|| column.name.clone())?;
-        let steady = Steady::connect(subject.address, TURNS).await?;
-        subjects.push((subject, steady));
+        let fixed_rate = FixedRate::connect(subject.address, TURNS).await?;
+        subjects.push((subject, fixed_rate));
     }
     let mut rows: Vec<_> = plan.columns.iter().map(|column| (column.name.clone(), Vec::new())).collect();
     for number in 1..=plan.rounds {
-        for ((subject, steady), (name, rounds)) in subjects.iter_mut().zip(&mut rows) {
+        for ((subject, fixed_rate), (name, rounds)) in subjects.iter_mut().zip(&mut rows) {
             progress(&format!("round {number} of {}: {name}", plan.rounds));
-            rounds.push(round(subject, steady, &plan).await.with_context(|| format!("{name}\n{}", subject.envoy.log()))?);
+            rounds.push(round(subject, fixed_rate, &plan).await.with_context(|| format!("{name}\n{}", subject.envoy.log()))?);
         }
     }
     Ok(Report { envoy: envoy::version(&plan.envoy)?, plan, machine, rows })
 }
 
-async fn round(subject: &mut Subject, steady: &mut Steady, plan: &Plan) -> Result<Round> {
+async fn round(subject: &mut Subject, fixed_rate: &mut FixedRate, plan: &Plan) -> Result<Round> {
     let Subject { envoy, load, request, expected, .. } = subject;
     sleep(REST).await;
-    let latencies = steady.run(request, plan.rate, plan.time, *expected).await?;
+    let latencies = fixed_rate.run(request, plan.rate, plan.time, *expected).await?;
     sleep(REST).await;
     let (before, start) = (envoy.cpu()?, Instant::now());
     let served = load.run(request, (plan.workload.requests() / plan.haste).max(100), *expected).await?;

@@ -36,7 +36,7 @@ impl Load {
     }
 
     /// Asks once, on a connection of its own.
-    pub(super) async fn ask(&mut self, request: &[u8]) -> Result<&Answer> {
+    pub(super) async fn send(&mut self, request: &[u8]) -> Result<&Answer> {
         let client = self.clients.first_mut().context("no connection")?;
         *client = Client::connect(self.address).await?;
         client.exchange(request).await

@@ -30,7 +30,7 @@ mod table;
 mod upstream;
 mod workload;
 
-pub use column::{Choice, Column, Filter, Places};
+pub use column::{Choice, Column, Filter, FilterPositions};
 pub use configuration::Configuration;
 pub use report::Report;
 pub use rounds::run;

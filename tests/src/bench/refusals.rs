@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::column::{Choice, Filter};
-use super::configuration::{Configuration, NARROW, SPENT};
+use super::configuration::{Configuration, EXHAUSTED_KEY, OTHER_MODEL_KEY};
 use super::envoy::{self, Envoy, Setup};
 use super::load::Load;
 use super::machine::Machine;
@@ -112,8 +112,8 @@ impl Sort {
         let bearer = |key: &str| format!("authorization: Bearer {key}\r\n");
         let request = match (self.status, self.code) {
             (401, _) => Workload::Chat.request(&bearer(&format!("pak_wrong{:038}", 0))),
-            (403, "model_not_allowed") => Workload::Chat.request(&bearer(NARROW)),
-            (429, _) => Workload::Chat.request(&bearer(SPENT)),
+            (403, "model_not_allowed") => Workload::Chat.request(&bearer(OTHER_MODEL_KEY)),
+            (429, _) => Workload::Chat.request(&bearer(EXHAUSTED_KEY)),
             _ => Workload::Chat.request(credentials),
         };
         if self.code != "prompt_rejected" {
@@ -130,14 +130,14 @@ impl Sort {
     /// Asks until it is refused, as it will be from then on.
     async fn examine(self, load: &mut Load, request: &[u8]) -> Result<(Expected, bool)> {
         if self.code.is_empty() {
-            return Ok((Workload::Chat.examine(load.ask(request).await?)?, false));
+            return Ok((Workload::Chat.examine(load.send(request).await?)?, false));
         }
         for _ in 0..MOST_SPENT {
-            if load.ask(request).await?.status() != 200 {
+            if load.send(request).await?.status() != 200 {
                 break;
             }
         }
-        let answer = load.ask(request).await?;
+        let answer = load.send(request).await?;
         Ok((Expected::refusal(self.name, self.status, self.code, answer)?, answer.has_header("connection: close")))
     }
 }

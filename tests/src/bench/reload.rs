@@ -110,7 +110,7 @@ impl<'a> Subject<'a> {
 
     async fn row(&mut self, keys: usize, progress: &mut impl FnMut(&str)) -> Result<Row> {
         for client in &mut self.clients {
-            client.ask(self.request.as_bytes()).await?;
+            client.send(self.request.as_bytes()).await?;
         }
         sleep(REST).await;
         let before = self.envoy.resident()?;
@@ -148,7 +148,7 @@ async fn wait_for(mut client: Client, request: String, model: String, start: Ins
     let (listed, mut longest) = (format!("/{model}\""), Duration::ZERO);
     loop {
         let asked = Instant::now();
-        let answer = client.ask(request.as_bytes()).await?;
+        let answer = client.send(request.as_bytes()).await?;
         longest = longest.max(asked.elapsed());
         if String::from_utf8_lossy(&answer.body).contains(&listed) {
             return Ok((client, start.elapsed(), longest));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::load::Served;
 use super::machine::Machine;
 use super::table::{Spread, write_aligned};
-use super::{Column, Places};
+use super::{Column, FilterPositions};
 
 /// All that was measured.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl Report {
         })
     }
 
-    /// Which columns are compared: titles, and places of the two.
+    /// Which columns are compared: titles, and positions of the two.
     fn pairs(&self) -> Vec<(String, usize, usize)> {
         let place = |name: &str| self.columns.iter().position(|column| column.name == name);
         let pairs = self.columns.iter().enumerate().flat_map(|(over, column)| {
@@ -135,8 +135,10 @@ impl Report {
     /// In one column every second request has two attempts. What the others cost there, another column tells: the one that differs in
     /// nothing but that its first provider never fails.
     fn moved(&self, row: &Row) -> Option<Moved> {
-        let (half, column) = self.columns.iter().enumerate().find(|(_, column)| column.places == Places::BothFailing)?;
-        let whole = self.columns.iter().position(|other| other.places == Places::Both && other.filter == column.filter)?;
+        let (half, column) =
+            self.columns.iter().enumerate().find(|(_, column)| column.positions == FilterPositions::BothFailing)?;
+        let whole =
+            self.columns.iter().position(|other| other.positions == FilterPositions::Both && other.filter == column.filter)?;
         let base = *column.against.first()?;
         let under = self.columns.iter().position(|other| other.name == base)?;
         let micros: Vec<f64> = row.each_round(half, whole, |half, whole| 2.0 * half - whole)?;
@@ -220,11 +222,11 @@ mod tests {
     #[test]
     fn a_request_with_two_attempts_is_told_from_the_others() {
         let gateway = || Filter::Gateway(PathBuf::new(), Configuration::Fallback);
-        let column = |name: &str, filter, places| Column { name: name.to_owned(), filter, places, against: &["empty-twice"] };
+        let column = |name: &str, filter, positions| Column { name: name.to_owned(), filter, positions, against: &["empty-twice"] };
         let columns = vec![
-            column("empty-twice", Filter::Empty(PathBuf::new()), Places::Both),
-            column("fallback", gateway(), Places::Both),
-            column("fallback-used", gateway(), Places::BothFailing),
+            column("empty-twice", Filter::Empty(PathBuf::new()), FilterPositions::Both),
+            column("fallback", gateway(), FilterPositions::Both),
+            column("fallback-used", gateway(), FilterPositions::BothFailing),
         ];
         let cell = |(column, micros): (&Column, f64)| Cell {
             column: column.name.clone(),

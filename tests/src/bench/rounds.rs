@@ -11,7 +11,7 @@ use super::machine::Machine;
 use super::report::{Cell, Report, Round, Row};
 use super::upstream;
 use super::workload::{Expected, SECOND, Workload};
-use super::{CONNECTIONS, Column, Configuration, Filter, Places, Plan};
+use super::{CONNECTIONS, Column, Configuration, Filter, FilterPositions, Plan};
 use crate::standin::StandIn;
 
 /// Requests of the warm-up are this share of a round's, and at least as many.
@@ -34,9 +34,9 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
     let mut subjects = Vec::with_capacity(plan.columns.len());
     for (place, column) in plan.columns.iter().enumerate() {
         progress(&format!("{} starts", column.name));
-        let first = if column.places == Places::BothFailing { &failing } else { &standin };
+        let first = if column.positions == FilterPositions::BothFailing { &failing } else { &standin };
         let others = [(SECOND, standin.addr())];
-        let others = if column.places == Places::Listener { &[][..] } else { &others };
+        let others = if column.positions == FilterPositions::Listener { &[][..] } else { &others };
         let setup = Setup { others, ..Setup::new(&plan.envoy, &column.filter, first.addr()) };
         subjects.push(Subject::start(column.clone(), first, &setup, &place.to_string()).await?);
     }
@@ -81,7 +81,7 @@ impl<'a> Subject<'a> {
 
     /// Asks once and looks closely: is the answer right, and is the filter at work?
     async fn examine(&mut self, workload: Workload, request: &[u8]) -> Result<Expected> {
-        let answer = self.load.ask(request).await;
+        let answer = self.load.send(request).await;
         let answer = answer.with_context(|| format!("{}\n{}", self.column.name, self.envoy.log()))?;
         let governed = answer.has_header("x-pai-provider: ");
         let right = governed == matches!(self.column.filter, Filter::Gateway(..));
@@ -114,7 +114,7 @@ impl<'a> Subject<'a> {
         tokio::time::sleep(REST).await;
         let used = self.envoy.cpu()?.saturating_sub(before);
         let (asked, failed) = (asked_since - asked, failed_since - failed);
-        let fail = if self.column.places == Places::BothFailing { requests / 2 } else { 0 };
+        let fail = if self.column.positions == FilterPositions::BothFailing { requests / 2 } else { 0 };
         let right = (asked, failed) == (requests, fail);
         ensure!(right, "{}: {asked} of {requests} requests came to the first provider, {failed} failed there", self.column.name);
         Ok(Round::new(used, &served))

@@ -29,7 +29,7 @@ impl Subject {
         let address = envoy.address().await?;
         let mut load = Load::connect(address, connections).await?;
         let request: Arc<[u8]> = workload.request(&setup.filter.credentials()).into();
-        let expected = workload.examine(load.ask(&request).await?).with_context(|| envoy.log())?;
+        let expected = workload.examine(load.send(&request).await?).with_context(|| envoy.log())?;
         load.run(&request, workload.requests() / WARM_UP, expected).await?;
         Ok(Self { envoy, address, load, request, expected })
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use e2e::bench::{
-    self, Choice, Column, Configuration, Filter, Places, Plan, Workload, contention, flood, footprint, latency, refusals, reload,
+    self, Choice, Column, Configuration, Filter, FilterPositions, Plan, Workload, contention, flood, footprint, latency, refusals,
+    reload,
 };
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
@@ -139,7 +140,7 @@ impl Args {
         columns.extend(self.vs.map(|module| Column {
             name: "other".to_owned(),
             filter: Filter::Gateway(module, Configuration::Open),
-            places: Places::Listener,
+            positions: FilterPositions::Listener,
             against: &["empty", "no filter"],
         }));
         let workloads = if self.only.is_empty() { Workload::DEFAULT.to_vec() } else { self.only };

@@ -9,7 +9,7 @@ const SECONDS_OF_A_DAY: u64 = 86_400;
 
 /// Everything that clients know.
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(super) struct ClientLedger {
     /// Requests by what they were and what came of them.
     pub(super) outcomes: BTreeMap<(&'static str, Outcome), u64>,
     /// Answers that should not have been.
@@ -31,7 +31,7 @@ pub(super) enum Outcome {
     /// An answer that broke off, or none.
     Broken,
     /// The client left.
-    GivenUp,
+    Abandoned,
 }
 
 /// Tokens that a provider must have charged.
@@ -52,14 +52,14 @@ pub(super) struct Account {
     day: u64,
 }
 
-// === impl Book ===
+// === impl ClientLedger ===
 
-impl Book {
-    pub(super) fn note(&mut self, kind: &'static str, outcome: Outcome) {
+impl ClientLedger {
+    pub(super) fn record(&mut self, kind: &'static str, outcome: Outcome) {
         *self.outcomes.entry((kind, outcome)).or_default() += 1;
     }
 
-    pub(super) fn complain(&mut self, what: String) {
+    pub(super) fn record_unexpected(&mut self, what: String) {
         self.unexpected += 1;
         if self.examples.len() < KEPT {
             self.examples.push(what);
@@ -71,7 +71,7 @@ impl Book {
         self.accounts.entry(provider).or_default().add(charge, sent, today());
     }
 
-    pub(super) fn took(&mut self, micros: u32) {
+    pub(super) fn record_latency(&mut self, micros: u32) {
         self.recent.push(micros);
         self.all.push(micros);
     }
@@ -84,7 +84,7 @@ impl std::fmt::Display for Outcome {
         match self {
             Self::Status(status) => write!(f, "{status}"),
             Self::Broken => f.write_str("broken"),
-            Self::GivenUp => f.write_str("given up"),
+            Self::Abandoned => f.write_str("given up"),
         }
     }
 }
@@ -97,7 +97,7 @@ impl Charge {
     }
 
     /// By how much an amount lies outside; 0 within.
-    pub(super) fn missed_by(self, amount: u64) -> i64 {
+    pub(super) fn deviation(self, amount: u64) -> i64 {
         let below = self.least.saturating_sub(amount);
         let above = amount.saturating_sub(self.most);
         i64::try_from(above).unwrap_or(i64::MAX) - i64::try_from(below).unwrap_or(i64::MAX)
@@ -114,18 +114,18 @@ impl Charge {
 impl Account {
     fn add(&mut self, charge: Charge, sent: u64, ended: u64) {
         self.total.add(charge);
-        self.turn(ended);
+        self.roll_over(ended);
         let least = if sent == ended { charge.least } else { 0 };
         self.today.add(Charge { least, most: charge.most });
     }
 
     /// What it has charged on this day.
     pub(super) fn on(mut self, day: u64) -> Charge {
-        self.turn(day);
+        self.roll_over(day);
         self.today
     }
 
-    fn turn(&mut self, day: u64) {
+    fn roll_over(&mut self, day: u64) {
         if self.day != day {
             (self.day, self.today) = (day, Charge::default());
         }
@@ -157,7 +157,7 @@ mod tests {
     fn drift_is_what_lies_outside_the_bounds() {
         let charge = Charge { least: 10, most: 12 };
         for (amount, missed) in [(9, -1), (10, 0), (12, 0), (15, 3)] {
-            assert_eq!(charge.missed_by(amount), missed, "{amount}");
+            assert_eq!(charge.deviation(amount), missed, "{amount}");
         }
     }
 }

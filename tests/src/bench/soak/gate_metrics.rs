@@ -50,14 +50,14 @@ pub(super) async fn providers(gate: &mut Client) -> Result<Vec<Provider>> {
         "GET /pai/v1/model-providers HTTP/1.1\r\nhost: gateway.test:8080\r\n{AGENT_HEADER}: {}\r\n\r\n",
         identity(OPERATOR)
     );
-    let mut answer: Value = serde_json::from_slice(&gate.ask(request.as_bytes()).await?.body)?;
+    let mut answer: Value = serde_json::from_slice(&gate.send(request.as_bytes()).await?.body)?;
     let items = answer.get_mut("items").context("no items")?.take();
     Ok(serde_json::from_value(items)?)
 }
 
 /// The filter's metrics, from Envoy's admin port.
 pub(super) async fn metrics(admin: &mut Client) -> Result<Metrics> {
-    let answer = admin.ask(b"GET /stats?filter=wasm HTTP/1.1\r\nhost: admin\r\n\r\n").await?;
+    let answer = admin.send(b"GET /stats?filter=wasm HTTP/1.1\r\nhost: admin\r\n\r\n").await?;
     let mut metrics = Metrics::default();
     std::str::from_utf8(&answer.body)?.lines().filter_map(|line| line.rsplit_once(": ")).for_each(|(name, value)| {
         if let Ok(value) = value.parse() {

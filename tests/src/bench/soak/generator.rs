@@ -9,16 +9,16 @@ use anyhow::{Context as _, Result};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::super::client::Client;
-use super::client_ledger::{Book, Outcome, today};
+use super::client_ledger::{ClientLedger, Outcome, today};
 use super::traffic::{Ending, KINDS, Prepared};
 use crate::harness::Rng;
 
 /// How far the generator may fall behind. What it has missed beyond that is not made up for.
-const BEHIND: Duration = Duration::from_secs(1);
+const MAX_LAG: Duration = Duration::from_secs(1);
 /// A request that was sent no later than that after it was due was sent in time: timers tick in milliseconds.
 const IN_TIME: Duration = Duration::from_millis(3);
 /// With so many under way, no more are sent.
-const MOST_UNDER_WAY: u64 = 2000;
+const MAX_IN_FLIGHT: u64 = 2000;
 /// An answer that takes longer has gone missing.
 const MISSING: Duration = Duration::from_secs(30);
 
@@ -26,35 +26,35 @@ const MISSING: Duration = Duration::from_secs(30);
 const TIMED: &str = "chat";
 
 /// What all requests share.
-pub(super) struct Drive {
+pub(super) struct Generator {
     address: SocketAddr,
     prepared: Vec<Prepared>,
-    book: Mutex<Book>,
+    client_ledger: Mutex<ClientLedger>,
     idle: Mutex<Vec<Client>>,
-    under_way: AtomicU64,
+    in_flight: AtomicU64,
     sent: AtomicU64,
     missed: AtomicU64,
     stopped: AtomicBool,
 }
 
-// === impl Drive ===
+// === impl Generator ===
 
-impl Drive {
+impl Generator {
     /// Learns what answers cost that do not tell.
     pub(super) async fn new(address: SocketAddr) -> Result<Self> {
-        let (mut client, mut book) = (Client::connect(address).await?, Book::default());
+        let (mut client, mut client_ledger) = (Client::connect(address).await?, ClientLedger::default());
         let mut prepared = Vec::with_capacity(KINDS.len());
         for kind in KINDS {
             let (one, cost) = Prepared::new(kind, &mut client).await.context(kind.name)?;
-            book.charge(super::manifests::SOUND, cost, today());
+            client_ledger.charge(super::manifests::HEALTHY, cost, today());
             prepared.push(one);
         }
         Ok(Self {
             address,
             prepared,
-            book: Mutex::new(book),
+            client_ledger: Mutex::new(client_ledger),
             idle: Mutex::default(),
-            under_way: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             missed: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
@@ -68,16 +68,16 @@ impl Drive {
         while !self.stopped.load(Relaxed) {
             sleep_until(due).await;
             let late = due.elapsed();
-            if late > BEHIND || self.under_way() >= MOST_UNDER_WAY {
+            if late > MAX_LAG || self.in_flight() >= MAX_IN_FLIGHT {
                 due += between;
                 self.missed.fetch_add(1, Relaxed);
                 continue;
             }
             self.sent.fetch_add(1, Relaxed);
-            self.under_way.fetch_add(1, Relaxed);
+            self.in_flight.fetch_add(1, Relaxed);
             let start = if late > IN_TIME { due } else { Instant::now() };
             let (kind, lots) = (rng.below(1000), [rng.below(u64::MAX), rng.below(u64::MAX)]);
-            tokio::spawn(Arc::clone(&self).send(kind, lots, start));
+            tokio::spawn(Arc::clone(&self).run_one(kind, lots, start));
             due += between;
         }
     }
@@ -86,8 +86,8 @@ impl Drive {
         self.stopped.store(true, Relaxed);
     }
 
-    pub(super) fn under_way(&self) -> u64 {
-        self.under_way.load(Relaxed)
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Relaxed)
     }
 
     pub(super) fn sent(&self) -> u64 {
@@ -99,15 +99,15 @@ impl Drive {
         self.missed.load(Relaxed)
     }
 
-    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn client_ledger(&self) -> MutexGuard<'_, ClientLedger> {
+        self.client_ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn send(self: Arc<Self>, kind: u64, lots: [u64; 2], start: Instant) {
+    async fn run_one(self: Arc<Self>, kind: u64, lots: [u64; 2], start: Instant) {
         if let Some(prepared) = self.prepared(kind) {
-            self.ask(prepared, lots, start).await;
+            self.send(prepared, lots, start).await;
         }
-        self.under_way.fetch_sub(1, Relaxed);
+        self.in_flight.fetch_sub(1, Relaxed);
     }
 
     /// The sort that this number below a thousand stands for.
@@ -119,15 +119,15 @@ impl Drive {
         })
     }
 
-    async fn ask(&self, prepared: &Prepared, [caller, patience]: [u64; 2], start: Instant) {
+    async fn send(&self, prepared: &Prepared, [caller, patience]: [u64; 2], start: Instant) {
         let kind = prepared.kind;
         let Some(request) = prepared.request(caller) else { return };
         let mut client = match self.client().await {
             Ok(client) => client,
-            Err(error) => return self.book().complain(format!("{}: cannot connect: {error:#}", kind.name)),
+            Err(error) => return self.client_ledger().record_unexpected(format!("{}: cannot connect: {error:#}", kind.name)),
         };
         let limit = match kind.ending {
-            Ending::GivenUp(milliseconds) => Duration::from_millis(patience % milliseconds),
+            Ending::Abandoned(milliseconds) => Duration::from_millis(patience % milliseconds),
             _ => MISSING,
         };
         let sent = today();
@@ -136,29 +136,36 @@ impl Drive {
         let (outcome, error) = match asked {
             Ok(Ok(answer)) => (Outcome::Status(answer.status()), None),
             Ok(Err(error)) => (Outcome::Broken, Some(error)),
-            Err(_) => (Outcome::GivenUp, None),
+            Err(_) => (Outcome::Abandoned, None),
         };
-        let judged = match outcome {
-            Outcome::GivenUp if limit == MISSING => Err(anyhow::anyhow!("no answer within {MISSING:?}")),
-            _ => prepared.judge(outcome, client.seen()),
+        let checked = match outcome {
+            Outcome::Abandoned if limit == MISSING => Err(anyhow::anyhow!("no answer within {MISSING:?}")),
+            _ => prepared.check(outcome, client.last_answer()),
         };
-        let mut book = self.book();
-        book.note(kind.name, outcome);
+        let mut client_ledger = self.client_ledger();
+        client_ledger.record(kind.name, outcome);
         if kind.name == TIMED {
-            book.took(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+            client_ledger.record_latency(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
         }
-        match judged {
-            Ok(Some((provider, charge))) => book.charge(provider, charge, sent),
+        match checked {
+            Ok(Some((provider, charge))) => client_ledger.charge(provider, charge, sent),
             Ok(None) => {}
             Err(wrong) => {
-                let (head, body) = (&client.seen().head, &client.seen().body);
+                let (head, body) = (&client.last_answer().head, &client.last_answer().body);
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes.get(..600).unwrap_or(bytes)).into_owned();
                 let error = error.map(|error| format!(" ({error:#})")).unwrap_or_default();
-                book.complain(format!("{}: {outcome}: {wrong}{error}\n{}\n{}", kind.name, text(head), text(body)));
+                client_ledger.record_unexpected(format!(
+                    "{}: {outcome}: {wrong}{error}\n{}\n{}",
+                    kind.name,
+                    text(head),
+                    text(body)
+                ));
             }
         }
-        drop(book);
-        if matches!(outcome, Outcome::Status(_)) && kind.ending != Ending::Closing && !client.seen().has_header("connection: close")
+        drop(client_ledger);
+        if matches!(outcome, Outcome::Status(_))
+            && kind.ending != Ending::Closing
+            && !client.last_answer().has_header("connection: close")
         {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(client);
         }

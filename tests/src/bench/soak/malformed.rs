@@ -18,14 +18,14 @@ const ANSWERS: [&[u8]; 6] = [
 ];
 
 /// The server; it ends when dropped.
-pub(super) struct Garbage {
+pub(super) struct MalformedUpstream {
     address: SocketAddr,
     accepting: JoinHandle<()>,
 }
 
-// === impl Garbage ===
+// === impl MalformedUpstream ===
 
-impl Garbage {
+impl MalformedUpstream {
     /// Starts it on a free port of the loopback.
     pub(super) async fn start() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -38,7 +38,7 @@ impl Garbage {
     }
 }
 
-impl Drop for Garbage {
+impl Drop for MalformedUpstream {
     fn drop(&mut self) {
         self.accepting.abort();
     }

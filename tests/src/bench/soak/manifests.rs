@@ -5,15 +5,15 @@ use super::super::envoy::CALLOUTS;
 use super::super::workload::{FIRST, MODEL};
 
 /// Serves whole answers. Its charge is known to the token.
-pub(super) const SOUND: &str = FIRST;
+pub(super) const HEALTHY: &str = FIRST;
 /// Serves what is given up or breaks off. Its charge is known within bounds.
 pub(super) const CUT: &str = "vllm-cut";
-/// Its server answers 503 to every second request: an agent's moves on to [`SOUND`].
+/// Its server answers 503 to every second request: an agent's moves on to [`HEALTHY`].
 pub(super) const FAILING: &str = "vllm-failing";
 /// Its server speaks no HTTP, or no JSON.
 pub(super) const GARBAGE: &str = "vllm-garbage";
 /// Has few tokens for each day.
-pub(super) const SPENT: &str = "vllm-spent";
+pub(super) const EXHAUSTED: &str = "vllm-spent";
 
 /// The header that says which agent asks.
 pub(super) const AGENT_HEADER: &str = "x-agent-id";
@@ -22,7 +22,7 @@ pub(super) const CALLERS: usize = 20;
 /// The agent that may read what the budgets are.
 pub(super) const OPERATOR: usize = 0;
 
-const SPENT_TOKENS_PER_DAY: u64 = 2000;
+const EXHAUSTED_KEY_TOKENS_PER_DAY: u64 = 2000;
 const REQUESTS_PER_MINUTE: u64 = 60_000_000;
 const TOKENS_PER_MINUTE: u64 = 1_000_000_000_000;
 /// Of the key that is held to a rate.
@@ -33,11 +33,11 @@ pub(in super::super) fn manifests() -> String {
     let external = format!("  externalAccess: {{ enabled: true, maxTokensPerDay: {TOKENS_PER_DAY} }}\n");
     let guarded = format!("{external}  guards: [{{ name: injection, type: promptInjection }}]\n");
     let mut all = vec![
-        provider(SOUND, TOKENS_PER_DAY, &guarded),
+        provider(HEALTHY, TOKENS_PER_DAY, &guarded),
         provider(CUT, TOKENS_PER_DAY, &guarded),
         provider(FAILING, TOKENS_PER_DAY, ""),
         provider(GARBAGE, TOKENS_PER_DAY, &external),
-        provider(SPENT, SPENT_TOKENS_PER_DAY, &external),
+        provider(EXHAUSTED, EXHAUSTED_KEY_TOKENS_PER_DAY, &external),
     ];
     all.extend((0..CALLERS).map(agent));
     all.extend((0..CALLERS).map(|number| key(&format!("key-{number}"), &secret(number), "*", REQUESTS_PER_MINUTE)));
@@ -75,7 +75,7 @@ fn provider(name: &str, tokens_per_day: u64, more: &str) -> String {
 }
 
 fn agent(number: usize) -> String {
-    let models = format!("[{FAILING}/{MODEL}, {SOUND}/{MODEL}]");
+    let models = format!("[{FAILING}/{MODEL}, {HEALTHY}/{MODEL}]");
     let spec = format!("identities: [{}], models: {models}, maxTokensPerDay: {TOKENS_PER_DAY}", identity(number));
     manifest("Agent", &format!("agent-{number}"), &spec)
 }

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use super::super::fixed_rate::Latencies;
 use super::super::machine::Machine;
 use super::super::table::write_aligned;
-use super::client_ledger::{Book, Charge, Outcome};
+use super::client_ledger::{Charge, ClientLedger, Outcome};
 use super::sample::Sample;
 use super::traffic::KINDS;
-use super::{AtRest, Plan, WORKERS};
+use super::{FinalState, Plan, WORKERS};
 
-/// Memory is judged from here on: until then caches fill and pools grow.
+/// Memory is checked from here on: until then caches fill and pools grow.
 const WARM_AFTER: f64 = 300.0;
 /// A shorter run tells nothing of the slope.
 const JUDGED_FROM: f64 = 1200.0;
@@ -34,12 +34,12 @@ pub struct Report {
     pub(super) machine: Machine,
     pub(super) envoy: String,
     pub(super) samples: Vec<Sample>,
-    pub(super) book: Book,
-    pub(super) rest: AtRest,
+    pub(super) client_ledger: ClientLedger,
+    pub(super) rest: FinalState,
     pub(super) sent: u64,
     pub(super) missed: u64,
     /// Requests without an end, when all should have been at rest.
-    pub(super) under_way: u64,
+    pub(super) in_flight: u64,
     /// Tokens that the servers say they have read and written.
     pub(super) generated: u64,
     /// What Envoy has logged.
@@ -101,7 +101,7 @@ impl Report {
             self.machine.line()
         );
         self.write_outcomes(&mut text);
-        let latencies = Latencies::of_micros(&self.book.all);
+        let latencies = Latencies::of_micros(&self.client_ledger.all);
         let _ = writeln!(
             text,
             "\nSmall chats: p50 {:.2} ms, p99 {:.2} ms, longest {:.0} ms",
@@ -129,7 +129,7 @@ impl Report {
         if self.share_sent() < HELD {
             let _ = writeln!(text, "note    the rate was not held: {} requests were due and not sent", self.missed);
         }
-        for example in &self.book.examples {
+        for example in &self.client_ledger.examples {
             let _ = writeln!(text, "\nunexpected: {example}");
         }
         text
@@ -137,9 +137,9 @@ impl Report {
 
     /// For programs.
     pub fn json(&self) -> Value {
-        let latencies = Latencies::of_micros(&self.book.all);
+        let latencies = Latencies::of_micros(&self.client_ledger.all);
         let mut outcomes: BTreeMap<&str, BTreeMap<String, u64>> = BTreeMap::new();
-        for ((kind, outcome), count) in &self.book.outcomes {
+        for ((kind, outcome), count) in &self.client_ledger.outcomes {
             outcomes.entry(kind).or_default().insert(outcome.to_string(), *count);
         }
         json!({
@@ -153,7 +153,7 @@ impl Report {
             "sent": self.sent,
             "missed": self.missed,
             "outcomes": outcomes,
-            "unexpected": self.book.unexpected,
+            "unexpected": self.client_ledger.unexpected,
             "chat_ms": { "p50": latencies.percentile(50), "p99": latencies.percentile(99), "longest": latencies.percentile(100) },
             "memory_mb": self.memory(),
             "books": self.books(),
@@ -167,7 +167,7 @@ impl Report {
     fn write_outcomes(&self, text: &mut String) {
         let cells = ["", "‰", "requests", "came to"].map(str::to_owned).to_vec();
         let lines = KINDS.iter().map(|kind| {
-            let found = self.book.outcomes.iter().filter(|((name, _), _)| *name == kind.name);
+            let found = self.client_ledger.outcomes.iter().filter(|((name, _), _)| *name == kind.name);
             let (mut sum, mut parts) = (0, Vec::new());
             for ((_, outcome), count) in found {
                 sum += count;
@@ -201,7 +201,7 @@ impl Report {
     }
 
     fn books(&self) -> Vec<Line> {
-        let lines = self.book.accounts.iter().map(|(provider, account)| {
+        let lines = self.client_ledger.accounts.iter().map(|(provider, account)| {
             let found = self.rest.providers.iter().find(|found| found.name == *provider);
             let gate = self.rest.metrics.charged.get(*provider).copied().unwrap_or(0);
             let gate_today = found.map_or(0, |found| found.used_today);
@@ -211,11 +211,11 @@ impl Report {
                 clients_least: total.least,
                 clients_most: total.most,
                 gate,
-                drift: total.missed_by(gate),
+                drift: total.deviation(gate),
                 today_least: today.least,
                 today_most: today.most,
                 gate_today,
-                drift_today: today.missed_by(gate_today),
+                drift_today: today.deviation(gate_today),
                 reserved: found.map_or(0, |found| found.reserved + found.external.reserved),
             }
         });
@@ -232,11 +232,15 @@ impl Report {
         let used: u64 = self.rest.providers.iter().map(|provider| provider.used_today).sum();
         let reserved = lines.iter().map(|line| line.reserved).sum::<u64>() + self.rest.metrics.reserved;
         let traces = TRACES.iter().filter(|trace| self.log.contains(**trace)).count();
-        let answered = self.book.outcomes.keys().filter(|(_, outcome)| matches!(outcome, Outcome::Status(_))).count();
+        let answered = self.client_ledger.outcomes.keys().filter(|(_, outcome)| matches!(outcome, Outcome::Status(_))).count();
         let memory = self.memory();
         let mut checks = vec![
-            check("answers that should not have been", self.book.unexpected.to_string(), self.book.unexpected == 0 && answered > 0),
-            check("requests without an end", self.under_way.to_string(), self.under_way == 0),
+            check(
+                "answers that should not have been",
+                self.client_ledger.unexpected.to_string(),
+                self.client_ledger.unexpected == 0 && answered > 0,
+            ),
+            check("requests without an end", self.in_flight.to_string(), self.in_flight == 0),
             check("drift between clients and gate, tokens", drift.to_string(), drift == 0 && !lines.is_empty()),
             check(
                 "charged to callers and to providers",

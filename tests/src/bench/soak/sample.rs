@@ -10,7 +10,7 @@ use super::super::fixed_rate::Latencies;
 use super::super::{cpu, envoy::Envoy, memory};
 use super::client_ledger::Outcome;
 use super::gate_metrics::{Metrics, Provider};
-use super::generator::Drive;
+use super::generator::Generator;
 
 /// What was seen.
 #[derive(Debug, Clone, Serialize)]
@@ -23,7 +23,7 @@ pub(super) struct Sample {
     /// Answers since the sample before, by what they were.
     answers: BTreeMap<String, u64>,
     /// Requests that have no answer yet.
-    under_way: u64,
+    in_flight: u64,
     /// Milliseconds that small whole chats took since the sample before.
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
@@ -43,7 +43,7 @@ pub(super) struct Sample {
 
 /// What the next sample is compared with.
 #[derive(Debug, Default)]
-pub(super) struct Before {
+pub(super) struct Previous {
     at: Duration,
     sent: u64,
     missed: u64,
@@ -53,17 +53,17 @@ pub(super) struct Before {
     generator: Duration,
 }
 
-// === impl Before ===
+// === impl Previous ===
 
-impl Before {
+impl Previous {
     /// Looks, and is what the one after is compared with.
-    pub(super) fn sample(&mut self, at: Duration, envoy: &Envoy, drive: &Drive, providers: &[Provider]) -> Result<Sample> {
+    pub(super) fn sample(&mut self, at: Duration, envoy: &Envoy, generator: &Generator, providers: &[Provider]) -> Result<Sample> {
         let pid = envoy.pid();
-        let (answers, latencies) = answers(drive);
+        let (answers, latencies) = answers(generator);
         let now = Self {
             at,
-            sent: drive.sent(),
-            missed: drive.missed(),
+            sent: generator.sent(),
+            missed: generator.missed(),
             answers,
             workers: cpu::of_threads(pid, "wrk:"),
             envoy: envoy.cpu()?,
@@ -79,7 +79,7 @@ impl Before {
             rate: (now.sent - self.sent) as f64 / seconds,
             missed: now.missed - self.missed,
             answers: now.answers.iter().map(since).filter(|(_, count)| *count > 0).collect(),
-            under_way: drive.under_way(),
+            in_flight: generator.in_flight(),
             p50_ms: latencies.percentile(50),
             p99_ms: latencies.percentile(99),
             resident: envoy.resident()?,
@@ -96,14 +96,14 @@ impl Before {
     }
 }
 
-fn answers(drive: &Drive) -> (BTreeMap<Outcome, u64>, Latencies) {
-    let mut book = drive.book();
+fn answers(generator: &Generator) -> (BTreeMap<Outcome, u64>, Latencies) {
+    let mut client_ledger = generator.client_ledger();
     let mut answers = BTreeMap::new();
-    for ((_, outcome), count) in &book.outcomes {
+    for ((_, outcome), count) in &client_ledger.outcomes {
         *answers.entry(*outcome).or_default() += count;
     }
-    let recent = std::mem::take(&mut book.recent);
-    drop(book);
+    let recent = std::mem::take(&mut client_ledger.recent);
+    drop(client_ledger);
     (answers, Latencies::of_micros(&recent))
 }
 
@@ -129,7 +129,7 @@ impl Sample {
             self.generator_cores,
             self.used,
             self.reserved,
-            self.under_way,
+            self.in_flight,
             if metrics.errors > 0 { format!("  FILTER ERRORS {}", metrics.errors) } else { String::new() },
         )
     }
