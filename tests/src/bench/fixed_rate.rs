@@ -1,4 +1,4 @@
-//! Requests at a fixed rate, whether or not those before them have been answered.
+//! Sends requests at a fixed rate, whether or not previous requests have been answered.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use tokio::time::{Instant, sleep_until};
 use super::client::{Answer, Client};
 use super::workload::Expected;
 
-/// The connections that the requests take turns on.
+/// The connections over which the requests are distributed.
 pub(super) struct FixedRate {
     clients: Vec<Client>,
 }
 
-/// How long the answers took, the shortest first.
+/// Response times in ascending order.
 #[derive(Debug)]
 pub(super) struct Latencies(Vec<Duration>);
 
-/// When the requests of one connection are due.
+/// The send times of one connection.
 #[derive(Debug, Clone, Copy)]
 struct Schedule {
     first: Instant,
@@ -35,12 +35,12 @@ impl FixedRate {
         Ok(Self { clients: Client::connect_all(address, connections).await? })
     }
 
-    /// Asks once.
+    /// Sends one request.
     pub(super) async fn send(&mut self, request: &[u8]) -> Result<&Answer> {
         self.clients.first_mut().context("no connection")?.send(request).await
     }
 
-    /// Asks for so long, `rate` times a second. One answer that is not as expected fails all.
+    /// Sends `rate` requests per second for this time. Fails if any response differs from the expected one.
     pub(super) async fn run(&mut self, request: &Arc<[u8]>, rate: u32, time: Duration, expected: Expected) -> Result<Latencies> {
         let start = Instant::now();
         let between = Duration::from_secs(1) / rate;
@@ -68,8 +68,8 @@ impl FixedRate {
 // === impl Schedule ===
 
 impl Schedule {
-    /// A request that could not be sent when it was due, because the one before it was not yet answered, has waited since then; one
-    /// that was only woken up late has not.
+    /// Sends the requests. If a request is late because the previous one was not answered, its latency starts at the scheduled
+    /// time; if only the timer was late, it starts when the request is sent.
     async fn follow(self, client: &mut Client, request: &[u8], expected: Expected) -> Result<Vec<Duration>> {
         let mut latencies = Vec::new();
         let mut due = self.first;
@@ -88,19 +88,19 @@ impl Schedule {
 // === impl Latencies ===
 
 impl Latencies {
-    /// Of so many microseconds each.
+    /// Sorts these times, in microseconds.
     pub(super) fn of_micros(micros: &[u32]) -> Self {
         let mut all: Vec<_> = micros.iter().map(|micros| Duration::from_micros(u64::from(*micros))).collect();
         all.sort_unstable();
         Self(all)
     }
 
-    /// How many there are.
+    /// Returns the number of times.
     pub(super) fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// What so many of a hundred answers did not exceed, in milliseconds.
+    /// Returns this percentile in milliseconds.
     pub(super) fn percentile(&self, percent: usize) -> f64 {
         let place = (self.0.len() * percent).div_ceil(100).saturating_sub(1);
         self.0.get(place).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e3)

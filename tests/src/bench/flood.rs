@@ -1,9 +1,9 @@
-//! What a flood of wrong access keys does to the others: good requests at a fixed rate, without it and with it.
+//! The effect of a flood of wrong access keys on valid requests at a fixed rate, without and with the flood.
 //!
-//! One Envoy with two workers for each number of keys configured, and one without a filter, where the same requests find no route: what
-//! any flood does to that machine. The flood comes on keep-alive connections, every request with another key, and is made at little
-//! cost, as it shares the machine with Envoy. (Many requests in one write would cost less, but Envoy ends HTTP/1 connections that send
-//! more than it has answered.)
+//! There is one Envoy with two workers for each number of configured keys, and one without a filter, where the flood's requests
+//! match no route: the effect of any flood on that machine. The flood uses keep-alive connections and a different key per request,
+//! and uses little CPU time, because it shares the machine with Envoy. (Pipelined requests would need less, but Envoy closes HTTP/1
+//! connections that pipeline too many requests.)
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -28,42 +28,42 @@ use super::upstream;
 use super::workload::{Expected, Workload};
 use super::{Configuration, Filter};
 
-/// Numbers of keys that are configured.
+/// The numbers of configured keys.
 const KEYS: [usize; 2] = [100, 10_000];
-/// How the answer to a wrong key begins and ends, and that of an Envoy without a filter.
+/// The start and the end of the response to a wrong key, and of the response of an Envoy without a filter.
 const UNAUTHORIZED: RejectionPattern = RejectionPattern { start: b"HTTP/1.1 401 ", end: b"\"code\":\"invalid_api_key\"}}" };
 const NOT_FOUND: RejectionPattern = RejectionPattern { start: b"HTTP/1.1 404 ", end: b"\r\n\r\n" };
 const WORKERS: usize = 2;
 
-/// Good requests in a second, and the connections that they take turns on.
+/// Valid requests per second, and their connections.
 const GOOD: u32 = 300;
 const GOOD_CONNECTIONS: usize = 16;
 
-/// Wrong keys in a second, and the groups that they come in.
+/// Wrong keys per second, and the number of connection groups that send them.
 const WRONG: u32 = 10_000;
 const CONNECTION_GROUPS: u32 = 16;
-/// Connections of a group.
+/// Connections per group.
 const CONNECTIONS_PER_GROUP: u32 = 4;
-/// How far a group may fall behind. What it has missed beyond that is not made up for.
+/// How far a group may fall behind its schedule. Requests missed beyond that are not sent later.
 const MAX_LAG: Duration = Duration::from_millis(100);
 
-/// Time for an Envoy to come to rest.
+/// Time for Envoy to become idle.
 const SETTLE_TIME: Duration = Duration::from_millis(100);
 
-/// What is to be measured.
+/// The parameters of the measurement.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Envoy's binary.
+    /// The Envoy binary.
     pub envoy: PathBuf,
     /// The filter.
     pub module: PathBuf,
-    /// Rounds that count.
+    /// The number of measured rounds.
     pub rounds: usize,
-    /// How long good requests are sent in a round, without the flood and again with it.
+    /// How long valid requests are sent in a round, both without and with the flood.
     pub time: Duration,
 }
 
-/// All that was measured.
+/// The results of the measurement.
 #[derive(Debug)]
 pub struct Report {
     machine: Machine,
@@ -72,7 +72,7 @@ pub struct Report {
     rows: Vec<Row>,
 }
 
-/// One configuration.
+/// The results of one configuration.
 #[derive(Debug)]
 struct Row {
     name: String,
@@ -85,21 +85,21 @@ struct Round {
     flooded: Interval,
 }
 
-/// Good requests for a while.
+/// Valid requests during one interval.
 #[derive(Debug, Clone, Copy)]
 struct Interval {
-    /// What half of the answers, and 99 of 100, did not exceed, in milliseconds.
+    /// Median and 99th percentile of the response time, in milliseconds.
     p50: f64,
     p99: f64,
-    /// Good requests, and refused ones.
+    /// The number of valid and of rejected requests.
     good: u64,
     refused: u64,
-    /// How long it took, and what Envoy used, in seconds.
+    /// Duration and Envoy's CPU time, in seconds.
     took: f64,
     cpu: f64,
 }
 
-/// One Envoy under measurement.
+/// An Envoy under measurement.
 struct Subject {
     envoy: Envoy,
     address: SocketAddr,
@@ -109,37 +109,37 @@ struct Subject {
     refused: RejectionPattern,
 }
 
-/// How an answer that refuses begins and ends.
+/// The start and the end of an error response.
 #[derive(Debug, Clone, Copy)]
 struct RejectionPattern {
     start: &'static [u8],
     end: &'static [u8],
 }
 
-/// A flood that is under way.
+/// A running flood.
 struct Flood {
     state: Arc<FloodState>,
     ended: oneshot::Receiver<Result<()>>,
 }
 
-/// What a flood and its observer share.
+/// The state shared by a flood and its observer.
 #[derive(Debug, Default)]
 struct FloodState {
     refused: AtomicU64,
     stopped: AtomicBool,
 }
 
-/// Connections that ask together, then wait for all their answers.
+/// Connections that send together and then wait for all responses.
 struct ConnectionGroup {
     sockets: Vec<TcpStream>,
     refused: RejectionPattern,
     /// The number of the next key.
     next: u64,
-    /// Room for an answer.
+    /// The buffer for a response.
     answer: Vec<u8>,
 }
 
-/// Measures, telling `progress` how far it is.
+/// Runs the measurement and reports its progress to `progress`.
 pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
     let machine = Machine::here();
     let standin = upstream::start().await?;
@@ -199,7 +199,7 @@ impl Subject {
 // === impl Flood ===
 
 impl Flood {
-    /// Starts one in a thread of its own, and returns when it has begun.
+    /// Starts a flood in a thread of its own; returns once it is running.
     async fn start(address: SocketAddr, refused: RejectionPattern) -> Result<Self> {
         let state = Arc::new(FloodState::default());
         let ((end, ended), (begun, begins)) = (oneshot::channel(), oneshot::channel());
@@ -251,7 +251,7 @@ async fn run_flood(
 // === impl ConnectionGroup ===
 
 impl ConnectionGroup {
-    /// Asks once, to see how long a refusal is: all are alike.
+    /// Sends one request to determine the length of the error response; all are equally long.
     async fn connect(address: SocketAddr, refused: RejectionPattern, first: u64) -> Result<Self> {
         let mut sockets = Vec::new();
         for _ in 0..CONNECTIONS_PER_GROUP {
@@ -269,7 +269,7 @@ impl ConnectionGroup {
         Ok(Self { sockets, refused, next: first + 1, answer })
     }
 
-    /// Asks every so often, until it is told to stop.
+    /// Sends at this interval until stopped.
     async fn run(mut self, first: Instant, every: Duration, state: Arc<FloodState>) -> Result<()> {
         let mut due = first;
         while !state.stopped.load(Relaxed) {
@@ -302,7 +302,7 @@ impl RejectionPattern {
     }
 }
 
-/// A request with a key that nobody has.
+/// Returns a request with an unknown key.
 fn wrong(number: u64) -> String {
     format!("GET /v1/models HTTP/1.1\r\nhost: gateway.test:8080\r\nauthorization: Bearer pak_wrong{number:038}\r\n\r\n")
 }
@@ -310,7 +310,7 @@ fn wrong(number: u64) -> String {
 // === impl Report ===
 
 impl Report {
-    /// The table, for people.
+    /// Formats the results as a table.
     pub fn table(&self) -> String {
         let rounds = self.rows.first().map_or(0, |row| row.rounds.len());
         let mut text = format!(
@@ -331,7 +331,7 @@ impl Report {
         text
     }
 
-    /// Everything, for programs.
+    /// Returns the results as JSON.
     pub fn json(&self) -> Value {
         json!({
             "machine": self.machine,
@@ -397,7 +397,7 @@ impl Row {
 // === impl Round ===
 
 impl Round {
-    /// Microseconds of CPU time for each refused request: the good ones cost what they cost without the flood.
+    /// Returns microseconds of CPU time per rejected request, assuming that valid requests cost the same as without the flood.
     fn micros(&self) -> f64 {
         let good = self.quiet.cpu / self.quiet.good as f64 * self.flooded.good as f64;
         (self.flooded.cpu - good) * 1e6 / self.flooded.refused as f64

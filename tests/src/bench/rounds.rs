@@ -1,4 +1,4 @@
-//! The rounds: every configuration in turn, again and again.
+//! Runs the rounds: all configurations in turn, repeatedly.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use super::workload::{Expected, SECOND, Workload};
 use super::{CONNECTIONS, Column, Configuration, Filter, FilterPositions, Plan};
 use crate::standin::StandIn;
 
-/// Requests of the warm-up are this share of a round's, and at least as many.
+/// The warm-up has this share of a round's requests, and at least this number.
 const WARM_UP: (u64, u64) = (2, 100);
-/// Time for an Envoy to come to rest, after which the kernel's numbers are up to date.
+/// Time for Envoy to become idle, so that the kernel's counters are current.
 const REST: Duration = Duration::from_millis(30);
 
-/// One Envoy, the connections to it, and the server of its first provider.
+/// An Envoy, its connections, and the server of its first provider.
 struct Subject<'a> {
     column: Column,
     first: &'a StandIn,
@@ -27,7 +27,7 @@ struct Subject<'a> {
     load: Load,
 }
 
-/// Measures, telling `progress` how far it is.
+/// Runs the measurement and reports its progress to `progress`.
 pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
     let machine = Machine::here();
     let (standin, failing) = (upstream::start().await?, upstream::start_failing().await?);
@@ -79,7 +79,7 @@ impl<'a> Subject<'a> {
         Ok(Self { column, first, envoy, load })
     }
 
-    /// Asks once and looks closely: is the answer right, and is the filter at work?
+    /// Sends one request and checks the response, and that the filter is active.
     async fn examine(&mut self, workload: Workload, request: &[u8]) -> Result<Expected> {
         let answer = self.load.send(request).await;
         let answer = answer.with_context(|| format!("{}\n{}", self.column.name, self.envoy.log()))?;
@@ -120,7 +120,7 @@ impl<'a> Subject<'a> {
         Ok(Round::new(used, &served))
     }
 
-    /// Requests that the first provider's server has had so far, and how many of them it has failed.
+    /// Returns the number of requests to the first provider's server, and of those that it failed.
     async fn asked(&self) -> (u64, u64) {
         self.first.idle().await;
         let counters = self.first.counters();

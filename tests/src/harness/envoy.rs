@@ -1,5 +1,5 @@
-//! The Envoy configuration of a gate: bootstrap with static clusters, one listener, and the wasm filter as a resource of
-//! its own (ECDS by file), so that a test can change the filter's configuration while streams run.
+//! The Envoy configuration of a gateway: a bootstrap with static clusters and one listener, and the wasm filter as a resource of
+//! its own (ECDS by file), so that a test can change the filter's configuration while streams are open.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::certificate::{ListenerTls, Peers};
 use super::fallback::{self, Fallback};
 
-/// What a bootstrap is made of.
+/// The parameters of a bootstrap.
 #[derive(Debug, Clone)]
 pub(crate) struct EnvoyConfig {
     pub(crate) buffer_limit: u32,
@@ -24,20 +24,20 @@ pub(crate) struct EnvoyConfig {
     pub(crate) tls: Option<ListenerTls>,
     pub(crate) connection_state: Vec<(String, String)>,
     pub(crate) fallback: Option<Fallback>,
-    /// Providers whose clusters say that they are another's.
+    /// Provider names in cluster metadata that differ from the cluster's provider.
     pub(crate) provider_labels: Vec<(String, String)>,
-    /// Providers whose clusters have no attempt filter, although there is fallback.
+    /// Providers whose clusters have no attempt filter, although fallback is configured.
     pub(crate) bare: Vec<String>,
-    /// Providers whose clusters take no requests at all.
+    /// Providers whose clusters accept no requests (open circuit breaker).
     pub(crate) full: Vec<String>,
-    /// Providers behind TLS: the server's name, and the authority that it is trusted by, as PEM.
+    /// Providers behind TLS: the server's name and the trusted authority as PEM.
     pub(crate) secured: Vec<(String, (String, String))>,
 }
 
-/// What the filter's statistics are labelled with, in their names: `provider=.=vllm-local;.;`.
+/// The tags in the names of the filter's statistics: `provider=.=vllm-local;.;`.
 const TAGS: [&str; 6] = ["provider", "model", "decision", "subject", "guard", "action"];
 
-/// Where the filter finds its secrets: what `host_env_keys` names.
+/// The environment variables that `host_env_keys` passes to the VM.
 pub(crate) type Environment = Vec<(String, String)>;
 
 pub(crate) const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
@@ -48,24 +48,24 @@ const UPSTREAM_TLS: &str = "type.googleapis.com/envoy.extensions.transport_socke
 const CONNECTION_STATE: &str = "type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config";
 const FILE_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
 
-/// The two positions where the module runs, with a resource of its own each, in `dir/<file>`.
+/// The two filter chains in which the module runs. Each has a resource of its own in `dir/<file>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FilterPosition {
-    /// In the listener's chain.
+    /// The listener's HTTP filter chain.
     Listener,
-    /// In the chains of the providers' clusters.
+    /// The upstream HTTP filter chains of the providers' clusters.
     Cluster,
 }
 
 // === impl EnvoyConfig ===
 
 impl EnvoyConfig {
-    /// The positions that this Envoy has.
+    /// Returns the filter chains that contain the module.
     pub(crate) fn positions(&self) -> &'static [FilterPosition] {
         if self.fallback.is_some() { &[FilterPosition::Listener, FilterPosition::Cluster] } else { &[FilterPosition::Listener] }
     }
 
-    /// What a provider's cluster says whose it is.
+    /// Returns the provider's name in the metadata of its cluster.
     pub(crate) fn provider_label<'a>(&'a self, provider: &'a str) -> &'a str {
         found(&self.provider_labels, provider).map_or(provider, String::as_str)
     }
@@ -78,7 +78,7 @@ fn found<'a, T>(pairs: &'a [(String, T)], name: &str) -> Option<&'a T> {
 // === impl FilterPosition ===
 
 impl FilterPosition {
-    /// The name of its resource, and of the file.
+    /// Returns the name of the resource and of its file.
     pub(crate) fn resource(self) -> (&'static str, &'static str) {
         match self {
             Self::Listener => ("pai_filter", "filter.json"),
@@ -94,7 +94,7 @@ impl FilterPosition {
     }
 }
 
-/// The bootstrap. The filter's own resources are [`filter`].
+/// Builds the bootstrap. The filter's resources are built by [`filter`].
 pub(crate) fn bootstrap(config: &EnvoyConfig, dir: &Path) -> Value {
     let clusters: Vec<Value> = config
         .providers
@@ -110,7 +110,7 @@ pub(crate) fn bootstrap(config: &EnvoyConfig, dir: &Path) -> Value {
     })
 }
 
-/// The wasm filter at this place as an ECDS response of version `version`.
+/// Builds the ECDS response of this version for the wasm filter at this position.
 pub(crate) fn filter(
     config: &EnvoyConfig,
     place: FilterPosition,
@@ -237,7 +237,7 @@ fn virtual_host(config: &EnvoyConfig) -> Value {
     host
 }
 
-/// A route for each provider.
+/// Builds one route for each provider.
 pub(crate) fn routes(timeout: &str, clusters: &[&str]) -> Vec<Value> {
     clusters
         .iter()
@@ -266,7 +266,7 @@ fn provider(name: &str, address: SocketAddr, config: &EnvoyConfig, dir: &Path) -
     cluster
 }
 
-/// Where the filter's own requests go.
+/// Builds the cluster for the filter's callouts to a provider.
 fn callouts(provider: &str, address: SocketAddr, config: &EnvoyConfig) -> Value {
     secured_cluster(&format!("{provider}-callouts"), provider, address, config)
 }
@@ -290,13 +290,13 @@ fn cluster(name: &str, address: SocketAddr, config: &EnvoyConfig) -> Value {
         "type": "STATIC",
         "connect_timeout": seconds(config.connect_timeout),
         "per_connection_buffer_limit_bytes": config.buffer_limit,
-        // At a time; the default of three would lose the requests of a busy gate when a provider fails.
+        // The default of three concurrent retries would drop requests of a busy gateway when a provider fails.
         "circuit_breakers": { "thresholds": [{ "max_retries": 1024 }] },
-        // Without it Envoy drops an HTTP/1 server's trailers.
+        // Without this option Envoy drops the trailers of an HTTP/1 server.
         "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
             "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
             "explicit_http_config": { "http_protocol_options": { "enable_trailers": true } },
-            // As shipped: vLLM closes idle connections after 5 s.
+            // As in the shipped configuration: vLLM closes idle connections after 5 s.
             "common_http_protocol_options": { "idle_timeout": "4s" },
         } },
         "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [{
@@ -315,7 +315,7 @@ fn access_log(dir: &Path) -> Value {
             "peer": "%DOWNSTREAM_PEER_URI_SAN%",
             "verified": "%CEL(connection.peer_certificate_valid)%",
             "method": "%REQ(:METHOD)%",
-            // As shipped: a query may carry a secret.
+            // As in the shipped configuration: a query may contain a secret.
             "path": "%PATH(NQ:PATH)%",
             "status": "%RESPONSE_CODE%",
             "details": "%RESPONSE_CODE_DETAILS%",

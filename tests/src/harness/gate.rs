@@ -1,4 +1,4 @@
-//! One Envoy with the filter in it.
+//! One Envoy process that runs the filter.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,13 +22,13 @@ use super::raw::Raw;
 use super::upstream::Upstream;
 use super::wait::{settled, until, within};
 
-/// What room beyond the largest body Envoy's buffers keep.
+/// The buffer space beyond the largest body.
 const SPARE: u32 = 64 * 1024;
-/// How long Envoy may take to compile the module for all its workers, on a machine that does other things too.
+/// How long Envoy may take to start and to compile the module for all workers on a busy machine.
 const START: Duration = Duration::from_secs(60);
-/// What Envoy logs when a VM traps, and the module's panic hook before it.
+/// The log lines of a VM trap, and of the module's panic hook before it.
 const TRACES: [&str; 2] = ["Uncaught RuntimeError", "panicked at"];
-/// What they log of a trap that [`Gate::trap`] has provoked, one line each.
+/// The log lines of a trap that [`Gate::trap`] has triggered, one each.
 const PROVOKED: [&str; 2] = [
     "Function: proxy_on_request_headers failed: Uncaught RuntimeError: unreachable",
     "panicked at filter/src/host/envoy/hooks.rs:",
@@ -36,7 +36,7 @@ const PROVOKED: [&str; 2] = [
 /// The filter's default `maxRequestBytes`.
 const LARGEST_BODY: u32 = 16 * 1024 * 1024;
 
-/// An Envoy with two workers, and the filter in it. Ends with its Envoy; fails the test if the module trapped.
+/// An Envoy with two workers that runs the filter. Dropping it stops Envoy and fails the test if the module trapped.
 #[derive(Debug)]
 pub struct Gate {
     address: SocketAddr,
@@ -44,13 +44,13 @@ pub struct Gate {
     recent: Recent,
     builder: GateBuilder,
     version: AtomicU32,
-    /// Traps that the test has provoked.
+    /// The number of traps that the test has triggered.
     provoked: AtomicU32,
-    // Last, so that it is still running while the others are reported.
+    // Declared last, so that Envoy is still running when the report is written.
     envoy: Envoy,
 }
 
-/// How a gate is to be.
+/// Builds a [`Gate`].
 #[must_use]
 #[derive(Debug, Clone)]
 pub struct GateBuilder {
@@ -63,14 +63,14 @@ pub struct GateBuilder {
     workers: u32,
 }
 
-/// An Envoy that was given a configuration which the filter did not take.
+/// An Envoy whose filter rejected its configuration.
 #[derive(Debug)]
 pub struct RejectedConfig {
-    /// What Envoy and the filter logged.
+    /// The log of Envoy and the filter.
     pub log: String,
 }
 
-/// One line of `GET /pai/v1/model-providers`.
+/// One item of `GET /pai/v1/model-providers`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Provider {
@@ -78,17 +78,17 @@ pub struct Provider {
     pub name: String,
     /// Tokens settled today.
     pub used_today: u64,
-    /// Tokens admitted and not settled.
+    /// Tokens reserved.
     pub reserved: u64,
     /// The daily cap, if there is one.
     pub max_tokens_per_day: Option<u64>,
-    /// When it last served anything.
+    /// When the provider last served a request.
     pub last_used: Option<String>,
-    /// Seconds since the ledger first saw it.
+    /// Seconds since the provider's ledger record was created.
     pub age: u64,
 }
 
-/// The process and the directory it works in.
+/// The Envoy process and its working directory.
 #[derive(Debug)]
 struct Envoy {
     process: Child,
@@ -131,7 +131,7 @@ impl GateBuilder {
         self
     }
 
-    /// `routing: fixed`, in an Envoy that does not let a paused header callback see the body.
+    /// Sets `routing: fixed`, in an Envoy that does not deliver the body to a paused header callback.
     pub fn routing_fixed(mut self) -> Self {
         self.config.stop_iteration = false;
         self.manifests(super::gateway("routing: fixed"))
@@ -143,12 +143,12 @@ impl GateBuilder {
         self
     }
 
-    /// Sends what is for this provider to `upstream`; also its callouts.
+    /// Routes this provider's requests and callouts to `upstream`.
     pub fn upstream(self, provider: &str, upstream: &Upstream) -> Self {
         self.address(provider, upstream.address())
     }
 
-    /// Sends what is for this provider to an address.
+    /// Routes this provider's requests and callouts to an address.
     pub fn address(mut self, provider: &str, address: SocketAddr) -> Self {
         self.config.providers.push((provider.to_owned(), address));
         self
@@ -160,127 +160,127 @@ impl GateBuilder {
         self
     }
 
-    /// Hands an environment variable to the VM.
+    /// Sets an environment variable of the VM.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Envoy's own buffers hold bodies of this many bytes and little more.
+    /// Sets Envoy's per-connection buffer limit.
     pub fn buffer_limit(mut self, bytes: u32) -> Self {
         self.config.buffer_limit = bytes;
         self
     }
 
-    /// The routes wait no longer for an answer.
+    /// Sets the route timeout.
     pub fn route_timeout(mut self, timeout: Duration) -> Self {
         self.config.route_timeout = Some(timeout);
         self
     }
 
-    /// Clients may take no longer to send a request.
+    /// Sets how long clients may take to send a request.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.config.request_timeout = Some(timeout);
         self
     }
 
-    /// The listener speaks TLS, with a certificate of this authority, and asks its peers for theirs.
+    /// Makes the listener use TLS with a certificate of this authority, and request client certificates.
     pub fn mtls(mut self, peers: Peers, authority: &Authority) -> Self {
         self.config.tls = Some(authority.listener(peers));
         self
     }
 
-    /// Filter state that another part of the proxy gives each connection, as a waypoint does.
+    /// Sets a filter state object on each connection, as a waypoint does.
     pub fn connection_state(mut self, name: &str, value: &str) -> Self {
         self.config.connection_state.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Every provider's cluster has the attempt filter, and requests that fail go on to the next provider.
+    /// Adds the attempt filter to each provider's cluster, and retries failed requests at the next provider.
     pub fn fallback(mut self) -> Self {
         self.config.fallback = Some(Fallback::new(self.config.buffer_limit));
         self
     }
 
-    /// Envoy tries again by the answer's status, and not by what the attempt filter says.
+    /// Retries by response status instead of by the header that the attempt filter sets.
     pub fn retry_on_status(mut self) -> Self {
         self.fallback_mut().retries = Retries::ByStatus;
         self
     }
 
-    /// An Envoy that chooses the cluster once and stays with it, as those before 1.39 do.
+    /// Selects the cluster once per request, as Envoys before 1.39 do.
     pub fn without_cluster_refresh(mut self) -> Self {
         self.fallback_mut().refresh = false;
         self
     }
 
-    /// A route for each provider, with which every Envoy stays with its cluster.
+    /// Configures one route per provider, so that a retry stays in its cluster.
     pub fn with_route_per_provider(mut self) -> Self {
         self.fallback_mut().plain = true;
         self.without_cluster_refresh()
     }
 
-    /// A route that says nothing of headers which name no provider: Envoy then stays with the cluster before.
+    /// Omits `on_no_match` from the route: for headers that name no provider, Envoy keeps the previous cluster.
     pub fn without_no_match_cluster(mut self) -> Self {
         self.fallback_mut().dead_end = false;
         self
     }
 
-    /// How long one provider may take until its answer begins.
+    /// Sets the timeout of one attempt.
     pub fn try_timeout(mut self, timeout: Duration) -> Self {
         self.fallback_mut().try_timeout = Some(timeout);
         self
     }
 
-    /// About how long Envoy waits before it tries again.
+    /// Sets the approximate back-off before a retry.
     pub fn back_off(mut self, pause: Duration) -> Self {
         self.fallback_mut().back_off = pause;
         self
     }
 
-    /// Envoy tries again no more often than that.
+    /// Sets the maximum number of retries.
     pub fn max_retries(mut self, most: u32) -> Self {
         self.fallback_mut().most = most;
         self
     }
 
-    /// Envoy keeps so many bytes of a request for another try.
+    /// Sets the retry buffer in bytes.
     pub fn retry_buffer(mut self, bytes: u32) -> Self {
         self.fallback_mut().kept = bytes;
         self
     }
 
-    /// The cluster of this provider has no attempt filter, although the others have one.
+    /// Leaves the attempt filter out of this provider's cluster.
     pub fn without_attempt_filter(mut self, provider: &str) -> Self {
         self.config.bare.push(provider.to_owned());
         self
     }
 
-    /// The cluster of this provider is full: its circuit breaker is open.
+    /// Opens the circuit breaker of this provider's cluster.
     pub fn circuit_open(mut self, provider: &str) -> Self {
         self.config.full.push(provider.to_owned());
         self
     }
 
-    /// The cluster of this provider says that it is another's.
+    /// Puts another provider's name into the metadata of this provider's cluster.
     pub fn labelled_as(mut self, provider: &str, another: &str) -> Self {
         self.config.provider_labels.push((provider.to_owned(), another.to_owned()));
         self
     }
 
-    /// This provider is behind TLS: it is to show a certificate of that name, signed by the authority.
+    /// Connects to this provider by TLS and verifies its name and authority.
     pub fn https(mut self, provider: &str, server: &str, authority: &Authority) -> Self {
         self.config.secured.push((provider.to_owned(), (server.to_owned(), authority.pem())));
         self
     }
 
-    /// Every request that is sent to the gate has this header, the ones that the harness sends for itself too.
+    /// Adds this header to every request to the gateway, including the harness's own.
     pub fn default_header(mut self, header: &str, value: &str) -> Self {
         self.caller = Some((header.to_owned(), value.to_owned()));
         self
     }
 
-    /// This whole configuration of Envoy, in YAML, and nothing of the harness's own.
+    /// Uses this Envoy configuration (YAML) instead of the generated one.
     pub fn configuration(mut self, yaml: String) -> Self {
         self.configuration = Some(yaml);
         self
@@ -290,25 +290,25 @@ impl GateBuilder {
         self.config.fallback.as_mut().expect("a gate with fallback")
     }
 
-    /// Envoy has so many workers.
+    /// Sets the number of workers.
     pub fn workers(mut self, workers: u32) -> Self {
         self.workers = workers;
         self
     }
 
-    /// The filter with what tests may do to it: [`Gate::set_clock`], [`Gate::trap`].
+    /// Uses the module built with test hooks: [`Gate::set_clock`], [`Gate::trap`].
     pub fn with_test_hooks(self) -> Self {
         let module = hooked_module();
         self.module(module)
     }
 
-    /// Another module than the filter.
+    /// Uses another module than the filter.
     pub fn module(mut self, path: impl Into<PathBuf>) -> Self {
         self.module = Some(path.into());
         self
     }
 
-    /// Starts it. Fails the test, with Envoy's log, unless the filter takes its configuration.
+    /// Starts the gateway. Fails the test, with Envoy's log, unless the filter accepts its configuration.
     pub async fn start(self) -> Gate {
         let gate = self.launch().await;
         if let Err(refusal) = gate.verdict(1).await {
@@ -317,7 +317,7 @@ impl GateBuilder {
         gate
     }
 
-    /// Starts it with a configuration that is to be refused.
+    /// Starts the gateway with a configuration that the filter must reject.
     pub async fn start_rejected(self) -> RejectedConfig {
         let gate = self.launch().await;
         match gate.verdict(1).await {
@@ -329,7 +329,7 @@ impl GateBuilder {
     async fn launch(self) -> Gate {
         let directory = new_directory();
         let bootstrap = self.configuration.clone().unwrap_or_else(|| envoy::bootstrap(&self.config, &directory).to_string());
-        // JSON is YAML.
+        // JSON is valid YAML.
         fs::write(directory.join("envoy.yaml"), bootstrap).expect("a writable directory");
         self.write_filter(&directory, 1, &self.manifests);
         let mut envoy = Envoy::spawn(directory, &self.environment, self.workers);
@@ -361,22 +361,22 @@ impl GateBuilder {
 // === impl Gate ===
 
 impl Gate {
-    /// A gate to be described.
+    /// Returns a builder.
     pub fn builder() -> GateBuilder {
         GateBuilder::new()
     }
 
-    /// A gate with these manifests and one provider, `vllm-local`, behind which is `upstream`.
+    /// Starts a gateway with these manifests and one provider, `vllm-local`, served by `upstream`.
     pub async fn start(manifests: impl AsRef<str>, upstream: &Upstream) -> Self {
         Self::builder().manifests(manifests).upstream("vllm-local", upstream).start().await
     }
 
-    /// Where clients connect.
+    /// Returns the listener's address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A request to be described and sent.
+    /// Builds a request.
     pub fn request(&self, method: &str, path: &str) -> Request {
         let tls = self.builder.config.tls.as_ref().map(ListenerTls::client);
         let request = Request::new(self.address, tls, Arc::clone(&self.recent), method, path);
@@ -386,27 +386,27 @@ impl Gate {
         }
     }
 
-    /// A `GET` to be sent.
+    /// Builds a `GET` request.
     pub fn get(&self, path: &str) -> Request {
         self.request("GET", path)
     }
 
-    /// A `POST` to be sent.
+    /// Builds a `POST` request.
     pub fn post(&self, path: &str) -> Request {
         self.request("POST", path)
     }
 
-    /// A chat completion with this body.
+    /// Builds a chat completion request with this body.
     pub fn chat(&self, body: &Value) -> Request {
         self.post("/v1/chat/completions").json(body)
     }
 
-    /// A connection on which the test writes the bytes itself.
+    /// Opens a connection on which the test writes raw bytes.
     pub async fn raw(&self) -> Raw {
         Raw::connect(self.address).await
     }
 
-    /// What the ledger says of this provider.
+    /// Returns the ledger's state of this provider.
     pub async fn provider(&self, name: &str) -> Provider {
         let mut reply = self.get("/pai/v1/model-providers").send().await.ok().json();
         let items = reply["items"].as_array_mut().expect("items").iter_mut();
@@ -414,12 +414,12 @@ impl Gate {
         serde_json::from_value(found).expect("the contract's fields")
     }
 
-    /// Waits, as long as the contract allows, until nothing is reserved for `vllm-local`, and says what was used.
+    /// Waits until nothing is reserved for `vllm-local`, within the documented time, and returns the tokens used.
     pub async fn used(&self) -> u64 {
         self.used_of("vllm-local").await
     }
 
-    /// The same of another provider.
+    /// Like [`Gate::used`], for another provider.
     pub async fn used_of(&self, provider: &str) -> u64 {
         let found = settled("all reservations are settled", async || {
             Some(self.provider(provider).await).filter(|provider| provider.reserved == 0)
@@ -427,26 +427,26 @@ impl Gate {
         found.await.used_today
     }
 
-    /// Sets the clock of the filter, in all its workers, to so many seconds after the last midnight, or before it.
+    /// Sets the filter's clock, in all workers, to this number of seconds after (or before) the last midnight.
     pub async fn set_clock(&self, since_midnight: i64) -> Reply {
         let now = 86_400 - i64::try_from(super::rate_limit_headers::seconds_to_midnight()).expect("a day");
         self.get("/v1/models").header("x-test-clock", (since_midnight - now).to_string()).send().await
     }
 
-    /// Makes the VM trap that serves a new connection, unless it is dead already. Returns what the client is answered.
+    /// Makes the VM that serves a new connection trap, unless it has trapped already. Returns the client's response.
     pub async fn trap(&self) -> Option<Reply> {
         self.provoked.fetch_add(1, Ordering::Relaxed);
         let mut raw = self.raw().await;
         raw.write("GET /v1/models HTTP/1.1\r\nhost: gate.test\r\nx-test-trap: 1\r\n\r\n").await.reply().await
     }
 
-    /// Takes no new connections any more.
+    /// Drains the listeners: no new connections are accepted.
     pub fn drain(&self) {
         let drained = admin(self.admin, "POST", "/drain_listeners").expect("Envoy's admin interface");
         assert_eq!(drained.trim(), "OK");
     }
 
-    /// Gives the filter another configuration and waits for its verdict: `Err` holds what was logged meanwhile.
+    /// Replaces the filter's configuration and waits for the result. `Err` contains what was logged meanwhile.
     pub async fn reconfigure(&self, manifests: impl AsRef<str>) -> Result<(), String> {
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         let before = self.logs().len();
@@ -454,7 +454,7 @@ impl Gate {
         self.verdict(version).await.map_err(|log| log.get(before..).unwrap_or_default().to_owned())
     }
 
-    /// Envoy's counters and gauges whose names contain `part`.
+    /// Returns Envoy's counters and gauges whose names contain `part`.
     pub fn stats(&self, part: &str) -> BTreeMap<String, u64> {
         let listing = admin_get(self.admin, "/stats?type=All").unwrap_or_default();
         let numbers = listing.lines().filter_map(|line| line.split_once(": "));
@@ -462,45 +462,45 @@ impl Gate {
         numbers.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
     }
 
-    /// All statistics in the form of Prometheus.
+    /// Returns all statistics in the Prometheus format.
     pub fn prometheus(&self) -> String {
         admin_get(self.admin, "/stats/prometheus").unwrap_or_default()
     }
 
-    /// What Envoy's admin interface says under this path.
+    /// Returns the response of Envoy's admin interface for this path.
     pub fn admin(&self, path: &str) -> String {
         admin_get(self.admin, path).unwrap_or_else(|| panic!("Envoy's admin interface has no {path}"))
     }
 
-    /// Bytes of memory that Envoy's process has resident, the VMs' included.
+    /// Returns the resident memory of the Envoy process in bytes, including the VMs.
     pub fn resident(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.envoy.process.id())).expect("a running process");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its resident size");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
-    /// CPU time that Envoy's process has used so far.
+    /// Returns the CPU time that the Envoy process has used.
     pub fn cpu(&self) -> Duration {
         crate::bench::cpu::time(self.envoy.process.id()).expect("a running process")
     }
 
-    /// What Envoy and the filter have logged so far.
+    /// Returns the log of Envoy and the filter.
     pub fn logs(&self) -> String {
         self.envoy.log()
     }
 
-    /// Waits until a line of the access log satisfies `wanted`.
+    /// Waits for a line of the access log that satisfies `wanted`.
     pub async fn access_log(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         until("the access log has the line", async || self.access_lines().into_iter().find(&wanted)).await
     }
 
-    /// All lines of the access log so far.
+    /// Returns all lines of the access log.
     pub fn access_lines(&self) -> Vec<Value> {
         let log = fs::read_to_string(self.envoy.directory.join("access.jsonl")).unwrap_or_default();
         log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// Fails the test if the module trapped in any VM, otherwise than by [`Gate::trap`]. Every gate checks it once more when it ends.
+    /// Fails the test if the module trapped in any VM, except by [`Gate::trap`]. Dropping a gateway checks this, too.
     #[track_caller]
     pub fn assert_no_trap(&self) {
         let log = self.logs();
@@ -512,7 +512,7 @@ impl Gate {
         assert_eq!(of(PROVOKED[0]), of(PROVOKED[1]), "a VM trapped without a reason: {provoked:?}");
         let traps = of(PROVOKED[1]) as u64;
         assert!(traps <= u64::from(self.provoked.load(Ordering::Relaxed)), "more traps than were provoked: {provoked:?}");
-        // Each plugin of the VM says that it was replaced, and those of clusters say so under one name.
+        // Each plugin of the VM counts one reload; those of clusters share one name.
         let most = traps * self.builder.config.providers.len() as u64;
         let reloads = self.stats("vm_reload");
         let reloaded =
@@ -525,10 +525,10 @@ impl Gate {
         self.provoked.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether the configuration of that version was taken, at all its positions; if not, the log.
+    /// Returns `Ok` if the configuration of this version was accepted at all positions, else the log.
     async fn verdict(&self, version: u32) -> Result<(), String> {
         if self.builder.configuration.is_some() {
-            // Envoy has refused a bad one by itself.
+            // Envoy itself rejects an invalid configuration.
             return Ok(());
         }
         for place in self.builder.config.positions() {
@@ -631,7 +631,7 @@ impl Drop for Envoy {
     }
 }
 
-/// Where the listener named `gate` listens, once it does.
+/// Returns the address of the listener named `gate`, once it listens.
 fn listener_address(admin: SocketAddr) -> Option<SocketAddr> {
     if !admin_get(admin, "/ready")?.starts_with("LIVE") {
         return None;
@@ -642,7 +642,7 @@ fn listener_address(admin: SocketAddr) -> Option<SocketAddr> {
     Some(SocketAddr::new(socket["address"].as_str()?.parse().ok()?, port))
 }
 
-/// Asks Envoy's admin interface, blocking, so that a failing test can ask too.
+/// Queries Envoy's admin interface, blocking, so that a failing test can use it, too.
 fn admin_get(address: SocketAddr, path: &str) -> Option<String> {
     admin(address, "GET", path)
 }
@@ -669,14 +669,14 @@ fn built_module() -> PathBuf {
     existing(path.map_or_else(|| target("wasm32-wasip1/release/pai_filter.wasm"), PathBuf::from), "scripts/build")
 }
 
-/// The module with what tests may do to it.
+/// Returns the module built with test hooks.
 fn hooked_module() -> PathBuf {
     let path = std::env::var_os("PAI_HOOKED_WASM");
     let path = path.map_or_else(|| target("test-hooks/wasm32-wasip1/release/pai_filter.wasm"), PathBuf::from);
     existing(path, "scripts/test e2e, which builds it")
 }
 
-/// A module that `remedy` builds, by its path below `target`.
+/// Returns a module that `remedy` builds, by its path below `target`.
 pub fn built(module: &str, remedy: &str) -> PathBuf {
     existing(target(module), remedy)
 }
@@ -689,14 +689,14 @@ fn existing(path: PathBuf, remedy: &str) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| panic!("no module at {}: run {remedy}", path.display()))
 }
 
-/// The Envoy that the suite runs.
+/// Returns the Envoy binary under test.
 pub fn envoy_binary() -> PathBuf {
     let path = std::env::var_os("PAI_ENVOY").map_or_else(|| cached("envoy-1.40.0/envoy"), PathBuf::from);
     assert!(path.is_file(), "no Envoy at {}: run scripts/install-envoy", path.display());
     path
 }
 
-/// Where the official OpenAI clients are installed.
+/// Returns the directory where the official OpenAI clients are installed.
 pub fn installed_clients() -> PathBuf {
     let path = std::env::var_os("PAI_CLIENTS").map_or_else(|| cached("clients"), PathBuf::from);
     assert!(path.join("pins").is_file(), "no clients at {}: run scripts/install-clients", path.display());

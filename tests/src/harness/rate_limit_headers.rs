@@ -1,4 +1,4 @@
-//! What answers tell of limits: `x-ratelimit-*`, `retry-after`.
+//! The rate limit headers of responses: `x-ratelimit-*` and `retry-after`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,7 +18,7 @@ pub struct RateLimit {
 // === impl Reply ===
 
 impl Reply {
-    /// The headers of `tokens` or `requests`; `None` if there is none of them. Fails unless all three are there, or none.
+    /// Returns the headers of `tokens` or `requests`; `None` if all three are absent. Fails if only some are present.
     #[track_caller]
     pub fn rate_limit(&self, of: &str) -> Option<RateLimit> {
         let header = |part: &str| self.header(&format!("x-ratelimit-{part}-{of}"));
@@ -33,14 +33,14 @@ impl Reply {
         }
     }
 
-    /// `retry-after` in whole seconds.
+    /// Returns `retry-after` in whole seconds.
     #[track_caller]
     pub fn retry_after(&self) -> u64 {
         let written = self.header("retry-after").unwrap_or_else(|| panic!("no retry-after:\n{}", self.describe()));
         written.parse().expect("whole seconds")
     }
 
-    /// Fails unless this is the refusal of a budget that is spent until midnight UTC.
+    /// Fails unless this is the error for a budget that is exhausted until midnight UTC.
     #[track_caller]
     pub fn quota_exhausted(&self) -> &Self {
         self.refused(429, "insufficient_quota", "insufficient_quota");
@@ -49,7 +49,7 @@ impl Reply {
         self
     }
 
-    /// Fails unless this is the refusal of a rate, of `tokens` or `requests`, or of a reservation, that may be retried.
+    /// Fails unless this is the retryable error for a rate (`tokens` or `requests`) or for a budget held by reservations.
     #[track_caller]
     pub fn rate_limited(&self, of: &str) -> &Self {
         self.refused(429, of, "rate_limit_exceeded");
@@ -59,12 +59,12 @@ impl Reply {
     }
 }
 
-/// Seconds until 00:00 UTC.
+/// Returns the seconds until 00:00 UTC.
 pub fn seconds_to_midnight() -> u64 {
     86_400 - SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() % 86_400
 }
 
-/// Seconds in a Go duration such as `6m0s` or `250ms`.
+/// Parses a Go duration such as `6m0s` or `250ms` into seconds.
 #[track_caller]
 pub fn go_seconds(written: &str) -> f64 {
     let (mut total, mut rest) = (0.0, written);

@@ -1,10 +1,10 @@
-//! What a vLLM says, byte by byte as vLLM 0.32 writes it: answers, events and refusals for scripted upstreams.
+//! Response bodies, events and errors for scripted upstreams, byte for byte as vLLM 0.32 writes them.
 
 use serde_json::{Value, json};
 
 use super::MODEL;
 
-/// The end of every stream.
+/// The last event of every stream.
 pub const DONE: &str = "data: [DONE]\n\n";
 
 /// A chat completion with this usage.
@@ -46,7 +46,7 @@ pub fn completion(prompt: u64, completion: u64) -> Value {
     })
 }
 
-/// An embedding of these prompt tokens.
+/// An embedding with this number of prompt tokens.
 pub fn embedding(prompt: u64) -> Value {
     json!({
         "id": "embd-1", "object": "list", "created": 1_795_344_123, "model": MODEL,
@@ -55,7 +55,7 @@ pub fn embedding(prompt: u64) -> Value {
     })
 }
 
-/// `GET /v1/models` of a server with this window.
+/// The response of `GET /v1/models` from a server with this context length.
 pub fn models(window: u64) -> Value {
     json!({ "object": "list", "data": [{
         "id": MODEL, "object": "model", "created": 1_795_344_000, "owned_by": "vllm", "root": "/models/llama",
@@ -63,7 +63,7 @@ pub fn models(window: u64) -> Value {
     }] })
 }
 
-/// The refusal of a prompt that leaves too little room.
+/// The error for a prompt that leaves too little room in the context window.
 pub fn too_long(window: u64, output: u64, prompt: u64) -> Value {
     let total = output + prompt;
     json!({ "error": {
@@ -74,30 +74,30 @@ pub fn too_long(window: u64, output: u64, prompt: u64) -> Value {
     } })
 }
 
-/// One event with this text, with continuous usage if `usage` is there.
+/// An event with this text, and with continuous usage if `usage` is set.
 pub fn delta(text: &str, usage: Option<(u64, u64)>) -> String {
     chunk(json!([{ "index": 0, "delta": { "content": text }, "logprobs": null, "finish_reason": null, "token_ids": null }]), usage)
 }
 
-/// The first event of a chat.
+/// The first event of a chat stream, which contains the role.
 pub fn role(usage: Option<(u64, u64)>) -> String {
     let choices = json!([{ "index": 0, "delta": { "role": "assistant", "content": "" }, "logprobs": null, "finish_reason": null }]);
-    // In vLLM's first event there is something behind `usage`.
+    // vLLM's first event contains members after `usage`.
     chunk(choices, usage).replace("}\n\n", ",\"prompt_token_ids\":null,\"prompt_text\":null}\n\n")
 }
 
-/// The event that carries nothing but usage.
+/// The event that contains only the usage.
 pub fn final_usage(prompt: u64, completion: u64) -> String {
-    // The fingerprint is here when vLLM sends usage, else in the finishing event.
+    // vLLM puts the fingerprint here if it sends usage, otherwise into the finish event.
     chunk(json!([]), Some((prompt, completion))).replace("}\n\n", ",\"system_fingerprint\":\"vllm-0.32.0-d65e3ede\"}\n\n")
 }
 
-/// An error in the middle of a stream.
+/// An error event in the middle of a stream.
 pub fn stream_error(message: &str) -> String {
     format!("data: {}\n\n", json!({ "error": { "message": message, "type": "InternalServerError", "param": null, "code": 500 } }))
 }
 
-/// A whole stream: role, `words`, the finishing event, usage if asked for, and the end. With `continuous`, usage in each.
+/// A complete stream: role, `words`, finish event and `[DONE]`. With `continuous`, each event contains the usage.
 pub fn stream(words: &[&str], prompt: u64, continuous: bool) -> Vec<String> {
     let at = |count: usize| continuous.then_some((prompt, count as u64));
     let mut events = vec![role(at(0))];
@@ -110,7 +110,7 @@ pub fn stream(words: &[&str], prompt: u64, continuous: bool) -> Vec<String> {
     events
 }
 
-/// The finishing event, as vLLM sends it when it also sends usage.
+/// The finish event as vLLM sends it when it also sends usage.
 pub fn finish(usage: Option<(u64, u64)>) -> String {
     chunk(
         json!([{ "index": 0, "delta": { "content": "" }, "logprobs": null, "finish_reason": "stop", "stop_reason": null, "token_ids": null }]),

@@ -1,18 +1,18 @@
-//! Numbers drawn from a seed, so that a run can be repeated: `PAI_SEED=…`, as far as two workers let anything be repeated.
+//! Seeded random numbers. `PAI_SEED=…` repeats a run, except for the scheduling of Envoy's workers.
 
-/// `SplitMix64`.
+/// A `SplitMix64` generator.
 #[derive(Debug)]
 pub struct Rng(u64);
 
 // === impl Rng ===
 
 impl Rng {
-    /// What follows from this seed.
+    /// Returns a generator with this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// A number below `bound`.
+    /// Returns a number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -22,7 +22,7 @@ impl Rng {
     }
 }
 
-/// What is drawn from, unless `PAI_SEED` says otherwise.
+/// Returns the seed: `PAI_SEED`, or a fixed default.
 pub fn seed() -> u64 {
     std::env::var("PAI_SEED").map_or(4, |seed| seed.parse().expect("a number"))
 }

@@ -1,4 +1,4 @@
-//! The runtime that upstreams and connections live on, so that none of them ends with the test that started it.
+//! The runtime of upstreams and connections. It outlives the test that started them.
 
 use std::sync::LazyLock;
 
@@ -7,7 +7,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(2).enable_all().thread_name("harness").build().expect("a runtime"));
 
-/// Where the harness spawns.
+/// Returns the harness's runtime.
 pub(crate) fn runtime() -> &'static Handle {
     RUNTIME.handle()
 }

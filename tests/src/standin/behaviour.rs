@@ -1,4 +1,4 @@
-//! How the stand-in counts, and how it misbehaves when told to.
+//! Tests of the stand-in's token counts and of its faults.
 
 use std::io::Read as _;
 use std::time::Duration;
@@ -28,7 +28,7 @@ async fn text(standin: &StandIn, body: &Value) -> String {
     post(standin, "/v1/chat/completions", body).await.unwrap().text().await.unwrap()
 }
 
-/// Sends a chat and reads until `until` has come or the connection ends.
+/// Sends a chat and reads until `until` is received or the connection ends.
 async fn raw(standin: &StandIn, body: &Value, until: &str) -> (TcpStream, String, Option<std::io::ErrorKind>) {
     let body = body.to_string();
     let mut stream = TcpStream::connect(standin.addr()).await.unwrap();
@@ -104,7 +104,7 @@ async fn an_abandoned_wait_is_counted() {
         let body = chat(json!({"stream": fault.contains("events")}));
         tokio::select! {
             _ = raw(&standin, &body, "") => panic!("{fault}: answered"),
-            () = standin.until(|counters| counters.in_flight == 1) => {} // here the client goes away
+            () = standin.until(|counters| counters.in_flight == 1) => {} // the client disconnects here
         }
         standin.idle().await;
         assert_eq!(standin.counters().aborted, 1, "{fault}");

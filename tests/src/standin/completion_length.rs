@@ -1,10 +1,10 @@
-//! How long a completion becomes: what was asked, what comes naturally, what the window leaves.
+//! The length of a completion: the requested limit, the natural length and the context length.
 
 use super::error::ApiError;
 use super::lenient_json::{self, Fields};
 use super::{Fault, Options};
 
-/// How long a completion becomes.
+/// Computes the length of completions.
 pub(super) struct Length {
     natural: u64,
     limit: Option<i64>,
@@ -35,7 +35,7 @@ impl Length {
         Ok(Self { natural, limit })
     }
 
-    /// The length, and why it ends there.
+    /// Returns the length and the finish reason.
     pub fn of(&self, prompt: u64, options: &Options) -> Result<(u64, &'static str), ApiError> {
         let window = options.max_model_len;
         if prompt > window {

@@ -1,6 +1,8 @@
-//! The stand-in's answers against those of a real vLLM 0.32: same status, headers, key order, nulls, event order and messages.
+//! Compares the stand-in's responses with captures of a real vLLM 0.32: status, headers, key order, nulls, event order and
+//! messages.
 //!
-//! What a tokenizer or a clock decides is normalised: ids, times, generated text, counts, and how many deltas a stream has.
+//! Values that depend on a tokenizer or a clock are normalised: ids, times, generated text, counts, and the number of deltas of a
+//! stream.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +14,7 @@ use tokio::net::TcpStream;
 
 use super::{Options, StandIn};
 
-/// What the stand-in does not imitate, by prefix of the capture's name.
+/// Captures that the stand-in does not imitate, by prefix of their names.
 const NOT_IMITATED: &[(&str, &str)] = &[
     ("chat-add-generation-prompt-false", "roles of the answer"),
     ("chat-batch", "no such route here"),
@@ -59,7 +61,7 @@ fn captured(name: &str) -> Answer {
     parse(&fs::read(folder().join(format!("{name}.http"))).unwrap())
 }
 
-/// The request that was sent, from the command that sent it.
+/// Returns the captured request, from the command that sent it.
 fn request(name: &str) -> Vec<u8> {
     let command = fs::read(folder().join(format!("{name}.curl"))).unwrap();
     let command: String = command.iter().map(|byte| char::from(*byte)).collect();
@@ -134,7 +136,7 @@ fn described(answer: &Answer) -> String {
     text + &normal(&body)
 }
 
-/// The events, without those deltas that say how a server cut its tokens.
+/// Returns the events without the deltas whose number depends on how a server splits tokens.
 fn events(body: &str) -> String {
     assert!(body.ends_with("\n\n"), "an event is unfinished");
     let mut events: Vec<_> = body.split_terminator("\n\n").map(normal).collect();
@@ -197,7 +199,7 @@ fn generated_id(id: &str) -> String {
     }
 }
 
-/// Where a JSON parser noticed is its own affair.
+/// Removes the position at which a JSON parser reports an error.
 fn without_position(text: &str) -> String {
     let Some((before, rest)) = text.split_once("body.") else {
         return text.to_string();

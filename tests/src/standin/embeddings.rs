@@ -1,4 +1,4 @@
-//! `POST /v1/embeddings`: vectors that depend on nothing but the position of their input.
+//! `POST /v1/embeddings`: vectors that depend only on the position of their input.
 
 use base64::Engine as _;
 
@@ -8,7 +8,7 @@ use super::{Fault, Options, event_writer, prompt, request};
 
 const DIMENSIONS: i64 = 8;
 
-/// Prompt tokens and the answer.
+/// Returns the prompt tokens and the response body.
 pub(super) fn answer(fields: &Fields, options: &Options, fault: &Fault, id: &str) -> Result<(u64, Vec<u8>), ApiError> {
     request::served(lenient_json::text(fields, "model")?, options)?;
     let inputs = prompt::texts(lenient_json::field(fields, "input"), options.bytes_per_token)?;

@@ -1,11 +1,11 @@
-//! Errors in vLLM's words: the messages and shapes of the captures.
+//! Error responses with the messages and shapes of the captures.
 
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
 
-/// Why a request is refused, and how vLLM says so.
+/// An error response of vLLM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiError {
     /// `{"error":{"message","type","param","code"}}`
@@ -19,9 +19,9 @@ pub enum ApiError {
         /// `param`
         param: Option<String>,
     },
-    /// `{"detail":"…"}`, what the web framework itself answers.
+    /// `{"detail":"…"}`, an error of the web framework.
     Detail(StatusCode, &'static str),
-    /// A missing or wrong key.
+    /// A missing or wrong API key.
     Unauthorized,
 }
 
@@ -42,20 +42,20 @@ struct Inner<'a> {
 // === impl ApiError ===
 
 impl ApiError {
-    /// A value that the API refuses: `BadRequestError`.
+    /// An invalid value: `BadRequestError`.
     pub fn bad_request(message: impl Into<String>, param: Option<&str>) -> Self {
         let param = param.map(String::from);
         Self::Error { status: StatusCode::BAD_REQUEST, kind: "BadRequestError", message: message.into(), param }
     }
 
-    /// A value of the wrong type: what the schema refuses.
+    /// A value of the wrong type, rejected by the schema.
     pub fn schema(kind: &str, field: &str, message: &str, input: &str) -> Self {
         let loc = if field.is_empty() { String::from("body") } else { format!("body.{field}") };
         let line = format!("{{'type': '{kind}', 'loc': '{loc}', 'msg': '{message}', 'input': '{input}'}}");
         Self::validation(&line, Some(loc))
     }
 
-    /// A body that is not JSON.
+    /// A body that is not valid JSON.
     pub fn invalid_json(position: usize, error: &str) -> Self {
         let loc = format!("body.{position}");
         let line = format!(
@@ -64,27 +64,27 @@ impl ApiError {
         Self::validation(&line, Some(loc))
     }
 
-    /// One line of a validation error.
+    /// A validation error with one line.
     pub fn validation(line: &str, param: Option<String>) -> Self {
         let message = format!("1 validation error:\n  {line}");
         Self::Error { status: StatusCode::BAD_REQUEST, kind: "Bad Request", message, param }
     }
 
-    /// No such model; anything that looks like a path is hidden.
+    /// An unknown model. Names that look like paths are hidden.
     pub fn model_not_found(name: &str, models: &[String]) -> Self {
         let shown = if name.starts_with('/') { "<path>" } else { name };
         let message = format!("The model `{shown}` does not exist. Valid aliases: {}.", models.join(", "));
         Self::Error { status: StatusCode::NOT_FOUND, kind: "NotFoundError", message, param: Some("model".into()) }
     }
 
-    /// The answer to a `status=N` fault.
+    /// The response to a `status=N` fault.
     pub fn injected(status: StatusCode) -> Self {
         let kind = if status.is_client_error() { "BadRequestError" } else { "InternalServerError" };
-        let message = format!("The stand-in was told to answer {status}.");
+        let message = format!("The stand-in is configured to return {status}.");
         Self::Error { status, kind, message, param: None }
     }
 
-    /// The status line's number.
+    /// Returns the HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Error { status, .. } | Self::Detail(status, _) => *status,
@@ -92,7 +92,7 @@ impl ApiError {
         }
     }
 
-    /// The body, byte for byte as vLLM writes it.
+    /// Returns the body, byte for byte as vLLM writes it.
     pub fn body(&self) -> Bytes {
         match self {
             Self::Error { status, kind, message, param } => {
@@ -105,7 +105,7 @@ impl ApiError {
     }
 }
 
-/// A value as the schema's messages show it.
+/// Formats a value as the schema's messages do.
 pub fn shown(value: &Value) -> String {
     match value {
         Value::Null => "None".into(),

@@ -1,4 +1,4 @@
-//! Events as vLLM 0.32 writes them: field order, nulls and all.
+//! Writes SSE events as vLLM 0.32 does, including field order and nulls.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use bytes::{BufMut, BytesMut};
 use super::response_plan::{Api, Choice, Event, ResponsePlan, UsageReporting};
 use super::tokens;
 
-/// What the captured server called itself.
+/// The `system_fingerprint` of the captured server.
 pub const FINGERPRINT: &str = "vllm-0.32.0-d65e3ede";
 
 const ENGINE_DIED: &str = r#"{"error": {"message": "EngineCore encountered an issue. See stack trace (above) for the root cause.", "type": "InternalServerError", "param": null, "code": 500}}"#;
@@ -19,12 +19,12 @@ pub(super) struct Writer {
     end: &'static [u8],
 }
 
-/// Seconds since 1970.
+/// Returns the seconds since 1970.
 pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// A text as a JSON string.
+/// Encodes a text as a JSON string.
 pub(super) fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
@@ -137,7 +137,7 @@ fn put(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(text); // a BytesMut grows
 }
 
-/// `continuous_usage_stats`: the tokens of one choice so far.
+/// Writes `continuous_usage_stats`: the tokens of one choice so far.
 fn running(out: &mut BytesMut, plan: &ResponsePlan, choice: &Choice, completion: u64) {
     let (prompt, total) = (choice.prompt_tokens, choice.prompt_tokens + completion);
     put(out, format_args!(r#","usage":{{"prompt_tokens":{prompt},"total_tokens":{total},"completion_tokens":{completion}"#));
@@ -166,7 +166,7 @@ fn delta(out: &mut BytesMut, plan: &ResponsePlan, index: usize, choice: &Choice,
     }
 }
 
-/// The text of a tool call's token: together they are one JSON object.
+/// Returns the text of one token of a tool call. All tokens together form one JSON object.
 pub(super) fn argument(number: u64, length: u64) -> String {
     match number {
         _ if length < 2 => "{}".into(),

@@ -6,14 +6,14 @@ use hyper::{Response, StatusCode};
 use super::Fault;
 use super::response_body::ResponseBody;
 
-/// A whole answer's type.
+/// The media type of a JSON response.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// A stream's.
+/// The media type of a stream.
 pub(super) const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
-/// What `--enable-request-id-headers` echoes.
+/// The header that `--enable-request-id-headers` echoes.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A head for a body; `echo_id` is the request id to send back.
+/// Builds the head of a response; `echo_id` is the request id to return.
 pub(super) fn response(
     status: StatusCode,
     content_type: HeaderValue,

@@ -1,4 +1,4 @@
-//! Whole answers as vLLM 0.32 writes them: field order, nulls and all.
+//! Writes JSON (not streamed) responses as vLLM 0.32 does, including field order and nulls.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use super::event_writer::{CACHED, FINGERPRINT, argument, call_id, now, quoted};
 use super::response_plan::{Api, Choice, ResponsePlan};
 use super::tokens;
 
-/// A whole answer.
+/// Returns the body of a JSON response.
 pub(super) fn body(plan: &ResponsePlan) -> Vec<u8> {
     let object = if plan.api == Api::Chat { "chat.completion" } else { "text_completion" };
     let (id, model, created) = (quoted(&plan.id), quoted(&plan.model), now());

@@ -1,4 +1,4 @@
-//! Reading JSON as loosely as vLLM does: the last duplicate wins, `"5"`, `5.0` and `true` are integers, `"yes"` is true.
+//! Reads JSON as leniently as vLLM does: the last duplicate is used; `"5"`, `5.0` and `true` are integers; `"yes"` is true.
 
 use serde_json::{Map, Value};
 
@@ -30,7 +30,7 @@ fn unreadable() -> ApiError {
     ApiError::Detail(hyper::StatusCode::BAD_REQUEST, "There was an error parsing the body")
 }
 
-/// Python's words for where a JSON document breaks; the position may differ by one or two.
+/// Returns Python's message and position for a JSON syntax error. The position may differ by one or two.
 fn invalid(text: &str, error: &serde_json::Error) -> ApiError {
     let message = error.to_string();
     let says = |part: &str| message.contains(part);
@@ -48,12 +48,12 @@ fn invalid(text: &str, error: &serde_json::Error) -> ApiError {
     ApiError::invalid_json(position, reason)
 }
 
-/// The field, unless it is absent or null.
+/// Returns the field, unless it is absent or null.
 pub fn field<'a>(fields: &'a Fields, name: &str) -> Option<&'a Value> {
     fields.get(name).filter(|value| !value.is_null())
 }
 
-/// An integer field.
+/// Reads an integer field.
 pub fn int(fields: &Fields, name: &str) -> Result<Option<i64>, ApiError> {
     let Some(value) = field(fields, name) else {
         return Ok(None);
@@ -74,7 +74,7 @@ pub fn int(fields: &Fields, name: &str) -> Result<Option<i64>, ApiError> {
     }
 }
 
-/// A boolean field; absent and null are false.
+/// Reads a boolean field; absent and null are false.
 pub fn flag(fields: &Fields, name: &str) -> Result<bool, ApiError> {
     let Some(value) = field(fields, name) else {
         return Ok(false);
@@ -89,7 +89,7 @@ pub fn flag(fields: &Fields, name: &str) -> Result<bool, ApiError> {
     }
 }
 
-/// A string field.
+/// Reads a string field.
 pub fn text<'a>(fields: &'a Fields, name: &str) -> Result<Option<&'a str>, ApiError> {
     match field(fields, name) {
         None => Ok(None),

@@ -1,10 +1,10 @@
-//! `GET /v1/models`: every served name, with the window.
+//! `GET /v1/models`: every served name, with the context length.
 
 use bytes::Bytes;
 
 use super::{Options, event_writer};
 
-/// The list, as vLLM writes it.
+/// Returns the list as vLLM writes it.
 pub(super) fn body(options: &Options) -> Bytes {
     let cards: Vec<_> = options.models.iter().enumerate().map(|(index, name)| card(options, index, name)).collect();
     format!(r#"{{"object":"list","data":[{}]}}"#, cards.join(",")).into()

@@ -1,4 +1,4 @@
-//! What of a request is prompt, in tokens.
+//! Counts the prompt tokens of a request.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::error::ApiError;
 use super::lenient_json::{self, Fields};
 use super::{Options, tokens};
 
-/// What there is to count.
+/// The parts of a request that are counted.
 pub(super) enum Prompts<'a> {
     Chat(&'a [Value]),
     Texts(&'a Fields),
@@ -15,7 +15,7 @@ pub(super) enum Prompts<'a> {
 // === impl Prompts ===
 
 impl Prompts<'_> {
-    /// Tokens of each prompt.
+    /// Returns the tokens of each prompt.
     pub fn count(&self, fields: &Fields, options: &Options) -> Result<Vec<u64>, ApiError> {
         let messages = match self {
             Self::Texts(fields) => {
@@ -37,7 +37,7 @@ impl Prompts<'_> {
     }
 }
 
-/// Tokens of each text or list of ids: of `prompt`, or of an embedding's `input`.
+/// Returns the tokens of each text or list of ids, of `prompt` or of an embedding's `input`.
 pub(super) fn texts(prompt: Option<&Value>, bytes_per_token: u64) -> Result<Vec<u64>, ApiError> {
     let one = |prompt: &Value| match prompt {
         Value::String(text) => tokens::of_text(text.len(), bytes_per_token),

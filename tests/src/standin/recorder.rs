@@ -1,4 +1,4 @@
-//! Counting and remembering, while requests go by.
+//! Counts and records requests.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::counters::{Counters, MAX_RECORDED_REQUESTS, ModelCounters, Outcome, RecordedRequest};
 
-/// What a request said, as far as it could be read.
+/// The fields of a request, as far as they could be parsed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RequestFacts {
     pub method: hyper::Method,
@@ -27,7 +27,7 @@ pub(super) struct RequestFacts {
     pub status: u16,
 }
 
-/// All that is counted.
+/// All counters, and the recorded requests.
 #[derive(Default)]
 pub(super) struct Recorder {
     totals: Totals,
@@ -57,7 +57,7 @@ struct Entry {
     outcome: AtomicU8,
 }
 
-/// One request being answered; dropped before its end, it was abandoned.
+/// One request in progress. If it is dropped before its end, it counts as aborted.
 pub(super) struct Exchange {
     recorder: Arc<Recorder>,
     entry: Arc<Entry>,
@@ -65,7 +65,7 @@ pub(super) struct Exchange {
     ended: bool,
 }
 
-/// An open connection, counted while it lives.
+/// An open connection; counted while it exists.
 pub(super) struct Connection(Arc<Recorder>);
 
 // === impl Recorder ===
@@ -76,7 +76,7 @@ impl Recorder {
         Self { models, ..Self::default() }
     }
 
-    /// A request has arrived.
+    /// Records a received request.
     pub fn begin(self: &Arc<Self>, facts: RequestFacts) -> Exchange {
         self.totals.requests.fetch_add(1, Relaxed);
         self.totals.streams_open.fetch_add(u64::from(facts.stream), Relaxed);
@@ -146,7 +146,7 @@ impl ModelTotals {
 // === impl Exchange ===
 
 impl Exchange {
-    /// The model begins to work on the prompt.
+    /// Counts the prompt: the model starts to process it.
     pub fn prompt(&self) {
         if let Some(totals) = self.totals() {
             totals.requests.fetch_add(1, Relaxed);
@@ -154,7 +154,7 @@ impl Exchange {
         }
     }
 
-    /// Completion tokens go out.
+    /// Counts completion tokens that are sent.
     pub fn sent(&self, tokens: u64) {
         self.entry.completion_tokens.fetch_add(tokens, Relaxed);
         if let Some(totals) = self.totals() {
@@ -163,7 +163,7 @@ impl Exchange {
         self.recorder.changed.notify_waiters();
     }
 
-    /// The last byte has been handed over, or the request was cut.
+    /// Records the outcome: the last byte was handed over, or the response was cut off.
     pub fn end(&mut self, outcome: Outcome) {
         if std::mem::replace(&mut self.ended, true) {
             return;

@@ -1,4 +1,4 @@
-//! From the fields of a request to the plan of its answer, or to the refusal that vLLM would send.
+//! Turns the fields of a request into the plan of its response, or into the error that vLLM would send.
 
 use serde_json::Value;
 
@@ -11,10 +11,10 @@ use super::response_plan::{Api, Choice, ResponsePlan, UsageReporting};
 use super::{Fault, Options};
 
 const MAX_N: i64 = 16_384;
-/// vLLM's own default for `/v1/completions`.
+/// vLLM's default for `/v1/completions`.
 const COMPLETIONS_DEFAULT: i64 = 16;
 
-/// Notes what the request says, right or wrong.
+/// Records the fields of the request, whether or not they are valid.
 pub(super) fn record_fields(facts: &mut RequestFacts, fields: &Fields) {
     let limit = |name: &'static str| Some((name, lenient_json::int(fields, name).ok()??));
     facts.model = lenient_json::text(fields, "model").ok().flatten().map(String::from);
@@ -24,7 +24,7 @@ pub(super) fn record_fields(facts: &mut RequestFacts, fields: &Fields) {
     facts.n = lenient_json::int(fields, "n").ok().flatten();
 }
 
-/// Decides the answer to a chat or a completion.
+/// Plans the response to a chat or a completion.
 pub(super) fn plan(api: Api, fields: &Fields, options: &Options, fault: Fault, id: String) -> Result<ResponsePlan, ApiError> {
     let requested = lenient_json::text(fields, "model")?;
     let (field, limit) = limit(api, fields)?;
@@ -49,7 +49,7 @@ pub(super) fn plan(api: Api, fields: &Fields, options: &Options, fault: Fault, i
     Ok(ResponsePlan { api, id, model, choices, prompt_tokens, stream, usage_reporting, details, tool, fault })
 }
 
-/// Whether a model of this name is served; no name is the first one's.
+/// Checks that a model with this name is served. No name selects the first model.
 pub(super) fn served(requested: Option<&str>, options: &Options) -> Result<(), ApiError> {
     match requested {
         Some(name) if !name.is_empty() && !options.models.iter().any(|model| model == name) => {
@@ -118,7 +118,7 @@ fn completions_per_prompt(fields: &Fields) -> Result<usize, ApiError> {
     Ok(usize::try_from(n).unwrap_or(1))
 }
 
-/// The function to call: the named one, else the first.
+/// Returns the function to call: the named one, otherwise the first.
 fn tool(fields: &Fields, options: &Options) -> Result<Option<String>, ApiError> {
     let tools = lenient_json::field(fields, "tools").and_then(Value::as_array);
     let choice = lenient_json::field(fields, "tool_choice");

@@ -1,4 +1,4 @@
-//! The body of an answer: a whole one or a stream, paced, encoded, cut into pieces, and counted as it goes out.
+//! The body of a response: JSON or a stream, paced, encoded, fragmented, and counted as it is sent.
 
 use std::io::Write as _;
 use std::pin::Pin;
@@ -18,14 +18,14 @@ use super::response_plan::{Event, EventSequence, ResponsePlan, Stop};
 use super::socket::ResetFlag;
 
 const BUFFER: usize = 16 * 1024;
-/// Lets what was written reach the peer before a reset destroys it.
+/// The time for written data to reach the peer before a reset discards it.
 const BEFORE_RESET: Duration = Duration::from_millis(20);
 
-/// The connection was cut on purpose.
+/// A fault cut the connection.
 #[derive(Debug)]
 pub(super) struct ConnectionCut;
 
-/// An answer's body.
+/// The body of a response.
 pub(super) struct ResponseBody {
     source: Source,
     pending: Bytes,
@@ -41,7 +41,7 @@ enum Source {
     Events(Box<Events>),
 }
 
-/// A stream under way.
+/// A stream in progress.
 struct Events {
     plan: ResponsePlan,
     sequence: EventSequence,
@@ -56,7 +56,7 @@ struct Events {
     resetting: bool,
 }
 
-/// What a stream does next.
+/// The next step of a stream.
 enum Step {
     Send(Bytes),
     Wait(Duration),
@@ -78,13 +78,13 @@ impl std::error::Error for ConnectionCut {}
 // === impl ResponseBody ===
 
 impl ResponseBody {
-    /// A whole body; once it is handed over the exchange ends.
+    /// Builds a complete body. The exchange ends when the body is handed over.
     pub fn whole(body: Bytes, fault: &Fault, exchange: Option<Exchange>, outcome: Outcome) -> Self {
         let body = if fault.gzip { gzip(&body) } else { body };
         Self::new(Source::Whole { exchange, outcome }, body, fault)
     }
 
-    /// A stream of events.
+    /// Builds a stream of events.
     pub fn events(plan: ResponsePlan, interval: Duration, exchange: Exchange, reset: Option<ResetFlag>) -> Self {
         let fault = plan.fault.clone();
         let events = Events {
@@ -108,7 +108,7 @@ impl ResponseBody {
         Self { source, pending, fragment, yield_once: false, coalesce: fault.coalesce, delay: None }
     }
 
-    /// The next piece of what is ready to go, if anything is.
+    /// Returns the next fragment of the pending bytes, if any.
     fn piece(&mut self) -> Option<Bytes> {
         if self.pending.is_empty() {
             return None;
@@ -126,7 +126,7 @@ impl Body for ResponseBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ConnectionCut>>> {
         let this = &mut *self;
         if std::mem::take(&mut this.yield_once) {
-            cx.waker().wake_by_ref(); // an empty moment makes hyper flush: one write per event
+            cx.waker().wake_by_ref(); // returning Pending once makes hyper flush: one write per event
             return Poll::Pending;
         }
         loop {
@@ -212,7 +212,7 @@ impl Events {
         self.writer.write(&mut self.buffer, &self.plan, event);
         let bytes = self.encoded();
         if event == Event::Done && self.encoder.is_none() {
-            self.exchange.end(Outcome::Completed); // before the client can have seen it
+            self.exchange.end(Outcome::Completed); // before the client can have read it
         }
         Step::Send(bytes)
     }
@@ -231,13 +231,13 @@ impl Events {
         let Some(encoder) = &mut self.encoder else {
             return plain;
         };
-        let _ = encoder.write_all(&plain).and_then(|()| encoder.flush()); // a Vec takes it all
+        let _ = encoder.write_all(&plain).and_then(|()| encoder.flush()); // writing to a Vec cannot fail
         std::mem::take(encoder.get_mut()).into()
     }
 }
 
 fn gzip(body: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    let _ = encoder.write_all(body); // a Vec takes it all
+    let _ = encoder.write_all(body); // writing to a Vec cannot fail
     encoder.finish().unwrap_or_default().into()
 }

@@ -1,15 +1,15 @@
-//! What an answer will be, and the order of its events: pure, before any byte is written.
+//! The content of a response and the order of its events, decided before any byte is written.
 
 use super::Fault;
 
-/// Which API answers.
+/// The requested API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Api {
     Chat,
     Completions,
 }
 
-/// How much a stream tells about usage.
+/// When a stream reports usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UsageReporting {
     Never,
@@ -25,7 +25,7 @@ pub(super) struct Choice {
     pub finish: &'static str,
 }
 
-/// An answer, decided.
+/// A planned response.
 #[derive(Clone, Debug)]
 pub(super) struct ResponsePlan {
     pub api: Api,
@@ -40,7 +40,7 @@ pub(super) struct ResponsePlan {
     pub fault: Fault,
 }
 
-/// The next thing to send.
+/// The next event to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Role(usize),
@@ -50,7 +50,7 @@ pub(super) enum Event {
     EngineDied,
 }
 
-/// Why a stream stops before its sequence ends.
+/// Why a stream stops before the end of its sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     Reset,
@@ -75,7 +75,7 @@ impl ResponsePlan {
         self.choices.iter().map(|choice| choice.length).sum()
     }
 
-    /// How many of a choice's tokens are reasoning.
+    /// Returns the number of a choice's tokens that are reasoning.
     pub fn reasoning(&self, choice: &Choice) -> u64 {
         if self.fault.reasoning && self.tool.is_none() { choice.length / 2 } else { 0 }
     }
@@ -88,7 +88,7 @@ impl ResponsePlan {
 // === impl EventSequence ===
 
 impl EventSequence {
-    /// The next event, or why there is none; `Stop::End` ends the stream.
+    /// Returns the next event, or why there is none; `Stop::End` ends the stream.
     pub fn next(&mut self, plan: &ResponsePlan) -> Result<Event, Stop> {
         let fault = &plan.fault;
         let reached = |limit: Option<u64>| limit.is_some_and(|limit| self.sent >= limit);

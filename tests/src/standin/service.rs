@@ -1,4 +1,4 @@
-//! From a request to its answer: routes, keys, and what a fault makes of them.
+//! Handles requests: routing, API keys and faults.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -23,7 +23,7 @@ use super::{Fault, Options, embeddings, json_response, lenient_json, models, req
 
 const FAULT_HEADER: HeaderName = HeaderName::from_static("x-standin-fault");
 
-/// What all connections share.
+/// The state shared by all connections.
 pub(super) struct Server {
     pub options: Options,
     pub recorder: Arc<Recorder>,
@@ -31,7 +31,7 @@ pub(super) struct Server {
     pub serial: AtomicU64,
 }
 
-/// One request, read.
+/// One parsed request.
 struct Call {
     facts: RequestFacts,
     fields: Result<lenient_json::Fields, ApiError>,
@@ -43,7 +43,7 @@ struct Call {
 // === impl Server ===
 
 impl Server {
-    /// Answers one request; an error cuts the connection.
+    /// Handles one request; an error cuts the connection.
     pub async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -135,7 +135,7 @@ impl Server {
         }
     }
 
-    /// Answers 200 with this body, at once.
+    /// Responds with 200 and this body.
     fn simple(&self, call: Call, body: Bytes) -> Response<ResponseBody> {
         let exchange = self.recorder.begin(call.facts);
         exchange.prompt();
@@ -150,7 +150,7 @@ impl Server {
         let reply = ResponseBody::whole(refusal.body(), &call.fault, Some(exchange), Outcome::Refused);
         let mut response = response(refusal.status(), JSON, &call.fault, call.echo_id, reply);
         if *refusal == ApiError::Unauthorized {
-            response.headers_mut().remove(VARY); // it is refused before CORS
+            response.headers_mut().remove(VARY); // vLLM rejects it before its CORS middleware
         }
         response
     }
@@ -165,7 +165,7 @@ impl Server {
         cut(call.reset)
     }
 
-    /// Unknown paths, wrong methods and trailing slashes.
+    /// Handles unknown paths, wrong methods and trailing slashes.
     fn unrouted(&self, route: Option<Route>, headers: &HeaderMap) -> Response<ResponseBody> {
         let refusal = match route {
             Some(_) => ApiError::Detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
@@ -180,7 +180,7 @@ impl Server {
         response
     }
 
-    /// What is no part of the API that a gateway governs.
+    /// Handles the stand-in's own control paths.
     fn control(&self, route: Route, body: &[u8]) -> Response<ResponseBody> {
         let json = |value: Result<Vec<u8>, serde_json::Error>| (StatusCode::OK, value.unwrap_or_default());
         let (status, body) = match route {
@@ -245,7 +245,7 @@ impl Server {
         headers.get(REQUEST_ID).cloned().or_else(fresh)
     }
 
-    /// A number that looks random and never repeats.
+    /// Returns a number that looks random and never repeats.
     fn number(&self) -> u64 {
         let mut x = self.serial.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -288,7 +288,7 @@ async fn wait(time: Duration) {
     }
 }
 
-/// Media type, then JSON.
+/// Checks the media type and parses the JSON.
 fn read(headers: &HeaderMap, body: &[u8]) -> Result<lenient_json::Fields, ApiError> {
     let given = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let media_type = given.split(|byte| *byte == b';').next().unwrap_or_default();

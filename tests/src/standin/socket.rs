@@ -1,4 +1,4 @@
-//! A connection that can be reset: closing it then sends RST instead of FIN.
+//! A connection that can be reset: closing it then sends a RST instead of a FIN.
 
 use std::io;
 use std::pin::Pin;
@@ -9,10 +9,10 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Shared with whoever decides that a connection shall end in a reset.
+/// Set to make the connection end with a reset.
 pub(super) type ResetFlag = Arc<AtomicBool>;
 
-/// A socket, and whether it shall be reset.
+/// A socket and its reset flag.
 pub(super) struct Socket {
     pub stream: TcpStream,
     pub reset: ResetFlag,
@@ -51,7 +51,7 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.reset.load(Relaxed) {
-            return Poll::Ready(Ok(())); // a FIN first would spoil the reset
+            return Poll::Ready(Ok(())); // a FIN before the RST would end the connection normally
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }

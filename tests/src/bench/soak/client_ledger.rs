@@ -1,54 +1,54 @@
-//! The clients' own books: what they were answered, how long it took, and what they know to have cost whom.
+//! What the clients recorded: outcomes, response times, and the expected charges.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Unexpected answers that are kept, to be looked at.
+/// The maximum number of unexpected responses that are kept.
 const KEPT: usize = 10;
 const SECONDS_OF_A_DAY: u64 = 86_400;
 
-/// Everything that clients know.
+/// The clients' records.
 #[derive(Debug, Default)]
 pub(super) struct ClientLedger {
-    /// Requests by what they were and what came of them.
+    /// Requests by kind and outcome.
     pub(super) outcomes: BTreeMap<(&'static str, Outcome), u64>,
-    /// Answers that should not have been.
+    /// The number of unexpected responses.
     pub(super) unexpected: u64,
-    /// The first of them.
+    /// The first unexpected responses.
     pub(super) examples: Vec<String>,
-    /// By provider.
+    /// Expected charges by provider.
     pub(super) accounts: BTreeMap<&'static str, Account>,
-    /// Microseconds until small whole chats were answered: of the last sample, and of all.
+    /// Response times of small chats without streaming, in microseconds: since the last sample, and all.
     pub(super) recent: Vec<u32>,
     pub(super) all: Vec<u32>,
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Outcome {
-    /// A whole answer of this status.
+    /// A complete response with this status.
     Status(u16),
-    /// An answer that broke off, or none.
+    /// An incomplete response, or none.
     Broken,
-    /// The client left.
+    /// The client disconnected.
     Abandoned,
 }
 
-/// Tokens that a provider must have charged.
+/// Bounds of the tokens that a provider must have charged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Charge {
     pub(super) least: u64,
     pub(super) most: u64,
 }
 
-/// What one provider has charged, as far as clients know.
+/// The expected charges of one provider.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Account {
     /// Since the start.
     pub(super) total: Charge,
-    /// Today. What was sent before midnight and ended after it may be in it or not.
+    /// The charge of today. A request sent before midnight that ended after it may or may not be included.
     today: Charge,
-    /// The day that `today` is.
+    /// The day of `today`.
     day: u64,
 }
 
@@ -66,7 +66,7 @@ impl ClientLedger {
         }
     }
 
-    /// Something that was sent on the day `sent`, and has ended now.
+    /// Adds a request that was sent on the day `sent` and has ended now.
     pub(super) fn charge(&mut self, provider: &'static str, charge: Charge, sent: u64) {
         self.accounts.entry(provider).or_default().add(charge, sent, today());
     }
@@ -96,7 +96,7 @@ impl Charge {
         Self { least: tokens, most: tokens }
     }
 
-    /// By how much an amount lies outside; 0 within.
+    /// Returns the distance of an amount from the bounds; 0 within them.
     pub(super) fn deviation(self, amount: u64) -> i64 {
         let below = self.least.saturating_sub(amount);
         let above = amount.saturating_sub(self.most);
@@ -119,7 +119,7 @@ impl Account {
         self.today.add(Charge { least, most: charge.most });
     }
 
-    /// What it has charged on this day.
+    /// Returns the charge of this day.
     pub(super) fn on(mut self, day: u64) -> Charge {
         self.roll_over(day);
         self.today
@@ -132,7 +132,7 @@ impl Account {
     }
 }
 
-/// The number of this UTC day.
+/// Returns the number of the current UTC day.
 pub(super) fn today() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / SECONDS_OF_A_DAY)
 }

@@ -1,4 +1,4 @@
-//! What the gate says of its budgets, and what Envoy says of the gate.
+//! The gateway's budgets, as reported by the gateway and by Envoy's metrics.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::super::client::Client;
 use super::manifests::{AGENT_HEADER, OPERATOR, identity};
 
-/// One provider, as `GET /pai/v1/model-providers` tells it.
+/// One item of `GET /pai/v1/model-providers`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Provider {
@@ -19,7 +19,7 @@ pub(super) struct Provider {
     pub(super) external: External,
 }
 
-/// The developers' share of it.
+/// Its external share.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct External {
@@ -32,19 +32,19 @@ pub(super) struct External {
 pub(super) struct Metrics {
     /// Tokens charged since the start, by provider.
     pub(super) charged: BTreeMap<String, u64>,
-    /// Tokens charged since the start to agents and keys.
+    /// Tokens charged to agents and keys since the start.
     pub(super) subjects: u64,
-    /// The sum of all gauges of reservations: of providers, their shares, agents and keys.
+    /// The sum of all reservation gauges: of providers, their external shares, agents and keys.
     pub(super) reserved: u64,
-    /// How many of these gauges there are.
+    /// The number of these gauges.
     pub(super) gauges: u64,
-    /// Times that an invariant of the filter did not hold.
+    /// The number of violated invariants in the filter.
     pub(super) errors: u64,
-    /// VMs that live.
+    /// The number of live VMs.
     pub(super) vms: u64,
 }
 
-/// All providers.
+/// Returns all providers.
 pub(super) async fn providers(gate: &mut Client) -> Result<Vec<Provider>> {
     let request = format!(
         "GET /pai/v1/model-providers HTTP/1.1\r\nhost: gateway.test:8080\r\n{AGENT_HEADER}: {}\r\n\r\n",
@@ -55,7 +55,7 @@ pub(super) async fn providers(gate: &mut Client) -> Result<Vec<Provider>> {
     Ok(serde_json::from_value(items)?)
 }
 
-/// The filter's metrics, from Envoy's admin port.
+/// Reads the filter's metrics from Envoy's admin port.
 pub(super) async fn metrics(admin: &mut Client) -> Result<Metrics> {
     let answer = admin.send(b"GET /stats?filter=wasm HTTP/1.1\r\nhost: admin\r\n\r\n").await?;
     let mut metrics = Metrics::default();

@@ -1,4 +1,4 @@
-//! Requests at a fixed rate, each of a sort that is drawn by lot, whether or not those before it have been answered.
+//! Sends requests of random kinds at a fixed rate, whether or not previous requests have been answered.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -13,19 +13,19 @@ use super::client_ledger::{ClientLedger, Outcome, today};
 use super::traffic::{Ending, KINDS, Prepared};
 use crate::harness::Rng;
 
-/// How far the generator may fall behind. What it has missed beyond that is not made up for.
+/// How far the generator may fall behind its schedule. Requests missed beyond that are not sent later.
 const MAX_LAG: Duration = Duration::from_secs(1);
-/// A request that was sent no later than that after it was due was sent in time: timers tick in milliseconds.
+/// A request that is sent within this time counts as punctual: timers tick in milliseconds.
 const IN_TIME: Duration = Duration::from_millis(3);
-/// With so many under way, no more are sent.
+/// The maximum number of requests in flight.
 const MAX_IN_FLIGHT: u64 = 2000;
-/// An answer that takes longer has gone missing.
+/// The deadline for a response.
 const MISSING: Duration = Duration::from_secs(30);
 
-/// The sort of requests whose latency is told.
+/// The kind of requests whose latency is reported.
 const TIMED: &str = "chat";
 
-/// What all requests share.
+/// The state shared by all requests.
 pub(super) struct Generator {
     address: SocketAddr,
     prepared: Vec<Prepared>,
@@ -40,7 +40,7 @@ pub(super) struct Generator {
 // === impl Generator ===
 
 impl Generator {
-    /// Learns what answers cost that do not tell.
+    /// Connects, and measures the charge of responses that do not report usage.
     pub(super) async fn new(address: SocketAddr) -> Result<Self> {
         let (mut client, mut client_ledger) = (Client::connect(address).await?, ClientLedger::default());
         let mut prepared = Vec::with_capacity(KINDS.len());
@@ -61,7 +61,7 @@ impl Generator {
         })
     }
 
-    /// Sends `rate` requests a second until it is [stopped](Self::stop).
+    /// Sends `rate` requests per second until it is [stopped](Self::stop).
     pub(super) async fn run(self: Arc<Self>, rate: u32, mut rng: Rng) {
         let between = Duration::from_secs(1) / rate;
         let mut due = Instant::now();
@@ -94,7 +94,7 @@ impl Generator {
         self.sent.load(Relaxed)
     }
 
-    /// Requests that were due and never sent.
+    /// Returns the number of requests that were due but not sent.
     pub(super) fn missed(&self) -> u64 {
         self.missed.load(Relaxed)
     }
@@ -110,7 +110,7 @@ impl Generator {
         self.in_flight.fetch_sub(1, Relaxed);
     }
 
-    /// The sort that this number below a thousand stands for.
+    /// Returns the kind for this random number below a thousand.
     fn prepared(&self, mut number: u64) -> Option<&Prepared> {
         self.prepared.iter().find(|prepared| {
             let found = number < prepared.kind.share;
@@ -171,7 +171,7 @@ impl Generator {
         }
     }
 
-    /// A connection: the one that was used last, so that those which are not needed fall idle.
+    /// Returns the connection that was used last, so that superfluous connections become idle.
     async fn client(&self) -> Result<Client> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match idle {

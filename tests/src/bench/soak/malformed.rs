@@ -1,4 +1,4 @@
-//! A model server that has lost its mind: what it answers is no HTTP, no JSON, or nothing.
+//! A model server whose responses are invalid HTTP, invalid JSON, or empty.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What it answers, in turns.
+/// Its responses, in turn.
 const ANSWERS: [&[u8]; 6] = [
     b"\x16\x03\x01\x00\xc4\x01\x00\x00\xc0\x03\x03 this is not HTTP\r\n\r\n",
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 24\r\n\r\n{\"choices\": [{\"message\": ",
@@ -17,7 +17,7 @@ const ANSWERS: [&[u8]; 6] = [
     b"",
 ];
 
-/// The server; it ends when dropped.
+/// The server; dropping it stops it.
 pub(super) struct MalformedUpstream {
     address: SocketAddr,
     accepting: JoinHandle<()>,
@@ -26,7 +26,7 @@ pub(super) struct MalformedUpstream {
 // === impl MalformedUpstream ===
 
 impl MalformedUpstream {
-    /// Starts it on a free port of the loopback.
+    /// Starts the server on a free loopback port.
     pub(super) async fn start() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -52,7 +52,7 @@ async fn accept(listener: TcpListener) {
     }
 }
 
-/// Waits for the first bytes of a request, and for the rest only to be polite: a socket that is closed over unread bytes is reset.
+/// Waits for the first bytes of a request, and briefly for the rest: closing a socket with unread bytes would reset it.
 async fn answer_once(mut socket: TcpStream, answer: &[u8]) {
     let mut request = [0; 16 * 1024];
     if socket.read(&mut request).await.is_ok_and(|read| read > 0) {

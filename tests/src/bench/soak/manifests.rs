@@ -1,34 +1,34 @@
-//! What the gate of a soak is told: everything that the filter can do, at once.
+//! The configuration of a soak: all features of the filter at once.
 
 use super::super::configuration::{self, TOKENS_PER_DAY};
 use super::super::envoy::CALLOUTS;
 use super::super::workload::{FIRST, MODEL};
 
-/// Serves whole answers. Its charge is known to the token.
+/// The provider of complete responses. Its charge is known exactly.
 pub(super) const HEALTHY: &str = FIRST;
-/// Serves what is given up or breaks off. Its charge is known within bounds.
+/// The provider of aborted and incomplete responses. Its charge is known within bounds.
 pub(super) const CUT: &str = "vllm-cut";
-/// Its server answers 503 to every second request: an agent's moves on to [`HEALTHY`].
+/// Its server responds 503 to every second request. An agent's request is retried at [`HEALTHY`].
 pub(super) const FAILING: &str = "vllm-failing";
-/// Its server speaks no HTTP, or no JSON.
+/// Its server's responses are invalid HTTP or JSON.
 pub(super) const GARBAGE: &str = "vllm-garbage";
-/// Has few tokens for each day.
+/// The provider with a small daily budget.
 pub(super) const EXHAUSTED: &str = "vllm-spent";
 
-/// The header that says which agent asks.
+/// The header that identifies the agent.
 pub(super) const AGENT_HEADER: &str = "x-agent-id";
-/// Agents, and keys of the same kind.
+/// The number of agents, and of keys of the same kind.
 pub(super) const CALLERS: usize = 20;
-/// The agent that may read what the budgets are.
+/// The agent that may read the budgets.
 pub(super) const OPERATOR: usize = 0;
 
 const EXHAUSTED_KEY_TOKENS_PER_DAY: u64 = 2000;
 const REQUESTS_PER_MINUTE: u64 = 60_000_000;
 const TOKENS_PER_MINUTE: u64 = 1_000_000_000_000;
-/// Of the key that is held to a rate.
+/// The request rate of the rate-limited key.
 const SLOW_REQUESTS_PER_MINUTE: u64 = 60;
 
-/// The manifests.
+/// Returns the manifests.
 pub(in super::super) fn manifests() -> String {
     let external = format!("  externalAccess: {{ enabled: true, maxTokensPerDay: {TOKENS_PER_DAY} }}\n");
     let guarded = format!("{external}  guards: [{{ name: injection, type: promptInjection }}]\n");
@@ -47,17 +47,17 @@ pub(in super::super) fn manifests() -> String {
     all.join("---\n")
 }
 
-/// Who an agent is.
+/// Returns the identity of an agent.
 pub(super) fn identity(number: usize) -> String {
     format!("spiffe://soak.test/ns/agents/sa/agent-{number}")
 }
 
-/// A developer's access key.
+/// Returns a developer's access key.
 pub(super) fn secret(number: usize) -> String {
     secret_named(&format!("{number:043}"))
 }
 
-/// An access key of another kind.
+/// Returns an access key with this name.
 pub(super) fn secret_named(name: &str) -> String {
     format!("pak_{name}")
 }

@@ -1,9 +1,9 @@
-//! An hour, or as long as is wanted, of everything at once: is memory flat, does nothing stay reserved, and is what the gate has charged
-//! what clients know to have cost?
+//! A long run of all features at once, by default one hour. It checks that memory stays flat, that no reservation remains, and that
+//! the gateway has charged what the clients expect.
 //!
-//! One Envoy with two workers and the filter in both positions. Requests of two dozen [sorts](traffic) come at a fixed rate: chats and
-//! streams, streams given up at any moment, providers that fail in several ways, refusals. Clients keep [books](client_ledger) of their own, which
-//! are compared with the gate's when all is at rest.
+//! One Envoy runs two workers and the filter in both positions. Requests of two dozen [kinds](traffic) are sent at a fixed rate:
+//! chats and streams, aborted streams, several kinds of provider failures, rejections. The clients keep a [ledger](client_ledger)
+//! of their own, which is compared with the gateway's when no request is in flight.
 
 mod client_ledger;
 mod gate_metrics;
@@ -36,28 +36,28 @@ pub(super) use manifests::manifests;
 pub use report::Report;
 
 const WORKERS: usize = 2;
-/// The last requests have so long to end, and the gate to settle them and to renew its gauges.
+/// The deadline for the last requests to end, and for the gateway to settle them and to update its gauges.
 const IDLE_DEADLINE: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What is to be done.
+/// The parameters of a soak.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Envoy's binary.
+    /// The Envoy binary.
     pub envoy: PathBuf,
     /// The filter.
     pub module: PathBuf,
-    /// How long.
+    /// The duration.
     pub time: Duration,
-    /// Requests in a second.
+    /// Requests per second.
     pub rate: u32,
     /// Time between two samples.
     pub every: Duration,
-    /// What is drawn by lot follows from it.
+    /// The seed of the random requests.
     pub seed: u64,
 }
 
-/// Everything that runs.
+/// The running processes and connections.
 struct Soak {
     envoy: Envoy,
     gate: Client,
@@ -65,16 +65,16 @@ struct Soak {
     generator: Arc<Generator>,
 }
 
-/// What the gate says when all is over.
+/// The gateway's state at the end.
 #[derive(Debug)]
 struct FinalState {
     providers: Vec<Provider>,
     metrics: Metrics,
-    /// The day of it.
+    /// The day of the state.
     day: u64,
 }
 
-/// Soaks, telling `progress` how it goes, until `stop` or the end of the plan.
+/// Runs a soak until `stop` or the end of the plan, and reports its progress to `progress`.
 pub async fn run(plan: Plan, stop: impl Future<Output = ()>, mut progress: impl FnMut(&str)) -> Result<Report> {
     let machine = Machine::here();
     let (sound, cut, failing) = (upstream::start().await?, upstream::start().await?, upstream::start_failing().await?);
@@ -113,7 +113,7 @@ impl Soak {
 
     async fn load(&mut self, plan: &Plan, stop: impl Future<Output = ()>, progress: &mut impl FnMut(&str)) -> Result<Vec<Sample>> {
         let mut before = Previous::default();
-        self.sample(&mut before, Duration::ZERO).await?; // what has happened until now is no part of it
+        self.sample(&mut before, Duration::ZERO).await?; // excludes what happened before the start
         let start = Instant::now();
         tokio::spawn(Arc::clone(&self.generator).run(plan.rate, Rng::new(plan.seed)));
         let (mut samples, mut next, end) = (Vec::new(), start, start + plan.time);
@@ -138,7 +138,7 @@ impl Soak {
         Ok((before.sample(at, &self.envoy, &self.generator, &providers)?, metrics))
     }
 
-    /// Waits until nothing is under way or reserved any more, or too long.
+    /// Waits until no request is in flight and nothing is reserved, or until the deadline.
     async fn wait_for_idle(&mut self) -> Result<FinalState> {
         let start = Instant::now();
         loop {

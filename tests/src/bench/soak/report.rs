@@ -1,4 +1,4 @@
-//! What came of a soak: the books compared, memory, and whether all of it is as it must be.
+//! The results of a soak: the compared charges, memory, and whether all checks passed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,20 +14,20 @@ use super::sample::Sample;
 use super::traffic::KINDS;
 use super::{FinalState, Plan, WORKERS};
 
-/// Memory is checked from here on: until then caches fill and pools grow.
+/// Memory is checked from this time on; before it, caches and pools grow.
 const WARM_AFTER: f64 = 300.0;
-/// A shorter run tells nothing of the slope.
+/// The minimum duration for a meaningful slope.
 const JUDGED_FROM: f64 = 1200.0;
-/// Megabytes an hour.
+/// The allowed slope in megabytes per hour.
 const MOST_SLOPE: f64 = 4.0;
-/// Megabytes of one VM, with bodies of up to 128 KiB.
+/// The allowed size of one VM in megabytes, with bodies of up to 128 KiB.
 const MOST_VM: f64 = 4.0;
-/// Of the requests that were due. Less is no failure of the gate; but then it was not the load that was wanted.
+/// The allowed share of due requests that were not sent. More is not the gateway's failure, but the load was lower than requested.
 const HELD: f64 = 0.99;
-/// What Envoy logs when a VM traps, and the filter before it does.
+/// The log lines of a VM trap, and of the filter's panic before it.
 const TRACES: [&str; 3] = ["Uncaught RuntimeError", "panicked at", " failed: Uncaught"];
 
-/// All that was seen.
+/// The results of a soak.
 #[derive(Debug)]
 pub struct Report {
     pub(super) plan: Plan,
@@ -38,15 +38,15 @@ pub struct Report {
     pub(super) rest: FinalState,
     pub(super) sent: u64,
     pub(super) missed: u64,
-    /// Requests without an end, when all should have been at rest.
+    /// Requests that had not ended at the deadline.
     pub(super) in_flight: u64,
-    /// Tokens that the servers say they have read and written.
+    /// Tokens that the servers have read and written, by their own count.
     pub(super) generated: u64,
-    /// What Envoy has logged.
+    /// Envoy's log.
     pub(super) log: String,
 }
 
-/// What has to be so.
+/// One check.
 #[derive(Debug, Serialize)]
 struct Check {
     what: &'static str,
@@ -54,7 +54,7 @@ struct Check {
     passed: bool,
 }
 
-/// What clients and the gate say of one provider.
+/// The charges of one provider, by the clients and by the gateway.
 #[derive(Debug, Serialize)]
 struct Line {
     provider: &'static str,
@@ -72,11 +72,11 @@ struct Line {
 /// Envoy's memory in megabytes.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Memory {
-    /// Seconds after the start from which on it counts.
+    /// The time after the start, in seconds, from which memory is checked.
     warm_after: f64,
     warm: f64,
     end: f64,
-    /// Megabytes an hour, by least squares.
+    /// Megabytes per hour, by least squares.
     slope: f64,
     vm: f64,
 }
@@ -84,12 +84,12 @@ struct Memory {
 // === impl Report ===
 
 impl Report {
-    /// Whether all is as it must be.
+    /// Returns whether all checks passed.
     pub fn passed(&self) -> bool {
         self.checks().iter().all(|check| check.passed)
     }
 
-    /// For people.
+    /// Formats the report as text.
     pub fn text(&self) -> String {
         let seconds = self.samples.last().map_or(0.0, |sample| sample.at);
         let mut text = format!(
@@ -135,7 +135,7 @@ impl Report {
         text
     }
 
-    /// For programs.
+    /// Returns the report as JSON.
     pub fn json(&self) -> Value {
         let latencies = Latencies::of_micros(&self.client_ledger.all);
         let mut outcomes: BTreeMap<&str, BTreeMap<String, u64>> = BTreeMap::new();
@@ -292,7 +292,7 @@ impl Report {
     }
 }
 
-/// Of the line that comes closest to these points.
+/// Returns the slope of the regression line of these points.
 fn slope(points: &[(f64, f64)]) -> f64 {
     let count = points.len() as f64;
     let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / count, y + point.1 / count));

@@ -1,4 +1,4 @@
-//! One look at everything, every few seconds.
+//! A sample of all measurements, taken every few seconds.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,36 +12,36 @@ use super::client_ledger::Outcome;
 use super::gate_metrics::{Metrics, Provider};
 use super::generator::Generator;
 
-/// What was seen.
+/// One sample.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Sample {
     /// Seconds since the start.
     pub(super) at: f64,
-    /// Since the sample before: requests sent in a second, and those that were due and were not sent.
+    /// Since the previous sample: requests sent per second, and requests that were due but not sent.
     pub(super) rate: f64,
     pub(super) missed: u64,
-    /// Answers since the sample before, by what they were.
+    /// Responses since the previous sample, by outcome.
     answers: BTreeMap<String, u64>,
-    /// Requests that have no answer yet.
+    /// Requests in flight.
     in_flight: u64,
-    /// Milliseconds that small whole chats took since the sample before.
+    /// Response times of small chats without streaming since the previous sample, in milliseconds.
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
-    /// Envoy's memory in bytes, and what of it is its own alone.
+    /// Envoy's memory in bytes, and its proportional part.
     pub(super) resident: u64,
     proportional: Option<u64>,
-    /// Bytes of each wasm VM.
+    /// The size of each wasm VM in bytes.
     pub(super) vms: Vec<u64>,
-    /// Cores in use since the sample before: by each worker, by Envoy as a whole, and by clients and servers together.
+    /// CPU cores used since the previous sample: by each worker, by Envoy in total, and by clients and servers together.
     worker_cores: Vec<f64>,
     pub(super) envoy_cores: f64,
     generator_cores: f64,
-    /// What the gate says of all its providers together.
+    /// The sums over all providers, as the gateway reports them.
     pub(super) used: u64,
     pub(super) reserved: u64,
 }
 
-/// What the next sample is compared with.
+/// The previous values that the next sample is compared with.
 #[derive(Debug, Default)]
 pub(super) struct Previous {
     at: Duration,
@@ -56,7 +56,7 @@ pub(super) struct Previous {
 // === impl Previous ===
 
 impl Previous {
-    /// Looks, and is what the one after is compared with.
+    /// Takes a sample and keeps its values for the next.
     pub(super) fn sample(&mut self, at: Duration, envoy: &Envoy, generator: &Generator, providers: &[Provider]) -> Result<Sample> {
         let pid = envoy.pid();
         let (answers, latencies) = answers(generator);
@@ -110,7 +110,7 @@ fn answers(generator: &Generator) -> (BTreeMap<Outcome, u64>, Latencies) {
 // === impl Sample ===
 
 impl Sample {
-    /// One line for people.
+    /// Formats the sample in one line.
     pub(super) fn line(&self, metrics: &Metrics) -> String {
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
         let vms: Vec<String> = self.vms.iter().map(|bytes| format!("{:.2}", megabytes(*bytes))).collect();
