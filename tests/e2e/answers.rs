@@ -1,4 +1,4 @@
-//! Answers: what they cost, and that they reach the client as the provider sent them (design 6.4, 7).
+//! Responses: their charges, and that they reach the client as the provider sent them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use e2e::harness::{Answer, Gate, MODEL, Reply, Request, Upstream, provider, responses, until};
@@ -21,7 +21,7 @@ async fn capped(upstream: &Upstream) -> Gate {
     Gate::start(provider(CAPPED), upstream).await
 }
 
-/// A gate whose provider answers what the test says, and how much each answer was charged.
+/// A gateway with a scripted provider; returns the charge of each response.
 struct ChargeMeter {
     upstream: Upstream,
     gate: Gate,
@@ -34,7 +34,7 @@ impl ChargeMeter {
         Self { upstream, gate }
     }
 
-    /// What one request with this answer is charged, and what the client gets.
+    /// Returns the charge of one request with this response, and the client's response.
     async fn charged(&self, answer: Answer, ask: impl Fn(&Gate) -> Request) -> (u64, Reply) {
         let before = self.gate.used().await;
         let asked = ask(&self.gate).spawn_send();
@@ -203,7 +203,7 @@ async fn usage_that_was_not_asked_for_is_hidden() {
         let mut body = streamed();
         body["stream_options"] = options.clone();
         for request in [gate.chat(&body), gate.chat(&body).http2()] {
-            // vLLM writes `"usage":null` into no event; neither do we.
+            // vLLM writes `"usage":null` into no event; neither does the gateway.
             assert_eq!(&&request.send().await.ok().text(), expected, "{options}");
         }
         assert_eq!(gate.used().await, (count as u64 + 1) * 2 * 34);
@@ -241,11 +241,11 @@ async fn an_event_is_not_held_back() {
         let mut answer = asked.await.unwrap();
         assert_eq!(answer.event().await, Some(responses::role(None)));
         for count in 1..20 {
-            // The next event is not even written before the client has this one.
+            // The next event is not written before the client has received this one.
             call.chunk(responses::delta("x", Some((5, count)))).await;
             assert_eq!(answer.event().await, Some(responses::delta("x", None)));
         }
-        // Two events and a half in one piece: the two come, the half waits for its end.
+        // Two and a half events in one chunk: two are forwarded, the half is held until it is complete.
         let half = responses::delta("half", Some((5, 22)));
         let (left, right) = half.split_at(half.len() / 2);
         call.chunk(responses::delta("y", Some((5, 20))) + &responses::delta("z", Some((5, 21))) + left).await;

@@ -1,4 +1,4 @@
-//! Budgets: reserved on admission, settled once, held by two workers together (design 6).
+//! Budgets: reserved on admission, settled once, enforced by two workers together. The rules are in `docs/budgets.md`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ fn without_limit() -> Value {
     json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hi" }] })
 }
 
-/// A `retry-after` of whole seconds until midnight UTC.
+/// Checks that `retry-after` is the number of seconds until midnight UTC.
 fn is_until_midnight(reply: &Reply) -> bool {
     let seconds: u64 = reply.header("retry-after").unwrap().parse().unwrap();
     seconds.abs_diff(seconds_to_midnight()) <= 2
@@ -129,7 +129,7 @@ async fn what_can_never_fit_is_a_bad_request() {
 async fn nobody_is_refused_by_a_pessimistic_estimate() {
     let upstream = Upstream::answering(|_| Answer::json(&responses::chat(40, 60))).await;
     let gate = Gate::start(provider("maxTokensPerDay: 100000\nmaxTokensPerRequest: 500"), &upstream).await;
-    // 100 bytes of text may be 25 tokens or 100: the limit that vLLM is told shrinks to what is left for certain.
+    // 100 bytes of text may be 25 tokens or 100: the injected `max_tokens` shrinks to what certainly fits.
     let body = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "word ".repeat(20) }], "max_tokens": 400 });
     gate.chat(&body).send().await.ok();
     let told = upstream.last().json();
@@ -191,7 +191,7 @@ async fn a_limit_shrinks_with_the_budget_and_then_the_budget_refuses() {
     gate.chat(&without_limit()).send().await.refused(429, "insufficient_quota", "insufficient_quota");
 }
 
-/// Asks without a limit until no more than a window of 2048 is reserved, and sees that no limit is told.
+/// Sends requests without a limit until at most a context length of 2048 is reserved, and checks that no limit is injected.
 async fn until_the_window_bounds(gate: &Gate, upstream: &Upstream) {
     until("the window bounds what is reserved", async || {
         let asked = gate.chat(&without_limit()).spawn_send();
@@ -243,7 +243,7 @@ async fn the_window_is_learned_from_a_refusal() {
     assert_eq!(gate.used().await, 0);
     until_the_window_bounds(&gate, &upstream).await;
 
-    // A known window bounds each prompt by itself, not all of a request together.
+    // A known context length bounds each prompt by itself, not all prompts of a request together.
     let prompts = vec![vec![1; 1000]; 10];
     let asked =
         gate.post("/v1/completions").json(&json!({ "model": MODEL, "prompt": prompts, "n": 2, "max_tokens": 100 })).spawn_send();
@@ -275,7 +275,7 @@ async fn a_refusal_of_a_limit_that_the_gate_added_is_not_for_the_client() {
     refusal.refused(503, "server_error", "upstream_unavailable");
     assert_eq!((refusal.header("x-should-retry"), refusal.header("retry-after")), (Some("true"), Some("1")));
 
-    // Trailers end it too. (Another model, of which nobody knows the window.)
+    // Trailers also end a request. (Another model, whose context length is unknown.)
     let other = json!({ "model": "another", "messages": [{ "role": "user", "content": "Hi" }] });
     let asked = gate.chat(&other).spawn_send();
     let mut call = upstream.call().await;
@@ -381,7 +381,7 @@ async fn a_budget_outlives_a_reload() {
     gate.chat(&ask(50)).send().await.refused(429, "insufficient_quota", "insufficient_quota");
 }
 
-/// What the concurrent requests are: by their `seed`.
+/// The kinds of the concurrent requests, by their `seed`.
 fn kind(seed: u64) -> &'static str {
     ["whole", "stream", "aborted"][seed as usize % 3]
 }
@@ -405,7 +405,7 @@ async fn a_budget_holds_while_fifty_ask_at_once() {
                 counted.fetch_add(19, Ordering::Relaxed);
                 Answer::stream(responses::stream(&words, 9, true)).paced(PAUSE)
             }
-            // Three words, and then nothing until the client has gone.
+            // Three words, and then nothing until the client disconnects.
             _ => {
                 counted.fetch_add(12, Ordering::Relaxed);
                 Answer::stream(&responses::stream(&words, 9, true)[..4]).paced(PAUSE).then_hang()

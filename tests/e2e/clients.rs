@@ -1,4 +1,4 @@
-//! The official OpenAI clients for Python and Node through a gate: unmodified, with nothing but a base URL changed.
+//! The official OpenAI clients for Python and Node through a gateway: unmodified, with only the base URL changed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::path::Path;
@@ -14,7 +14,7 @@ use tokio::process::Command;
 /// The identity of the agent `researcher`.
 const RESEARCHER: &str = "spiffe://cluster.local/ns/agents/sa/researcher";
 
-/// The programs of `tests/clients`, by what runs them.
+/// The programs in `tests/clients`, by runtime.
 #[derive(Clone, Copy, Debug)]
 enum Client {
     Python,
@@ -24,12 +24,12 @@ enum Client {
 // === impl Client ===
 
 impl Client {
-    /// Runs a scenario against the gate; fails the test with what the client printed.
+    /// Runs a scenario against the gateway; fails the test with the client's output.
     async fn run(self, scenario: &str, gate: &Gate) {
         self.run_with(scenario, gate, &[]).await;
     }
 
-    /// The same with keys: what the environment variables `PAI_KEY…` are to be.
+    /// Runs a scenario with these `PAI_KEY…` environment variables.
     async fn run_with(self, scenario: &str, gate: &Gate, keys: &[(&str, &Key)]) {
         let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
         let mut command = match self {
@@ -101,7 +101,7 @@ fn alice() -> Key {
     Key::new("alice")
 }
 
-/// A provider that is open to developers and one that is not, and alice's key with this spec.
+/// A provider that is open to developers, one that is not, and alice's key with this spec.
 fn for_alice(spec: &str) -> GateBuilder {
     let open =
         format!("maxTokensPerDay: 50000\nallowedModels: [{SLASHED}]\nexternalAccess: {{ enabled: true, maxTokensPerDay: 40000 }}");
@@ -148,12 +148,12 @@ async fn spent_key(client: Client) {
     assert_eq!(upstream.requests().len(), 1);
 }
 
-/// Runs a client into a refusal: one 429, then a 200 that was sent no earlier than its `retry-after` said.
+/// Runs a client into an error: one 429, then a 200 for a request that was sent no earlier than its `retry-after` allowed.
 async fn waits(client: Client, gate: &Gate) {
     client.run_with("limited", gate, &[("PAI_KEY", &alice())]).await;
     let chats = |line: &Value| line["subject"] == "key/alice" && line["path"] == "/v1/chat/completions";
     let lines = until("both tries are in the access log", async || {
-        // What spent the rate may be logged late, and stands before.
+        // The request that exhausted the rate may be logged late, and is first.
         let lines: Vec<Value> = gate.access_lines().into_iter().filter(chats).skip_while(|line| line["status"] != 429).collect();
         (lines.len() >= 2).then_some(lines)
     })
@@ -167,7 +167,7 @@ async fn waits(client: Client, gate: &Gate) {
     assert!(waited >= told - 0.05, "{waited} s of {told} s");
 }
 
-/// One comes back in seven seconds and a half: longer than a client takes to start.
+/// One request per 7.5 seconds: longer than a client takes to start.
 async fn limited_by_requests(client: Client) {
     const RATE: usize = 8;
     let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await;
@@ -176,7 +176,7 @@ async fn limited_by_requests(client: Client) {
     waits(client, &gate).await;
 }
 
-/// Two hundred tokens come back each second, of a debt of a thousand: longer than a client takes to start.
+/// 200 tokens per second, with an overage of 1000: longer than a client takes to start.
 async fn limited_by_tokens(client: Client) {
     let upstream = Upstream::answering(|request| {
         let completion = if request.json()["max_tokens"] == 8 { 13_195 } else { 3 };
@@ -189,7 +189,7 @@ async fn limited_by_tokens(client: Client) {
     waits(client, &gate).await;
 }
 
-/// A gate whose agent has two models: of a provider that is played by the test, and of a hosted one.
+/// A gateway whose agent has two models: one of a scripted provider, one of a hosted provider.
 async fn with_fallback(first: &Upstream, second: &StandIn) -> Gate {
     let agent = format!(
         "---\napiVersion: pai.io/v1\nkind: Agent\nmetadata: {{ name: researcher }}\nspec:\n  identities: [{RESEARCHER}]\n  models: [vllm-local/{SLASHED}, hosted/{SLASHED}]\n"

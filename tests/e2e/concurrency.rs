@@ -1,6 +1,6 @@
-//! Four budgets at once: the provider's, its external share, and two of the key's own, in many interleavings (design 6).
+//! Four budgets at once: the provider's, its external share, and two of the key's own, in many interleavings.
 //!
-//! Which requests are made is drawn from a seed: `PAI_SEED=…` repeats a run, as far as two workers let anything be repeated.
+//! Requests are random: `PAI_SEED=…` repeats a run, except for the scheduling of Envoy's workers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,21 +13,21 @@ use e2e::harness::{
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-/// Prompt tokens of each request, as the provider counts them.
+/// The prompt tokens of each request, as the provider counts them.
 const PROMPT: u64 = 9;
-/// What a client asks for when it has seen that larger asks are no longer served.
+/// The size of a client's requests once larger requests are no longer served.
 const LEAST: u64 = 4;
-/// Tokens of an aborted answer: its prompt and three words.
+/// The tokens of an aborted response: its prompt and three words.
 const ABORTED: u64 = PROMPT + 3;
 
-/// What is drawn for one request.
+/// The random kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// An answer in one piece.
+    /// A response without streaming.
     Whole,
-    /// A stream, read to its end.
+    /// A stream that is read to its end.
     Stream,
-    /// A stream that the client leaves after three words.
+    /// A stream that the client aborts after three words.
     Aborted,
     /// The provider fails and charges nothing.
     Failed,
@@ -50,11 +50,11 @@ const DEVELOPERS: [Developer; 5] = [
     Developer { name: "seldom", per_day: Some(60_000), tokens_per_minute: Some(60_000), requests_per_minute: Some(30) },
 ];
 
-/// What the provider has sent, by developer.
+/// The tokens that the provider has sent, by developer.
 #[derive(Debug, Default)]
 struct Sent([AtomicU64; DEVELOPERS.len()]);
 
-/// What the clients of one developer have seen.
+/// What the clients of one developer received.
 #[derive(Debug, Default)]
 struct Seen {
     requests: u64,
@@ -64,7 +64,7 @@ struct Seen {
     by_tokens: u64,
 }
 
-/// A gate with its developers, and what went through it.
+/// A gateway with its developers, and the totals.
 struct Scene {
     gate: Gate,
     manifests: String,
@@ -106,7 +106,7 @@ fn operator() -> Key {
     Key::new("operator")
 }
 
-/// What of the request tells the provider how to answer: who asks (for the counts), how, and how many words it wants.
+/// The fields of the request that determine the provider's response: developer (for the totals), kind, and number of words.
 fn body(developer: usize, kind: Kind, words: u64) -> Value {
     json!({
         "model": MODEL, "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": words,
@@ -114,7 +114,7 @@ fn body(developer: usize, kind: Kind, words: u64) -> Value {
     })
 }
 
-/// Answers as `body` has asked, and counts it.
+/// Responds as `body` requests, and counts the tokens.
 fn answer(request: &Received, sent: &Sent) -> Answer {
     const PAUSE: Duration = Duration::from_millis(3);
     let body = request.json();
@@ -131,7 +131,7 @@ fn answer(request: &Received, sent: &Sent) -> Answer {
             let events = responses::stream(&sequence, PROMPT, true);
             (PROMPT + words, Answer::stream(events.chunks(8).map(|events| events.concat())).paced(PAUSE))
         }
-        // Three words, and then nothing until the client has gone.
+        // Three words, and then nothing until the client disconnects.
         "Aborted" => (ABORTED, Answer::stream(&responses::stream(&sequence, PROMPT, true)[..4]).paced(PAUSE).then_hang()),
         _ => (0, Answer::error(500, &json!({ "error": { "message": "broken" } }))),
     };
@@ -163,7 +163,7 @@ impl Scene {
         })
     }
 
-    /// Looks at the provider's budgets until `over`; fails if either is ever exceeded. Says how often it looked.
+    /// Reads the provider's budgets until `over`; fails if either is ever exceeded. Returns the number of reads.
     fn watch(self: &Arc<Self>, over: &Arc<AtomicBool>) -> JoinHandle<u64> {
         let (scene, over) = (Arc::clone(self), Arc::clone(over));
         tokio::spawn(async move {
@@ -177,7 +177,8 @@ impl Scene {
         })
     }
 
-    /// Gives the gate another configuration again and again until `over`: the same limits, and keys that nobody has. Says how often.
+    /// Replaces the configuration repeatedly until `over`: the same limits, and additional unused keys. Returns the number of
+    /// reloads.
     async fn reload(&self, over: &AtomicBool) -> u64 {
         let mut reloads = 0;
         while !over.load(Ordering::Relaxed) {
@@ -189,8 +190,8 @@ impl Scene {
         reloads
     }
 
-    /// Asks for one developer, one request after another, until even the least ask finds a budget spent, or the rate of the
-    /// key has refused it often enough.
+    /// Sends one developer's requests one after another, until even the smallest request finds a budget exhausted, or the key's
+    /// rate has rejected it often enough.
     fn client(self: &Arc<Self>, developer: usize, seed: u64) -> JoinHandle<()> {
         let scene = Arc::clone(self);
         tokio::spawn(async move {
@@ -215,7 +216,7 @@ impl Scene {
         })
     }
 
-    /// Sends one request; `None` where the client left in the middle.
+    /// Sends one request; `None` if the client aborted it.
     async fn ask(&self, developer: usize, kind: Kind, words: u64) -> Option<Reply> {
         let key = DEVELOPERS[developer].key();
         self.seen[developer].lock().unwrap().requests += 1;
@@ -231,7 +232,7 @@ impl Scene {
         Some(answer.rest().await)
     }
 
-    /// Whether it was admitted; if not, notes by what it was refused.
+    /// Returns whether the request was admitted; otherwise records the error.
     fn judge(&self, developer: usize, words: u64, reply: &Reply) -> bool {
         let mut seen = self.seen[developer].lock().unwrap();
         if reply.status == 200 || reply.status == 500 {
@@ -253,7 +254,7 @@ impl Scene {
         self.seen[developer].lock().unwrap().spent = true;
     }
 
-    /// Runs `each` clients of every developer until none asks any more, and then holds what is left against what was sent.
+    /// Runs `each` clients of every developer to their end, and compares the remaining tokens with what was sent.
     async fn run(self: &Arc<Self>, each: usize) {
         let over = Arc::new(AtomicBool::new(false));
         let watcher = self.watch(&over);
@@ -281,12 +282,12 @@ impl Scene {
         self.sent.0[developer].load(Ordering::Relaxed)
     }
 
-    /// What remains of a key's own budgets is what the provider has not sent to it.
+    /// Checks that what remains of a key's own budgets is what the provider has not sent to it.
     async fn agrees(&self, developer: usize) {
         let Developer { name, per_day, tokens_per_minute, requests_per_minute } = DEVELOPERS[developer];
         let sent = self.sent_to(developer);
         assert!(per_day.is_none_or(|cap| sent <= cap), "{name}: {sent} of {per_day:?}");
-        // It may have drained since the start, and no longer.
+        // The bucket may have refilled since the start, and no longer.
         let drained = |rate: u64| (self.start.elapsed().as_secs_f64() * rate as f64 / 60.0).ceil() as u64;
         if let Some(rate) = tokens_per_minute {
             assert!(sent <= rate + drained(rate), "{name}: {sent} of {rate} per minute");
@@ -304,12 +305,12 @@ impl Scene {
             assert_eq!(remaining, limit - sent, "{name}");
         } else {
             assert_eq!(Some(limit), tokens_per_minute, "{name}");
-            // A bucket drains, and what a request can reserve at most is gone from it.
+            // A token bucket refills, and the largest reservation of a request is missing from it.
             assert!(remaining + sent >= limit && remaining <= limit, "{name}: {remaining} of {limit} with {sent} sent");
         }
     }
 
-    /// What answers tell of the key's own budgets, from a request that reserves nothing: one that is refused.
+    /// Returns the rate limit headers of the key's own budgets, from a rejected request, which reserves nothing.
     async fn rate_limit(&self, developer: usize) -> Option<RateLimit> {
         let key = DEVELOPERS[developer].key();
         let refused = until("a request gets past the rate of requests", async || {
@@ -325,7 +326,7 @@ impl Scene {
         refused.rate_limit("tokens")
     }
 
-    /// An ask that fits into every whole budget, and into none of what is left of the smallest.
+    /// A request that fits into every whole budget, but into no remainder of the smallest.
     fn least_refused(&self, developer: usize) -> u64 {
         let caps = [
             Some(self.provider_cap),
@@ -342,7 +343,7 @@ impl Scene {
     }
 }
 
-/// The external share is what runs out: for everybody but those whose own budgets ran out before.
+/// The external share is exhausted first: for all developers whose own budgets are not exhausted before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_budgets_hold_while_all_ask_at_once() {
     const EXTERNAL: u64 = 25_000;
@@ -359,7 +360,7 @@ async fn four_budgets_hold_while_all_ask_at_once() {
     assert!(scene.saw("seldom").by_requests > 0);
 }
 
-/// The provider's own budget is what runs out.
+/// The provider's own budget is exhausted first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_providers_budget_holds_when_it_is_the_smallest() {
     const PROVIDER: u64 = 12_000;
@@ -369,7 +370,7 @@ async fn the_providers_budget_holds_when_it_is_the_smallest() {
     assert!(used * 100 >= PROVIDER * 99, "{used} of {PROVIDER} could be spent");
 }
 
-/// A reload puts the same budgets under another policy while requests are in flight: nothing is lost, nothing counted twice.
+/// A reload applies another policy to the same budgets while requests are in flight: nothing is lost, nothing is counted twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn budgets_hold_over_reloads() {
     const EXTERNAL: u64 = 12_000;

@@ -1,4 +1,4 @@
-//! What the filter takes as its configuration, and what it does with one that it cannot take (design 3).
+//! The configurations that the filter accepts, and its behaviour when it rejects one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use e2e::harness::{Answer, Gate, MODEL, Upstream, gateway, named_provider, provider, responses, until};
@@ -12,7 +12,7 @@ async fn upstream() -> Upstream {
     Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await
 }
 
-/// Lines that the filter itself logged.
+/// Returns the lines that the filter logged.
 fn filter_lines(log: &str) -> Vec<&str> {
     log.lines().filter(|line| line.contains("wasm log")).collect()
 }

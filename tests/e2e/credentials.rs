@@ -1,4 +1,4 @@
-//! Whose secret goes where: the caller's to nobody, the provider's to the provider.
+//! Credentials: the caller's is never forwarded, the provider's is sent to that provider only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use e2e::harness::{Answer, Gate, MODEL, Upstream, provider, responses};

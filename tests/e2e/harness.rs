@@ -1,4 +1,4 @@
-//! The harness itself, around a filter that does nothing: what it sends arrives, what it is told it sees.
+//! Tests of the harness itself, with a filter that does nothing: what it sends arrives, and it reports what Envoy does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use e2e::harness::{Answer, Authority, EnvoyFeature, Gate, MODEL, Peers, Request, Upstream, responses, until};
 use serde_json::json;
 
-/// A filter that lets everything pass; requests name their provider themselves.
+/// A gateway with the empty filter; requests name their provider themselves.
 fn noop() -> PathBuf {
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/wasm32-wasip1/release/noop_filter.wasm");
     std::env::var_os("PAI_NOOP_WASM").map_or_else(|| PathBuf::from(built), PathBuf::from)
@@ -107,8 +107,8 @@ async fn a_configuration_is_judged() {
     assert!(refused.log.contains("nonexistent"), "{}", refused.log);
 }
 
-/// What the filter relies on: of a certificate that nobody verified Envoy tells the names all the same, and of a resumed
-/// session it says that nothing was verified. Envoys before 1.39 say nothing.
+/// Properties that the filter relies on: Envoy reports the names in an unverified certificate, too, and reports a resumed session
+/// as not verified. Envoys before 1.39 report nothing.
 #[tokio::test]
 async fn envoy_tells_which_certificates_it_verified() {
     let upstream = Upstream::answering(|_| Answer::json(&json!({ "ok": true }))).await;
@@ -146,7 +146,7 @@ fn told(peer: &str, verified: bool) -> (String, String) {
     (peer.to_owned(), if EnvoyFeature::PeerCertificateValid.is_supported() { verified.to_string() } else { "null".to_owned() })
 }
 
-/// What the access log says of the request's peer; `None` if there was no answer.
+/// Returns the peer of the request in the access log; `None` if there was no response.
 async fn seen(gate: &Gate, request: Request) -> Option<(String, String)> {
     let lines = gate.access_lines().len();
     request.try_stream().await.ok()?.rest().await.ok();
@@ -184,7 +184,7 @@ async fn envoy_takes_no_certificate_but_the_right_one() {
     }
 }
 
-/// The filter in the clusters' chains gets its configuration as the one in the listener's chain does.
+/// The filters in the clusters' chains receive their configuration like the one in the listener's chain.
 #[tokio::test]
 async fn a_gate_with_fallback_tries_again() {
     let upstream = Upstream::answering(|_| Answer::error(503, &json!({}))).await;

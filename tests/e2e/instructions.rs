@@ -1,7 +1,7 @@
-//! How many instructions the core takes for an exchange, against what it took before: `filter/instructions.json`.
+//! Compares the number of instructions that the core executes per exchange with the recorded numbers in `filter/instructions.json`.
 //!
-//! They are WebAssembly's, counted by an interpreter, and the same on every machine. What they leave out is the host.
-//! After a change that is worth its price: `PAI_RECORD=1 scripts/test e2e instructions`.
+//! An interpreter counts WebAssembly instructions, which are the same on every machine. Host calls are not included. To record the
+//! numbers of a change that justifies its overhead: `PAI_RECORD=1 scripts/test e2e instructions`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
@@ -11,7 +11,7 @@ use std::path::Path;
 use e2e::harness::built;
 use wasmi::{CompilationMode, Config, Engine, Instance, Linker, Module, Store, TypedFunc};
 
-/// Growth that passes, as changes elsewhere move inlining about.
+/// The allowed growth, because unrelated changes affect inlining.
 const PERCENT: u64 = 5;
 
 /// In the order of `filter/examples/exchange.rs`.
@@ -26,7 +26,7 @@ impl Core {
     fn load() -> Self {
         let module = built("wasm32-unknown-unknown/release/examples/exchange.wasm", "scripts/test e2e, which builds it");
         let module = std::fs::read(module).unwrap();
-        // Translation costs fuel, too: all of it comes before what is counted.
+        // Compilation also consumes fuel, and is excluded by a first run.
         let engine = Engine::new(Config::default().consume_fuel(true).compilation_mode(CompilationMode::Eager));
         let module = Module::new(&engine, &module[..]).unwrap();
         let mut store = Store::new(&engine, ());
@@ -35,7 +35,7 @@ impl Core {
         Self { store, exchanges }
     }
 
-    /// Instructions of so many exchanges, and of what is made ready for them.
+    /// Returns the instructions of this number of exchanges, including their setup.
     fn count(&mut self, workload: usize, times: i32) -> u64 {
         let full = 1 << 40;
         self.store.set_fuel(full).unwrap();

@@ -1,4 +1,4 @@
-//! Developers and their access keys: which providers and models are open to them, and whose budgets their tokens are (design 3, 4, 6).
+//! Developers and their access keys: the providers and models that they may use, and the budgets that they are charged to.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const OPEN: &str = "externalAccess: { enabled: true }";
 const INVALID: &str = "invalid_request_error";
 
-/// Who may read the state of the providers.
+/// The identity that may read the providers' state.
 fn operator() -> Key {
     Key::new("operator")
 }
@@ -20,7 +20,7 @@ fn alice() -> Key {
     Key::new("alice")
 }
 
-/// `operator` with its manifest, and an identity that a proxy in front vouches for.
+/// The key `operator` with its manifest, and an identity header of a trusted proxy.
 fn operated() -> String {
     gateway("operators: { keys: [operator] }\nidentityHeader: x-agent-id") + &operator().manifest("")
 }
@@ -38,12 +38,12 @@ async fn upstream() -> Upstream {
     Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await
 }
 
-/// A gate with one provider, `vllm-local`, open to developers.
+/// A gateway with one provider, `vllm-local`, open to developers.
 fn with_one(spec: &str, upstream: &Upstream) -> GateBuilder {
     Gate::builder().manifests(operated()).manifests(named_provider("vllm-local", spec)).upstream("vllm-local", upstream)
 }
 
-/// 401, with a message that contains one of these words, whatever their case.
+/// Fails unless this is a 401 whose message contains one of these words, in any case.
 #[track_caller]
 fn unauthorized(reply: &Reply, words: &[&str]) {
     reply.refused(401, INVALID, "invalid_api_key");
@@ -145,7 +145,7 @@ async fn what_is_not_the_key_is_refused() {
     gate.chat(&ask(MODEL, 8)).key(&alice()).send().await.ok();
 }
 
-/// Envoy's own bound of all headers is 60 KiB.
+/// Envoy's own limit of all headers is 60 KiB.
 #[tokio::test]
 async fn a_key_of_a_megabyte_never_reaches_the_filter() {
     let upstream = upstream().await;
@@ -186,7 +186,7 @@ async fn a_key_that_has_expired_or_is_disabled_says_so() {
     gate.chat(&ask(MODEL, 8)).key(&alice()).send().await.ok();
 }
 
-/// RFC 3339 of a time in seconds since 1970.
+/// Formats a time in seconds since 1970 as RFC 3339.
 fn rfc3339(seconds: u64) -> String {
     // Howard Hinnant's `civil_from_days`.
     let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
@@ -208,7 +208,7 @@ async fn a_key_expires_while_the_gate_runs() {
     let end = now() + 4;
     let with_end = operated() + &named_provider("vllm-local", OPEN) + &alice().manifest(&format!("expires: {}", rfc3339(end)));
     gate.reconfigure(with_end).await.unwrap();
-    // The sandwich of two looks at the clock tells on which side of the end the answer was given.
+    // The clock before and after the request shows on which side of the expiry the response was sent.
     until("the key has expired", async || {
         let before = now();
         let reply = gate.chat(&ask(MODEL, 8)).key(&alice()).send().await;
@@ -304,13 +304,13 @@ async fn a_stranger_is_refused_before_the_body_is_there() {
     }
 }
 
-/// The first row of the table that applies answers.
+/// The first check that fails determines the error.
 #[tokio::test]
 async fn refusals_are_told_in_their_order() {
     let upstream = upstream().await;
     let gate = with_one(OPEN, &upstream).manifests(alice().manifest("requestsPerMinute: 1")).start().await;
     gate.get("/v1/models").key(&alice()).send().await.ok();
-    // All of it is wrong; from one to the next, what was told is put right.
+    // Everything is wrong at first; each step corrects what was reported.
     let gzip = |request: Request| request.header("content-encoding", "gzip");
     let bad = |path: &str| gate.post(path).text("{");
     unauthorized(&gzip(bad("/nowhere")).header("x-api-key", "pak_unknown").send().await, &[]);
@@ -321,7 +321,7 @@ async fn refusals_are_told_in_their_order() {
     bad("/v1/chat/completions").key(&operator()).send().await.invalid_body(None);
 }
 
-/// A key comes first: whoever sends one is a developer or nobody, whatever else vouches for the caller.
+/// A key is checked first: a caller that sends one is a developer or unauthenticated, whatever else identifies it.
 #[tokio::test]
 async fn a_key_counts_before_any_identity() {
     let upstream = upstream().await;
@@ -377,7 +377,7 @@ async fn statistics_and_state_tell_of_each_key() {
     assert!(!unknown.to_string().contains("pak_") && unknown["subject"] != "key/alice", "{unknown}");
 }
 
-/// With fixed routing the headers have gone before the body is judged: without the key.
+/// With fixed routing the headers are forwarded before the body is evaluated: without the key.
 #[tokio::test]
 async fn keys_count_with_fixed_routing_too() {
     let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 495))).await;
@@ -406,7 +406,7 @@ async fn keys_count_with_fixed_routing_too() {
     assert!(upstream.requests().iter().skip(2).all(|request| request.body.is_empty()), "no body has left");
 }
 
-/// Every label of every statistic is one that the shipped configuration knows: an unknown one would end in the name.
+/// The shipped configuration extracts every label of every statistic; an unknown label would remain in the name.
 #[tokio::test]
 async fn the_shipped_configuration_knows_every_label() {
     let upstream = upstream().await;
@@ -479,7 +479,7 @@ async fn only_providers_that_are_opened_are_open() {
     }
     gate.chat(&ask(MODEL, 8)).key(&insider).send().await.refused(404, INVALID, "model_not_found");
     assert_eq!(gate.get("/v1/models").key(&insider).send().await.ok().json()["data"], json!([]));
-    // What is closed to developers is open to agents.
+    // A provider that is closed to developers is open to agents.
     let inside = gate.chat(&ask(&format!("inside/{MODEL}"), 8)).header("x-agent-id", "researcher").send().await;
     assert_eq!(inside.ok().header("x-pai-provider"), Some("inside"));
 }
@@ -522,7 +522,7 @@ async fn a_keys_patterns_say_which_models() {
     }
 }
 
-/// An exact entry of a key stands for a model of an open list too.
+/// An exact entry of a key also represents a model of a provider without a model list.
 #[tokio::test]
 async fn a_keys_exact_entries_are_listed() {
     let upstream = upstream().await;
@@ -576,7 +576,7 @@ async fn a_bare_id_is_looked_for_among_what_the_key_may_use() {
 
 // === budgets ===
 
-/// Caps of the provider, of its external share and of the key, in this order, and what the message must name.
+/// Caps of the provider, of its external share and of the key, in this order, and what the message must contain.
 const CAPS: [(&str, u64, u64, u64, &str); 3] =
     [("provider", 1000, 2000, 3000, "vllm-local"), ("external", 3000, 1000, 2000, "external"), ("key", 2000, 3000, 1000, "key")];
 
@@ -584,12 +584,12 @@ fn capped(provider: u64, external: u64) -> String {
     format!("maxTokensPerDay: {provider}\nexternalAccess: {{ enabled: true, maxTokensPerDay: {external} }}")
 }
 
-/// The numbers that a message tells.
+/// Returns the numbers in a message.
 fn numbers(message: &str) -> Vec<u64> {
     message.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
 
-/// Asks with alice's key and hands back what the request reserved, with the provider's side of it.
+/// Sends a request with alice's key, and returns what it reserved and the provider's side of it.
 async fn in_flight(
     gate: &Gate,
     upstream: &Upstream,
@@ -647,7 +647,7 @@ async fn each_of_three_budgets_may_be_the_one_that_is_reserved() {
             assert_eq!(tokens.remaining, key - during.provider.reserved, "{which}: all or none");
         }
         assert_eq!(gate.provider_budgets(&operator(), "vllm-local").await, during, "{which}: all or none");
-        // What fits beside it passes.
+        // A request that fits beside it is admitted.
         let (beside, second, both) = in_flight(&gate, &upstream, 50).await;
         assert!(both.provider.reserved > during.provider.reserved && both.provider.reserved <= 1000, "{which}: {both:?}");
         assert_eq!(both.provider.reserved, both.external.reserved, "{which}: {both:?}");
@@ -679,7 +679,7 @@ async fn what_exceeds_a_whole_budget_can_never_fit() {
         assert_eq!((shares.provider.reserved, shares.external.reserved), (0, 0));
     }
     assert!(upstream.requests().is_empty());
-    // What is too much for developers is not too much for agents.
+    // A request that is too large for developers is not too large for agents.
     let gate = with_one(&capped(5000, 1000), &upstream)
         .manifests(agent(&format!("models: [vllm-local/{MODEL}]")))
         .manifests(alice().manifest(""))
@@ -739,7 +739,7 @@ async fn agents_and_developers_share_the_providers_budget_but_not_the_external_o
     assert_eq!(used().await, (9000, 4000));
     as_key(Key::new("bob"), 5000).await.ok();
     assert_eq!(used().await, (14_000, 9000));
-    // The developers' share is spent for all of them, whoever spent it; the provider's budget is not.
+    // The external share is exhausted for all developers, whoever used it; the provider's budget is not.
     for key in [alice(), Key::new("bob")] {
         let reply = as_key(key, 2000).await;
         reply.quota_exhausted();
@@ -751,7 +751,7 @@ async fn agents_and_developers_share_the_providers_budget_but_not_the_external_o
     assert_eq!(used().await, (17_000, 9000));
     as_agent(2500).await.ok();
     assert_eq!(used().await, (19_500, 9000));
-    // Now the provider's own budget is what is left least of.
+    // Now the provider's own budget has the least left.
     let reply = as_key(alice(), 600).await;
     reply.quota_exhausted();
     assert!(reply.message().contains("vllm-local"), "{}", reply.message());
@@ -826,13 +826,13 @@ async fn a_developer_sees_the_keys_own_budgets_only() {
             if let (Some(tokens), Some(limit)) = (tokens, limit) {
                 let before = if stream { 6 } else { 0 };
                 let remaining = limit - reserved - before;
-                // A rate drains meanwhile.
+                // A rate's bucket refills meanwhile.
                 assert!((remaining..=remaining + before).contains(&tokens.remaining), "{name}\n{}", reply.describe());
             }
             gate.settled_budgets(&operator(), "vllm-local").await;
         }
     }
-    // Refused by others' budgets, a key without any still is told nothing of them.
+    // If other budgets reject the request, a key without limits reveals nothing of them.
     let asked = gate.chat(&ask(MODEL, 1500)).key(&Key::new("day")).spawn_send();
     let call = upstream.call().await;
     let reply = gate.chat(&ask(MODEL, 1500)).key(&Key::new("neither")).send().await;
@@ -870,7 +870,7 @@ async fn a_keys_budget_outlives_a_reload() {
     let gate = with_one(&capped(10_000, 9000), &upstream).manifests(alice().manifest("maxTokensPerDay: 1000")).start().await;
     gate.chat(&ask(MODEL, 500)).key(&alice()).send().await.ok();
     let before = gate.settled_budgets(&operator(), "vllm-local").await;
-    // A new secret and other limits: the name is what the budget belongs to.
+    // The key has a new secret and other limits; its budget belongs to its name.
     let rotated = Key::with_secret("alice", "pak_rotated");
     let config = operated() + &named_provider("vllm-local", &capped(10_000, 9000)) + &rotated.manifest("maxTokensPerDay: 600");
     gate.reconfigure(config).await.unwrap();
@@ -914,7 +914,7 @@ async fn what_is_in_flight_while_a_key_is_withdrawn_is_settled_all_the_same() {
         .await;
     let (asked, call, during) = in_flight(&gate, &upstream, 300).await;
     assert!(during.provider.reserved > 300, "{during:?}");
-    // Meanwhile the key goes, and the share gets a cap.
+    // Meanwhile the key is removed, and the external share gets a cap.
     let capped = capped(10_000, 9000);
     gate.reconfigure(base(&capped)).await.unwrap();
     until("the key is gone", async || (gate.get("/v1/models").key(&alice()).send().await.status == 401).then_some(())).await;
@@ -924,7 +924,7 @@ async fn what_is_in_flight_while_a_key_is_withdrawn_is_settled_all_the_same() {
     asked.await.unwrap().ok();
     let shares = gate.settled_budgets(&operator(), "vllm-local").await;
     assert_eq!((shares.provider.used_today, shares.external.used_today), (200, 200));
-    // The key comes back to what it has used.
+    // The key is added again, and keeps its usage.
     gate.reconfigure(with_alice(&capped, "maxTokensPerDay: 1000")).await.unwrap();
     until("the key is back", async || (gate.get("/v1/models").key(&alice()).send().await.status == 200).then_some(())).await;
     let (asked, call, during) = in_flight(&gate, &upstream, 300).await;
@@ -938,7 +938,7 @@ async fn what_is_in_flight_while_a_key_is_withdrawn_is_settled_all_the_same() {
 #[tokio::test]
 async fn limits_may_be_as_large_as_numbers_get() {
     let upstream = upstream().await;
-    // What a float still tells exactly, for numbers may have come through protobuf.
+    // The largest integer that a float represents exactly, because numbers may have passed through protobuf.
     let largest = 1_u64 << 53;
     let spec = format!("maxTokensPerDay: {largest}\ntokensPerMinute: {largest}\nrequestsPerMinute: 60000000");
     let gate = with_one(&capped(largest, largest), &upstream).manifests(alice().manifest(&spec)).start().await;

@@ -1,4 +1,4 @@
-//! What the filter answers itself: models and the state of the providers.
+//! The filter's own responses: models and the state of the providers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use e2e::harness::{Answer, Gate, SLASHED, Upstream, named_provider, provider, responses};

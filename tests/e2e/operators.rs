@@ -1,4 +1,4 @@
-//! What those who run the gate see: statistics, access log, log; and what Envoy answers by itself.
+//! Operations: statistics, access log, log, and Envoy's own responses.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ async fn upstream() -> Upstream {
 
 // === statistics ===
 
-/// The statistics of the filter whose names contain all of `parts`, in Prometheus' form: name with labels, and value.
+/// Returns the filter's statistics whose names contain all of `parts`, in the Prometheus format: name with labels, and value.
 fn numbers(gate: &Gate, parts: &[&str]) -> Vec<(String, f64)> {
     let text = gate.prometheus();
     let lines = text.lines().filter(|line| line.starts_with("pai_") && parts.iter().all(|part| line.contains(part)));
@@ -213,10 +213,10 @@ async fn a_vm_that_sees_odd_answers_of_envoy_goes_on() {
 
 // === requests that never come to an end ===
 
-/// Longer than the thirty seconds of the contract.
+/// Longer than the documented thirty seconds.
 const SLOW: Duration = Duration::from_secs(45);
 
-/// Slow: the contract says thirty seconds.
+/// Slow: the documented time is thirty seconds.
 #[tokio::test]
 async fn a_request_whose_body_never_comes_is_answered() {
     let upstream = upstream().await;
@@ -231,7 +231,7 @@ async fn a_request_whose_body_never_comes_is_answered() {
     assert_eq!(gate.used().await, 0);
 }
 
-/// Slow too, and at the same time.
+/// Slow as well, and run at the same time.
 #[tokio::test]
 async fn a_missing_flag_is_named() {
     let upstream = upstream().await;

@@ -1,6 +1,7 @@
-//! Rates of access keys: requests and tokens per minute, exact over two workers (design 4 and 6).
+//! Rates of access keys: requests and tokens per minute, exact over two workers.
 //!
-//! Times are those of the test's own clock around what it sends and gets, so that every bound holds however slow the machine is.
+//! Times are measured by the test's own clock around its requests and responses, so that every bound holds on a machine of any
+//! speed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,7 +29,7 @@ async fn upstream() -> Upstream {
     Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await
 }
 
-/// A provider whose budgets hold anything, and alice's key with this spec.
+/// A provider with unlimited budgets, and alice's key with this spec.
 fn with(spec: &str, upstream: &Upstream) -> GateBuilder {
     let provider =
         "maxTokensPerDay: 100000000\nmaxTokensPerRequest: 50000\nexternalAccess: { enabled: true, maxTokensPerDay: 90000000 }";
@@ -40,7 +41,7 @@ fn with(spec: &str, upstream: &Upstream) -> GateBuilder {
         .upstream("vllm-local", upstream)
 }
 
-/// Sends all of them at once, each on a connection of its own, and waits for the answers.
+/// Sends all requests at once, each on a connection of its own, and waits for the responses.
 async fn at_once(requests: impl IntoIterator<Item = Request>) -> Vec<Reply> {
     let sent: Vec<JoinHandle<Reply>> = requests.into_iter().map(Request::spawn_send).collect();
     let mut replies = Vec::new();
@@ -50,7 +51,7 @@ async fn at_once(requests: impl IntoIterator<Item = Request>) -> Vec<Reply> {
     replies
 }
 
-/// How many were served; fails unless the others were refused by the rate of `of`.
+/// Returns the number of served requests; fails unless the others were rejected by the rate of `of`.
 #[track_caller]
 fn served(replies: &[Reply], of: &str) -> usize {
     let (served, refused): (Vec<&Reply>, Vec<&Reply>) = replies.iter().partition(|reply| reply.status == 200);
@@ -82,11 +83,11 @@ async fn exactly_the_burst_passes_whichever_worker_is_asked() {
             assert!((1..=10).contains(&reply.retry_after()), "{}", reply.describe());
         }
     }
-    // Nobody else pays for it.
+    // Other keys are not charged for it.
     gate.get("/v1/models").key(&operator()).send().await.ok();
 }
 
-/// Sends as fast as one connection can until it is refused; says how often it was served.
+/// Sends as fast as one connection can until a request is rejected; returns the number of served requests.
 async fn until_refused(gate: &Gate) -> u64 {
     let get = format!("GET /v1/models HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", alice().secret());
     let mut raw = gate.raw().await;
@@ -101,7 +102,7 @@ async fn until_refused(gate: &Gate) -> u64 {
     unreachable!("it is refused sooner or later")
 }
 
-/// Both workers count in the same place, hundreds of times in the same moment: no count is lost.
+/// Both workers count in the same record, hundreds of times at the same moment: no count is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_is_counted_twice_or_not_at_all() {
     const RATE: u64 = 2400;
@@ -122,7 +123,7 @@ async fn no_request_is_counted_twice_or_not_at_all() {
     assert!((RATE..=most).contains(&passed), "{passed} of {most}");
 }
 
-/// Sends until one passes; hands back when its answer came.
+/// Sends until a request is admitted; returns the time of its response.
 async fn when_one_passes(gate: &Gate) -> Instant {
     loop {
         let reply = gate.get("/v1/models").key(&alice()).send().await;
@@ -143,7 +144,7 @@ async fn one_more_passes_for_each_interval_and_not_before() {
     let start = Instant::now();
     let burst = at_once((0..RATE).map(|_| gate.get("/v1/models").key(&alice()))).await;
     assert_eq!(served(&burst, "requests"), RATE as usize);
-    // Refused ones in between cost nothing: the times are those of the burst alone.
+    // Rejected requests in between are not counted: the times are those of the burst alone.
     for nth in 1..=3 {
         let passed = when_one_passes(&gate).await;
         assert!(passed.duration_since(start) >= INTERVAL * nth, "{nth} after {:?}", passed.duration_since(start));
@@ -161,7 +162,7 @@ async fn after_retry_after_one_passes() {
     assert_eq!(served(&burst, "requests"), RATE as usize);
     let refused = gate.chat(&ask(8)).key(&alice()).send().await;
     refused.rate_limited("requests");
-    // It names the seconds to come, rounded up: two, unless one of them has passed already.
+    // The header contains the remaining seconds, rounded up: two, unless one of them has passed already.
     let least = (2.0 - start.elapsed().as_secs_f64()).ceil().max(1.0) as u64;
     assert!((least..=2).contains(&refused.retry_after()), "{}", refused.describe());
     tokio::time::sleep(Duration::from_secs(refused.retry_after())).await;
@@ -182,7 +183,7 @@ async fn an_idle_key_has_its_whole_burst_again_and_no_more() {
     let requests = first.ok().rate_limit("requests").unwrap();
     assert_eq!((requests.limit, requests.remaining), (RATE, RATE - 1));
     assert!(requests.reset > 0.0 && requests.reset <= 1.0, "{requests:?}");
-    // Twice as long as it takes for that one to come back.
+    // Twice as long as one request takes to refill.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let again = gate.get("/v1/models").key(&alice()).send().await;
     assert_eq!(again.ok().rate_limit("requests").unwrap().remaining, RATE - 1, "no more than the burst");
@@ -224,7 +225,7 @@ async fn every_authenticated_request_counts_and_tells_what_remains() {
     for (nth, (status, request)) in (1..).zip(requests) {
         let reply = request.key(&alice()).send().await;
         assert_eq!(reply.status, status, "the {nth}th: {}", reply.describe());
-        // What is refused before it is admitted counts, and need not tell.
+        // Requests that are rejected before admission count, and may lack the headers.
         let Some(limits) = reply.rate_limit("requests") else {
             assert!((400..500).contains(&status), "the {nth}th: {}", reply.describe());
             continue;
@@ -233,7 +234,7 @@ async fn every_authenticated_request_counts_and_tells_what_remains() {
         assert_eq!(limits.limit, RATE, "the {nth}th: {}", reply.describe());
         let counted = RATE - limits.remaining;
         assert!((nth - drained.min(nth)..=nth).contains(&counted), "the {nth}th: {counted}\n{}", reply.describe());
-        // Each takes three seconds to come back.
+        // Each takes three seconds to refill.
         let whole = nth as f64 * 3.0;
         assert!(limits.reset <= whole + 0.001 && limits.reset >= whole - start.elapsed().as_secs_f64() - 1.0, "{limits:?}, {nth}");
     }
@@ -241,7 +242,7 @@ async fn every_authenticated_request_counts_and_tells_what_remains() {
     let drained = (start.elapsed().as_secs_f64() / 3.0).ceil() as usize;
     let passed = served(&left, "requests");
     assert!(((RATE - all) as usize..=(RATE - all) as usize + drained).contains(&passed), "{passed} of {}", RATE - all);
-    // Who is not known costs a key nothing, and is told nothing of it.
+    // An unauthenticated request is not counted against a key, and receives no headers of one.
     let unknown = gate.get("/v1/models").key(&Key::new("unknown")).send().await;
     unknown.refused(401, INVALID, "invalid_api_key");
     assert_eq!((unknown.rate_limit("requests"), unknown.rate_limit("tokens")), (None, None));
@@ -263,7 +264,7 @@ async fn a_rate_answers_before_the_body_is_there() {
     let mut raw = gate.raw().await;
     raw.write(head(1000)).await;
     raw.reply().await.unwrap().rate_limited("requests");
-    // Before the rate: who is asking, where to, and how large it is.
+    // Checked before the rate: caller, path and size.
     let mut raw = gate.raw().await;
     raw.write(head(20 << 20)).await;
     raw.reply().await.unwrap().refused(413, INVALID, "request_too_large");
@@ -305,7 +306,7 @@ async fn a_rate_outlives_a_reload() {
     let gate = Gate::start(config(2), &upstream).await;
     let replies = at_once((0..4).map(|_| gate.chat(&ask(8)).key(&alice()))).await;
     assert_eq!(served(&replies, "requests"), 2);
-    // A reload that changes something else only. (Every worker has it once it has answered under it.)
+    // A reload that changes something else only. (A worker has it once it responds by it.)
     gate.reconfigure(config(2) + &Key::new("bob").manifest("")).await.unwrap();
     let replies = at_once((0..8).map(|_| gate.chat(&ask(8)).key(&alice()))).await;
     assert_eq!(served(&replies, "requests"), 0);
@@ -313,7 +314,7 @@ async fn a_rate_outlives_a_reload() {
 
 // === tokens per minute ===
 
-/// Asks, and hands back the call that the upstream got, with what is reserved for it.
+/// Sends a request, and returns the upstream's call and what is reserved for it.
 async fn in_flight(gate: &Gate, upstream: &Upstream, max_tokens: u64) -> (JoinHandle<Reply>, Call, u64) {
     let before = gate.provider_budgets(&operator(), "vllm-local").await.provider.reserved;
     let asked = gate.chat(&ask(max_tokens)).key(&alice()).spawn_send();
@@ -322,7 +323,7 @@ async fn in_flight(gate: &Gate, upstream: &Upstream, max_tokens: u64) -> (JoinHa
     (asked, call, reserved)
 }
 
-/// Has a request served that takes this many tokens.
+/// Sends a request that is charged this many tokens.
 async fn spend(gate: &Gate, upstream: &Upstream, tokens: u64) -> Reply {
     let (asked, call, _) = in_flight(gate, upstream, tokens / 2).await;
     call.answer(Answer::json(&responses::chat(5, tokens - 5))).await;
@@ -345,7 +346,7 @@ async fn no_more_is_reserved_than_the_rate_whichever_worker_is_asked() {
     for _ in 1..fit {
         calls.push(upstream.call().await);
     }
-    // All others are refused while those are in flight: nothing drains, for nothing is used.
+    // All others are rejected while those are in flight: nothing refills, because nothing is used.
     let held = gate.provider_budgets(&operator(), "vllm-local").await;
     assert_eq!((held.provider.reserved, held.external.reserved), (fit * each, fit * each));
     let refused = gate.chat(&ask(100)).key(&alice()).send().await;
@@ -368,7 +369,7 @@ async fn no_more_is_reserved_than_the_rate_whichever_worker_is_asked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spent_minute_drains_and_retry_after_tells_when() {
-    /// A hundred tokens each second.
+    /// A hundred tokens per second.
     const RATE: u64 = 6000;
     let upstream = Upstream::scripted().await;
     let gate = with(&format!("tokensPerMinute: {RATE}"), &upstream).start().await;
@@ -390,7 +391,7 @@ async fn a_spent_minute_drains_and_retry_after_tells_when() {
     let wait = refused.retry_after();
     assert!((1..=4).contains(&wait), "{wait}");
 
-    // Not before: tokens that it asks for must have drained first.
+    // Not before: the tokens that it requests must have refilled first.
     let (passed_at, reserved) = loop {
         let mut asked = gate.chat(&ask(150)).key(&alice()).spawn_send();
         tokio::select! {
@@ -409,7 +410,7 @@ async fn a_spent_minute_drains_and_retry_after_tells_when() {
     };
     let needed = Duration::from_secs_f64(reserved as f64 / 100.0);
     assert!(passed_at.duration_since(before_settling) >= needed, "{:?} of {needed:?}", passed_at.duration_since(before_settling));
-    // And what was told was the exact wait, rounded up.
+    // The reported wait was exact, rounded up.
     let exact = (needed.as_secs_f64() - after_settling.duration_since(before_settling).as_secs_f64()).max(0.0);
     assert!(wait as f64 >= exact - refused_at.duration_since(after_settling).as_secs_f64(), "{wait} for {exact}");
     assert!(wait as f64 <= needed.as_secs_f64() + 1.0, "{wait} for {needed:?}");
@@ -430,7 +431,7 @@ async fn after_retry_after_the_tokens_are_there() {
     gate.settled_budgets(&operator(), "vllm-local").await;
 }
 
-/// A request that names no limit is served with what has drained, once that is worth an answer.
+/// A request without a limit is served with what has refilled, once that is enough for a response.
 #[tokio::test]
 async fn a_limit_shrinks_with_what_has_drained() {
     const RATE: u64 = 6000;
@@ -456,7 +457,7 @@ async fn a_limit_shrinks_with_what_has_drained() {
 
 #[tokio::test]
 async fn a_debt_is_drained_like_anything_else() {
-    /// A thousand tokens each second.
+    /// A thousand tokens per second.
     const RATE: u64 = 60_000;
     let upstream = Upstream::scripted().await;
     let gate = with(&format!("tokensPerMinute: {RATE}"), &upstream).start().await;
@@ -467,7 +468,7 @@ async fn a_debt_is_drained_like_anything_else() {
     gate.settled_budgets(&operator(), "vllm-local").await;
     let refused = gate.chat(&ask(500)).key(&alice()).send().await;
     refused.rate_limited("tokens");
-    // Two thousand above the rate, and five hundred to ask for.
+    // An overage of two thousand, and a request of five hundred.
     let least = (2.5 - before.elapsed().as_secs_f64()).ceil().max(1.0) as u64;
     assert!((least..=4).contains(&refused.retry_after()), "{}", refused.describe());
     assert_eq!(refused.rate_limit("tokens").unwrap().remaining, 0);
@@ -499,7 +500,7 @@ async fn a_spent_day_is_told_before_a_rate_that_would_come_back() {
     assert!(reply.message().to_lowercase().contains("key"), "{}", reply.message());
 }
 
-/// What is spent for the day is told first, then what a rate lacks, then what others have reserved, whoever owns the budget.
+/// An exhausted daily budget is reported first, then an exhausted rate, then other reservations, whoever owns the budget.
 #[tokio::test]
 async fn the_most_serious_reason_is_told_whoever_owns_the_budget() {
     let upstream = Upstream::scripted().await;
@@ -514,14 +515,14 @@ async fn the_most_serious_reason_is_told_whoever_owns_the_budget() {
         .upstream("vllm-local", &upstream)
         .start()
         .await;
-    // Alice's minute lacks tokens, of which a hundred come back each second; of the external share, bob has some in flight.
+    // Alice's rate lacks tokens, of which a hundred refill per second; bob has reserved some of the external share.
     spend(&gate, &upstream, 6000).await;
     let asked = gate.chat(&ask(3500)).key(&bob).spawn_send();
     let call = upstream.call().await;
     let reply = gate.chat(&ask(700)).key(&alice()).send().await;
     reply.rate_limited("tokens");
     assert!((5..=9).contains(&reply.retry_after()), "a reservation would be gone in one: {}", reply.describe());
-    // Now that the share is spent, neither waiting nor another's end helps.
+    // Now that the share is exhausted, neither waiting nor the end of another request helps.
     call.answer(Answer::json(&responses::chat(5, 3495))).await;
     asked.await.unwrap().ok();
     gate.settled_budgets(&operator(), "vllm-local").await;
@@ -548,7 +549,7 @@ async fn a_refused_request_takes_no_tokens_of_the_other_budgets() {
     assert_eq!(gate.settled_budgets(&operator(), "vllm-local").await.external.used_today, 8);
 }
 
-/// Many clients of one key, for three seconds, on both workers: what passes is bounded by the burst and what drained.
+/// Many clients of one key, for three seconds, on both workers: the served tokens are bounded by the burst and the refill.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rates_hold_while_many_connections_ask() {
     const REQUESTS: u64 = 60;
@@ -587,7 +588,7 @@ async fn rates_hold_while_many_connections_ask() {
     assert!((REQUESTS + 2..=most).contains(&requests), "{requests} of {most}");
     let tokens = passed[1].load(Ordering::Relaxed) * EACH;
     let most = TOKENS + (elapsed * TOKENS as f64 / 60.0).ceil() as u64;
-    // What is left unspent is less than the ask that was refused: thirty, and the most that the prompt may be.
+    // The remainder is less than the rejected request: thirty tokens, and the upper bound of the prompt.
     assert!((TOKENS - 200..=most).contains(&tokens), "{tokens} of {most}");
     gate.settled_budgets(&operator(), "vllm-local").await;
 }

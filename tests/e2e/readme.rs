@@ -1,4 +1,4 @@
-//! What the README, the documentation of callers and the shipped configuration say, run as written.
+//! Runs what the README, the documentation and the shipped configuration contain, as written.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::io::{BufRead, BufReader};
@@ -15,7 +15,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// The blocks of code in a document that are in `language`.
+/// Returns the code blocks of a document in `language`.
 fn blocks_of(document: &str, language: &str) -> Vec<String> {
     let text = read(document);
     let blocks = text.split("\n```").skip(1).step_by(2);
@@ -39,7 +39,7 @@ struct Running {
 
 impl Running {
     fn start(options: &[&str]) -> Self {
-        // Nobody else is given the port while it stands in no configuration; the script says so if it is taken after all.
+        // The port is free until another process binds it; the script reports it if it is taken.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let port_option = port.to_string();
         let mut command = Command::new("scripts/run");
@@ -55,7 +55,7 @@ impl Running {
         panic!("scripts/run ended: {}", running.said);
     }
 
-    /// A command of the README, on this port.
+    /// Returns a command of the README with this port.
     fn here(&self, command: &str) -> String {
         command.replace("127.0.0.1:8080", &format!("127.0.0.1:{}", self.port))
     }

@@ -1,5 +1,4 @@
-//! Requests: which are governed, how they are read, which row of the table refuses them, and what of them is changed
-//! (design 3.2, 4, 5, 7).
+//! Requests: the governed paths, how bodies are parsed, which check rejects them, and how they are rewritten.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use e2e::harness::{Answer, Gate, MODEL, SLASHED, Upstream, gateway, provider, responses};
@@ -95,7 +94,7 @@ async fn whatever_else_is_unknown_here() {
 
 // === reading bodies ===
 
-/// A chat body with these members behind the model.
+/// Returns a chat body with these additional members.
 fn with(members: &str) -> String {
     format!(r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"Hi"}}],{members}}}"#)
 }
@@ -339,7 +338,7 @@ async fn pipelined_requests_are_judged_each() {
     raw.reply().await.unwrap().ok();
     raw.reply().await.unwrap().refused(404, "invalid_request_error", "model_not_found");
 
-    // Envoy closes the connection after a 400 of its own: nothing that stands behind it is passed on.
+    // Envoy closes the connection after a 400 of its own: nothing after it is forwarded.
     let seen = upstream.requests().len();
     let mut raw = gate.raw().await;
     raw.write(request("{}") + &request(&good)).await;

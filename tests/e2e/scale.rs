@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 const KEYS: usize = 10_000;
-/// Far above what it takes, so that a slow machine fails nothing; what it takes is printed.
+/// Far above the typical time, so that a slow machine does not fail the test; the measured time is printed.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The largest configuration that the filter takes.
+/// The largest configuration that the filter accepts.
 const LARGEST: usize = 8 << 20;
 
 fn developer(number: usize) -> Key {
@@ -29,14 +29,14 @@ fn base() -> String {
         + &named_provider("vllm-local", "maxTokensPerDay: 1000000\nexternalAccess: { enabled: true, maxTokensPerDay: 900000 }")
 }
 
-/// All keys, as YAML documents.
+/// Returns all keys as YAML documents.
 fn yaml() -> String {
     let limits = "maxTokensPerDay: 200000\nrequestsPerMinute: 60\ntokensPerMinute: 100000\nmodels: ['vllm-local/*']";
     let keys: String = (0..KEYS).map(|number| developer(number).manifest(limits)).collect();
     base() + &keys
 }
 
-/// The same as one object, as a `WasmPlugin` has it: numbers have come through protobuf.
+/// Returns the same keys as one object, as in a `WasmPlugin`: the numbers have passed through protobuf.
 fn items() -> String {
     let manifest = |kind: &str, name: &str, spec: Value| json!({ "apiVersion": "pai.io/v1", "kind": kind, "metadata": { "name": name }, "spec": spec });
     let provider = json!({
@@ -62,7 +62,7 @@ fn hello() -> Value {
     json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 8 })
 }
 
-/// The first key, the last, and some between; and one that is none of them.
+/// Sends the first key, the last, some between, and one that is not configured.
 async fn serves(gate: &Gate) {
     for number in [0, 1, KEYS / 2, KEYS - 1] {
         let reply = gate.chat(&hello()).key(&developer(number)).send().await;
@@ -78,7 +78,7 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / (1 << 20) as f64
 }
 
-/// The longest that anybody waits for an answer until `over`.
+/// Returns the longest response time until `over`.
 fn longest_wait(gate: &Arc<Gate>, over: &Arc<AtomicBool>) -> JoinHandle<Duration> {
     let (gate, over) = (Arc::clone(gate), Arc::clone(over));
     tokio::spawn(async move {
@@ -126,20 +126,20 @@ async fn ten_thousand_keys_are_taken_and_found() {
         .await;
         serves(&gate).await;
     }
-    // What a configuration took is there for the next one.
+    // The memory of a configuration is reused by the next one.
     let before = gate.resident();
     for (what, configuration) in [("YAML", &yaml), ("JSON", &items), ("YAML", &yaml), ("JSON", &items)] {
         reload(&gate, what, configuration).await;
     }
     assert!(gate.resident() < before + (before >> 2), "{:.0} MiB, and before {:.0}", mib(gate.resident()), mib(before));
-    // Refused as a whole, however long the list: the error names the one that is wrong.
+    // Rejected as a whole, however long the list: the error names the invalid key.
     let wrong = yaml.clone() + &developer(KEYS - 1).manifest("");
     let start = Instant::now();
     let log = gate.reconfigure(&wrong).await.unwrap_err();
     assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
     assert!(log.contains(developer(KEYS - 1).name()), "{log}");
     serves(&gate).await;
-    // And without most of them again.
+    // Removes most of the keys again.
     gate.reconfigure(base() + &developer(0).manifest("")).await.unwrap();
     until("the last key is forgotten", async || {
         (gate.get("/v1/models").key(&developer(KEYS - 1)).send().await.status == 401).then_some(())
@@ -148,7 +148,7 @@ async fn ten_thousand_keys_are_taken_and_found() {
     eprintln!("one key again: {:.0} MiB resident", mib(gate.resident()));
 }
 
-/// What each request costs does not grow with the number of keys: a thousand of the last key in a row, known and unknown.
+/// The overhead of a request does not grow with the number of keys: a thousand requests with the last key, known and unknown.
 #[tokio::test]
 async fn a_key_among_ten_thousand_is_found_at_once() {
     let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await;
@@ -159,7 +159,7 @@ async fn a_key_among_ten_thousand_is_found_at_once() {
         let manifests = base() + &(0..keys).map(unlimited).collect::<String>();
         let gate = Gate::start(&manifests, &upstream).await;
         let (last, unknown) = (developer(keys - 1), developer(KEYS + 1));
-        // On one connection, so that what is measured is the look-up and not the handshake.
+        // On one connection, so that the look-up is measured and not the handshake.
         let mut raw = gate.raw().await;
         let get = |key: &Key| format!("GET /v1/models/m HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n\r\n", key.secret());
         for key in [&last, &unknown] {
@@ -176,7 +176,7 @@ async fn a_key_among_ten_thousand_is_found_at_once() {
         *taken = start.elapsed();
     }
     eprintln!("a thousand requests: {few:.2?} among 2 keys, {many:.2?} among {KEYS}");
-    // A look at each of ten thousand keys would take several times as long.
+    // A linear search of ten thousand keys would take several times as long.
     assert!(many < few * 3 + Duration::from_millis(500), "{few:?} among few, {many:?} among many");
 }
 

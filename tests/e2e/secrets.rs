@@ -1,6 +1,6 @@
-//! What is secret stays so: nothing that Envoy, the filter or an answer says contains a key, a provider's credential or a prompt.
+//! Secrets do not leak: no output of Envoy, of the filter or of a response contains a key, a provider's credential or a prompt.
 //!
-//! Every secret is one word that is nowhere else; all that can be read from outside is then searched for it.
+//! Every secret is a unique word. All output that can be read from outside is searched for it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use e2e::harness::{Answer, Gate, GateBuilder, Key, MODEL, Reply, Request, Upstream, gateway, named_provider, responses};
@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 const CHAT: &str = "/v1/chat/completions";
 const VARIABLE: &str = "PAI_SECRET_VLLM_TOKEN_API_KEY";
 const PROVIDERS_KEY: &str = "sk-canary-of-the-provider";
-/// In every prompt and every answer.
+/// In every prompt and every response.
 const PROMPT: &str = "canary-prompt";
 const ANSWER: &str = "canary-answer";
 
-/// All that Envoy's admin interface tells by `GET`.
+/// All `GET` paths of Envoy's admin interface.
 const ADMIN: [&str; 17] = [
     "/stats",
     "/stats?format=json",
@@ -42,7 +42,7 @@ fn operator() -> Key {
     Key::with_secret("operator", "pak_canary-operator")
 }
 
-/// Keys that the configuration knows, and what makes them useless.
+/// Configured keys, and what makes them invalid.
 fn useless() -> [(Key, &'static str); 2] {
     [
         (Key::with_secret("expired", "pak_canary-expired"), "expires: 2020-01-01T00:00:00Z"),
@@ -50,7 +50,7 @@ fn useless() -> [(Key, &'static str); 2] {
     ]
 }
 
-/// Guards that refuse, and one that only looks on.
+/// Guards that reject, and one that only audits.
 const GUARDS: &str = "guards: [{ name: attacks, type: promptInjection }, { name: words, type: pattern, deny: ['forbidden-[a-z]+'] }, { name: onlooker, type: pattern, action: audit, deny: ['watched-[a-z]+'] }]";
 
 fn provider(more: &str) -> String {
@@ -75,7 +75,7 @@ fn builder(upstream: &Upstream) -> GateBuilder {
     Gate::builder().manifests(manifests("")).env(VARIABLE, PROVIDERS_KEY).upstream("vllm-local", upstream)
 }
 
-/// A provider that echoes what it should not: the credential that it got, in headers, in errors, in statuses of all kinds.
+/// A provider that echoes the credential it received: in headers, in errors, with many statuses.
 async fn upstream() -> Upstream {
     Upstream::answering(|request| {
         let body = if request.method == "POST" { request.json() } else { Value::Null };
@@ -102,7 +102,7 @@ fn prompt(seed: u64) -> Value {
     })
 }
 
-/// Credentials of every kind in every place.
+/// Credentials of every kind in every header.
 fn with_credentials(gate: &Gate) -> Vec<Request> {
     let mut all = Vec::new();
     let known = [valid()].into_iter().chain(useless().map(|(key, _)| key)).map(|key| key.secret().to_owned());
@@ -139,7 +139,7 @@ fn with_credentials(gate: &Gate) -> Vec<Request> {
     all
 }
 
-/// Requests that are refused, or break, in every other way.
+/// Requests that are rejected, or break, for every other reason.
 fn with_faults(gate: &Gate) -> Vec<Request> {
     let mut dense = prompt(0);
     dense["messages"][0]["content"] = json!(PROMPT.repeat(3000));
@@ -165,7 +165,7 @@ fn with_faults(gate: &Gate) -> Vec<Request> {
     requests.into_iter().map(|request| request.key(&valid())).collect()
 }
 
-/// Prompts that guards refuse, or look at.
+/// Prompts that guards reject or audit.
 fn with_guarded_prompts(gate: &Gate) -> Vec<(Request, Option<&'static str>)> {
     let saying = |text: &str| {
         let mut body = prompt(0);
@@ -183,7 +183,7 @@ fn with_guarded_prompts(gate: &Gate) -> Vec<(Request, Option<&'static str>)> {
     ]
 }
 
-/// Fails if `text` contains one of `words`, with what stands around it.
+/// Fails if `text` contains one of `words`; shows the text around it.
 #[track_caller]
 fn is_silent(what: &str, text: &str, words: &[&str]) {
     for word in words {
@@ -195,7 +195,7 @@ fn is_silent(what: &str, text: &str, words: &[&str]) {
     }
 }
 
-/// What no answer may contain: what the caller sent is the caller's, but not to be repeated by a refusal either.
+/// The words that no response may contain. An error must not repeat the caller's own secrets either.
 #[track_caller]
 fn answer_is_silent(reply: &Reply) {
     let said = format!("{}\n{:?}", reply.describe(), reply.trailers) + &reply.text();
@@ -205,7 +205,7 @@ fn answer_is_silent(reply: &Reply) {
     }
 }
 
-/// Searches everything that can be read of the gate from outside.
+/// Searches all output of the gateway that can be read from outside.
 #[track_caller]
 fn gate_is_silent(gate: &Gate) {
     let nothing =
@@ -255,7 +255,7 @@ async fn nothing_tells_a_secret() {
     assert!(gate.admin("/config_dump").contains(&valid().sha256()), "the configuration is there, hashes and all");
 }
 
-/// Gives the gate each of these configurations, which are to be refused, and hands back the lines of its log that tell a secret.
+/// Applies each of these configurations, which must be rejected, and returns the log lines that contain a secret.
 async fn told_of(gate: &Gate, refused: &[String]) -> Vec<String> {
     let mut told = Vec::new();
     for manifests in refused {
@@ -270,7 +270,7 @@ async fn told_of(gate: &Gate, refused: &[String]) -> Vec<String> {
     told
 }
 
-/// The key that an operator has in the hand.
+/// The key that an operator holds.
 fn slip() -> Key {
     Key::with_secret("slip", "pak_canary-slip")
 }
@@ -299,12 +299,12 @@ async fn a_refused_configuration_tells_no_secret() {
     for path in ADMIN.into_iter().filter(|path| !path.starts_with("/config_dump")) {
         is_silent(path, &gate.admin(path), &["pak_canary", "of-the-provider"]);
     }
-    // The dump has what is in force; of what was refused, no more than the operator wrote.
+    // The dump contains the configuration in force, and of the rejected one only what the operator wrote.
     gate.reconfigure(manifests("maxTokensPerHour: 1")).await.unwrap_err();
     gate_is_silent(&gate);
 }
 
-/// A value that is refused is shown to the operator, who may have put a key there.
+/// A rejected value is shown to the operator, who may have put a key there.
 #[tokio::test]
 async fn a_key_in_the_wrong_field_is_not_shown() {
     let upstream = upstream().await;

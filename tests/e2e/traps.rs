@@ -1,5 +1,4 @@
-//! Nothing that a client, a provider or a configuration sends traps the VM. A gate checks that when it ends; here it is
-//! given reasons to.
+//! Nothing that a client, a provider or a configuration sends traps the VM. Dropping a gateway checks it; these tests provoke it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use e2e::harness::{Answer, Gate, MODEL, Upstream, gateway, provider, responses};
@@ -19,7 +18,7 @@ async fn upstream() -> Upstream {
     Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await
 }
 
-/// Both workers still serve.
+/// Checks that both workers still serve.
 async fn still_serves(gate: &Gate) {
     for _ in 0..8 {
         gate.chat(&hello()).send().await.ok();
@@ -221,7 +220,7 @@ async fn callouts_may_be_answered_anything() {
         e2e::harness::until("the callout was made", async || (!callouts.requests().is_empty()).then_some(())).await;
         still_serves(&gate).await;
     }
-    // A cluster that does not exist, and one where nobody listens.
+    // A cluster that does not exist, and one where nothing listens.
     let upstream = upstream().await;
     let gate = Gate::builder()
         .manifests(provider("maxTokensPerDay: 100000"))

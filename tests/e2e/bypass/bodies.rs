@@ -1,4 +1,4 @@
-//! Bodies that two readers may read differently: encodings, media types, lax JSON.
+//! Bodies that two parsers may read differently: encodings, media types, lenient JSON.
 
 use std::io::Write as _;
 
@@ -16,12 +16,12 @@ fn is(name: &'static str, body: impl AsRef<[u8]>, answer: Expected) -> Row {
     Row::http1(name, chat(body), [answer])
 }
 
-/// An ordinary body of another media type.
+/// A valid body with another media type.
 fn typed(name: &'static str, header: &str, answer: Expected) -> Row {
     Row::http1(name, request(&format!("POST {CHAT}"), header, chat_body(MODEL)), [answer])
 }
 
-/// An ordinary body, with this header.
+/// A valid body with this header.
 fn headed(name: &'static str, header: &str, answer: Expected) -> Row {
     Row::http1(name, json(&format!("POST {CHAT}"), header, chat_body(MODEL)), [answer])
 }

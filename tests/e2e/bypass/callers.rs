@@ -1,4 +1,4 @@
-//! Who asks: access keys and identities in other places, other spellings, and more than one of them.
+//! Access keys and identities in other places, other spellings, and more than one of them.
 
 use e2e::harness::{Gate, Key, MODEL, gateway, provider};
 
@@ -44,12 +44,12 @@ fn sends(name: &'static str, lines: &str, answer: Expected) -> Row {
     Row::http1(name, json(&format!("POST {CHAT}"), lines, chat_body(MODEL)), [answer])
 }
 
-/// A chat in whose `authorization` this stands.
+/// A chat with this `authorization` value.
 fn bears(name: &'static str, value: &str, answer: Expected) -> Row {
     sends(name, &format!("authorization: {value}\r\n"), answer)
 }
 
-/// A chat of someone who says that this is its identity.
+/// A chat with this value in the identity header.
 fn is(name: &'static str, identity: &str, answer: Expected) -> Row {
     sends(name, &format!("x-agent-id: {identity}\r\n"), answer)
 }

@@ -1,4 +1,4 @@
-//! Requests for more than the cap of 1,000 tokens, in each place that makes a request large.
+//! Requests above the cap of 1,000 tokens, in each field that makes a request large.
 
 use e2e::harness::MODEL;
 use serde_json::Value;
@@ -11,7 +11,7 @@ const EMBED: &str = "/v1/embeddings";
 const TEXT_PASSED: Expected = Expected::Forwarded(TEXT, MODEL);
 const EMBED_PASSED: Expected = Expected::Forwarded(EMBED, MODEL);
 
-/// So many items in an array.
+/// Returns an array of this item, repeated.
 fn list(item: &str, count: usize) -> String {
     format!("[{}]", vec![item; count].join(","))
 }

@@ -1,4 +1,4 @@
-//! What the documentation says is tried is what is tried.
+//! Compares the numbers in `docs/security.md` with the number of rows.
 
 use crate::{bodies, callers, caps, fields, framing, headers, http2, models, paths, providers};
 

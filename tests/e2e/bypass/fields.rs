@@ -1,4 +1,4 @@
-//! Fields of a body that a server reads more generously than the gate, and those that move cost or content past it.
+//! Body fields that a server may read more leniently than the gateway, and fields that move cost or content past it.
 
 use e2e::harness::MODEL;
 

@@ -1,4 +1,4 @@
-//! Where an HTTP/1.1 body ends, and where the next request begins: lengths, chunks, trailers, pipelines, upgrades.
+//! The end of an HTTP/1.1 body and the start of the next request: lengths, chunks, trailers, pipelines, upgrades.
 
 use e2e::harness::MODEL;
 
@@ -12,7 +12,7 @@ fn row(name: &'static str, headers: &str, rest: impl AsRef<[u8]>, answers: impl 
     Row::http1(name, framed(headers, rest), answers)
 }
 
-/// These bytes as one chunk.
+/// Encodes these bytes as one chunk.
 fn chunk(text: &str) -> String {
     format!("{:x}\r\n{text}\r\n", text.len())
 }
@@ -26,7 +26,7 @@ pub fn rows() -> Vec<Row> {
     let whole = format!("{}0\r\n\r\n", chunk(&good));
     let length = format!("content-length: {size}\r\n");
     let large = body_with(&format!(r#""max_tokens":8,"metadata":"{}""#, "x".repeat(100_000)));
-    // The size of the chunk, written this way.
+    // A chunked body with the chunk size written this way.
     let sized = |size: &str| format!("{size}\r\n{good}\r\n0\r\n\r\n");
     let hex = format!("{size:x}");
     vec![

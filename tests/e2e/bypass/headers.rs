@@ -1,11 +1,11 @@
-//! Headers of the caller that would route, retry, identify, credential or prioritise, if anyone obeyed.
+//! Client headers that would route, retry, identify, authenticate or prioritise a request if they were trusted.
 
 use e2e::harness::MODEL;
 
 use crate::http1::{chat_body, json};
 use crate::row::{CHAT, Expected, FORWARDED, INVALID, Row};
 
-/// An ordinary chat with these header lines.
+/// A valid chat with these header lines.
 fn sends(name: &'static str, lines: &str, answer: Expected) -> Row {
     Row::http1(name, json(&format!("POST {CHAT}"), lines, chat_body(MODEL)), [answer])
 }

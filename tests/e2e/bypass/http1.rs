@@ -1,44 +1,44 @@
-//! Requests of HTTP/1.1 as bytes, and the answers to them.
+//! Raw HTTP/1.1 requests and the comparison of their responses.
 
 use e2e::harness::{Gate, MODEL};
 
 use crate::row::{CHAT, Expected, Row};
 use crate::table::fault;
 
-/// A chat for this model, as an ordinary client would write it.
+/// Returns the body of a valid chat for this model.
 pub fn chat_body(model: &str) -> String {
     format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"Hi"}}],"max_tokens":8}}"#)
 }
 
-/// A chat with these members behind the model.
+/// Returns the body of a chat with these additional members.
 pub fn body_with(members: &str) -> String {
     format!(r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"Hi"}}],{members}}}"#)
 }
 
-/// A whole request: a request line without its version, whole header lines, and a body whose length is forwarded_body.
+/// Returns a complete request: a request line without its version, header lines, and a body with its length declared.
 pub fn request(line: &str, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let head = format!("{line} HTTP/1.1\r\nhost: gate.test\r\n{headers}content-length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
 
-/// A request of JSON with these header lines besides.
+/// Returns a JSON request with these additional header lines.
 pub fn json(line: &str, headers: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     request(line, &format!("content-type: application/json\r\n{headers}"), body)
 }
 
-/// A chat with this body.
+/// Returns a chat request with this body.
 pub fn chat(body: impl AsRef<[u8]>) -> Vec<u8> {
     json(&format!("POST {CHAT}"), "", body)
 }
 
-/// A chat with these header lines, which say themselves where the body ends, and whatever follows.
+/// Returns a chat request with header lines that declare the framing themselves, followed by these bytes.
 pub fn framed(headers: &str, rest: impl AsRef<[u8]>) -> Vec<u8> {
     let head = format!("POST {CHAT} HTTP/1.1\r\nhost: gate.test\r\ncontent-type: application/json\r\n{headers}\r\n");
     [head.as_bytes(), rest.as_ref()].concat()
 }
 
-/// Sends these bytes and compares what comes. Behind the last answer, one more request shows that there is no other.
+/// Sends these bytes and compares the responses. After the last response, one more request shows that there are no others.
 pub async fn run(gate: &Gate, bytes: &[u8], expected: &[Expected]) -> Result<(), Vec<String>> {
     let mut connection = gate.raw().await;
     connection.write(bytes).await;
@@ -48,7 +48,7 @@ pub async fn run(gate: &Gate, bytes: &[u8], expected: &[Expected]) -> Result<(),
         closing = reply.as_ref().is_none_or(|reply| reply.header("connection") == Some("close"));
         faults.extend(fault(*answer, reply.as_ref()));
     }
-    // Whoever says `close` answers no more; that nothing more reaches the provider is seen there.
+    // After `connection: close` no further response is expected; the provider's request count shows that nothing was forwarded.
     if !closing {
         connection.write("GET /v1/models/probe HTTP/1.1\r\nhost: gate.test\r\n\r\n").await;
         let probed = |text: &str| text.contains("probe") || text.contains("invalid_api_key");
@@ -58,7 +58,7 @@ pub async fn run(gate: &Gate, bytes: &[u8], expected: &[Expected]) -> Result<(),
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-/// A chat with these members besides.
+/// A chat with these additional members.
 pub fn chat_with(name: &'static str, members: &str, answer: Expected) -> Row {
     Row::http1(name, chat(body_with(members)), [answer])
 }
@@ -68,7 +68,7 @@ pub fn chat_with_messages(name: &'static str, messages: &str, answer: Expected) 
     Row::http1(name, chat(format!(r#"{{"model":"{MODEL}","max_tokens":8,"messages":{messages}}}"#)), [answer])
 }
 
-/// A request to another path, with these members behind the model.
+/// A request to another path, with these members after the model.
 pub fn post_with(name: &'static str, path: &'static str, members: &str, answer: Expected) -> Row {
     let body = format!(r#"{{"model":"{MODEL}",{members}}}"#);
     Row::http1(name, json(&format!("POST {path}"), "", body), [answer])

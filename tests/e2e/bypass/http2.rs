@@ -1,4 +1,4 @@
-//! Frames of HTTP/2 written by hand, so that they can be wrong; and as much of the answers as rows ask for.
+//! Hand-written HTTP/2 frames, so that they can be invalid, and a minimal parser of the responses.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,7 +25,7 @@ const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 const ACK: u8 = 1;
 
-/// What result on one stream.
+/// The response on one stream.
 #[derive(Debug, Default)]
 struct Stream {
     status: Option<u16>,
@@ -34,7 +34,7 @@ struct Stream {
     ended: bool,
 }
 
-/// Frames as they are put together.
+/// A sequence of frames.
 #[derive(Default)]
 pub struct Frames(Vec<u8>);
 
@@ -49,12 +49,12 @@ impl Frames {
         self
     }
 
-    /// The headers of a request; its body follows.
+    /// The headers of a request that is followed by a body.
     pub fn headers(self, stream: u32, fields: &[(&str, &str)]) -> Self {
         self.frame(HEADERS, END_HEADERS, stream, &block(fields))
     }
 
-    /// Headers behind which nothing comes: of a whole request, or trailers.
+    /// Headers with END_STREAM: a request without a body, or trailers.
     pub fn last(self, stream: u32, fields: &[(&str, &str)]) -> Self {
         self.frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(fields))
     }
@@ -74,7 +74,7 @@ impl AsRef<[u8]> for Frames {
     }
 }
 
-/// HPACK: every field as a literal that is not indexed, in plain text.
+/// HPACK: encodes every field as a plain literal without indexing.
 fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for text in fields.iter().flat_map(|(name, value)| [name, value]).enumerate() {
@@ -88,7 +88,7 @@ fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// An integer with a prefix of seven bits.
+/// Encodes an integer with a 7-bit prefix.
 fn length(block: &mut Vec<u8>, length: usize) {
     if length < 127 {
         return block.push(u8::try_from(length).unwrap());
@@ -102,7 +102,7 @@ fn length(block: &mut Vec<u8>, length: usize) {
     block.push(u8::try_from(rest).unwrap());
 }
 
-/// The status at the head of a block: of the static table, or a literal whose name is of it.
+/// Parses the status at the start of a header block: an entry of the static table, or a literal with an indexed name.
 fn status(block: &[u8]) -> Option<u16> {
     const INDEXED: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
     match *block {
@@ -113,7 +113,7 @@ fn status(block: &[u8]) -> Option<u16> {
     }
 }
 
-/// Digits in the Huffman code of HPACK: five bits for 0 to 2, six for the others.
+/// Decodes digits in HPACK's Huffman code: five bits for 0 to 2, six bits for the others.
 fn digits(bytes: &[u8]) -> Option<u16> {
     let bits: Vec<u8> = bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1)).collect();
     let (mut number, mut at) = (0, 0);
@@ -127,7 +127,8 @@ fn digits(bytes: &[u8]) -> Option<u16> {
     Some(number)
 }
 
-/// Sends these frames and compares what comes on the streams 1, 3, 5, … Behind the last answer, a ping shows that there is no other.
+/// Sends these frames and compares the responses on the streams 1, 3, 5, … After the last response, a ping shows that there are no
+/// others.
 pub async fn run(gate: &Gate, frames: &[u8], expected: &[Expected]) -> Result<(), Vec<String>> {
     let mut socket = TcpStream::connect(gate.address()).await.expect("the gate listens");
     let opening = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), Frames::default().frame(4, 0, 0, &[]).as_ref(), frames].concat();
@@ -204,17 +205,17 @@ const PATH: (&str, &str) = (":path", CHAT);
 const AUTHORITY: (&str, &str) = (":authority", "gate.test");
 const TYPE: (&str, &str) = ("content-type", "application/json");
 
-/// An ordinary request's headers, and these.
+/// Returns the headers of a valid request and these additional headers.
 pub fn head<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     [&[METHOD, SCHEME, PATH, AUTHORITY, TYPE], more].concat()
 }
 
-/// The same with another path.
+/// Returns the headers of a valid request with another path.
 fn head_with_path(path: &str) -> Vec<(&str, &str)> {
     vec![METHOD, SCHEME, (":path", path), AUTHORITY, TYPE]
 }
 
-/// A request with these headers, and an ordinary body.
+/// Returns a request with these headers and a valid body.
 fn headed(fields: &[(&str, &str)]) -> Frames {
     Frames::default().headers(1, fields).end(1, chat_body(MODEL))
 }
@@ -363,7 +364,7 @@ pub fn rows() -> Vec<Row> {
 fn a_status_is_read_in_each_form() {
     assert_eq!(status(&[0x88]), Some(200));
     assert_eq!(status(&[0x48, 3, b'4', b'0', b'3']), Some(403));
-    // 4 = 011010, 0 = 00000, 3 = 011001, and ones to the end.
+    // 4 = 011010, 0 = 00000, 3 = 011001, padded with ones.
     assert_eq!(status(&[0x48, 0x83, 0b0110_1000, 0b0000_1100, 0b1111_1111]), Some(403));
     assert_eq!(status(&[0xff]), None);
 }

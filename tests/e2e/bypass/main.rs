@@ -1,6 +1,5 @@
-//! Ways to get past a model list, a cap or a budget: each row of these tables is something that a caller or a provider may
-//! send, the answer that it is to get, and what it is to cost. All of them are run in a real Envoy, against a provider that
-//! remembers what reached it.
+//! Attempts to bypass a model list, a cap or a budget. Each row is something that a caller or a provider may send, the expected
+//! response, and the expected charge. All rows run in a real Envoy, against a provider that records the requests that reach it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod bodies;

@@ -1,4 +1,4 @@
-//! Names of models: what looks like an allowed one to the gate and like another to the server, or the other way round.
+//! Model names that the gateway may read as an allowed model and the server as another, or vice versa.
 
 use e2e::harness::{MODEL, SLASHED};
 
@@ -6,7 +6,7 @@ use crate::http1::{chat, chat_body, json};
 use crate::row::{CHAT, Expected, FORWARDED, INVALID, NOT_ALLOWED, NOT_FOUND, Row};
 use crate::table::FORBIDDEN;
 
-/// A chat for this model, written as JSON writes it.
+/// A chat for this model, encoded as JSON.
 fn asks(name: &'static str, written: &str, answer: Expected) -> Row {
     Row::http1(name, chat(chat_body(written)), [answer])
 }

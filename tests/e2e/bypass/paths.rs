@@ -1,4 +1,4 @@
-//! Request lines: paths that one reader normalises and another does not, methods, targets of other forms.
+//! Request lines: paths that one parser normalises and another does not, methods, other forms of targets.
 
 use e2e::harness::EnvoyFeature::QueryMethod;
 use e2e::harness::MODEL;

@@ -1,4 +1,5 @@
-//! A provider that lies: usage that is none, comes twice, too early or too late, and answers that are more or less than one.
+//! Providers that misbehave: usage that is invalid, duplicate, too early or too late, and responses that are incomplete or too
+//! long.
 
 use std::io::Write as _;
 use std::ops::RangeInclusive;
@@ -10,7 +11,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
-/// One answer, and what it costs.
+/// One response and its charge.
 pub struct Row {
     pub name: &'static str,
     streamed: bool,
@@ -19,13 +20,13 @@ pub struct Row {
     got: fn(&Reply) -> bool,
 }
 
-/// What an ordinary answer is charged.
+/// The charge of a correct response.
 const REPORTED: u64 = 8;
 
-/// What a prompt of one word is charged where the provider says nothing that makes sense, and some pieces.
+/// The charge of a prompt of one word, and of some deltas, where the provider reports no valid usage.
 const ESTIMATED: RangeInclusive<u64> = 60..=110;
 
-/// Headers that no client may see.
+/// Headers that must not reach a client.
 const HIDDEN: [&str; 6] =
     ["set-cookie", "x-ratelimit-limit-requests", "x-pai-retry", "x-pai-exchange", "openai-organization", "x-envoy-ratelimited"];
 
@@ -33,7 +34,7 @@ fn whole(name: &'static str, answer: Answer, charged: RangeInclusive<u64>) -> Ro
     Row { name, streamed: false, answer, charged, got: |reply| reply.status == 200 }
 }
 
-/// A whole answer with this `usage`.
+/// A complete response with this `usage`.
 fn reports(name: &'static str, usage: &str, charged: RangeInclusive<u64>) -> Row {
     let body = responses::chat(0, 0).to_string();
     let written = responses::usage(0, 0).to_string();
@@ -50,7 +51,7 @@ fn raw(name: &'static str, bytes: impl AsRef<[u8]>, charged: RangeInclusive<u64>
 }
 
 impl Row {
-    /// What the client must have got.
+    /// Adds a condition that the client's response must satisfy.
     fn expecting(mut self, got: fn(&Reply) -> bool) -> Self {
         self.got = got;
         self
@@ -62,7 +63,7 @@ impl Row {
     }
 }
 
-/// One event with this text.
+/// An event with this text.
 fn event(text: &str) -> String {
     format!("data: {text}\n\n")
 }
@@ -330,7 +331,7 @@ pub fn rows() -> Vec<Row> {
     ]
 }
 
-/// A gate whose provider answers once what it was forwarded_body, and from then on honestly.
+/// A gateway whose provider sends the row's response once, and correct responses from then on.
 struct ChargeMeter {
     gate: Gate,
     upstream: Upstream,
@@ -364,7 +365,7 @@ impl ChargeMeter {
         let (charged, reply) = self.ask(row.streamed).await;
         let hidden = HIDDEN.iter().find(|name| reply.headers.contains_key(**name));
         let trailers = reply.trailers.as_ref().is_some_and(|trailers| HIDDEN.iter().any(|name| trailers.contains_key(*name)));
-        // The next one gets its own answer, and is charged for it.
+        // The next request receives its own response, and its own charge.
         let (after, next) = self.ask(false).await;
         let well_behaved = next.status == 200 && next.json().pointer("/usage/total_tokens") == Some(&Value::from(REPORTED));
         let sound = row.charged.contains(&charged)
@@ -397,7 +398,7 @@ async fn none_gets_past() {
     crate::table::run_all(rows).await;
 }
 
-/// What a client sends behind a request whose answer changes the protocol stays with Envoy.
+/// Bytes that a client sends after a request whose response switches protocols are not forwarded by Envoy.
 #[tokio::test]
 async fn an_answer_that_upgrades_opens_no_tunnel() {
     let upstream = Upstream::answering(|_| {
@@ -410,7 +411,7 @@ async fn an_answer_that_upgrades_opens_no_tunnel() {
     e2e::harness::until("the request reaches the provider", async || (!upstream.requests().is_empty()).then_some(())).await;
     raw.write("POST /v1/load_lora_adapter HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}").await;
     let _ = raw.shut().await;
-    // Settled: both sides of the exchange have ended.
+    // Settled: the exchange has ended on both sides.
     assert!(ESTIMATED.contains(&gate.used().await));
     assert_eq!(upstream.requests().len(), 1);
 }

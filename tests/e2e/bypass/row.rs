@@ -1,60 +1,60 @@
-//! One row: what is sent on one connection, and what is to become of it.
+//! One row: the bytes sent on one connection, and the expected result.
 
 use e2e::harness::{EnvoyFeature, MODEL};
 use serde_json::Value;
 
-/// Each request that is let through is charged this: what the provider reports of it.
+/// The charge of each forwarded request, as the provider reports it.
 pub const CHARGE: u64 = 8;
 
 pub const CHAT: &str = "/v1/chat/completions";
 
-/// One way to try.
+/// One attempt.
 pub struct Row {
     pub name: &'static str,
     pub sent: Sent,
-    /// One for each request, in their order.
+    /// The expected results, one for each request in order.
     pub answers: Vec<Expected>,
-    /// What must be true of the body that the provider gets.
+    /// A condition that the forwarded body must satisfy.
     pub forwarded_body: fn(&Value) -> bool,
 }
 
-/// Bytes on one connection.
+/// Bytes sent on one connection.
 pub enum Sent {
     Http1(Vec<u8>),
     /// Everything after the preface and the client's settings.
     Http2(Vec<u8>),
 }
 
-/// What becomes of one request.
+/// The expected result of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
-    /// The filter refuses it with this status and code.
+    /// The filter rejects it with this status and code.
     Refused(u16, &'static str),
-    /// Envoy refuses it with this status, before the filter has seen it.
+    /// Envoy rejects it with this status before it reaches the filter.
     Envoy(u16),
-    /// The filter answers it itself, with 200.
+    /// The filter responds itself, with 200.
     Local,
-    /// It goes to the provider: to this path, for this model.
+    /// It is forwarded to the provider, with this path and model.
     Forwarded(&'static str, &'static str),
-    /// HTTP/2: Envoy ends the stream without an answer.
+    /// HTTP/2: Envoy resets the stream without a response.
     Reset,
-    /// Envoy closes the connection without an answer.
+    /// Envoy closes the connection without a response.
     Closed,
 }
 
-/// The row of the table that unreadable bodies get.
+/// The error for invalid bodies.
 pub const INVALID: Expected = Expected::Refused(400, "invalid_body");
-/// No such path, or not with this method.
+/// The error for unknown paths and methods.
 pub const UNKNOWN_URL: Expected = Expected::Refused(404, "unknown_url");
-/// No such model for this caller's eyes.
+/// The error for models that the caller cannot see.
 pub const NOT_FOUND: Expected = Expected::Refused(404, "model_not_found");
-/// The provider exists, but not with this model.
+/// The error for a model that is not allowed at an existing provider.
 pub const NOT_ALLOWED: Expected = Expected::Refused(403, "model_not_allowed");
-/// More than one request may take.
+/// The error for requests above the maximum size in tokens.
 pub const TOO_LARGE: Expected = Expected::Refused(400, "context_length_exceeded");
-/// A key that is none, or none at all.
+/// The error for a missing or invalid key.
 pub const NO_KEY: Expected = Expected::Refused(401, "invalid_api_key");
-/// An ordinary chat, as it should be.
+/// A valid chat that is forwarded.
 pub const FORWARDED: Expected = Expected::Forwarded(CHAT, MODEL);
 
 // === impl Row ===
@@ -64,23 +64,23 @@ impl Row {
         Self { name, sent, answers: answers.into(), forwarded_body: |_| true }
     }
 
-    /// Bytes of HTTP/1.1.
+    /// A row of HTTP/1.1 bytes.
     pub fn http1(name: &'static str, bytes: impl AsRef<[u8]>, answers: impl Into<Vec<Expected>>) -> Self {
         Self::new(name, Sent::Http1(bytes.as_ref().to_vec()), answers)
     }
 
-    /// Frames of HTTP/2.
+    /// A row of HTTP/2 frames.
     pub fn http2(name: &'static str, frames: impl AsRef<[u8]>, answers: impl Into<Vec<Expected>>) -> Self {
         Self::new(name, Sent::Http2(frames.as_ref().to_vec()), answers)
     }
 
-    /// What the provider is forwarded_body besides.
+    /// Adds a condition on the forwarded body.
     pub fn forwarding(mut self, forwarded_body: fn(&Value) -> bool) -> Self {
         self.forwarded_body = forwarded_body;
         self
     }
 
-    /// What becomes of it in an Envoy that lacks this.
+    /// Replaces the expected results if the Envoy under test lacks this feature.
     pub fn without(mut self, ability: EnvoyFeature, answers: impl Into<Vec<Expected>>) -> Self {
         if !ability.is_supported() {
             self.answers = answers.into();
@@ -88,7 +88,7 @@ impl Row {
         self
     }
 
-    /// How many of its requests are let through.
+    /// Returns the number of requests that are forwarded.
     pub fn forwarded(&self) -> usize {
         self.answers.iter().filter(|answer| matches!(answer, Expected::Forwarded(..))).count()
     }

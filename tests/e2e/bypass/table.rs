@@ -1,4 +1,4 @@
-//! Runs a table: every row, whatever became of the ones before, and the failures together at the end.
+//! Runs all rows of a table and reports all failures together at the end.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -10,13 +10,13 @@ use serde_json::Value;
 use crate::row::{CHARGE, Expected, Row, Sent};
 use crate::{bodies, caps, fields, framing, headers, http1, http2, models, paths};
 
-/// Denied, although a pattern of the allowed ones would let it through.
+/// A denied model that a pattern of the allowed models matches.
 pub const FORBIDDEN: &str = "qwen/secret";
 
-/// Paths that a provider may see.
+/// The paths that a provider may receive.
 const CANONICAL: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"];
 
-/// Headers that no provider may see.
+/// Headers that a provider must not receive.
 const HIDDEN: [&str; 13] = [
     "authorization",
     "x-api-key",
@@ -33,29 +33,29 @@ const HIDDEN: [&str; 13] = [
     "x-envoy-retry-on",
 ];
 
-/// A gate and the provider behind it, which reports the same usage for every request.
+/// A gateway and its provider, which reports the same usage for every request.
 pub struct Table {
     gate: Gate,
     upstream: Upstream,
-    /// Tokens charged until now.
+    /// The tokens charged so far.
     used: Cell<u64>,
 }
 
 // === impl Table ===
 
 impl Table {
-    /// One provider with a list of models and caps, open to anyone.
+    /// One provider with a model list and caps, open to anonymous callers.
     pub async fn open() -> Self {
         Self::behind(Gate::builder().manifests(manifests())).await
     }
 
-    /// The gate that is described, with the provider behind it.
+    /// The gateway of this builder, with its provider.
     pub async fn behind(builder: GateBuilder) -> Self {
         let upstream = Upstream::answering(well_behaved).await;
         Self { gate: builder.upstream("vllm-local", &upstream).start().await, upstream, used: Cell::new(0) }
     }
 
-    /// Runs the rows one after the other. Fails with those that result out otherwise than expected.
+    /// Runs the rows one after the other. Fails with all rows whose result differs from the expected one.
     pub async fn run(self, rows: impl IntoIterator<Item = Row>) {
         let rows: Vec<Row> = rows.into_iter().collect();
         let (table, forwarded) = (Rc::new(self), rows.iter().map(Row::forwarded).sum::<usize>());
@@ -84,11 +84,11 @@ impl Table {
     }
 }
 
-/// Runs what there is to run, one after the other, and fails with all that failed.
+/// Runs all rows one after the other, and fails with all failures.
 pub async fn run_all<F: Future<Output = Result<(), Vec<String>>> + 'static>(rows: impl Iterator<Item = (String, F)>) {
     let mut failures = Vec::new();
     for (about, row) in rows {
-        // As a task of its own, so that a panic in one row ends that row only.
+        // Each row runs in a task of its own, so that a panic ends only that row.
         let outcome = tokio::task::LocalSet::new().run_until(async { tokio::task::spawn_local(row).await }).await;
         if let Err(faults) = outcome.unwrap_or_else(|panic| Err(vec![panic.to_string()])) {
             failures.push(format!("--- {about}\n{}", faults.join("\n")));
@@ -97,7 +97,7 @@ pub async fn run_all<F: Future<Output = Result<(), Vec<String>>> + 'static>(rows
     assert!(failures.is_empty(), "{} rows failed:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// The provider of most tables.
+/// Returns the provider of most tables.
 pub fn manifests() -> String {
     provider(&format!(
         "allowedModels: [{}, {}, 'qwen/*']\ndeniedModels: [{FORBIDDEN}]\nmaxTokensPerDay: 100000000\nmaxTokensPerRequest: 1000",
@@ -106,7 +106,7 @@ pub fn manifests() -> String {
     ))
 }
 
-/// What a provider answers that has nothing to hide.
+/// Returns a correct provider response.
 fn well_behaved(request: &Received) -> Answer {
     let streamed = serde_json::from_slice::<Value>(&request.body).is_ok_and(|body| body["stream"] == true);
     match request.path.as_str() {
@@ -117,7 +117,7 @@ fn well_behaved(request: &Received) -> Answer {
     }
 }
 
-/// What is wrong with this answer.
+/// Returns how this response differs from the expected one.
 pub fn fault(expected: Expected, reply: Option<&Reply>) -> Option<String> {
     let Some(reply) = reply else {
         return (expected != Expected::Closed).then(|| format!("expected {expected:?}, but the connection was closed"));
@@ -133,7 +133,7 @@ pub fn fault(expected: Expected, reply: Option<&Reply>) -> Option<String> {
     (!as_expected).then(|| format!("expected {expected:?}, got {}", reply.describe()))
 }
 
-/// What is wrong with what reached the provider.
+/// Returns how the forwarded requests differ from the expected ones.
 fn check_forwarded(row: &Row, seen: &[Received]) -> Vec<String> {
     let expected = row.answers.iter().filter_map(|answer| match answer {
         Expected::Forwarded(path, model) => Some((*path, *model)),
@@ -153,7 +153,7 @@ fn check_forwarded(row: &Row, seen: &[Received]) -> Vec<String> {
     faults
 }
 
-/// What a request that reached the provider has that no request may have.
+/// Returns a property of a forwarded request that no forwarded request may have.
 fn not_canonical(request: &Received, path: &str, model: &str) -> Option<String> {
     let count = |name: &str| request.headers.iter().filter(|(known, _)| known == name).count();
     let body: Value = match serde_json::from_slice(&request.body) {
@@ -196,14 +196,14 @@ async fn no_request_gets_past() {
     Table::open().await.run([paths::rows(), headers::rows(), framing::rows(), http2::rows()].into_iter().flatten()).await;
 }
 
-/// Where the attempt filter dresses requests, and Envoy keeps them for another try.
+/// With fallback, the attempt filter rewrites requests, and Envoy buffers them for a retry.
 #[tokio::test]
 async fn no_request_gets_past_a_gate_with_fallback() {
     let table = Table::behind(Gate::builder().manifests(manifests()).fallback()).await;
     table.run([headers::rows(), framing::rows(), http2::rows()].into_iter().flatten()).await;
 }
 
-/// Where the headers have gone before the body is judged.
+/// With fixed routing, the headers are forwarded before the body is evaluated.
 #[tokio::test]
 async fn no_request_gets_past_a_gate_of_fixed_routing() {
     let table = Table::behind(Gate::builder().manifests(manifests()).routing_fixed()).await;

@@ -1,4 +1,4 @@
-//! Agents: which models one may use, and the budget of its own that it may have.
+//! Agents: their allowed models, and their own budget.
 
 use e2e::harness::{Answer, Gate, Reply, Request, Upstream, gateway, named_provider, responses, settled};
 use serde_json::Value;
@@ -19,7 +19,7 @@ async fn upstream() -> Upstream {
     Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await
 }
 
-/// Three providers: one with a list, one open to all models, one that nobody's list names.
+/// Three providers: one with a model list, one open to all models, one that is in no agent's list.
 async fn gate(upstream: &Upstream) -> Gate {
     let models = [
         "listed/small",
@@ -42,7 +42,7 @@ async fn gate(upstream: &Upstream) -> Gate {
     ["listed", "open", "unused"].iter().fold(builder, |builder, name| builder.upstream(name, upstream)).start().await
 }
 
-/// Who served, and the model that the provider was asked for.
+/// Returns the provider that served the request, and the model in its request.
 fn served(reply: &Reply, upstream: &Upstream) -> (String, String, String) {
     reply.ok();
     let header = |name: &str| reply.header(name).unwrap_or_default().to_owned();
@@ -59,7 +59,7 @@ async fn an_agent_uses_the_models_of_its_list_and_no_other() {
         ("open/large", "open", "large"),
         ("listed/org/deep", "listed", "org/deep"),
         ("open/org/deeper", "open", "org/deeper"),
-        // Bare ids, resolved among what this agent may use.
+        // Bare ids are resolved among the models that this agent may use.
         ("small", "listed", "small"),
         ("large", "open", "large"),
         ("org/deep", "listed", "org/deep"),
@@ -69,7 +69,7 @@ async fn an_agent_uses_the_models_of_its_list_and_no_other() {
         assert_eq!(served(&reply, &upstream), (provider.to_owned(), id.to_owned(), id.to_owned()), "{model}");
     }
 
-    // Another model of a provider that exists is not allowed.
+    // Another model of an existing provider is not allowed.
     let served = upstream.requests().len();
     for (identity, model) in [
         ("researcher", "listed/others"),
@@ -78,7 +78,7 @@ async fn an_agent_uses_the_models_of_its_list_and_no_other() {
         ("researcher", "open/large2"),
         ("researcher", "open/org/deep"),
         ("researcher", "unused/x"),
-        // In its list, but not in the provider's.
+        // In the agent's list, but not in the provider's.
         ("researcher", "listed/denied"),
         ("researcher", "listed/absent"),
         ("researcher", "open/starred"),
@@ -92,7 +92,7 @@ async fn an_agent_uses_the_models_of_its_list_and_no_other() {
     assert_eq!(upstream.requests().len(), served);
 }
 
-/// The references among the words of a message.
+/// Returns the references in a message.
 fn references(message: &str) -> Vec<String> {
     let words =
         message.split(|c: char| c.is_whitespace() || "`'\",;()[]".contains(c)).map(|word| word.trim_end_matches(['.', ':', '?']));
@@ -112,7 +112,7 @@ async fn an_unknown_model_is_answered_with_some_that_the_agent_may_use() {
         ),
         ("researcher", "others", &["listed/small", "open/large", "listed/org/deep", "open/org/deeper", "listed/both", "open/both"]),
         ("researcher", "denied", &["listed/small", "open/large", "listed/org/deep", "open/org/deeper", "listed/both", "open/both"]),
-        // Of two that fit, none is meant.
+        // An ambiguous id resolves to neither candidate.
         ("researcher", "both", &["listed/small", "open/large", "listed/org/deep", "open/org/deeper", "listed/both", "open/both"]),
         ("other", "small", &["listed/others"]),
         ("other", "large", &["listed/others"]),
@@ -144,7 +144,7 @@ fn limit(reply: &Reply) -> Option<u64> {
     reply.ok().header("x-ratelimit-limit-tokens").map(|limit| limit.parse().unwrap())
 }
 
-/// Waits until the provider has been charged that much and nothing is reserved, which an agent may see.
+/// Waits until the provider has been charged this much and nothing is reserved, as an agent can read.
 async fn settled_at(gate: &Gate, tokens: u64) {
     settled(&format!("{tokens} tokens are charged"), async || {
         let reply = as_agent(gate.get("/pai/v1/model-providers"), "free").send().await.ok().json();
@@ -168,7 +168,7 @@ async fn an_agents_budget_is_its_own() {
     assert_eq!(refused.header("x-ratelimit-limit-tokens"), Some("1000"));
     assert_eq!(refused.header("x-ratelimit-remaining-tokens"), Some("0"));
 
-    // The others have theirs.
+    // Other agents have their own budget.
     let reply = chat(&gate, "large", "vllm-local/m").send().await;
     assert_eq!(limit(&reply), Some(50_000));
     let reply = chat(&gate, "free", "vllm-local/m").send().await;
@@ -200,7 +200,7 @@ async fn without_budgets_there_are_no_numbers() {
     assert!(headers.is_empty(), "{headers:?}");
 }
 
-/// A request that can never fit into the agent's day is a fault of the request.
+/// A request larger than the agent's daily budget is the client's error.
 #[tokio::test]
 async fn what_never_fits_into_an_agents_day_is_refused_for_good() {
     let upstream = upstream().await;

@@ -1,4 +1,4 @@
-//! Who counts as a developer, as an agent, or as nobody: every audience, configuration, credential and identity.
+//! Which callers count as developers, agents or anonymous: all combinations of audience, configuration, credential and identity.
 
 use e2e::harness::{Authority, ClientCertificate, Gate, Peers, Request, gateway, provider};
 
@@ -8,7 +8,7 @@ use crate::fixtures::{
 use crate::outcome::Outcome::{self, Agent, Anonymous, Key, Known, NoKey, NotNamed};
 use crate::outcome::{Case, case, failures};
 
-/// What a configuration manifests beside its provider.
+/// The manifests of a configuration besides its provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manifests {
     Nothing,
@@ -21,21 +21,21 @@ enum Manifests {
 
 use Manifests::{Agents, All, ClosedBlock, Keys, KeysOpen, Nothing};
 
-/// What becomes of callers under one audience and configuration.
+/// The outcomes of callers under one audience and configuration.
 struct Row {
     manifests: Manifests,
-    /// Without a key: nobody, the researcher, a writer, a stranger.
+    /// Without a key: anonymous, the researcher, a writer, an unknown identity.
     without_key: [Outcome; 4],
-    /// With a key that is valid where there are keys at all, whoever sends it.
+    /// With a key that is valid wherever keys are configured, for any caller.
     with_key: Outcome,
 }
 
-/// The key is valid, and no provider is open to developers.
+/// The key is valid, but no provider is open to developers.
 const NOT_OPEN: Outcome = Known("key/alice", 403, "model_not_allowed");
 const NAMED: [Outcome; 4] = [NoKey, Agent("researcher"), Agent("team"), NoKey];
 const NAMED_ONLY: [Outcome; 4] = [NotNamed, Agent("researcher"), Agent("team"), NotNamed];
 
-/// A block or a key makes nobody a developer here.
+/// Under this audience, neither `externalAccess` nor a key makes a caller a developer.
 const AGENTS: [Row; 4] = [
     Row { manifests: Nothing, without_key: [Anonymous; 4], with_key: NoKey },
     Row { manifests: KeysOpen, without_key: [Anonymous; 4], with_key: NoKey },
@@ -72,7 +72,7 @@ impl Manifests {
     }
 }
 
-/// Headers that carry no key of ours.
+/// Headers without an access key.
 const NO_KEY: [&[(&str, &str)]; 6] = [
     &[],
     &[("authorization", "Bearer sk-x")],
@@ -82,7 +82,7 @@ const NO_KEY: [&[(&str, &str)]; 6] = [
     &[("authorization", "")],
 ];
 
-/// Alice's key in every place where clients put keys.
+/// Alice's key in every header in which clients send keys.
 const GOOD_KEY: [&[(&str, &str)]; 7] = [
     &[("authorization", BEARER_ALICE)],
     &[("authorization", "bearer pak_alice-7d0f6c1b2a9e4358")],
@@ -93,7 +93,7 @@ const GOOD_KEY: [&[(&str, &str)]; 7] = [
     &[("authorization", BEARER_ALICE), ("authorization", BEARER_ALICE)],
 ];
 
-/// What looks like a key of ours and gets nobody in.
+/// Values that look like access keys but do not authenticate.
 const BAD_KEY: [&[(&str, &str)]; 13] = [
     &[("authorization", "Bearer pak_wrong-2f7c4e9b1d8a0635")],
     &[("x-api-key", WRONG)],
@@ -136,7 +136,7 @@ fn cases(gate: &Gate, row: &Row, callers: &[Option<ClientCertificate>; 4]) -> Ve
     cases
 }
 
-/// A key that is too long for any key is a key all the same.
+/// A value that is too long for any key still counts as a key.
 #[tokio::test]
 async fn a_key_of_any_length_is_a_key() {
     let upstream = upstream().await;
@@ -182,7 +182,7 @@ async fn where_every_caller_is_a_developer() {
 
 #[tokio::test]
 async fn where_the_configuration_decides() {
-    // Where nobody said anything, the audience is `auto`.
+    // The default audience is `auto`.
     check_all(None, &AUTO[..5]).await;
     check_all(Some("auto"), &AUTO[5..]).await;
 }

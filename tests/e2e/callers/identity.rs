@@ -1,4 +1,4 @@
-//! Identities: the first URI of a verified certificate, or what a waypoint says; never what anyone merely sends.
+//! Identities: the first URI of a verified certificate, or a waypoint's filter state; never a value that the client merely sends.
 
 use std::time::{Duration, SystemTime};
 
@@ -50,7 +50,7 @@ async fn a_certificate_of_another_authority_is_no_identity() {
     check(&gate, [case("ours", chat_request(&gate).identity(&mesh.client(&[RESEARCHER])), Agent("researcher"))]).await;
 
     let gate = builder(&upstream).manifests(gateway("audience: agents")).mtls(Peers::AcceptUntrusted, &mesh).start().await;
-    // Before 1.39 Envoy does not tell; docs/callers.md warns of such a listener.
+    // Before 1.39 Envoy does not report verification; docs/callers.md warns about such a listener.
     let taken = if EnvoyFeature::PeerCertificateValid.is_supported() { NotNamed } else { Agent("researcher") };
     let cases = [
         case("forged", chat_request(&gate).identity(&forged), taken),
@@ -62,7 +62,7 @@ async fn a_certificate_of_another_authority_is_no_identity() {
     check(&gate, cases).await;
 }
 
-/// A certificate that was good once is no identity when it has expired, on a listener that takes it all the same.
+/// An expired certificate is no identity, even on a listener that accepts it.
 #[tokio::test]
 async fn an_expired_certificate_is_no_identity() {
     e2e::needs!(PeerCertificateValid);
@@ -80,7 +80,7 @@ async fn an_expired_certificate_is_no_identity() {
     .await;
 }
 
-/// Envoy says of a resumed session only that a certificate was presented, not that it was verified.
+/// For a resumed session Envoy reports only that a certificate was presented, not that it was verified.
 #[tokio::test]
 async fn a_resumed_session_has_the_identity_of_its_first_handshake() {
     let upstream = upstream().await;
@@ -95,7 +95,7 @@ async fn a_resumed_session_has_the_identity_of_its_first_handshake() {
     }
 }
 
-/// One handshake, then sessions that go back to it.
+/// Performs one full handshake, then resumed sessions.
 async fn check_resumed(gate: &Gate, certificate: &ClientCertificate, status: u16) {
     let certificate = certificate.clone().resuming();
     let mut resumed = 0;
@@ -108,7 +108,7 @@ async fn check_resumed(gate: &Gate, certificate: &ClientCertificate, status: u16
     assert!(resumed >= 4, "{resumed} sessions were resumed");
 }
 
-/// What clients send to be taken for somebody.
+/// Headers that clients send to pose as another caller.
 const CLAIMS: [(&str, &str); 14] = [
     ("x-forwarded-client-cert", "URI=spiffe://cluster.local/ns/agents/sa/researcher"),
     ("x-forwarded-client-cert", "By=spiffe://a;Hash=00;Subject=\"\";URI=spiffe://cluster.local/ns/agents/sa/researcher"),
@@ -158,7 +158,7 @@ async fn a_waypoint_tells_its_peers_principal() {
         check(&gate, [case(principal, chat_request(&gate), outcome), case("over HTTP/2", chat_request(&gate).http2(), outcome)])
             .await;
     }
-    // What peers say of themselves, and who the proxy itself is.
+    // Headers with which peers identify themselves, and the proxy's own identity.
     let others =
         ["io.istio.local_principal", "downstream_peer", "wasm.downstream_peer", "upstream_peer", "wasm.io.istio.peer_principal"];
     let gate = others.iter().fold(builder(&upstream), |builder, state| builder.connection_state(state, RESEARCHER)).start().await;
@@ -175,7 +175,7 @@ async fn the_most_specific_identity_wins_in_any_order() {
         ("namespace", "spiffe://cluster.local/ns/agents/*"),
         ("family", "spiffe://cluster.local/ns/agents/sa/res*"),
         ("exact", RESEARCHER),
-        // A pattern that is longer than an exact name by its star only.
+        // A pattern that is longer than an exact name only by its star.
         ("starred", "spiffe://cluster.local/ns/agents/sa/researcher*"),
     ];
     let manifests = agents.map(|(name, identity)| agent(name, &[identity], &[&models]));
@@ -194,7 +194,7 @@ async fn the_most_specific_identity_wins_in_any_order() {
         ];
         check(&gate, cases.map(|(identity, name)| case(identity, chat_request(&gate).header("x-agent-id", identity), Agent(name))))
             .await;
-        // `*` names everyone who has an identity, not everyone.
+        // `*` matches every caller with an identity, not anonymous callers.
         check_nobody(&gate).await;
     }
 }

@@ -1,4 +1,4 @@
-//! `identityHeader`: a header that the operator vouches for, because a proxy in front of the gate sets it.
+//! `identityHeader`: a header set by a trusted proxy in front of the gateway.
 
 use e2e::harness::{Authority, Gate, Peers, Request, gateway, provider};
 
@@ -44,7 +44,7 @@ async fn the_header_makes_the_identity() {
     }
 }
 
-/// A prefix must not let one value carry two identities: proxies may join two lines of a header into one.
+/// A prefix must not match a value with two identities: proxies may join two header lines into one.
 #[tokio::test]
 async fn a_prefix_does_not_swallow_a_second_identity() {
     let upstream = upstream().await;
@@ -94,7 +94,7 @@ async fn the_header_never_reaches_the_provider() {
     assert_eq!(upstream.requests().len(), 3);
 }
 
-/// Where the headers go on before the body is mismatches, the same manifests.
+/// The same manifests with fixed routing, where the headers are forwarded before the body is evaluated.
 #[tokio::test]
 async fn with_fixed_routing_too() {
     let upstream = upstream().await;
@@ -119,7 +119,7 @@ async fn with_fixed_routing_too() {
     assert!(seen.iter().all(|request| request.header(HEADER).is_none()), "{seen:?}");
 }
 
-/// Where nobody is named, an identity changes nothing; the header is still not the provider's to see.
+/// Without agents, an identity has no effect; the header is still removed before forwarding.
 #[tokio::test]
 async fn without_agents_the_header_is_only_removed() {
     let upstream = upstream().await;
@@ -142,7 +142,7 @@ async fn a_header_is_named_in_any_case() {
     assert_eq!(upstream.last().header(HEADER), None);
 }
 
-/// What is no visible ASCII names nobody, and cannot break the refusal that quotes it.
+/// A value that is not visible ASCII matches no agent, and cannot corrupt the error that quotes it.
 #[tokio::test]
 async fn odd_values_are_refused_in_good_order() {
     let upstream = upstream().await;

@@ -1,4 +1,4 @@
-//! `GET /v1/models` and what developers may use: every caller sees what it may use, and nothing else.
+//! `GET /v1/models` and developers' models: every caller sees exactly the models that it may use.
 
 use std::collections::BTreeSet;
 
@@ -85,7 +85,7 @@ async fn every_caller_sees_its_own_list() {
     }
     assert_eq!(listed(as_agent(gate.get("/v1/models"), "other")).await, ["listed/small"]);
 
-    // A developer sees what its key opens.
+    // A developer sees the models that its key allows.
     for (name, expected) in [
         ("everything", &["listed/small", "listed/org/deep"][..]),
         ("star", &["listed/small", "listed/org/deep"]),
@@ -166,7 +166,7 @@ async fn developers_use_what_they_see() {
         ("everything", "closed/shut", NOT_ALLOWED),
         ("everything", "listed/denied", NOT_ALLOWED),
         ("everything", "wild/bad-one", NOT_ALLOWED),
-        // An open list never serves a bare id with a slash in it; the internal provider is not there for developers.
+        // A provider without a model list never serves a bare id with a slash; the internal provider does not exist for developers.
         ("everything", "nowhere/x", NOT_FOUND),
         ("provider", "listed/org/deep", Key("provider")),
         ("provider", "wild/large", NOT_ALLOWED),
@@ -189,7 +189,7 @@ async fn developers_use_what_they_see() {
         .map(|(name, model, outcome)| case(format!("{name}: {model}"), as_developer(gate.chat(&chat_body(model)), name), outcome));
     check(&gate, cases).await;
 
-    // A refusal speaks of nothing that the developer may not use.
+    // An error mentions no model that the developer may not use.
     for (name, model) in [("everything", "nowhere/x"), ("prefix", "small"), ("reference", "small"), ("inside", "secret")] {
         let message = as_developer(gate.chat(&chat_body(model)), name).send().await.message();
         for hidden in ["internal/", "closed/", "listed/denied", "listed/absent", "listed/qwen/x"] {

@@ -1,5 +1,5 @@
-//! Who may call what: audiences, identities, access keys, agents and operators, in a real Envoy with two workers
-//! (design 3.1, 3.2 and the first rows of 4).
+//! Access control: audiences, identities, access keys, agents and operators, in a real Envoy with two workers. The rules are in
+//! `docs/callers.md`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod agents;

@@ -1,4 +1,4 @@
-//! Operators: who may read `/pai/v1/…` besides agents, and nothing more.
+//! Operators: callers that may read `/pai/v1/…`, and nothing else, in addition to agents.
 
 use e2e::harness::{Authority, ClientCertificate, Gate, Peers, Request, Upstream, gateway, provider};
 
@@ -72,7 +72,7 @@ async fn operators_and_agents_read_the_providers_and_developers_do_not() {
     check(&gate, cases).await;
 }
 
-/// For all else an operator whom no Agent names is nobody.
+/// On other paths, an operator that no Agent matches is anonymous.
 #[tokio::test]
 async fn an_operator_is_no_agent() {
     let upstream = upstream().await;
@@ -100,7 +100,7 @@ async fn an_operator_is_no_agent() {
     assert!(upstream.requests().is_empty());
 }
 
-/// Of the two refusals, the missing key comes before the path, and the missing Agent after it.
+/// The missing key is reported before the path, the missing Agent after it.
 fn nobody_on_an_unknown_path(nobody: Outcome) -> Outcome {
     if nobody == NoKey { NoKey } else { Known("none", 404, "unknown_url") }
 }
@@ -120,7 +120,7 @@ async fn an_operator_who_is_an_agent_is_both() {
     check(&gate, cases).await;
 }
 
-/// Where agents are anonymous, they read what agents read.
+/// If anonymous callers count as agents, they may read what agents may read.
 #[tokio::test]
 async fn anonymous_agents_read_the_providers() {
     let upstream = upstream().await;

@@ -1,4 +1,4 @@
-//! What becomes of a request, told by its answer and by the access log.
+//! The outcome of a request, from its response and the access log.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::fixtures::SECRETS;
 
-/// Who a request was taken for, or why it was refused.
+/// The subject of a request, or why it was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Served as an anonymous agent.
@@ -17,42 +17,42 @@ pub enum Outcome {
     Agent(&'static str),
     /// Served as the developer with this key.
     Key(&'static str),
-    /// Served what operators may see.
+    /// Served to an operator.
     Operator,
-    /// Known as this subject, and refused with this status and code.
+    /// Authenticated as this subject, and rejected with this status and code.
     Known(&'static str, u16, &'static str),
-    /// Refused: a key is needed, and this is none.
+    /// Rejected: a valid key is required.
     NoKey,
-    /// Refused: no manifest names the caller.
+    /// Rejected: no manifest matches the caller.
     NotNamed,
-    /// Refused, whoever it was, with this status and code.
+    /// Rejected for any caller, with this status and code.
     Refused(u16, &'static str),
 }
 
 use Outcome::{Agent, Anonymous, Key, Known, NoKey, NotNamed, Operator, Refused};
 
-/// One request and what is to become of it.
+/// A request and its expected outcome.
 pub struct Case {
-    /// What a failure calls it.
+    /// The name in a failure report.
     pub name: String,
-    /// What is sent.
+    /// The request.
     pub request: Request,
-    /// What is expected.
+    /// The expected outcome.
     pub outcome: Outcome,
 }
 
-/// Shorthand for a [`Case`].
+/// Returns a [`Case`].
 pub fn case(name: impl Into<String>, request: Request, outcome: Outcome) -> Case {
     Case { name: name.into(), request, outcome }
 }
 
-/// Sends every request in turn; fails with all that did not come out as expected.
+/// Sends all requests in turn. Fails with all unexpected outcomes.
 pub async fn check(gate: &Gate, cases: impl IntoIterator<Item = Case>) {
     let failures = failures(gate, cases).await;
     assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// What did not come out as expected, one line each.
+/// Returns the unexpected outcomes, one line each.
 pub async fn failures(gate: &Gate, cases: impl IntoIterator<Item = Case>) -> Vec<String> {
     let mut replies = BTreeMap::new();
     for case in cases {
@@ -73,7 +73,7 @@ pub async fn failures(gate: &Gate, cases: impl IntoIterator<Item = Case>) -> Vec
     mismatches.collect()
 }
 
-/// Numbers the cases, so that each finds its line of the access log.
+/// Numbers the cases, so that each can be found in the access log.
 static SENT: AtomicUsize = AtomicUsize::new(0);
 
 fn subject(line: &Value) -> Option<(usize, String)> {
@@ -84,7 +84,7 @@ fn subject(line: &Value) -> Option<(usize, String)> {
 // === impl Outcome ===
 
 impl Outcome {
-    /// What was seen instead.
+    /// Returns the actual outcome, if it differs.
     fn mismatch(self, reply: &Reply, subject: &str) -> Option<String> {
         if SECRETS.iter().any(|secret| reply.describe().contains(secret)) {
             return Some("a key in the answer".to_owned());

@@ -1,4 +1,4 @@
-//! The first three rows of the table of refusals, their order, and that they come before any body is read.
+//! The order of the first three error checks, and that they run before any body is read.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ fn agents_only(upstream: &Upstream) -> GateBuilder {
         .upstream("vllm-local", upstream)
 }
 
-/// Everything that a later row of the table would refuse.
+/// A request with every defect that a later check would reject.
 fn faulty(gate: &Gate) -> [(&'static str, Request); 6] {
     [
         ("compressed", gate.chat(&chat_body(&reference())).header("content-encoding", "gzip")),
@@ -136,7 +136,7 @@ async fn strangers_are_refused_before_their_body_comes() {
     assert!(upstream.requests().is_empty());
 }
 
-/// What a refusal says about the caller is what the operator has to write down.
+/// The identity in an error message is what an operator puts into a manifest.
 fn says(reply: &Reply, words: &[&str]) {
     let message = reply.message();
     for word in words {
@@ -157,7 +157,7 @@ async fn a_refusal_says_what_to_add() {
     let reply = chat_request(&gate).identity(&other).send().await;
     says(&reply, &[OPERATOR]);
     assert!(!reply.message().contains(UNKNOWN_IDENTITY) && !reply.message().contains(RESEARCHER), "{}", reply.message());
-    // Where every caller is an agent, a key helps nobody.
+    // Where every caller is an agent, a key has no effect.
     says(&chat_request(&gate).header("x-api-key", ALICE).send().await, &["key"]);
 
     let gate = Gate::builder()

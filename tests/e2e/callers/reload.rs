@@ -1,4 +1,4 @@
-//! A configuration that takes a caller away: new requests are refused at once, what runs goes on and is settled.
+//! A configuration that removes a caller: new requests are rejected at once; requests in progress finish and are settled.
 
 use e2e::harness::{Answer, Call, Gate, Request, StreamingReply, Upstream, gateway, provider, responses, settled, until};
 use serde_json::json;
@@ -7,7 +7,7 @@ use crate::fixtures::{ALICE, BOB, OPERATOR, RESEARCHER, WRITER, access_key, agen
 
 const PROVIDER: &str = "maxTokensPerDay: 100000\nexternalAccess: { enabled: true, maxTokensPerDay: 50000 }";
 
-/// A caller, the configuration that knows it, and one that does not.
+/// A caller, a configuration that contains it, and one that does not.
 struct Change {
     what: &'static str,
     caller: (&'static str, &'static str),
@@ -23,7 +23,7 @@ fn settings(audience: &str) -> String {
 
 fn changes() -> Vec<Change> {
     let model = reference();
-    // Who is taken away stands first, so that the others change places.
+    // The removed caller is first, so that the indexes of the others change.
     let with = |audience: &str, first: &str| {
         provider(PROVIDER) + &settings(audience) + first + &agent("team", &[WRITER], &[&model]) + &access_key("bob", BOB, &[])
     };
@@ -88,7 +88,7 @@ impl Change {
         request.header(self.caller.0, self.caller.1)
     }
 
-    /// Waits until both workers have the new configuration: each connection goes to one of them.
+    /// Waits until both workers have the new configuration: each connection belongs to one of them.
     async fn in_force(&self, gate: &Gate, status: u16) {
         let mut in_a_row = 0;
         until(&format!("{}: the caller is answered {status}", self.what), async || {
@@ -111,14 +111,14 @@ async fn begin(change: &Change, gate: &Gate, upstream: &Upstream) -> (Call, Stre
     (call, answer)
 }
 
-/// What an operator sees: the provider's budget, and the developers' share of it, as used and reserved.
+/// Returns the provider's budget and its external share, used and reserved, as an operator reads them.
 async fn books(gate: &Gate) -> [(u64, u64); 2] {
     let reply = gate.get("/pai/v1/model-providers").header("x-agent-id", OPERATOR).send().await.ok().json();
     let item = &reply["items"][0];
     [item, &item["external"]].map(|budget| (budget["usedToday"].as_u64().unwrap(), budget["reserved"].as_u64().unwrap()))
 }
 
-/// By how much the books went up.
+/// Returns the increase of the charges.
 async fn books_gain(gate: &Gate, before: [(u64, u64); 2]) -> [(u64, u64); 2] {
     let now = books(gate).await;
     [0, 1].map(|share| (now[share].0 - before[share].0, now[share].1))
@@ -163,7 +163,7 @@ async fn who_is_taken_away_is_refused_while_its_stream_goes_on() {
     }
 }
 
-/// Taken away and given back, a caller finds the books as they were.
+/// A caller that is removed and added again keeps its charges.
 #[tokio::test]
 async fn who_comes_back_has_spent_what_it_spent() {
     let upstream = Upstream::scripted().await;

@@ -1,4 +1,4 @@
-//! Statistics and access log name the agent or the key, never the credential, and no more than are configured.
+//! Statistics and access log contain the name of the agent or key, never the credential, and only configured names.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ fn key(request: Request, secret: &str) -> Request {
     request.header("authorization", format!("Bearer {secret}"))
 }
 
-/// The series of one statistic: its labels, and its value.
+/// Returns the series of one statistic: labels and value.
 fn series(gate: &Gate, statistic: &str) -> Vec<(String, f64)> {
     let text = gate.prometheus();
     let lines = text.lines().filter_map(|line| line.strip_prefix(statistic)?.strip_prefix('{'));
@@ -70,7 +70,7 @@ async fn requests_and_tokens_are_counted_by_subject() {
         let labels = [format!("subject=\"{subject}\""), format!("decision=\"{decision}\"")];
         until_counted(&gate, "pai_subject_requests_total", &[&labels[0], &labels[1]], count).await;
     }
-    // Whom nobody configured has no series of its own.
+    // A caller that is not configured has no series of its own.
     until_counted(&gate, "pai_requests_total", &["decision=\"invalid_api_key\""], 3.0).await;
     for (subject, prompt, completion) in [("agent/researcher", 10.0, 6.0), ("agent/team", 5.0, 3.0), ("key/alice", 5.0, 3.0)] {
         let label = format!("subject=\"{subject}\"");
@@ -124,7 +124,7 @@ async fn the_access_log_names_subject_and_decision() {
     }
 }
 
-/// Whatever an operator looks at, no key is in it.
+/// Nothing that an operator can read contains a key.
 #[tokio::test]
 async fn no_credential_is_anywhere() {
     let upstream = upstream().await;

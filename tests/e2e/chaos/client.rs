@@ -1,4 +1,4 @@
-//! Clients that may go away at any moment, read slowly, and note what they were sent.
+//! Clients that disconnect at any moment, read slowly, and record what they received.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -17,10 +17,10 @@ use crate::plan::{Disconnect, Form, PlannedRequest};
 use crate::setup::{body, caller};
 
 const PATH: &str = "/v1/chat/completions";
-/// Longer than anything in the gate waits, together: what is not over by then hangs.
+/// Longer than all timeouts of the gateway together: a request that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What became of one request, as its client saw it.
+/// The outcome of one request, as seen by its client.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     pub planned: PlannedRequest,
@@ -30,14 +30,14 @@ pub struct Outcome {
     pub seen: Seen,
 }
 
-/// What the client was sent.
+/// What the client received.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     pub status: Option<u16>,
     pub provider: Option<String>,
-    /// Whole events with a piece of a completion.
+    /// The number of complete events with a delta.
     pub words: u64,
-    /// Tokens as the answer reported them.
+    /// The usage in the response.
     pub usage: Option<(u64, u64)>,
     pub code: Option<String>,
     pub done: bool,
@@ -46,19 +46,19 @@ pub struct Seen {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// The answer is whole.
+    /// The response is complete.
     Whole,
-    /// It broke off, or never began.
+    /// The response was cut off, or there was none.
     Cut,
-    /// The client has left.
+    /// The client disconnected.
     Disconnected,
-    /// Nobody took the connection.
+    /// The connection was refused.
     Refused,
-    /// Nothing came any more.
+    /// The response stopped without an end.
     Hung,
 }
 
-/// A task that ends with its owner, and its connection with it.
+/// A task that is aborted with its owner; its connection is closed with it.
 struct Connection(JoinHandle<()>);
 
 impl Drop for Connection {
@@ -67,7 +67,7 @@ impl Drop for Connection {
     }
 }
 
-/// Makes one request.
+/// Sends one request.
 pub async fn run_request(gate: SocketAddr, planned: PlannedRequest, form: Form) -> Outcome {
     let (sent, mut seen) = (Instant::now(), Seen::default());
     let end = timeout(PATIENCE, perform(gate, &planned, form, &mut seen)).await.unwrap_or(End::Hung);
@@ -98,7 +98,7 @@ async fn connect(gate: SocketAddr, slow: bool) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends half of the body or nothing, and goes, or waits for what the gate says to that.
+/// Sends half of the body or nothing, then disconnects or waits for the gateway's response.
 async fn half(mut socket: TcpStream, planned: &PlannedRequest, form: Form, seen: &mut Seen) -> End {
     let body = body(planned).to_string();
     let mut head =
@@ -113,7 +113,7 @@ async fn half(mut socket: TcpStream, planned: &PlannedRequest, form: Form, seen:
     }
     if planned.disconnect == Disconnect::Body {
         sleep(Duration::from_millis(3)).await;
-        // A process that is killed does not say goodbye.
+        // A killed process does not close its connections in order.
         let _ = socket.set_zero_linger();
         return End::Disconnected;
     }
@@ -155,7 +155,7 @@ async fn exchange(socket: TcpStream, planned: &PlannedRequest, form: Form, seen:
     if streamed {
         return if seen.done { End::Whole } else { End::Cut };
     }
-    // Some Envoys end a broken answer over HTTP/2 as if it were whole (seen of 1.36).
+    // Some Envoys end an incomplete HTTP/2 response as if it were complete (seen with 1.36).
     let whole = seen.take_document(&held) || seen.status != Some(200);
     if whole { End::Whole } else { End::Cut }
 }
@@ -190,7 +190,7 @@ async fn send(
 // === impl Seen ===
 
 impl Seen {
-    /// Takes the whole events out of `held`.
+    /// Removes the complete events from `held`.
     fn take_events(&mut self, held: &mut BytesMut) {
         while let Some(at) = held.windows(2).position(|pair| pair == b"\n\n") {
             let event = held.split_to(at + 2);
@@ -204,7 +204,7 @@ impl Seen {
         }
     }
 
-    /// Takes the answer that is one document; says whether it is one.
+    /// Parses a JSON response; returns whether it is valid.
     fn take_document(&mut self, body: &[u8]) -> bool {
         let Ok(document) = serde_json::from_slice::<Value>(body) else { return false };
         self.usage = usage(&document);

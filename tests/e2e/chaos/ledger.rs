@@ -1,14 +1,14 @@
-//! The ledger as it stands, asked of the module itself (`x-test-ledger` of its test hooks): each account is read at one moment.
+//! Reads the ledger through the module's test hooks (`x-test-ledger`). Each account is read at one moment.
 
 use std::collections::BTreeMap;
 
 use e2e::harness::{Gate, Raw};
 use serde::Deserialize;
 
-/// All accounts, by their subjects (`provider/openai`).
+/// All accounts by subject (`provider/openai`).
 #[derive(Debug, Clone, Deserialize)]
 pub struct Ledger {
-    /// The VM that was asked.
+    /// The VM that responded.
     pub instance: String,
     accounts: BTreeMap<String, Option<Vec<Budget>>>,
 }
@@ -20,7 +20,7 @@ pub struct Budget {
     pub cap: Option<u64>,
 }
 
-/// Somebody who samples at the ledger again and again, on connections that he keeps.
+/// Reads the ledger repeatedly over reserved connections.
 #[derive(Default)]
 pub struct Reader {
     connections: Vec<Raw>,
@@ -29,17 +29,17 @@ pub struct Reader {
 // === impl Ledger ===
 
 impl Ledger {
-    /// The budgets of a subject.
+    /// Returns the budgets of a subject.
     pub fn of(&self, subject: &str) -> &[Budget] {
         self.accounts[&format!("pai/1/account/{subject}")].as_deref().expect("an account that can be read")
     }
 
-    /// Tokens reserved anywhere.
+    /// Returns the sum of all reserved tokens.
     pub fn reserved(&self) -> u64 {
         self.accounts.values().flatten().flatten().map(|budget| budget.reserved).sum()
     }
 
-    /// What must not be: a budget that is exceeded, or cannot be read.
+    /// Returns a violation: a budget that is exceeded or unreadable.
     pub fn fault(&self) -> Option<String> {
         let exceeded = |budget: &Budget| budget.cap.is_some_and(|cap| budget.used + budget.reserved > cap);
         self.accounts.iter().find_map(|(account, budgets)| match budgets {
@@ -52,14 +52,14 @@ impl Ledger {
 // === impl Reader ===
 
 impl Reader {
-    /// Connects ahead, for when nobody is let in any more.
+    /// Opens connections in advance, for reading after the listeners are drained.
     pub async fn reserve(&mut self, gate: &Gate, connections: usize) {
         for _ in 0..connections {
             self.connections.push(gate.raw().await);
         }
     }
 
-    /// LedgerSamples, from the connection that has waited longest; `None` where that one has ended, or its VM is dead.
+    /// Reads the ledger on the least recently used connection; `None` if it is closed or its VM has trapped.
     pub async fn sample(&mut self, gate: &Gate, drained: bool) -> Option<Ledger> {
         if self.connections.is_empty() {
             assert!(!drained, "no connection is left to look at the ledger by");

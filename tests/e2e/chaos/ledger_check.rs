@@ -1,4 +1,4 @@
-//! What a round must have left behind: each charge against what the providers have sent, each account against the charges.
+//! Checks the ledger after a round: each charge against what the providers sent, and each account against the charges.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -10,31 +10,31 @@ use crate::ledger::Ledger;
 use crate::plan::{Caller, Form, Plan, ProviderBehaviour};
 use crate::setup::{Record, TRY_TIMEOUT, highest_estimate, is_vllm, name, provider_index};
 
-/// All that is known of a round that is over.
+/// All records of a finished round.
 pub struct LedgerCheck<'a> {
     pub plan: &'a Plan,
     pub outcomes: &'a [Outcome],
     pub records: &'a BTreeMap<String, Vec<Record>>,
-    /// The access log, by request.
+    /// The lines of the access log, by request.
     pub lines: &'a BTreeMap<String, Value>,
     pub ledger: &'a Ledger,
-    /// Before and after the day ended.
+    /// The times just before and just after the simulated midnight.
     pub midnight: Option<(Instant, Instant)>,
-    /// VMs that died.
+    /// The number of VMs that trapped.
     pub traps: usize,
-    /// From when on nobody was let in.
+    /// The time from which no connections were accepted.
     pub drained: Option<Instant>,
     pub faults: Vec<String>,
 }
 
-/// A number of tokens: no less and no more.
+/// A range of tokens, both ends inclusive.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Range(pub u64, pub u64);
 
-/// One request with all that is known of it.
+/// One request with all its records.
 #[derive(Clone, Copy)]
 struct Case<'a> {
-    /// How many there are, and whether they stay up.
+    /// The number of providers, and whether none of them has an outage.
     providers: usize,
     steady: bool,
     outcome: &'a Outcome,
@@ -42,7 +42,7 @@ struct Case<'a> {
     line: Option<&'a Value>,
 }
 
-/// The day that a charge counts in.
+/// The day to which a charge belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Day {
     Yesterday,
@@ -70,7 +70,7 @@ impl Range {
 // === impl LedgerCheck ===
 
 impl LedgerCheck<'_> {
-    /// LedgerSamples at everything.
+    /// Checks all requests and accounts.
     pub fn run(&mut self) {
         let cases = self.outcomes.iter().map(|outcome| Case {
             providers: self.plan.providers(),
@@ -92,7 +92,7 @@ impl LedgerCheck<'_> {
         let providers = (0..self.plan.providers()).map(|provider| self.ledger.of(&format!("provider/{}", name(provider)))[0].used);
         self.sum("all providers", providers.sum(), &cases);
         if self.plan.form == Form::Everything {
-            // The third key has no cap, and so no account.
+            // The third key has no cap, and therefore no account.
             for (subject, caller) in
                 [("agent/researcher", Caller::Inside), ("key/alice", Caller::Developer(0)), ("key/bob", Caller::Developer(1))]
             {
@@ -102,7 +102,7 @@ impl LedgerCheck<'_> {
         }
     }
 
-    /// What the client saw is what was planned for it.
+    /// Checks that the client's response is as planned.
     fn answer(&self, case: &Case<'_>) -> Result<(), String> {
         let Outcome { planned, end, seen, .. } = case.outcome;
         if *end == End::Hung {
@@ -115,9 +115,9 @@ impl LedgerCheck<'_> {
         if providers.len() != case.records.len() {
             return Err("a provider was sent it twice".to_owned());
         }
-        // Envoy has not taken the connection yet when it closes its door.
+        // Envoy had not accepted the connection when it drained its listeners.
         let outside = case.line.is_none() && case.records.is_empty() && self.drained.is_some_and(|at| case.outcome.over >= at);
-        // A VM that is dead refuses what it is sent, until it is replaced.
+        // A trapped VM rejects requests until it is replaced.
         let troubled = self.traps > 0 || outside;
         match (seen.status, end) {
             (Some(200), End::Whole) if !planned.is_unfinished() => return case.served(),
@@ -146,11 +146,11 @@ impl LedgerCheck<'_> {
         if broken || cut && deserved { Ok(()) } else { Err("nobody has broken it".to_owned()) }
     }
 
-    /// What it was charged is what was sent.
+    /// Checks that the charge matches what was sent.
     fn charge(&self, case: &Case<'_>) -> Result<(), String> {
         let Some(line) = case.line else { return Ok(()) };
         let Some(charged) = charged(line) else {
-            // Only a VM that is dead says nothing.
+            // Only a trapped VM writes no decision.
             return if self.traps > 0 || line["decision"].is_string() { Ok(()) } else { Err("nothing was logged".to_owned()) };
         };
         let mut range = Range::default();
@@ -173,7 +173,7 @@ impl LedgerCheck<'_> {
         let [mut all, mut external] = [Range::default(); 2];
         for case in cases {
             let Ok(attempts) = case.attempts() else { continue };
-            // What a dead VM held is charged as its prompt, or not at all where the day is over.
+            // Reservations of a trapped VM are charged with the prompt, or not at all if the day has ended.
             let range = attempts.into_iter().filter(|(who, _)| *who == provider).fold(Range::default(), |mut sum, (_, range)| {
                 sum.add(range);
                 sum
@@ -192,7 +192,7 @@ impl LedgerCheck<'_> {
         }
     }
 
-    /// What accounts have used is what the requests of their callers were charged.
+    /// Checks that the used tokens of an account equal the charges of its callers' requests.
     fn sum(&mut self, what: &str, used: u64, cases: &[Case<'_>]) {
         let mut sum = Range::default();
         for case in cases {
@@ -219,7 +219,7 @@ impl LedgerCheck<'_> {
 // === impl Case ===
 
 impl Case<'_> {
-    /// A whole answer is one provider's, as it sent it.
+    /// Checks that a complete response is one provider's, unmodified.
     fn served(&self) -> Result<(), String> {
         let seen = &self.outcome.seen;
         let by = seen.provider.as_deref().and_then(provider_index);
@@ -239,11 +239,11 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// The providers that it was sent to, or may have been, and what each may charge.
+    /// Returns the providers that received the request, or may have, and the range of their charges.
     fn attempts(&self) -> Result<Vec<(usize, Range)>, String> {
         let estimate = Range(0, highest_estimate(&self.outcome.planned));
         let Some(line) = self.line.filter(|line| line["decision"].is_string()) else {
-            // Nobody knows how far it came: it may have been let through, and not have reached its provider yet.
+            // The progress is unknown: the request may have been admitted without reaching its provider.
             let asked = self.records.iter().map(|record| (record.provider, self.charge_after_trap(record)));
             let others = (0..self.providers).filter(|provider| !self.records.iter().any(|record| record.provider == *provider));
             return Ok(asked.chain(others.map(|provider| (provider, estimate))).collect());
@@ -268,7 +268,7 @@ impl Case<'_> {
         Ok(attempts)
     }
 
-    /// What the provider that was asked last may charge.
+    /// Returns the range of the charge of the last provider.
     fn charge_of_last(&self, record: &Record) -> Range {
         let Outcome { planned, end, seen, .. } = self.outcome;
         let (least, most) = (record.prompt, highest_estimate(planned));
@@ -278,7 +278,7 @@ impl Case<'_> {
             return Range::exactly(whole);
         }
         match record.behaviour {
-            // It was not heard, or too late.
+            // The status was not received, or too late.
             ProviderBehaviour::Status(_) if *end == End::Disconnected || self.is_local() => Range(0, most),
             ProviderBehaviour::Status(_) => Range::default(),
             ProviderBehaviour::Reset | ProviderBehaviour::Close | ProviderBehaviour::HalfHead | ProviderBehaviour::Hang => {
@@ -294,27 +294,28 @@ impl Case<'_> {
         }
     }
 
-    /// It was the provider that broke this stream off, of which each piece tells the usage.
+    /// Returns whether the provider cut off this stream, in which each event contains the usage.
     fn breaks_off(&self, record: &Record) -> bool {
         self.steady && !self.is_late() && is_vllm(record.provider) && record.stream
     }
 
-    /// Envoy may have given up waiting: for what is silent, or as the machine is busy.
+    /// Returns whether Envoy may have timed out, because of a silent provider or a busy machine.
     fn is_late(&self) -> bool {
         self.outcome.over - self.outcome.sent >= TRY_TIMEOUT
     }
 
-    /// Pieces of a completion that have passed the gate in a stream: those that the client has seen, and at most those that were sent.
+    /// Returns the number of deltas that passed the gateway in a stream: at least those that the client received, at most those
+    /// that were sent.
     fn passed(&self) -> Option<Range> {
         let seen = &self.outcome.seen;
         let by = seen.provider.as_deref().and_then(provider_index)?;
         let record = self.records.iter().find(|record| record.provider == by && record.stream)?;
-        // Where nothing is reported, the finishing event counts as a piece.
+        // Where no usage is reported, the finish event counts as a delta.
         let finish = u64::from(!is_vllm(by) && record.sent() == record.words);
         (seen.status == Some(200)).then(|| Range(seen.words, record.sent() + finish))
     }
 
-    /// What may be charged where a VM died that had it, or had passed it over before.
+    /// Returns the range of the charge where a VM trapped that had the request, or that had skipped this provider before.
     fn charge_after_trap(&self, record: &Record) -> Range {
         let charge = if matches!(record.behaviour, ProviderBehaviour::Status(_)) { 0 } else { record.prompt + record.words };
         Range(0, highest_estimate(&self.outcome.planned).max(charge))
@@ -332,12 +333,12 @@ impl Case<'_> {
         }
     }
 
-    /// Whether nobody but the provider that has its record was asked.
+    /// Returns whether the request was sent to one provider only.
     fn is_single(&self) -> bool {
         self.line.is_some_and(|line| line["attempts"].is_null() && line["decision"].is_string())
     }
 
-    /// Whether Envoy has answered in the provider's place.
+    /// Returns whether Envoy generated the response.
     fn is_local(&self) -> bool {
         self.line.is_some_and(|line| line["decision"].as_str().is_some_and(|decision| decision.starts_with("upstream_")))
     }
@@ -366,7 +367,7 @@ impl Case<'_> {
     }
 }
 
-/// The tokens that a line of the access log says were charged.
+/// Returns the charged tokens in a line of the access log.
 fn charged(line: &Value) -> Option<u64> {
     Some(tokens(line, "prompt_tokens")? + tokens(line, "completion_tokens")?)
 }

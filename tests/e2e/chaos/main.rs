@@ -1,8 +1,8 @@
-//! Chaos in a real Envoy: two hundred clients at once, of whom half go away, providers that break off, reloads, VMs that die, a day that
-//! ends, an Envoy that is drained. Whatever occurs, the budgets hold and each charge is what was sent.
+//! Chaos tests in a real Envoy: two hundred concurrent clients, half of which disconnect, failing providers, reloads, VM traps, the
+//! end of a day, drained listeners. Budgets must hold, and each charge must match what was sent.
 //!
-//! A round is drawn from its seed: `scripts/test chaos --seed N --rounds 1` repeats the plan of one, as far as workers let anything be
-//! repeated.
+//! A round is generated from its seed: `scripts/test chaos --seed N --rounds 1` repeats its plan, except for the scheduling of
+//! Envoy's workers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod client;
@@ -16,7 +16,7 @@ mod vm_trap;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// Rounds of a run that nobody has said anything about.
+/// The default number of rounds.
 const ROUNDS: u64 = 3;
 
 fn variable(name: &str) -> Option<u64> {

@@ -1,11 +1,11 @@
-//! What a round is to be, drawn from its seed before it begins: the same seed is the same plan.
+//! The plan of a round, generated from its seed. The same seed gives the same plan.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use e2e::harness::{EnvoyFeature, Rng};
 
-/// Clients at once, and how many requests each makes, one after the other.
+/// The number of concurrent clients, and of consecutive requests per client.
 pub const CLIENTS: u64 = 200;
 pub const REQUESTS_PER_CLIENT: u64 = 4;
 
@@ -15,10 +15,10 @@ pub struct Plan {
     pub seed: u64,
     pub workers: u32,
     pub form: Form,
-    /// Budgets are smaller than what is asked for.
+    /// Whether the budgets are smaller than the demand.
     pub tight: bool,
     pub clients: Vec<Client>,
-    /// What occurs meanwhile, each when so many requests are over.
+    /// Events, each with the number of finished requests after which it occurs.
     pub events: Vec<(u64, Event)>,
 }
 
@@ -32,27 +32,27 @@ pub enum Form {
 
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// Each with the pause before it.
+    /// Each request with the pause before it.
     pub requests: Vec<(Duration, PlannedRequest)>,
 }
 
-/// One request, and what each provider will do with it.
+/// One request, and the behaviour of each provider.
 #[derive(Debug, Clone)]
 pub struct PlannedRequest {
-    /// What it is found by on its way.
+    /// Identifies the request in the prompt and in the access log.
     pub id: String,
     pub caller: Caller,
-    /// The provider whose model it names.
+    /// The provider of the requested model.
     pub named: usize,
-    /// Bytes of its prompt.
+    /// The length of the prompt in bytes.
     pub length: usize,
     pub limit: Option<u64>,
-    /// Completion tokens of a whole answer, if the limit allows.
+    /// Completion tokens of a complete response, if the limit allows.
     pub words: u64,
     pub stream: bool,
     pub wants_usage: bool,
     pub http2: bool,
-    /// A guard is to refuse it.
+    /// Whether a guard must reject it.
     pub forbidden: bool,
     pub slow: bool,
     pub disconnect: Disconnect,
@@ -61,45 +61,45 @@ pub struct PlannedRequest {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caller {
-    /// Nobody in particular, or the agent.
+    /// Anonymous, or the agent.
     Inside,
-    /// A developer, by the place of the key.
+    /// A developer, by the index of the key.
     Developer(usize),
 }
 
-/// When the client goes away.
+/// When the client disconnects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disconnect {
     Never,
     After(Duration),
-    /// After so many events of a stream.
+    /// After this number of events of a stream.
     Events(u64),
-    /// In the middle of the request's body.
+    /// In the middle of the request body.
     Body,
     /// It sends half of the body and waits.
     Stalled,
-    /// It sends nothing of the body and waits.
+    /// It sends no body and waits.
     Silent,
 }
 
-/// What a provider does with one request.
+/// A provider's behaviour for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProviderBehaviour {
     Serve,
     Status(u16),
-    /// Breaks the connection when it has read the request.
+    /// Resets the connection after reading the request.
     Reset,
-    /// Closes it.
+    /// Closes the connection after reading the request.
     Close,
-    /// Breaks it in the middle of the answer's head.
+    /// Resets the connection in the middle of the response head.
     HalfHead,
-    /// Breaks it after so many words, or in the middle of the body.
+    /// Resets the connection after this number of words, or in the middle of the body.
     CutReset(u64),
-    /// Closes it there.
+    /// Closes the connection there.
     CutClose(u64),
-    /// Never answers.
+    /// Never responds.
     Hang,
-    /// Falls silent there.
+    /// Stops sending there.
     HangAfter(u64),
 }
 
@@ -108,7 +108,7 @@ pub enum Event {
     Reload,
     Trap,
     Midnight,
-    /// A provider is down for so long.
+    /// An outage of a provider for this time.
     Outage(usize, Duration),
     Drain,
 }
@@ -116,7 +116,7 @@ pub enum Event {
 // === impl Plan ===
 
 impl Plan {
-    /// What follows from this seed.
+    /// Generates the plan of this seed.
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let everything = EnvoyFeature::ClusterRefresh.is_supported() && seed.is_multiple_of(2);
@@ -136,7 +136,7 @@ impl Plan {
         self.requests().map(|planned| (planned.id.clone(), planned.clone())).collect()
     }
 
-    /// Whether it occurs.
+    /// Returns whether the plan contains the event.
     pub fn has(&self, wanted: Event) -> bool {
         self.events.iter().any(|(_, event)| *event == wanted)
     }
@@ -145,7 +145,7 @@ impl Plan {
         self.events.iter().any(|(_, event)| matches!(event, Event::Outage(..)))
     }
 
-    /// How many providers there are.
+    /// Returns the number of providers.
     pub fn providers(&self) -> usize {
         match self.form {
             Form::OneProvider => 1,
@@ -153,7 +153,7 @@ impl Plan {
         }
     }
 
-    /// One line for a person.
+    /// Describes the plan in one line.
     pub fn describe(&self) -> String {
         let events: Vec<String> = self.events.iter().map(|(when, event)| format!("{event:?} at {when}")).collect();
         format!(
@@ -210,7 +210,7 @@ impl PlannedRequest {
             Form::Everything if rng.below(3) == 0 => Caller::Developer(rng.below(3) as usize),
             _ => Caller::Inside,
         };
-        // The agent's own list goes on from the first; a developer has whom he names.
+        // The agent's candidates are tried in the order of its list; a developer has the named provider only.
         let named = match form {
             Form::Everything if caller != Caller::Inside || rng.below(4) == 0 => rng.below(3) as usize,
             _ => 0,
@@ -234,12 +234,12 @@ impl PlannedRequest {
         planned
     }
 
-    /// Whether the gate waits in vain for the rest of it.
+    /// Returns whether the request body is never completed.
     pub fn is_unfinished(&self) -> bool {
         matches!(self.disconnect, Disconnect::Stalled | Disconnect::Silent)
     }
 
-    /// Whether whoever gets it serves it.
+    /// Returns whether every provider would serve it.
     pub fn is_served(&self) -> bool {
         self.behaviours.iter().all(|behaviour| *behaviour == ProviderBehaviour::Serve)
     }

@@ -1,4 +1,4 @@
-//! One round: everything at once, then a look at what it left behind.
+//! Runs one round, then checks its results.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,29 +16,29 @@ use crate::ledger_check::LedgerCheck;
 use crate::plan::{Client, Event, Form, Plan};
 use crate::setup::{SPEED, Scene, manifests};
 
-/// How often the ledger is looked at.
+/// The interval between reads of the ledger.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(3);
-/// What the contract allows from the end of an answer to the end of its reservation, and what a busy machine may add.
+/// The documented time from the end of a response to settlement, plus a margin for a busy machine.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(2);
-/// How long until a dead VM's reservations are given back: a minute of its observers' uptime, and two of their ticks.
+/// The time until a trapped VM's reservations are released: a minute of the other VMs' uptime, and two of their ticks.
 const RECLAIM_DEADLINE: Duration = Duration::from_secs(60 / SPEED as u64 + 4);
-/// Requests that were served, and samples at the ledger, without which nothing is shown.
+/// The minimum number of served requests and of ledger samples for a meaningful round.
 const MIN_SERVED: usize = 50;
 const MIN_SAMPLES: u64 = 50;
-/// Connections that are kept for sampling at the ledger when nobody is let in any more.
+/// Connections reserved for reading the ledger after the listeners are drained.
 const RESERVED_CONNECTIONS: usize = 400;
 
-/// What goes on in a round besides the clients.
+/// The state of a round besides the clients.
 #[derive(Default)]
 struct Progress {
-    /// Requests that are over.
+    /// The number of finished requests.
     passed: AtomicU64,
     over: AtomicBool,
     drained: Mutex<Option<Instant>>,
     midnight: Mutex<Option<(Instant, Instant)>>,
 }
 
-/// What a look every few milliseconds has shown.
+/// The results of the periodic ledger samples.
 #[derive(Default)]
 struct LedgerSamples {
     count: u64,
@@ -46,7 +46,7 @@ struct LedgerSamples {
     faults: Vec<String>,
 }
 
-/// Plays a round; fails with all that is wrong, or tells in a line what it was.
+/// Runs a round. Fails with all violations, or returns a summary in one line.
 pub async fn run_round(seed: u64) -> String {
     let plan = Arc::new(Plan::new(seed));
     let scene = Arc::new(Scene::new(&plan).await);
@@ -108,7 +108,7 @@ async fn run_client(gate: std::net::SocketAddr, client: Client, form: Form, prog
     outcomes
 }
 
-/// What the plan has happen, each at its time.
+/// Runs the planned events.
 async fn run_events(scene: &Scene, plan: &Plan, progress: &Progress) {
     let mut edition = 0;
     for (when, event) in &plan.events {
@@ -135,7 +135,7 @@ async fn run_events(scene: &Scene, plan: &Plan, progress: &Progress) {
     }
 }
 
-/// Sets the clock to a minute after midnight, and again if the VM that was told is dead.
+/// Sets the clock to a minute after midnight; retries if the VM that received the request has trapped.
 async fn end_the_day(scene: &Scene, progress: &Progress) {
     let before = Instant::now();
     until("the clock is set", async || {
@@ -146,14 +146,14 @@ async fn end_the_day(scene: &Scene, progress: &Progress) {
     *progress.midnight.lock().unwrap() = Some((before, Instant::now()));
 }
 
-/// LedgerSamples at all budgets until the round is over.
+/// Reads all budgets until the round is over.
 async fn sample(scene: Arc<Scene>, progress: Arc<Progress>, mut reader: Reader) -> (LedgerSamples, Reader) {
     let mut samples = LedgerSamples::default();
     let mut last = Instant::now();
     while !progress.over.load(Ordering::Relaxed) && samples.faults.len() < 5 {
         let drained = progress.drained.lock().unwrap().is_some();
         if drained {
-            // Each connection may be good for one look only.
+            // Each reserved connection may be usable only once.
             sleep(SAMPLE_INTERVAL * 4).await;
         }
         if let Some(ledger) = reader.sample(&scene.gate, drained).await {
@@ -167,7 +167,7 @@ async fn sample(scene: Arc<Scene>, progress: Arc<Progress>, mut reader: Reader) 
     (samples, reader)
 }
 
-/// Waits until nothing is under way and nothing reserved.
+/// Waits until no request is in flight and nothing is reserved.
 async fn wait_until_settled(
     scene: &Scene,
     reader: &mut Reader,
@@ -192,7 +192,7 @@ async fn wait_until_settled(
     }
 }
 
-/// The access log, by request, once it has all that were answered.
+/// Returns the access log by request, once it contains all answered requests.
 async fn lines(scene: &Scene, outcomes: &[Outcome], traps: usize, faults: &mut Vec<String>) -> BTreeMap<String, Value> {
     let read = || {
         let lines = scene.gate.access_lines().into_iter();

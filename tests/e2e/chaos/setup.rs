@@ -1,4 +1,4 @@
-//! Who plays: the gate in one of its two forms, and providers that note what they put on the wire.
+//! The gateway in one of its two forms, and providers that record what they send.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,49 +10,49 @@ use serde_json::{Value, json};
 
 use crate::plan::{Caller, Form, Plan, PlannedRequest, ProviderBehaviour};
 
-/// The header in which a proxy in front says who calls.
+/// The identity header that a trusted proxy sets.
 pub const IDENTITY: &str = "x-agent-id";
 pub const RESEARCHER: &str = "spiffe://cluster.local/ns/agents/sa/researcher";
-/// What guards refuse.
+/// The word that guards reject.
 pub const FORBIDDEN: &str = "forbidden-7";
-/// How many times as fast the uptime passes that a dead VM is given up by: 60 seconds take 6.
+/// The speed of the uptime by which a trapped VM is detected: 60 seconds take 6.
 pub const SPEED: u32 = 10;
-/// Words of an answer to a request without a limit, which reserves as many.
+/// The words of a response to a request without a limit; as many are reserved.
 const DEFAULT_MAX_TOKENS: u64 = 300;
 const NAMES: [&str; 3] = ["vllm-local", "openai", "anthropic"];
 const DIALECTS: [&str; 3] = ["vllm", "openai", "anthropic"];
 const MODELS: [&str; 3] = ["llama", "gpt-5-mini", "claude-haiku-4-5"];
 const KEYS: [&str; 3] = ["alice", "bob", "carol"];
-/// How long clients may take to send a request, and providers to answer it.
+/// The timeouts of receiving a request, and of a provider's response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 const ROUTE_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long an attempt may take to answer; a request that is over sooner was not timed out by anybody.
+/// The timeout of one attempt. A request that ends sooner was not timed out.
 pub const TRY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What one provider has done with one request.
+/// A provider's record of one request.
 #[derive(Debug, Clone)]
 pub struct Record {
     pub provider: usize,
     pub at: Instant,
     pub behaviour: ProviderBehaviour,
     pub stream: bool,
-    /// Tokens as a whole answer reports them.
+    /// The tokens that a complete response reports.
     pub prompt: u64,
     pub words: u64,
-    /// Pieces of which anything was sent, and how many events there are in one.
+    /// The number of chunks that were started, and the number of events per chunk.
     begun: Arc<AtomicUsize>,
     group: usize,
 }
 
-/// What all providers have done, by request.
+/// The records of all providers, by request.
 pub type Records = Arc<Mutex<BTreeMap<String, Vec<Record>>>>;
 
-/// A gate and its providers.
+/// A gateway and its providers.
 pub struct Scene {
     pub gate: Gate,
     pub upstreams: Vec<Upstream>,
     pub records: Records,
-    /// What providers have seen that is not for them.
+    /// Requests that reached the wrong provider.
     pub misrouted: Arc<Mutex<Vec<String>>>,
 }
 
@@ -76,7 +76,7 @@ fn credential(provider: usize) -> String {
     format!("key-of-{}-3b1f", NAMES[provider])
 }
 
-/// The request's body.
+/// Returns the request's body.
 pub fn body(planned: &PlannedRequest) -> Value {
     let mut body = json!({ "model": format!("{}/{}", NAMES[planned.named], MODELS[planned.named]), "messages": [{ "role": "user", "content": text(planned) }] });
     if let Some(limit) = planned.limit {
@@ -99,17 +99,17 @@ fn text(planned: &PlannedRequest) -> String {
     text
 }
 
-/// Tokens of a prompt, as every provider counts them.
+/// Returns the tokens of a prompt, by the providers' rule.
 fn prompt_tokens(text: &str) -> u64 {
     text.len() as u64 / 3 + 4
 }
 
-/// No estimate of its prompt is higher: a token for each byte, 16 for the message, 64 for the request, and a little for its role.
+/// Returns an upper bound of all estimates: a token per byte, 16 for the message, 64 for the request, and 16 for its role.
 pub fn highest_estimate(planned: &PlannedRequest) -> u64 {
     text(planned).len() as u64 + 16 + 64 + 16
 }
 
-/// The manifests of a round; `edition` makes a configuration another one without changing what it allows.
+/// Returns the manifests of a round. `edition` changes the configuration without changing any rule.
 pub fn manifests(plan: &Plan, edition: u64) -> String {
     let settings = format!("maxRequestBytes: {}", 100_000 + edition);
     match plan.form {
@@ -184,10 +184,10 @@ impl Scene {
     }
 }
 
-/// One provider at work.
+/// One provider.
 struct ProviderServer {
     provider: usize,
-    /// Whether the gate has a credential for it.
+    /// Whether the gateway has a credential for it.
     own: bool,
     requests: Arc<BTreeMap<String, PlannedRequest>>,
     records: Records,
@@ -235,13 +235,13 @@ impl ProviderServer {
 // === impl Record ===
 
 impl Record {
-    /// Words of a stream of which anything may have been sent: those after the head and the first event.
+    /// Returns the number of words of a stream that may have been sent, after the head and the first event.
     pub fn sent(&self) -> u64 {
         let events = self.begun.load(Ordering::SeqCst).saturating_sub(1) * self.group;
         (events as u64).saturating_sub(1).min(self.max_words())
     }
 
-    /// Words that it is to send at most.
+    /// Returns the maximum number of words to send.
     pub fn max_words(&self) -> u64 {
         match self.behaviour {
             ProviderBehaviour::CutReset(at) | ProviderBehaviour::CutClose(at) | ProviderBehaviour::HangAfter(at) => {
@@ -271,7 +271,7 @@ impl Record {
         self.behaviour == ProviderBehaviour::Serve
     }
 
-    /// The head and what follows, some events in each piece.
+    /// Returns the head and the chunks, with several events per chunk.
     fn events(&self, options: &Value, large: bool) -> Vec<Vec<u8>> {
         let word = if large { format!("w{}", "o".repeat(3000)) } else { "w".to_owned() };
         let words = vec![word.as_str(); self.words as usize];
@@ -297,13 +297,13 @@ impl Record {
         let body = responses::chat(self.prompt, self.words).to_string().into_bytes();
         let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
         let (first, second) = body.split_at(body.len() / 3);
-        // Nothing has begun while it is at work.
+        // Nothing is counted while the provider computes.
         let begins = vec![Vec::new(), Vec::new(), head.into_bytes(), first.to_vec()];
         begins.into_iter().chain([if self.is_whole() { second.to_vec() } else { Vec::new() }]).collect()
     }
 }
 
-/// Who calls, as headers say it.
+/// Returns the headers that identify the caller.
 pub fn caller(planned: &PlannedRequest, form: Form) -> Vec<(&'static str, String)> {
     match (planned.caller, form) {
         (Caller::Developer(place), _) => vec![("authorization", format!("Bearer {}", key(place).secret()))],

@@ -1,4 +1,4 @@
-//! Nothing of a budget is wasted: before anybody is told that it is spent, 99 % of it are.
+//! Budgets are used up: before a request is rejected because a budget is exhausted, at least 99 % of it are used.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use crate::setup::{IDENTITY, RESEARCHER};
 const CLIENTS: u64 = 60;
 const CAP: u64 = 40_000;
 
-/// Which of the budgets is the tightest one.
+/// Which budget is the smallest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tightest {
     Provider,
@@ -31,7 +31,7 @@ fn manifests(tightest: Tightest) -> String {
     provider + &agent + &gateway(&format!("identityHeader: {IDENTITY}"))
 }
 
-/// Answers with half of the words that are allowed, slowly, so that much more is reserved than is used.
+/// Responds slowly with half of the allowed words, so that much more is reserved than used.
 fn answer(request: &Received, sent: &AtomicU64) -> Answer {
     let body = request.json();
     let words = body["max_tokens"].as_u64().unwrap() / 2;
@@ -49,7 +49,7 @@ fn whole(body: &Value) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
-/// Asks until it is told that the budget is spent; waits a little where others' reservations are in the way.
+/// Sends requests until the budget is exhausted; pauses while other reservations block it.
 async fn client(gate: Arc<Gate>, number: u64, first_refusal: Arc<AtomicU64>) {
     let mut rng = Rng::new(seed() ^ (number << 32));
     loop {

@@ -1,5 +1,5 @@
-//! A VM dies with streams in flight: those of its worker end with it, the others go on, what it had reserved is given back, and the
-//! one that takes its place serves as it did.
+//! A VM traps with streams in flight: its worker's streams end, the others continue, its reservations are released, and its
+//! replacement serves requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const LIMIT: u64 = 100;
 const PROMPT: u64 = 30;
 const CAP: u64 = 1_000_000;
 
-/// A stream under way: the client's side of it, the provider's, and the VM in between.
+/// An open stream: the client's side, the provider's side, and the VM between them.
 struct Stream {
     client: Raw,
     call: Call,
@@ -30,7 +30,7 @@ async fn gate(upstream: &Upstream) -> Gate {
     builder.env("PAI_TEST_SPEED", &SPEED.to_string()).start().await
 }
 
-/// The VM that serves this connection.
+/// Returns the VM that serves this connection.
 async fn instance(connection: &mut Raw) -> Option<String> {
     connection.write("GET /v1/models HTTP/1.1\r\nhost: gate.test\r\nx-test-ledger: 1\r\n\r\n").await;
     let reply = connection.reply().await.filter(|reply| reply.status == 200)?;
@@ -70,14 +70,14 @@ async fn a_worker_dies_alone() {
     let estimate = each - LIMIT;
     assert!((PROMPT..PROMPT + 100).contains(&estimate), "{estimate}");
 
-    // Whoever serves the next connection dies.
+    // The VM that serves the next connection traps.
     let reply = gate.trap().await.expect("an answer");
     let trapped = Instant::now();
     assert_eq!((reply.status, &*reply.body), (503, &b""[..]), "it fails closed");
 
     let mut by_instance: BTreeMap<String, Vec<Stream>> = BTreeMap::new();
     for mut stream in streams {
-        // The next piece of the answer finds the VM dead or alive.
+        // The next event shows whether the stream's VM has trapped.
         stream.call.chunk(responses::delta("x", Some((PROMPT, 5)))).await;
         by_instance.entry(stream.instance.clone()).or_default().push(stream);
     }
@@ -105,12 +105,12 @@ async fn a_worker_dies_alone() {
     let finished = upstream.requests().len() as u64 - lost;
     assert!(finished > 0);
 
-    // What it had reserved stays reserved until a minute of silence has passed, and is not charged before.
+    // The reservations of the trapped VM remain until a minute has passed, and are not charged before.
     let held = ledger(&gate, &mut reader).await.of("provider/vllm-local")[0];
     let settled = finished * (PROMPT + 7);
     assert_eq!((held.used, held.reserved), (settled, lost * each), "{:?} after the trap", trapped.elapsed());
 
-    // A new VM takes the place of the dead one, and both workers serve.
+    // A new VM replaces the trapped one, and both workers serve requests.
     let mut instances = BTreeSet::new();
     let served = async || {
         let mut client = gate.raw().await;
@@ -136,7 +136,7 @@ async fn a_worker_dies_alone() {
     gate.assert_no_trap();
 }
 
-/// A request that falls back twice.
+/// A request that is retried twice.
 fn falling_back(number: usize) -> PlannedRequest {
     PlannedRequest {
         id: format!("f{number}"),
@@ -155,7 +155,7 @@ fn falling_back(number: usize) -> PlannedRequest {
     }
 }
 
-/// Gate and attempt filters of a worker are one VM, also when it is another than before.
+/// The gate filter and the attempt filter of a worker share one VM, including a replacement VM.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn its_successor_falls_back_too() {
     e2e::needs!(ClusterRefresh);
@@ -168,7 +168,7 @@ async fn its_successor_falls_back_too() {
     for traps in 0..3 {
         if traps > 0 {
             scene.gate.trap().await;
-            // Until each plugin is there again, it refuses what it is sent.
+            // Until each plugin is restarted, requests are rejected.
             until("a VM serves", async || {
                 tokio::time::sleep(Duration::from_millis(30)).await;
                 let Seen { status, .. } = send().await.seen;

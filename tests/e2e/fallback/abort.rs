@@ -1,4 +1,4 @@
-//! Clients that go away while the gate goes from one provider to the next.
+//! Clients that disconnect while the gateway retries a request at the next provider.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use crate::fixtures::{OPENAI, Scene, SceneBuilder, VLLM, chat_body};
 
-/// Longer than any test runs; how long Envoy waits is drawn from below it.
+/// Longer than any test; Envoy's back-off is random below this value.
 const LONG: Duration = Duration::from_secs(3600);
 
 async fn logged(scene: &Scene) {
     scene.gate.access_log(|line| line["path"] == "/v1/chat/completions").await;
 }
 
-/// Sends a chat on a connection that the test can break.
+/// Sends a chat on a connection that the test can reset.
 pub async fn sent(scene: &Scene, body: &Value) -> e2e::harness::Raw {
     let body = body.to_string();
     let mut raw = scene.gate.raw().await;
@@ -28,7 +28,7 @@ pub async fn sent(scene: &Scene, body: &Value) -> e2e::harness::Raw {
     raw
 }
 
-/// Between two attempts nobody has the request: nobody charges for it.
+/// Between two attempts no provider has the request, and none charges for it.
 #[tokio::test]
 async fn between_attempts() {
     e2e::needs!(ClusterRefresh);
@@ -43,7 +43,7 @@ async fn between_attempts() {
     assert_eq!(scene.request_counts(), [1, 0, 0]);
 }
 
-/// The second provider has the whole prompt.
+/// The second provider has received the complete prompt.
 #[tokio::test]
 async fn during_the_second_attempt() {
     e2e::needs!(ClusterRefresh);
@@ -73,7 +73,7 @@ async fn during_the_first_attempt() {
     assert_eq!(scene.request_counts(), [1, 0, 0]);
 }
 
-/// A stream that the client leaves is charged to whom it came from.
+/// A stream that the client aborts is charged to its provider.
 #[tokio::test]
 async fn in_the_middle_of_a_stream_of_the_second() {
     e2e::needs!(ClusterRefresh);

@@ -1,4 +1,4 @@
-//! What each attempt is sent: the request of the client, dressed for its provider; and streams that come back.
+//! The request of each attempt, rewritten for its provider, and streamed responses.
 
 use e2e::harness::{MODEL, Reply};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ fn limit(body: &Value) -> Option<u64> {
     body["max_tokens"].as_u64().or(body["max_completion_tokens"].as_u64())
 }
 
-/// Scenes check path, authority and key of every request themselves.
+/// [`Scene`](crate::fixtures::Scene) checks the path, authority and key of every request.
 #[tokio::test]
 async fn each_attempt_is_dressed_for_its_provider() {
     e2e::needs!(ClusterRefresh);
@@ -40,7 +40,7 @@ async fn whoever_serves_alone_is_dressed_as_well() {
     assert_eq!((body["model"].as_str(), limit(&body)), (Some(ANTHROPIC.model), Some(8)));
 }
 
-/// Providers of one dialect get what the client wrote, byte for byte, but for the model.
+/// Providers of one dialect receive the client's body unchanged, except for the model.
 #[tokio::test]
 async fn large_bodies_are_sent_again() {
     e2e::needs!(ClusterRefresh);
@@ -64,7 +64,7 @@ async fn large_bodies_are_sent_again() {
     }
 }
 
-/// An aggregator calls the model as the client does: there, nothing of the body changes, and its length is what it was.
+/// An aggregator uses the client's model name: its body is unchanged, including its length.
 #[tokio::test]
 async fn a_body_that_fits_as_it_was_written() {
     e2e::needs!(ClusterRefresh);
@@ -124,7 +124,7 @@ async fn streams_come_from_whoever_serves() {
     assert_eq!((openai, anthropic), (2 * OPENAI.tokens(), 2 * ANTHROPIC.tokens()));
 }
 
-/// Only vLLM knows usage in each event; others would refuse the question.
+/// Only vLLM supports usage in each event; other dialects would reject the option.
 #[tokio::test]
 async fn each_is_asked_for_usage_in_its_own_words() {
     e2e::needs!(ClusterRefresh);
@@ -164,7 +164,7 @@ async fn requests_with_trailers() {
     assert_eq!(scene.request_counts(), [4, 4, 0]);
 }
 
-/// The client's own options hold for whoever serves.
+/// The client's own options apply to every provider.
 #[tokio::test]
 async fn a_request_without_a_limit() {
     e2e::needs!(ClusterRefresh);

@@ -1,4 +1,4 @@
-//! Requests that go to another provider because a budget is spent, and what comes when all are.
+//! Requests that are sent to another provider because a budget is exhausted, and errors when all are.
 
 use e2e::harness::{RateLimit, Upstream, until};
 use serde_json::json;
@@ -8,7 +8,7 @@ use crate::fixtures::{
     ANTHROPIC, CAP, OPENAI, Scene, SceneBuilder, TestProvider, VLLM, assert_failed, assert_served, chat_body, scene,
 };
 
-/// A chat that reserves nearly all of its provider's budget while it runs. Nobody else can serve it.
+/// Starts a chat that reserves nearly all of its provider's budget. No other provider can serve it.
 async fn reserve(scene: &Scene, member: &TestProvider) -> JoinHandle<e2e::harness::Reply> {
     let mut body = chat_body(member, &format!("{}=hang", member.name));
     body["max_tokens"] = json!(CAP - 400);
@@ -34,7 +34,7 @@ async fn a_spent_provider_is_passed_over() {
     assert_eq!(scene.request_counts(), [1, 1, 0]);
     let line = scene.gate.access_log(|line| line["provider"] == OPENAI.name).await;
     assert_eq!((&line["attempts"], &line["tries"]), (&json!("vllm-local=spent"), &json!(1)));
-    // What is left is that of the provider that serves.
+    // The remaining tokens are those of the provider that serves.
     let left = RateLimit { limit: CAP, remaining: CAP, reset: 0.0 };
     assert_eq!(reply.rate_limit("tokens").unwrap().limit, left.limit);
     assert!(reply.rate_limit("tokens").unwrap().remaining > CAP / 2);
@@ -90,7 +90,7 @@ async fn a_reserved_provider_is_passed_over() {
     waiting.abort();
 }
 
-/// The agent's own budget holds it back wherever it asks.
+/// The agent's own budget limits it at every provider.
 #[tokio::test]
 async fn a_spent_agent_is_served_by_nobody() {
     let scene = SceneBuilder::new().agent("maxTokensPerDay: 1000").start().await;
@@ -102,7 +102,7 @@ async fn a_spent_agent_is_served_by_nobody() {
     assert_eq!(scene.request_counts(), [1, 0, 0]);
 }
 
-/// The agent's budget holds one reservation of a request at a time, whoever is asked.
+/// The agent's budget holds one reservation per request, whichever provider is tried.
 #[tokio::test]
 async fn the_agents_budget_is_not_reserved_twice() {
     e2e::needs!(ClusterRefresh);
@@ -113,7 +113,7 @@ async fn the_agents_budget_is_not_reserved_twice() {
     assert_eq!(scene.charges().await, [0, 0, ANTHROPIC.tokens()]);
 }
 
-/// There is somebody left when the first attempt begins, and nobody when it fails.
+/// A candidate is left when the first attempt starts, and none when it fails.
 #[tokio::test]
 async fn the_others_are_spent_while_the_first_is_asked() {
     e2e::needs!(ClusterRefresh);

@@ -1,4 +1,4 @@
-//! Callers without an agent's list have one candidate; what the server has not seen is sent to it again.
+//! Callers without an agent's list have one candidate. A request that the server did not receive is retried there.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ fn alice() -> Key {
     Key::new("alice")
 }
 
-/// Two callers without fallback: how each is set up, and how each asks.
+/// Two callers without fallback: their setup and their requests.
 async fn scenes(with: impl Fn(SceneBuilder) -> SceneBuilder) -> [(Scene, Option<Key>); 2] {
     let open = format!("maxTokensPerDay: {CAP}\nexternalAccess: {{ enabled: true }}");
     let developers = SceneBuilder::new().spec(&VLLM, &open).spec(&OPENAI, &open).manifests_of(&alice().manifest(""));

@@ -1,4 +1,4 @@
-//! Who may serve a request, and in which order.
+//! Which providers are candidates for a request, and in which order.
 
 use e2e::harness::until;
 use serde_json::json;
@@ -36,7 +36,7 @@ async fn no_more_attempts_than_allowed() {
     }
 }
 
-/// After a reset there is nothing to give to the client, whatever the route does with a request that has nowhere to go.
+/// After a reset there is no response for the client, whatever the route does with a request without a destination.
 #[tokio::test]
 async fn no_more_attempts_than_allowed_after_resets() {
     e2e::needs!(ClusterRefresh);
@@ -50,7 +50,7 @@ async fn no_more_attempts_than_allowed_after_resets() {
     }
 }
 
-/// A candidate whose own rules refuse the request is as if it were not there.
+/// A candidate whose own rules reject the request is skipped.
 #[tokio::test]
 async fn who_may_not_serve_is_skipped() {
     e2e::needs!(ClusterRefresh);
@@ -76,7 +76,7 @@ async fn a_guard_that_only_audits_skips_nobody() {
     assert_served(&scene.ask("a forbidden word vllm-local=503").await, &OPENAI);
 }
 
-/// What the named one refuses, nobody else serves.
+/// A request that the named provider rejects is not sent to another.
 #[tokio::test]
 async fn a_refusal_of_the_named_one_is_final() {
     e2e::needs!(ClusterRefresh);
@@ -114,7 +114,7 @@ async fn an_agent_with_one_model_has_one_candidate() {
     scene.ask("").await.quota_exhausted();
 }
 
-/// A bare model id names a reference, too.
+/// A bare model id also selects a reference.
 #[tokio::test]
 async fn a_bare_model_id_falls_back_as_well() {
     e2e::needs!(ClusterRefresh);

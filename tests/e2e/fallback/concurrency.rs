@@ -1,7 +1,7 @@
-//! A hundred clients at once while the first provider dies and comes back: nothing is lost that another could serve, no budget
-//! is exceeded at any moment, and every token is charged once, to whom it came from.
+//! A hundred concurrent clients while the first provider has outages: no request fails that another provider could serve, no budget
+//! is exceeded at any moment, and every token is charged once, to the provider that generated it.
 //!
-//! What is asked for is drawn from a seed: `PAI_SEED=…` repeats a run, as far as two workers let anything be repeated.
+//! Requests are random: `PAI_SEED=…` repeats a run, except for the scheduling of Envoy's workers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,17 +13,17 @@ use tokio::task::JoinSet;
 
 use crate::fixtures::{ANTHROPIC, CAP, OPENAI, PROVIDERS, Scene, SceneBuilder, TestProvider, VLLM, chat_body, check};
 
-/// Clients, and what each asks for.
+/// The number of clients, and of requests per client.
 const CLIENTS: u64 = 100;
 const EACH: u64 = 4;
-/// Models of the first provider, so that not all of them rest at once.
+/// Models of the first provider. There are several, so that not all enter their cooldown at once.
 const MODELS: u64 = 8;
-/// What the second provider has for the day: less than it is asked for.
+/// The daily budget of the second provider: less than the demand.
 const TIGHT: u64 = 1200;
-/// How often the first provider dies.
+/// The number of outages of the first provider.
 const OUTAGES: u64 = 6;
 
-/// What the providers have sent, and how many requests are over.
+/// The tokens that the providers have sent, and the number of finished requests.
 #[derive(Debug, Default)]
 struct Counts {
     tokens: [AtomicU64; 3],
@@ -31,7 +31,7 @@ struct Counts {
     done: AtomicBool,
 }
 
-/// What became of one request.
+/// The outcome of one request.
 #[derive(Debug, Clone)]
 struct Outcome {
     case: String,
@@ -47,7 +47,7 @@ fn model(number: u64) -> String {
     format!("model-{number}")
 }
 
-/// Answers slowly, in as many words as asked for, and counts them.
+/// Responds slowly with the requested number of words, and counts them.
 fn answer(member: &TestProvider, request: &Received, counts: &Counts) -> Answer {
     const PAUSE: Duration = Duration::from_millis(4);
     let body = request.json();
@@ -64,7 +64,7 @@ fn answer(member: &TestProvider, request: &Received, counts: &Counts) -> Answer 
     }
     let body = responses::chat(prompt, words).to_string();
     let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
-    // Nothing has begun while it is at work.
+    // Nothing is counted while the provider computes.
     Answer::raw_chunks([Vec::new(), head.into_bytes(), body.into_bytes()]).paced(PAUSE * 2)
 }
 
@@ -73,7 +73,7 @@ async fn played(member: &'static TestProvider, counts: &Arc<Counts>) -> Upstream
     Upstream::answering(move |request| answer(member, request, &counts)).await
 }
 
-/// The agent may use every model of the first provider, and one of each of the others.
+/// The agent may use every model of the first provider, and one model of each of the others.
 fn staging() -> SceneBuilder {
     let staging = SceneBuilder::new().spec(&OPENAI, &format!("maxTokensPerDay: {TIGHT}")).agent(&format!("maxTokensPerDay: {CAP}"));
     staging.with_models(&(0..MODELS).map(model).collect::<Vec<_>>())
@@ -86,7 +86,7 @@ async fn start(mut staging: SceneBuilder, counts: &Arc<Counts>) -> Arc<Scene> {
     Arc::new(staging.start().await)
 }
 
-/// One client: its requests, one after the other.
+/// One client that sends its requests one after the other.
 async fn client(scene: Arc<Scene>, number: u64, counts: Arc<Counts>) -> Vec<Outcome> {
     let mut rng = Rng::new(seed() ^ (number << 32));
     let mut outcomes = Vec::new();
@@ -103,7 +103,7 @@ async fn client(scene: Arc<Scene>, number: u64, counts: Arc<Counts>) -> Vec<Outc
     outcomes
 }
 
-/// Everything is assert_served; only what the first provider had begun may break off.
+/// Checks that every request is served; only responses of the first provider may be cut off.
 fn check_outcome(reply: &Reply, case: String) -> Outcome {
     check(reply);
     let provider = reply.ok().header("x-pai-provider").unwrap().to_owned();
@@ -113,7 +113,7 @@ fn check_outcome(reply: &Reply, case: String) -> Outcome {
     Outcome { case, provider, cut: reply.cut }
 }
 
-/// Takes the first provider down and up again, each time when some requests have passed.
+/// Stops and restarts the first provider, each time after a number of finished requests.
 async fn interrupt(upstream: &Upstream, counts: &Counts) -> u64 {
     let mut rng = Rng::new(seed());
     let mut outages = 0;
@@ -133,7 +133,7 @@ async fn interrupt(upstream: &Upstream, counts: &Counts) -> u64 {
     outages
 }
 
-/// Looks at all budgets until it is over. Says how often.
+/// Reads all budgets until the end. Returns the number of checks.
 async fn watch(scene: &Scene, counts: &Counts) -> u64 {
     let mut checks = 0;
     while !counts.done.load(Ordering::Relaxed) {
@@ -147,13 +147,13 @@ async fn watch(scene: &Scene, counts: &Counts) -> u64 {
     checks
 }
 
-/// Gives the gate another configuration again and again: the same limits, and a request may be of another size.
+/// Replaces the configuration repeatedly: the same limits with another maximum request size. Returns the number of reloads.
 async fn reload(scene: &Scene, counts: &Counts) -> u64 {
     let mut reloads = 0;
     while !counts.done.load(Ordering::Relaxed) {
         reloads += 1;
         scene.gate.reconfigure(staging().settings(&format!("maxRequestBytes: {}", 100_000 + reloads)).manifests()).await.unwrap();
-        // Waiting for it may not have taken any time at all, and there are others in this task.
+        // Waiting may have completed immediately; other futures of this task must also run.
         tokio::task::yield_now().await;
     }
     reloads
@@ -196,9 +196,9 @@ async fn run_with_outages(staging: SceneBuilder, reloading: bool) {
         assert_eq!(line["provider"], outcome.provider, "{line}");
         assert!(tokens(line) > 0, "{line}");
     }
-    // What the log says of each request is what the providers were charged, all together.
+    // The sum of the charges in the access log equals the sum of the providers' charges.
     assert_eq!(lines.iter().map(tokens).sum::<u64>(), used.iter().sum::<u64>());
-    // Those that never died were charged what they have sent, and nothing for what others have.
+    // Providers without outages are charged exactly what they have sent.
     let sent = |member| counts.tokens[index(member)].load(Ordering::Relaxed);
     assert_eq!((used[1], used[2]), (sent(&OPENAI), sent(&ANTHROPIC)));
     agent_was_charged(&scene, used.iter().sum()).await;
@@ -219,7 +219,7 @@ fn number(value: &Value) -> u64 {
     value.as_str().map_or(0, |text| text.parse().unwrap())
 }
 
-/// The agent's own budget holds what its requests have cost wherever they were assert_served.
+/// The agent's own budget contains the charges of its requests at all providers.
 async fn agent_was_charged(scene: &Scene, total: u64) {
     let name = "subject=.=agent/researcher;.;subject_budget_used_tokens";
     until("the agent's gauge is renewed", async || scene.gate.stats(name).into_values().find(|used| *used == total)).await;

@@ -1,11 +1,11 @@
-//! Providers that have assert_failed several times in a row rest, and are asked again later.
+//! Providers that fail several times in a row enter a cooldown, and are tried again later.
 
 use e2e::harness::EnvoyFeature::ClusterRefresh;
 use e2e::harness::until;
 
 use crate::fixtures::{ANTHROPIC, OPENAI, SceneBuilder, VLLM, assert_failed, assert_served, scene};
 
-/// Failures in a row that make a worker let a provider rest, and how many workers there are.
+/// The number of consecutive failures that start a cooldown, and the number of workers.
 const FAILURES: usize = 5;
 const WORKERS: usize = 2;
 
@@ -42,7 +42,7 @@ async fn one_where_nobody_listens_rests_too() {
     assert!(failures <= (FAILURES * WORKERS) as u64, "{failures}");
 }
 
-/// A rest is no refusal: who has nobody else is assert_served by it.
+/// A cooldown rejects nothing: a request without another candidate is still sent to the provider.
 #[tokio::test]
 async fn a_resting_provider_serves_where_nobody_else_can() {
     e2e::needs!(ClusterRefresh);
@@ -55,7 +55,7 @@ async fn a_resting_provider_serves_where_nobody_else_can() {
     assert_served(&scene.ask("").await, &VLLM);
 }
 
-/// What the client does wrong is no failure of the provider's.
+/// Client errors do not count as failures of the provider.
 #[tokio::test]
 async fn a_bad_request_lets_nobody_rest() {
     let scene = scene().await;

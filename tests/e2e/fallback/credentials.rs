@@ -1,4 +1,4 @@
-//! Providers behind TLS: whoever cannot prove its name gets neither the prompt nor the key.
+//! Providers behind TLS: a server that cannot prove its name receives neither the prompt nor the key.
 
 use e2e::harness::{Authority, ServerCertificate, Upstream};
 
@@ -34,7 +34,7 @@ async fn one_with_another_certificate_is_passed_over() {
     }
 }
 
-/// A gate that speaks plainly to a server that wants TLS, or the other way round.
+/// A plaintext gateway with a TLS server, and vice versa.
 #[tokio::test]
 async fn one_that_does_not_speak_tls_is_passed_over() {
     e2e::needs!(ClusterRefresh);

@@ -1,4 +1,4 @@
-//! Which failures send a request on, which never do, and what the client gets in the end.
+//! Which failures are retried at another provider, which are not, and the client's response.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::fixtures::{ANTHROPIC, OPENAI, PROVIDERS, SceneBuilder, VLLM, assert_failed, assert_served, chat_body, scene};
 
-/// Asks with each of these wishes, each time for another model of the first provider, so that none has to rest.
+/// Sends a request for each of these behaviours, each for another model of the first provider, so that none enters its cooldown.
 async fn each(wishes: &[&str], staging: SceneBuilder, verify: impl Fn(&str, &Reply)) {
     let models: Vec<String> = wishes.iter().map(|wish| format!("for-{wish}")).collect();
     let scene = staging.with_models(&models).start().await;
@@ -19,7 +19,7 @@ async fn each(wishes: &[&str], staging: SceneBuilder, verify: impl Fn(&str, &Rep
     assert_eq!(scene.request_counts()[0], wishes.len());
 }
 
-/// Envoys that try again by the filter's word, and by the status.
+/// Gateways that retry by the filter's header, and by the status.
 fn stagings() -> [SceneBuilder; 2] {
     [SceneBuilder::new(), SceneBuilder::new().with(|builder| builder.retry_on_status())]
 }
@@ -63,7 +63,7 @@ async fn the_log_tells_who_was_passed_over() {
     assert_eq!(line["decision"], "allowed");
 }
 
-/// The primary had the whole prompt and nobody knows what it did with it; a status says that it did nothing.
+/// The primary received the complete prompt, and its state is unknown; an error status shows that it generated nothing.
 #[tokio::test]
 async fn each_provider_is_charged_for_what_it_did() {
     e2e::needs!(ClusterRefresh);
@@ -125,7 +125,7 @@ async fn the_last_refuses_our_key() {
     assert_eq!(scene.charges().await, [0, 0, 0]);
 }
 
-/// What the client has begun to read cannot be taken back.
+/// A response that the client has started to read cannot be retried.
 #[tokio::test]
 async fn nothing_is_tried_again_once_an_answer_has_begun() {
     let scene = SceneBuilder::new().with_upstream(&VLLM, Upstream::scripted().await).start().await;
@@ -150,7 +150,7 @@ async fn nothing_is_tried_again_once_an_answer_has_begun() {
     assert_eq!(scene.request_counts(), [2, 0, 0]);
 }
 
-/// Only the gate's own filter says what is tried again.
+/// Only the gateway's own filter determines what is retried.
 #[tokio::test]
 async fn a_provider_orders_and_forbids_no_retries() {
     e2e::needs!(ClusterRefresh);

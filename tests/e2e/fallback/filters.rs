@@ -1,4 +1,4 @@
-//! Envoys that have the attempt filter in none of their clusters, in some, or for nothing.
+//! Gateways with the attempt filter in none of their clusters, in some, or without effect.
 
 use e2e::harness::EnvoyFeature::ClusterRefresh;
 use e2e::harness::{Answer, Gate, MODEL, Upstream, provider, responses};
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::fixtures::{OPENAI, SceneBuilder, VLLM, assert_failed, assert_served};
 
-/// Fallback by budgets is the gate's own.
+/// Fallback by budgets needs no attempt filter.
 #[tokio::test]
 async fn in_no_cluster() {
     let scene = SceneBuilder::new().with(|_| Gate::builder()).start().await;
@@ -18,8 +18,8 @@ async fn in_no_cluster() {
     assert_eq!(scene.request_counts(), [4, 1, 0]);
 }
 
-/// Nobody has made the request fit for its provider, and the client is told so. It had no key with it. (Where nobody could follow, the
-/// gate would have made it fit.)
+/// Without the attempt filter the request is not rewritten for its provider, and the client receives an error. The request
+/// contained no key. (For a single candidate, the gateway would have rewritten it.)
 #[tokio::test]
 async fn in_all_clusters_but_the_first() {
     e2e::needs!(ClusterRefresh);
@@ -44,7 +44,7 @@ async fn in_all_clusters_but_the_second() {
     assert_served(&scene.ask("").await, &VLLM);
 }
 
-/// With fixed routing the headers go ahead of the body, and so the attempt does not hold them.
+/// With fixed routing the headers are forwarded before the body, so the attempt filter does not hold them.
 #[tokio::test]
 async fn with_fixed_routing() {
     let upstream = Upstream::answering(|request| match request.json()["max_tokens"].as_u64() {

@@ -1,33 +1,33 @@
-//! Who plays: an agent with three references, the three providers behind them, and what each answers.
+//! Fixtures: an agent with three references, the three providers, and their responses.
 
 use std::fmt::Write as _;
 
 use e2e::harness::{Answer, Gate, GateBuilder, Received, Reply, Request, SLASHED, Upstream, gateway, named_provider, responses};
 use serde_json::{Value, json};
 
-/// The header in which a proxy in front says who calls.
+/// The identity header that a trusted proxy sets.
 pub const IDENTITY: &str = "x-agent-id";
 /// The identity of the Agent `researcher`.
 pub const RESEARCHER: &str = "spiffe://cluster.local/ns/agents/sa/researcher";
-/// What each provider may be asked for per day, unless a test says otherwise.
+/// The default daily budget of each provider.
 pub const CAP: u64 = 1_000_000;
 
-/// A provider: how the gate sees it, and how it sees the gate.
+/// A provider: its configuration in the gateway, and what it expects from the gateway.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TestProvider {
     /// `metadata.name`.
     pub name: &'static str,
     dialect: &'static str,
     endpoint: &'static str,
-    /// The model that the agent uses there.
+    /// The model that the agent uses.
     pub model: &'static str,
-    /// Where it serves chats.
+    /// The path of its chat API.
     pub path: &'static str,
-    /// What it is called in `host`.
+    /// Its authority (`host`).
     pub authority: &'static str,
-    /// The key that the gate has there.
+    /// Its API key.
     pub key: &'static str,
-    /// Prompt and completion tokens of each of its answers.
+    /// The prompt and completion tokens of each response.
     pub usage: (u64, u64),
 }
 
@@ -64,10 +64,10 @@ pub const ANTHROPIC: TestProvider = TestProvider {
     key: "key-of-anthropic-d92e",
     usage: (11, 6),
 };
-/// All, in the agent's order.
+/// All providers, in the agent's order.
 pub const PROVIDERS: [&TestProvider; 3] = [&VLLM, &OPENAI, &ANTHROPIC];
 
-/// A gate to be described.
+/// Builds a [`Scene`].
 #[must_use]
 pub struct SceneBuilder {
     specs: [String; 3],
@@ -81,7 +81,7 @@ pub struct SceneBuilder {
     builder: GateBuilder,
 }
 
-/// A gate with its three providers. When it ends, it checks at all that they were sent.
+/// A gateway with its three providers. Dropping it checks all requests that they received.
 #[derive(Debug)]
 pub struct Scene {
     pub gate: Gate,
@@ -96,12 +96,12 @@ impl TestProvider {
         PROVIDERS.iter().position(|member| *member == self).unwrap()
     }
 
-    /// `<provider>/<model-id>`.
+    /// Returns `<provider>/<model-id>`.
     pub fn reference(&self) -> String {
         format!("{}/{}", self.name, self.model)
     }
 
-    /// All tokens of one of its answers.
+    /// Returns the total tokens of one response.
     pub fn tokens(&self) -> u64 {
         self.usage.0 + self.usage.1
     }
@@ -116,12 +116,12 @@ impl TestProvider {
         manifest.replace("provider: vllm", &format!("provider: {dialect}")).replace(&endpoint, self.endpoint)
     }
 
-    /// What it says when it serves.
+    /// Returns the text of its responses.
     pub fn text(&self) -> String {
         format!("I am {}.", self.name)
     }
 
-    /// The answer to this request, if nothing else is wanted: whole, or a stream.
+    /// Returns its response to this request: JSON, or a stream.
     pub fn serve(&self, body: &Value) -> Answer {
         let (prompt, completion) = self.usage;
         if body["stream"] != json!(true) {
@@ -136,8 +136,8 @@ impl TestProvider {
         Answer::stream(events)
     }
 
-    /// What a request wants of it: its text may say `vllm-local=503`, or `=reset`, `=half`, `=close`, `=hang`, `=exhaust`; or the same of
-    /// one of its models.
+    /// Returns the response that the prompt selects: `vllm-local=503`, `=reset`, `=half`, `=close`, `=hang`, `=exhaust`, or the
+    /// same with the name of one of its models.
     pub fn respond(&self, request: &Received) -> Answer {
         let body = request.json();
         let text = body["messages"][0]["content"].as_str().unwrap_or_default();
@@ -154,17 +154,17 @@ impl TestProvider {
         }
     }
 
-    /// A failure of its own.
+    /// Returns an error response of this provider.
     pub fn failing(&self, status: u16) -> Answer {
         Answer::error(status, &self.error(status))
     }
 
-    /// The body of it.
+    /// Returns the body of the error response.
     pub fn error(&self, status: u16) -> Value {
         json!({ "error": { "message": format!("{} says {status}", self.name), "type": "some", "param": null, "code": status } })
     }
 
-    /// A server that is upstream_by_prompt by the requests themselves.
+    /// Starts a server that responds as each prompt selects.
     pub async fn upstream_by_prompt(&'static self) -> Upstream {
         Upstream::answering(|request| self.respond(request)).await
     }
@@ -173,7 +173,7 @@ impl TestProvider {
 // === impl SceneBuilder ===
 
 impl SceneBuilder {
-    /// The agent and its three providers, each with a cap.
+    /// Returns a builder with the agent and its three providers, each with a cap.
     pub fn new() -> Self {
         let cap = format!("maxTokensPerDay: {CAP}");
         Self {
@@ -189,37 +189,37 @@ impl SceneBuilder {
         }
     }
 
-    /// Further lines of a provider's `spec`, instead of its cap.
+    /// Replaces a provider's cap by these lines of `spec`.
     pub fn spec(mut self, member: &TestProvider, spec: &str) -> Self {
         self.specs[member.index()] = spec.to_owned();
         self
     }
 
-    /// A provider speaks another dialect.
+    /// Sets the dialect of a provider.
     pub fn dialect(mut self, member: &TestProvider, dialect: &'static str) -> Self {
         self.dialects[member.index()] = dialect;
         self
     }
 
-    /// Further lines of the agent's `spec`.
+    /// Adds lines to the agent's `spec`.
     pub fn agent(mut self, spec: &str) -> Self {
         self.agent = Some(spec.to_owned());
         self
     }
 
-    /// The agent's models.
+    /// Sets the agent's models.
     pub fn models(mut self, providers: &[&TestProvider]) -> Self {
         self.models = providers.iter().map(|member| member.reference()).collect();
         self
     }
 
-    /// The agent's models, by reference.
+    /// Sets the agent's models by reference.
     pub fn references(mut self, references: &[&str]) -> Self {
         self.models = references.iter().map(|reference| (*reference).to_owned()).collect();
         self
     }
 
-    /// The agent may use these models of the first provider, and behind them those of the others. Each rests by itself.
+    /// Lets the agent use these models of the first provider, after those of the other providers. Each model has its own cooldown.
     pub fn with_models(mut self, models: &[String]) -> Self {
         let _ = write!(self.specs[VLLM.index()], "\nallowedModels: [{}]", models.join(", "));
         let references = models.iter().map(|model| format!("{}/{model}", VLLM.name));
@@ -227,7 +227,7 @@ impl SceneBuilder {
         self
     }
 
-    /// The agent may use these models of the first provider, and only then those of the others.
+    /// Lets the agent use these models of the first provider, before those of the other providers.
     pub fn with_models_first(mut self, models: &[&str]) -> Self {
         let _ = write!(self.specs[VLLM.index()], "\nallowedModels: [{}]", models.join(", "));
         let references = models.iter().map(|model| format!("{}/{model}", VLLM.name));
@@ -235,43 +235,43 @@ impl SceneBuilder {
         self
     }
 
-    /// No agent: everybody is assert_served.
+    /// Omits the agent: all callers are anonymous.
     pub fn anonymous(mut self) -> Self {
         self.agent = None;
         self
     }
 
-    /// Further lines of the gateway's `spec`.
+    /// Adds lines to the gateway's `spec`.
     pub fn settings(mut self, spec: &str) -> Self {
         let _ = writeln!(self.settings, "{spec}");
         self
     }
 
-    /// Further manifests.
+    /// Adds manifests.
     pub fn manifests_of(mut self, others: &str) -> Self {
         self.others.push_str(others);
         self
     }
 
-    /// A provider is played by this server.
+    /// Uses this server for a provider.
     pub fn with_upstream(mut self, member: &TestProvider, upstream: Upstream) -> Self {
         self.upstreams[member.index()] = Some(upstream);
         self
     }
 
-    /// The cluster of this provider has no attempt filter.
+    /// Leaves the attempt filter out of this provider's cluster.
     pub fn without_attempt_filter(mut self, member: &TestProvider) -> Self {
         self.bare = Some(member.index());
         self.with(|builder| builder.without_attempt_filter(member.name))
     }
 
-    /// Another Envoy.
+    /// Changes the gateway.
     pub fn with(mut self, change: impl FnOnce(GateBuilder) -> GateBuilder) -> Self {
         self.builder = change(self.builder);
         self
     }
 
-    /// All manifests.
+    /// Returns all manifests.
     pub fn manifests(&self) -> String {
         let mut settings = format!("{}\n", self.settings.trim());
         let mut manifests = String::new();
@@ -293,7 +293,7 @@ impl SceneBuilder {
         manifests + &self.others
     }
 
-    /// Starts it.
+    /// Starts the gateway and the providers.
     pub async fn start(self) -> Scene {
         let manifests = self.manifests();
         let mut builder = self.builder.manifests(manifests);
@@ -316,7 +316,7 @@ async fn or_default(upstream: Option<Upstream>, member: &'static TestProvider) -
     }
 }
 
-/// The gate as most tests want it.
+/// Starts the default scene.
 pub async fn scene() -> Scene {
     SceneBuilder::new().start().await
 }
@@ -324,49 +324,49 @@ pub async fn scene() -> Scene {
 // === impl Scene ===
 
 impl Scene {
-    /// The server behind a provider.
+    /// Returns the server of a provider.
     pub fn upstream(&self, member: &TestProvider) -> &Upstream {
         &self.upstreams[member.index()]
     }
 
-    /// A chat that names the first provider.
+    /// Returns a chat request for the first provider.
     pub fn chat(&self, text: &str) -> Request {
         self.chat_with(&VLLM, text)
     }
 
-    /// A chat that names this provider.
+    /// Returns a chat request for this provider.
     pub fn chat_with(&self, member: &TestProvider, text: &str) -> Request {
         self.gate.chat(&chat_body(member, text))
     }
 
-    /// Sends a chat that names the first provider.
+    /// Sends a chat request for the first provider.
     pub async fn ask(&self, text: &str) -> Reply {
         self.send(self.chat(text)).await
     }
 
-    /// Sends a chat that names this provider.
+    /// Sends a chat request for this provider.
     pub async fn ask_with(&self, member: &TestProvider, text: &str) -> Reply {
         self.send(self.chat_with(member, text)).await
     }
 
-    /// Sends any request; nothing of how fallback works may show in its answer.
+    /// Sends a request, and checks that the response contains no internals of fallback.
     pub async fn send(&self, request: Request) -> Reply {
         let reply = request.send().await;
         check(&reply);
         reply
     }
 
-    /// How many requests each provider was sent.
+    /// Returns the number of requests that each provider received.
     pub fn request_counts(&self) -> [usize; 3] {
         PROVIDERS.map(|member| self.upstream(member).requests().len())
     }
 
-    /// The gate gets the manifests of another one.
+    /// Replaces the configuration by this builder's manifests.
     pub async fn reconfigure(&self, staging: &SceneBuilder) {
         self.gate.reconfigure(staging.manifests()).await.expect("a configuration that is taken");
     }
 
-    /// How many more requests each provider was sent meanwhile.
+    /// Returns the number of requests that each provider received while `act` ran.
     pub async fn requests_during(&self, act: impl Future<Output = ()>) -> [usize; 3] {
         let before = self.request_counts();
         act.await;
@@ -374,7 +374,7 @@ impl Scene {
         std::array::from_fn(|place| after[place] - before[place])
     }
 
-    /// What each provider was charged, when nothing is reserved any more.
+    /// Returns the tokens used of each provider, once nothing is reserved.
     pub async fn charges(&self) -> [u64; 3] {
         let mut charges = [0; 3];
         for (member, charge) in PROVIDERS.iter().zip(&mut charges) {
@@ -383,13 +383,13 @@ impl Scene {
         charges
     }
 
-    /// Uses up the whole budget of a provider.
+    /// Exhausts the budget of a provider.
     pub async fn exhaust(&self, member: &TestProvider) {
         self.ask_with(member, &format!("{}=exhaust", member.name)).await.ok();
         assert!(self.gate.used_of(member.name).await >= CAP);
     }
 
-    /// The value of this field in the line of the access log that satisfies `wanted`.
+    /// Returns this field of the line in the access log that satisfies `wanted`.
     pub async fn logged(&self, field: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         self.gate.access_log(wanted).await[field].clone()
     }
@@ -412,12 +412,12 @@ impl Drop for Scene {
     }
 }
 
-/// A chat with 8 tokens at most.
+/// Returns the body of a chat with `max_tokens: 8`.
 pub fn chat_body(member: &TestProvider, text: &str) -> Value {
     json!({ "model": member.reference(), "messages": [{ "role": "user", "content": text }], "max_tokens": 8 })
 }
 
-/// Fails unless this provider has assert_served.
+/// Fails unless this provider has served the request.
 #[track_caller]
 pub fn assert_served(reply: &Reply, member: &TestProvider) {
     reply.ok();
@@ -428,7 +428,7 @@ pub fn assert_served(reply: &Reply, member: &TestProvider) {
     }
 }
 
-/// Fails unless this is the provider's own failure, as it sent it.
+/// Fails unless this is the provider's own error response, unmodified.
 #[track_caller]
 pub fn assert_failed(reply: &Reply, member: &TestProvider, status: u16) {
     assert_eq!(reply.status, status, "{}", reply.describe());
@@ -436,7 +436,7 @@ pub fn assert_failed(reply: &Reply, member: &TestProvider, status: u16) {
     assert_eq!(reply.header("x-pai-provider"), Some(member.name), "{}", reply.describe());
 }
 
-/// Nothing of how fallback works, and no key, is in an answer.
+/// Checks that a response contains no internals of fallback and no key.
 #[track_caller]
 pub fn check(reply: &Reply) {
     let known = ["x-pai-provider", "x-pai-model"];
@@ -450,7 +450,7 @@ pub fn check(reply: &Reply) {
     assert!(PROVIDERS.iter().all(|member| !text.contains(member.key)), "{text}");
 }
 
-/// Where nobody can add a key, none is there, and what is sent is whole.
+/// Checks a request to a cluster without the attempt filter: it is complete and contains no key.
 #[track_caller]
 fn check_without_attempt_filter(request: &Received) {
     let sent = String::from_utf8_lossy(&request.head).to_lowercase();
@@ -458,7 +458,7 @@ fn check_without_attempt_filter(request: &Received) {
     assert!(request.json()["messages"].is_array(), "{sent}");
 }
 
-/// A provider gets its own key and nobody else's, and nothing of how fallback works.
+/// Checks that a provider received its own key only, and no internals of fallback.
 #[track_caller]
 fn check_request(member: &TestProvider, request: &Received) {
     let sent = [request.head.as_slice(), &request.trailers].concat();

@@ -1,5 +1,5 @@
-//! Requests that go on to another provider, because a budget is spent or a provider fails, in a real Envoy with two workers
-//! and three providers of three dialects.
+//! Fallback to another provider, because a budget is exhausted or a provider fails, in a real Envoy with two workers and three
+//! providers of three dialects.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod abort;

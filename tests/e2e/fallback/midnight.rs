@@ -1,4 +1,4 @@
-//! The end of a day, with a filter whose clock can be set.
+//! The end of a day, with the test hooks' clock.
 
 use crate::fixtures::{OPENAI, SceneBuilder, VLLM, assert_served};
 
@@ -11,7 +11,7 @@ async fn a_provider_that_is_spent_at_noon_is_back_at_midnight() {
     scene.gate.set_clock(NOON).await;
     scene.exhaust(&VLLM).await;
     assert_served(&scene.ask("").await, &OPENAI);
-    // A minute before the day ends nothing has changed; a minute after it, all has.
+    // A minute before midnight the budgets are unchanged; a minute after it they are reset.
     scene.gate.set_clock(MIDNIGHT - 60).await;
     assert_served(&scene.ask("").await, &OPENAI);
     scene.gate.set_clock(MIDNIGHT + 60).await;

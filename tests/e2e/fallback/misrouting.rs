@@ -1,8 +1,8 @@
-//! Envoys that are set up wrongly, or too old: nobody gets what is another's.
+//! Envoys that are misconfigured or too old: no provider receives another provider's key.
 
 use crate::fixtures::{ANTHROPIC, OPENAI, SceneBuilder, VLLM, assert_failed, assert_served};
 
-/// Before 1.39 Envoy tries the same cluster again, whatever the header says. Scenes check whose keys were sent.
+/// Before 1.39 Envoy retries at the same cluster, whatever the header says. Scenes check which keys were sent.
 #[tokio::test]
 async fn an_envoy_that_stays_with_its_cluster() {
     for by_status in [false, true] {
@@ -24,7 +24,7 @@ async fn an_envoy_that_stays_with_its_cluster() {
     }
 }
 
-/// With one candidate, the cluster is tried again as ever where the server has seen nothing.
+/// With one candidate, the same cluster is retried if the server did not receive the request.
 #[tokio::test]
 async fn an_envoy_that_stays_with_its_cluster_and_one_candidate() {
     let scene = SceneBuilder::new().models(&[&VLLM]).with(|builder| builder.without_cluster_refresh()).start().await;
@@ -53,7 +53,7 @@ async fn a_second_cluster_that_says_it_is_anothers() {
     assert_eq!(scene.charges().await, [0, 0, 0]);
 }
 
-/// A request for one candidate is dressed by the gate, and still not sent to a cluster that says it is another's.
+/// A request with one candidate is rewritten by the gate filter, but not sent to a cluster labelled with another provider.
 #[tokio::test]
 async fn a_cluster_that_says_it_is_anothers_and_one_candidate() {
     let staging = SceneBuilder::new().models(&[&ANTHROPIC]).with(|builder| builder.labelled_as(ANTHROPIC.name, OPENAI.name));

@@ -1,5 +1,5 @@
-//! Envoy does not try again although it was told to, or gives up by itself: the client gets what there is, named rightly, and
-//! whoever was to be next keeps no reservation.
+//! Envoy does not retry although the filter requested it, or gives up: the client receives the last response, with the right
+//! provider's name, and the next candidate keeps no reservation.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ async fn with_more_than_it_has_kept() {
     assert_eq!(scene.charges().await, [0, OPENAI.tokens(), 0]);
 }
 
-/// A provider may answer 100 first, after which Envoy does not try again.
+/// A provider may send a 100 response first, after which Envoy does not retry.
 #[tokio::test]
 async fn after_an_answer_that_goes_on() {
     let upstream = Upstream::answering(|_| {
@@ -81,7 +81,7 @@ async fn where_the_second_is_full() {
     assert_eq!(scene.request_counts(), [1, 0, 0]);
 }
 
-/// The whole takes too long: whoever has the prompt is charged for it.
+/// The whole request times out: the provider that has the prompt is charged for it.
 #[tokio::test]
 async fn in_the_end() {
     e2e::needs!(ClusterRefresh);
@@ -102,7 +102,7 @@ async fn between_attempts() {
     assert_eq!(scene.request_counts(), [1, 0, 0]);
 }
 
-/// Where nobody of those that are left listens, nobody is charged.
+/// If no remaining provider listens, none is charged.
 #[tokio::test]
 async fn where_nobody_listens_any_more() {
     e2e::needs!(ClusterRefresh);

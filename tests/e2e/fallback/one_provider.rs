@@ -1,5 +1,5 @@
-//! Envoys that try again within one cluster only, as all before 1.39 do: a failure is followed by another model of the same
-//! provider, and by no other provider. Budgets and rests lead to the others as ever.
+//! Envoys that retry within one cluster only, as all before 1.39 do: a failure is retried with another model of the same provider.
+//! Exhausted budgets and cooldowns still lead to other providers.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use tokio::task::JoinSet;
 use crate::abort::sent;
 use crate::fixtures::{OPENAI, Scene, SceneBuilder, VLLM, assert_failed, assert_served, chat_body, check, scene};
 
-/// Models of the first provider, in the agent's order.
+/// The models of the first provider, in the agent's order.
 const BIG: &str = "big";
 const SMALL: &str = "small";
 
-/// With the route that is shipped, and with a route for each provider.
+/// With the shipped route, and with one route per provider.
 const ROUTES: [fn(GateBuilder) -> GateBuilder; 2] = [GateBuilder::without_cluster_refresh, GateBuilder::with_route_per_provider];
 
-/// The agent may use two models of the first provider, and one of each of the others.
+/// The agent may use two models of the first provider, and one model of each of the others.
 fn two_models(route: impl Fn(GateBuilder) -> GateBuilder) -> SceneBuilder {
     SceneBuilder::new().with_models_first(&[BIG, SMALL]).with(route)
 }
 
-/// A chat that names the first of them.
+/// A chat that names the first model.
 fn chat(text: &str) -> Value {
     let mut body = chat_body(&VLLM, text);
     body["model"] = json!(format!("{}/{BIG}", VLLM.name));
@@ -33,19 +33,19 @@ async fn ask(scene: &Scene, text: &str) -> Reply {
     scene.send(scene.gate.chat(&chat(text))).await
 }
 
-/// Fails unless the second model has assert_served.
+/// Fails unless the second model has served the request.
 #[track_caller]
 fn served_by_small(reply: &Reply) {
     let by = (reply.ok().header("x-pai-provider"), reply.header("x-pai-model"));
     assert_eq!(by, (Some(VLLM.name), Some(SMALL)), "{}", reply.describe());
 }
 
-/// The models that the first provider was asked for.
+/// Returns the models of the requests to the first provider.
 fn models(scene: &Scene) -> Vec<String> {
     scene.upstream(&VLLM).requests().iter().map(|request| request.json()["model"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Envoy's own version decides: the filter has read the right one, and tells about it once.
+/// The filter reads Envoy's version and logs the result once.
 #[tokio::test]
 async fn the_log_says_so_once() {
     let scene = scene().await;
@@ -72,7 +72,7 @@ async fn a_failure_is_followed_by_another_model() {
                 assert_eq!((&line["model"], &line["tries"]), (&json!(SMALL), &json!(2)));
             }
             assert_eq!(scene.charges().await, [3 * VLLM.tokens(), 0, 0]);
-            // It may have been at work when the connection broke.
+            // The server may have been processing the request when the connection broke.
             served_by_small(&ask(&scene, &format!("{BIG}=reset")).await);
             let [both, openai, anthropic] = scene.charges().await;
             assert!((20..200).contains(&(both - 4 * VLLM.tokens())), "{both}");
@@ -88,7 +88,7 @@ async fn and_by_no_other_provider() {
         let scene = two_models(route).start().await;
         let reply = ask(&scene, &format!("{BIG}=503 {SMALL}=502")).await;
         if EnvoyFeature::ClusterRefresh.is_supported() {
-            // The filter cannot know yet that the route does not make use of it.
+            // The filter cannot detect that the route does not use the feature.
             reply.refused(503, "server_error", "upstream_unavailable");
         } else {
             assert_failed(&reply, &VLLM, 502);
@@ -144,7 +144,7 @@ async fn a_rest_leads_to_another_provider() {
 #[tokio::test]
 async fn nobody_listens() {
     for route in ROUTES {
-        // No other provider, which some Envoys could go to in vain.
+        // No other provider is a candidate for the retry.
         let scene = two_models(route).settings("maxAttempts: 2").start().await;
         scene.upstream(&VLLM).stop().await;
         ask(&scene, "").await.refused(503, "server_error", "upstream_unavailable");
@@ -166,11 +166,11 @@ async fn a_model_that_does_not_begin_to_answer() {
     }
 }
 
-/// Each gets what the client wrote, byte for byte, but for the model.
+/// Each attempt receives the client's body unchanged, except for the model.
 #[tokio::test]
 async fn bodies_are_sent_again() {
     for route in ROUTES {
-        // Without a cap, of which each broken connection would take the estimate.
+        // Without a cap, because each broken connection is charged the estimate.
         let scene = SceneBuilder::new().spec(&VLLM, "").with_models_first(&[BIG, SMALL]).with(route).start().await;
         for wish in ["503", "reset"] {
             for http2 in [false, true] {
@@ -201,7 +201,7 @@ async fn a_client_that_leaves_the_second_model() {
     }
 }
 
-/// Many at once, streams among them: all are assert_served, and each is charged what it took.
+/// Many concurrent requests, including streams: all are served, and each is charged its usage.
 #[tokio::test]
 async fn nothing_is_lost_and_nothing_counted_twice() {
     const CLIENTS: u64 = 80;

@@ -1,4 +1,4 @@
-//! Another configuration while requests are under way: each attempt keeps to the one that its request came under.
+//! A new configuration while requests are in progress: each attempt uses the configuration under which its request was admitted.
 
 use e2e::harness::Upstream;
 
@@ -21,7 +21,7 @@ async fn a_request_keeps_its_policy() {
     assert_eq!(scene.charges().await, [0, OPENAI.tokens(), ANTHROPIC.tokens()]);
 }
 
-/// Where the first fails by a reset, nobody but the attempt's end sees it.
+/// After a reset of the first attempt, only the attempt's end is reported to the filter.
 #[tokio::test]
 async fn after_a_reset_too() {
     e2e::needs!(ClusterRefresh);
@@ -36,7 +36,7 @@ async fn after_a_reset_too() {
     assert_eq!(openai, OPENAI.tokens());
 }
 
-/// The new configuration knows nothing of the provider that serves.
+/// The new configuration does not contain the provider that serves the request.
 #[tokio::test]
 async fn a_provider_that_is_gone_serves_what_had_begun() {
     e2e::needs!(ClusterRefresh);

@@ -1,4 +1,4 @@
-//! `envoy/fallback.yaml` as it is shipped, but for addresses and whom it trusts: hosted providers that speak HTTP/2 over TLS.
+//! The shipped `envoy/fallback.yaml`, except for addresses and trusted authorities, with hosted providers that use HTTP/2 over TLS.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 const NAME: &str = "localhost";
 
-/// A server that speaks HTTP/2 only, and always answers the same.
+/// An HTTP/2 server that always sends the same response.
 struct Hosted {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -88,14 +88,14 @@ async fn noted(request: hyper::Request<Incoming>) -> Seen {
     }
 }
 
-/// The line that Envoys before 1.39 refuse, and with it the whole.
+/// The line that Envoys before 1.39 reject, together with the whole file.
 const NEW: &str = "              refresh_cluster_on_retry: true # look at x-pai-provider again\n";
 
 fn shipped() -> String {
     std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../envoy/fallback.yaml")).unwrap()
 }
 
-/// Puts `new` in the place of `old`, which must be there.
+/// Replaces `old`, which must occur, by `new`.
 fn with(text: &str, old: &str, new: &str) -> String {
     assert!(text.contains(old), "{old}");
     text.replace(old, new)
@@ -105,7 +105,7 @@ async fn gate(vllm: SocketAddr, openai: SocketAddr, anthropic: SocketAddr, trust
     gate_without("", vllm, openai, anthropic, trusted).await
 }
 
-/// The same without this line.
+/// Starts the shipped configuration without this line.
 async fn gate_without(line: &str, vllm: SocketAddr, openai: SocketAddr, anthropic: SocketAddr, trusted: &Path) -> Gate {
     let socket_address = |name: &str, address: SocketAddr| format!("{{ address: {name}, port_value: {} }}", address.port());
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/wasm32-wasip1/release/pai_filter.wasm");
@@ -162,7 +162,7 @@ async fn the_shipped_configuration_falls_back() {
         }
     }
 
-    // Where nobody can be reached, that is what the client is told, and soon.
+    // If no provider is reachable, the client receives the error soon.
     openai.stop().await;
     anthropic.stop().await;
     vllm.stop().await;
@@ -187,7 +187,7 @@ async fn a_hosted_provider_without_the_right_certificate_gets_nothing() {
     std::fs::remove_file(file).unwrap();
 }
 
-/// An Envoy that is too old says which line it does not know, and takes the rest.
+/// An older Envoy reports the line that it does not know, and accepts the file without it.
 #[tokio::test]
 async fn an_older_envoy_names_what_it_does_not_know() {
     let file = std::env::temp_dir().join(format!("pai-shipped-{}.yaml", std::process::id()));
@@ -200,13 +200,13 @@ async fn an_older_envoy_names_what_it_does_not_know() {
         let output = envoy.env("PAI_SECRET_OPENAI_API_KEY", "key").env("PAI_SECRET_ANTHROPIC_API_KEY", "key").output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.success(), accepted, "{said}");
-        // How many blanks there are in the rest of the sentence differs from build to build.
+        // The number of spaces in the rest of the message differs between builds.
         assert!(accepted || said.contains("'refresh_cluster_on_retry'"), "{said}");
     }
     std::fs::remove_file(file).unwrap();
 }
 
-/// What it takes, works: a budget leads to another provider, and a failure to none.
+/// The remaining features work: an exhausted budget leads to another provider, a failure does not.
 #[tokio::test]
 async fn the_shipped_configuration_without_the_new_line() {
     let trusted = Authority::new("trusted");

@@ -1,8 +1,8 @@
-//! Tokens charged, compared with what the engine itself has counted: exactly, as long as every answer is read to its end; within
-//! bounds where clients leave.
+//! Compares the charged tokens with the engine's own counts: exactly if every response is read to its end, within bounds if clients
+//! disconnect.
 //!
-//! The engine counts a prompt once for each of its completions, usage counts it once. Its prefix cache changes neither. It counts what
-//! it makes after a client has left, which nobody reports.
+//! The engine counts a prompt once for each of its completions, usage counts it once. The prefix cache changes neither. The engine
+//! also counts tokens that it generates after a client has disconnected, which no response reports.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use tokio::task::JoinSet;
 use super::random_text::{one_of, percent, text};
 use super::server::{Counts, MODELS, Server, answer, reported, sum};
 
-/// Requests of the three phases.
+/// The number of requests of the three phases.
 const COMPLETED: u64 = 180;
 const ABORTED: u64 = 60;
 const MIXED: u64 = 60;
-/// Clients at a time.
+/// The number of concurrent clients.
 const CLIENTS: u64 = 6;
-/// Answers that are no streams, whose clients leave.
+/// Requests without streaming whose clients disconnect.
 const UNREAD: u64 = 6;
 
-/// A request, and what its client does.
+/// A request, and when its client disconnects.
 #[derive(Debug, Clone)]
 struct TestRequest {
     case: String,
@@ -31,43 +31,43 @@ struct TestRequest {
     body: Value,
     /// `n`
     choices: u64,
-    /// Events after which the client leaves.
+    /// The number of events after which the client disconnects.
     leaves_after: Option<u64>,
 }
 
-/// What a client has seen.
+/// What a client received.
 #[derive(Debug)]
 struct Seen {
     asked: TestRequest,
     status: u16,
-    /// Usage at the end of the answer, if it was asked for.
+    /// The usage at the end of the response, if requested.
     reported: Option<(u64, u64)>,
-    /// Tokens that came at least.
+    /// The minimum number of tokens received.
     delivered: u64,
     left: bool,
 }
 
-/// What the access log says that a request was charged.
+/// The charge of a request in the access log.
 #[derive(Debug, Clone, Copy)]
 struct Charge {
     prompt: u64,
     completion: u64,
 }
 
-/// A phase of requests: what was charged, what the engine counted, both in tokens.
+/// The totals of a phase: charged tokens, and the engine's counts.
 #[derive(Debug, Default)]
 struct Phase {
     requests: u64,
     left: u64,
     prompt: u64,
     completion: u64,
-    /// Prompts as the engine counts them.
+    /// Prompt tokens as the engine counts them.
     engine_prompt: u64,
     delivered: u64,
     by_status: BTreeMap<u16, u64>,
 }
 
-/// A gate, the server behind it, and what both had counted before the phase.
+/// A gateway, its server, and their counts before the phase.
 struct Accounting {
     gate: Arc<Gate>,
     server: Server,
@@ -79,7 +79,7 @@ struct Accounting {
 // === impl TestRequest ===
 
 impl TestRequest {
-    /// A request whose answer is read to its end.
+    /// Generates a request whose response is read to its end.
     fn random(rng: &mut Rng, case: String) -> Self {
         let chat = percent(rng, 60);
         let choices = if percent(rng, 25) { 2 + rng.below(3) } else { 1 };
@@ -92,7 +92,7 @@ impl TestRequest {
             body["prompt"] = if percent(rng, 25) { json!([words, text(rng, 5)]) } else { json!(words) };
         }
         match rng.below(10) {
-            // Chats end by chance, completions after 16 tokens.
+            // The length of chats is random; completions end after 16 tokens.
             0 => {}
             1 if chat => body["max_completion_tokens"] = json!(limit),
             2 => (body["max_tokens"], body["ignore_eos"]) = (json!(60 + limit), json!(true)),
@@ -115,7 +115,7 @@ impl TestRequest {
         Self { case, path, body, choices, leaves_after: None }
     }
 
-    /// A long stream that its client leaves, of one prompt.
+    /// Generates a request for a long stream that its client aborts.
     fn left(rng: &mut Rng, case: String) -> Self {
         let mut asked = Self::random(rng, case);
         if asked.body["prompt"].is_array() {
@@ -154,7 +154,7 @@ impl TestRequest {
     }
 }
 
-/// Whether an event holds a piece of a completion: of at least one token.
+/// Returns whether an event contains a delta of at least one token.
 fn holds_text(event: &str) -> bool {
     let Some(event) = event.strip_prefix("data: ").and_then(|data| serde_json::from_str::<Value>(data).ok()) else { return false };
     let choice = &event["choices"][0];
@@ -169,7 +169,7 @@ impl Accounting {
         Self { gate: Arc::clone(gate), server, engine, ledger, series: series(gate).await }
     }
 
-    /// Has these requests made, by several clients at a time, and adds them up.
+    /// Sends these requests from several concurrent clients, and returns the totals.
     async fn run_phase(&self, mut asked: impl FnMut(u64) -> TestRequest, count: u64) -> Phase {
         let mut asked: Vec<TestRequest> = (0..count).map(&mut asked).collect();
         let mut clients = JoinSet::new();
@@ -192,7 +192,7 @@ impl Accounting {
             self.compare(&seen, charge).await;
             phase.add(&seen, charge);
         }
-        // The ledger and the series have it, as the access log does.
+        // The ledger and the time series agree with the access log.
         assert_eq!(self.gate.used().await - self.ledger, phase.prompt + phase.completion);
         assert_eq!(series(&self.gate).await - self.series, phase.prompt + phase.completion);
         phase
@@ -205,7 +205,7 @@ impl Accounting {
         Charge { prompt: count("prompt_tokens"), completion: count("completion_tokens") }
     }
 
-    /// What one request was charged, beside what its client knows.
+    /// Compares the charge of one request with what its client received.
     async fn compare(&self, seen: &Seen, charge: Charge) {
         let Charge { prompt, completion } = charge;
         assert_eq!(seen.status, 200, "{seen:?}");
@@ -222,7 +222,7 @@ impl Accounting {
         self.server.counts().await.since(self.engine)
     }
 
-    /// Waits until the engine has counted what `enough` says; fails with both counts.
+    /// Waits until the engine's counts satisfy `enough`; fails with both counts.
     async fn counted(&self, phase: &Phase, enough: impl Fn(&Counts) -> bool) -> Counts {
         let what = format!("the engine has counted as much as was charged: {phase:?}, {:?} before", self.engine);
         until(&what, async || Some(self.engine().await).filter(&enough)).await
@@ -258,7 +258,7 @@ impl Phase {
     }
 }
 
-/// Tokens charged, as Prometheus sees them.
+/// Returns the charged tokens in the Prometheus metrics.
 async fn series(gate: &Gate) -> u64 {
     let metrics = gate.prometheus();
     sum(&metrics, "pai_prompt_tokens_total") + sum(&metrics, "pai_completion_tokens_total")
@@ -298,7 +298,7 @@ async fn what_is_charged_is_what_the_engine_counts() {
     phase.print("both", engine);
 }
 
-/// Where clients leave, the engine has made at least what was charged, and has read at most all prompts once for each completion.
+/// If clients disconnect, the engine has generated at least what was charged, and has read at most all prompts once per completion.
 async fn bounded(accounting: &Accounting, phase: &Phase) -> Counts {
     let engine = accounting.counted(phase, |engine| engine.prompt >= phase.prompt && engine.generation >= phase.completion).await;
     assert!(engine.prompt <= phase.engine_prompt, "{phase:?}, {engine:?}");
@@ -306,7 +306,7 @@ async fn bounded(accounting: &Accounting, phase: &Phase) -> Counts {
     engine
 }
 
-/// Clients that leave before an answer in one piece has come: nobody reports what was made for them. The prompt is charged.
+/// Clients that disconnect before a response without streaming: the generated tokens are not reported. The prompt is charged.
 async fn unread(accounting: &Accounting, before: Counts) {
     let body = json!({ "model": MODELS[0], "prompt": "Once upon a time", "max_tokens": 2000, "ignore_eos": true });
     let prompt = accounting.server.prompt_tokens(&body).await;

@@ -1,7 +1,7 @@
-//! Random requests, each sent to vLLM once directly and once through the gate: what vLLM takes, the gate takes, unless
-//! `docs/security.md` says that it does not; what vLLM refuses, it refuses in the same words through the gate.
+//! Sends random requests to vLLM, once directly and once through the gateway. The gateway must accept what vLLM accepts, unless
+//! `docs/security.md` says otherwise. An error of vLLM must pass through the gateway unchanged.
 //!
-//! Which requests are made is random from a seed: `PAI_SEED=…` repeats a run. What the model says is random.
+//! Requests are random: `PAI_SEED=…` repeats a run. The model's text is random.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use tokio::task::JoinSet;
 use super::requests::{CAP, Case, Demand, MODEL, Rule};
 use super::server::{MODELS, Server, answer, events, reported};
 
-/// Requests.
+/// The number of requests.
 const CASES: u64 = 1000;
-/// Clients at a time.
+/// The number of concurrent clients.
 const CLIENTS: usize = 4;
-/// Requests under a cap.
+/// The number of requests under a cap.
 const CAPPED: u64 = 120;
 
-/// How both answered.
+/// Both responses to a request.
 #[derive(Debug)]
 struct Pair {
     case: Case,
@@ -38,7 +38,7 @@ impl Pair {
         Self { case, direct, through }
     }
 
-    /// What of it must not be; `None` if all is well.
+    /// Returns an unexpected difference, if any.
     fn fault(&self) -> Option<String> {
         let Self { case, direct, through } = self;
         if let Some(rule) = case.rule {
@@ -55,7 +55,7 @@ impl Pair {
         if form(direct) != form(through) {
             return Some(format!("the answers' members differ: {:?}, {:?}", form(direct), form(through)));
         }
-        // What the model says is random, but not how long it is if nothing but a limit ends it.
+        // The model's text is random, but its length is not if only a limit ends it.
         let fixed = case.text.contains("\"ignore_eos\"") && !case.text.contains("\"stop\"");
         let tokens = |reply: &Reply| reported(reply).map(|(prompt, completion)| (prompt, if fixed { completion } else { 0 }));
         (tokens(direct) != tokens(through)).then(|| format!("tokens: {:?}, {:?}", tokens(direct), tokens(through)))
@@ -65,11 +65,11 @@ impl Pair {
         self.through.status == 400 && self.through.text().contains("\"context_length_exceeded\"")
     }
 
-    /// What must not be under a cap: a refusal of what fits, or an answer well over it.
+    /// Returns a violation under a cap: a rejected request that fits, or a response well above the cap.
     fn over_cap(&self) -> Option<String> {
         let Demand { limit, min_tokens, sequences } = self.case.demand();
         if self.is_too_large() {
-            // What vLLM refuses as well has no tokens.
+            // A request that vLLM also rejects has no tokens.
             let (prompt, _) = reported(&self.direct)?;
             let needed = prompt + limit.unwrap_or(1).max(min_tokens) * sequences;
             return (needed <= CAP).then(|| format!("refused, and needs {needed} tokens"));
@@ -78,7 +78,7 @@ impl Pair {
             return Some("the statuses differ".to_owned());
         }
         let (prompt, completion) = reported(&self.through)?;
-        // Where the upper bound of the prompt leaves too little, each completion is given 256 tokens, or what it must have.
+        // If the upper bound of the prompt leaves too little room, each completion gets 256 tokens, or the minimum it requires.
         let most = CAP.max(prompt + limit.unwrap_or(256).min(256).max(min_tokens) * sequences);
         (prompt + completion > most).then(|| format!("{prompt} + {completion} tokens"))
     }
@@ -97,7 +97,7 @@ impl Pair {
     }
 }
 
-/// The members that an answer has at its top, in any event, but for the fingerprint: vLLM puts it elsewhere where it sends usage.
+/// Returns the top-level members of a response, in any event, except for the fingerprint: vLLM puts it elsewhere if it sends usage.
 fn form(reply: &Reply) -> BTreeSet<String> {
     let documents = match reply.header("content-type") {
         Some("application/json") => vec![reply.json()],
@@ -114,7 +114,7 @@ async fn what_vllm_takes_the_gate_takes() {
     let seed = seed();
     println!("difference: PAI_SEED={seed}");
     let mut rng = Rng::new(seed);
-    // One gate knows the model's window; the other does not, and has the attempt filter in its chain, too.
+    // One gateway knows the context length; the other does not, and has the attempt filter in its chain.
     let caps = "maxTokensPerDay: 50000000\nmaxTokensPerRequest: 32000";
     let gates = [Arc::new(server.gate_with_known_context_length(caps).await), Arc::new(server.gate(caps).fallback().start().await)];
     let empty = json!({ "model": MODELS[0], "messages": [{ "role": "user", "content": "" }] });
@@ -145,7 +145,7 @@ async fn a_cap_refuses_nobody_who_fits() {
     assert!(faults.is_empty(), "{} of {CAPPED} requests:\n{}", faults.len(), faults.join("\n"));
 }
 
-/// Has these sent to both, by several clients at a time: half of them to each gate, half of those by reference.
+/// Sends these requests to both from several concurrent clients: half of them through each gateway, half of those by reference.
 async fn run_phase(mut cases: Vec<Case>, server: Server, gates: [Arc<Gate>; 2]) -> Vec<Pair> {
     let share = cases.len().div_ceil(CLIENTS);
     let mut clients = JoinSet::new();

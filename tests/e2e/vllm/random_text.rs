@@ -2,7 +2,7 @@
 
 use e2e::harness::Rng;
 
-/// Pieces that texts are put together from: words, letters, emoji of several code points, signs that JSON escapes.
+/// Parts of texts: words, letters, emoji of several code points, characters that JSON escapes.
 const SCRIPTS: [&[&str]; 8] = [
     &["the ", "model ", "gateway ", "of ", "Tokens", ", ", ". ", "A ", "quick ", "answer "],
     &["fn ", "main() ", "{\n", "    ", "let x = 0x1f;", "\"\\n\"", "\t", "}\n", "// ", "<|im_end|>"],
@@ -14,7 +14,7 @@ const SCRIPTS: [&[&str]; 8] = [
     &["\u{1}", "\u{1f}", "\\", "\"", "/", "\u{7f}", "\u{2028}", "\u{fffd}", "\r\n", "  "],
 ];
 
-/// A text of that many pieces of one script, or of them all.
+/// Returns a text of this number of parts, of one script or of all.
 pub fn text(rng: &mut Rng, pieces: u64) -> String {
     let mixed = rng.below(4) == 0;
     let script = rng.below(SCRIPTS.len() as u64);
@@ -26,12 +26,12 @@ pub fn text(rng: &mut Rng, pieces: u64) -> String {
         .collect()
 }
 
-/// One of these.
+/// Returns a random element.
 pub fn one_of<'a, T>(rng: &mut Rng, choices: &'a [T]) -> &'a T {
     &choices[usize::try_from(rng.below(choices.len() as u64)).expect("small")]
 }
 
-/// Whether something that happens so often in a hundred happens now.
+/// Returns true with this probability in percent.
 pub fn percent(rng: &mut Rng, often: u64) -> bool {
     rng.below(100) < often
 }

@@ -1,4 +1,5 @@
-//! Requests random at random: what vLLM takes, what it refuses, and what the gate refuses by a rule of `docs/security.md`.
+//! Random requests: those that vLLM accepts, those that it rejects, and those that the gateway rejects by a rule of
+//! `docs/security.md`.
 
 use std::fmt::Write as _;
 
@@ -8,9 +9,9 @@ use serde_json::{Value, json};
 use super::random_text::{one_of, percent, text};
 use super::server::CONTEXT_LENGTH;
 
-/// What requests under a cap may take.
+/// The cap of requests, in tokens.
 pub const CAP: u64 = 600;
-/// Where a body names its model.
+/// The placeholder of the model's name in a body.
 pub const MODEL: &str = "@MODEL@";
 
 /// One request.
@@ -19,14 +20,14 @@ pub struct Case {
     pub kind: &'static str,
     pub path: &'static str,
     pub content_type: &'static str,
-    /// The body, with [`MODEL`] for the model.
+    /// The body, with [`MODEL`] as the model.
     pub text: String,
     encoding: Encoding,
-    /// What of `docs/security.md` refuses it.
+    /// The rule of `docs/security.md` that rejects it.
     pub rule: Option<Rule>,
 }
 
-/// Why and how the gate refuses what vLLM may take.
+/// A rule by which the gateway rejects what vLLM may accept, and its error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rule {
     pub name: &'static str,
@@ -39,17 +40,17 @@ enum Encoding {
     Utf8,
     Utf8WithMark,
     Utf16,
-    /// The last quarter of the text is no UTF-8.
+    /// The last quarter of the text is not valid UTF-8.
     Broken,
 }
 
-/// What a request wants to have generated.
+/// The tokens that a request asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct Demand {
-    /// The limit it names or has by default.
+    /// The explicit or default limit.
     pub limit: Option<u64>,
     pub min_tokens: u64,
-    /// Completions.
+    /// The number of completions.
     pub sequences: u64,
 }
 
@@ -142,7 +143,7 @@ impl Case {
         respell(rng, Self::of_completion("completion", &body))
     }
 
-    /// A prompt and a limit that meet at the window's end, on both sides of it. Each digit is a token.
+    /// Generates a prompt and a limit near the end of the context window, on both sides of it. Each digit is a token.
     fn near_the_context_length(rng: &mut Rng, overhead: u64) -> Self {
         let prompt = match rng.below(3) {
             0 => 1 + rng.below(40),
@@ -154,7 +155,7 @@ impl Case {
         if limit < 100 {
             body["ignore_eos"] = json!(true);
         }
-        // Answers of the whole window are few.
+        // Responses of the full context length are rare.
         let limit = if limit < 100 || percent(rng, 20) {
             Some(limit)
         } else {
@@ -176,7 +177,7 @@ impl Case {
         Self::of_completion("near the window", &body)
     }
 
-    /// What together takes more or less than a cap, in one piece.
+    /// Generates a request near a cap, on both sides of it.
     pub fn near_the_cap(rng: &mut Rng) -> Self {
         let (pieces, limit) = (1 + rng.below(150), 1 + rng.below(CAP + 50));
         let text = text(rng, pieces);
@@ -193,7 +194,7 @@ impl Case {
         if percent(rng, 10) {
             body["truncate_prompt_tokens"] = json!(rng.below(200));
         }
-        // Most are short, for there are many.
+        // Most are short, because there are many.
         if percent(rng, 70) {
             body["stop"] = json!(["e", "a", "o"]);
         } else {
@@ -207,7 +208,7 @@ impl Case {
         Self::of_completion("completion", &body)
     }
 
-    /// What vLLM reads generously, and the gate does not.
+    /// Generates a request that vLLM reads leniently and the gateway does not.
     fn lenient(rng: &mut Rng) -> Self {
         const NUMBERS: Rule = Rule::body("numbers in quotes, with point, exponent or as booleans");
         const WORDS: Rule = Rule::body("many words for yes");
@@ -295,7 +296,7 @@ impl Case {
         Self { rule: refused.then_some(FORBIDDEN), ..Self::of_chat("fields that are not allowed", &body) }
     }
 
-    /// What vLLM refuses.
+    /// Generates a request that vLLM rejects.
     fn wrong(rng: &mut Rng) -> Self {
         const TYPES: Rule = Rule::body("governed fields of the wrong type, or missing");
         const NO_JSON: Rule = Rule::body("not JSON");
@@ -388,7 +389,7 @@ impl Case {
         Self { rule, ..case }
     }
 
-    /// Models and paths that this server does not have.
+    /// Generates models and paths that this server does not have.
     fn elsewhere(rng: &mut Rng) -> Self {
         const UNKNOWN: Rule = Rule { name: "a model that no provider has", status: 404, code: "model_not_found" };
         const UNGOVERNED: Rule = Rule { name: "a path that is not served", status: 404, code: "unknown_url" };
@@ -412,7 +413,7 @@ impl Case {
         serde_json::from_str(&self.text).unwrap()
     }
 
-    /// What it wants to have generated.
+    /// Returns the tokens that it asks for.
     pub fn demand(&self) -> Demand {
         let body = self.members();
         let number = |name: &str| body[name].as_u64();
@@ -425,7 +426,7 @@ impl Case {
         Demand { limit, min_tokens: number("min_tokens").unwrap_or(0), sequences: number("n").unwrap_or(1) * prompts }
     }
 
-    /// The body for a server where the model has this name.
+    /// Returns the body for a server where the model has this name.
     pub fn body(&self, model: &str) -> Vec<u8> {
         let text = self.text.replace(MODEL, model);
         match self.encoding {
@@ -461,7 +462,7 @@ fn messages(rng: &mut Rng) -> Value {
     Value::from(messages)
 }
 
-/// Pieces of text: few as a rule.
+/// Returns a random number of text parts, usually small.
 fn size(rng: &mut Rng) -> u64 {
     match rng.below(20) {
         0 => 300 + rng.below(500),
@@ -470,7 +471,7 @@ fn size(rng: &mut Rng) -> u64 {
     }
 }
 
-/// A limit: small as a rule.
+/// Returns a random limit, usually small.
 fn limit(rng: &mut Rng) -> u64 {
     match rng.below(40) {
         0 => CONTEXT_LENGTH - 1000 + rng.below(1000),
@@ -480,7 +481,7 @@ fn limit(rng: &mut Rng) -> u64 {
     }
 }
 
-/// Options that vLLM takes, and some that do not go together.
+/// Adds options that vLLM accepts, and some that it does not accept together.
 fn options(rng: &mut Rng, body: &mut Value) {
     if percent(rng, 50) {
         body["stream"] = json!(true);
@@ -540,7 +541,7 @@ fn tool() -> Value {
     } })
 }
 
-/// The same JSON with other escapes or white space.
+/// Rewrites the JSON with other escapes or white space.
 fn respell(rng: &mut Rng, case: Case) -> Case {
     let text = match rng.below(6) {
         0 => escaped(&case.text),
@@ -551,7 +552,7 @@ fn respell(rng: &mut Rng, case: Case) -> Case {
     Case { text, ..case }
 }
 
-/// Everything but ASCII as `\uXXXX`.
+/// Escapes all non-ASCII characters as `\uXXXX`.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for unit in text.encode_utf16() {

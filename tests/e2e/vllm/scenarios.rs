@@ -1,4 +1,4 @@
-//! What the product promises, at a server that nobody scripted.
+//! The product's features with a real server.
 
 use std::sync::Arc;
 
@@ -23,13 +23,13 @@ fn completion(members: Value) -> Value {
     body
 }
 
-/// Fails unless the answer reports its usage; returns it.
+/// Fails unless the response reports its usage; returns it.
 #[track_caller]
 fn usage(reply: &Reply) -> (u64, u64) {
     reported(reply.ok()).unwrap_or_else(|| panic!("no usage:\n{}", reply.describe()))
 }
 
-/// What a request was charged; nothing else may run meanwhile.
+/// Returns the charge of a request. No other request may run at the same time.
 async fn charge(gate: &Gate, request: Request) -> (Reply, u64) {
     let before = gate.used().await;
     let reply = answer(request).await;
@@ -180,7 +180,7 @@ async fn a_spent_budget_refuses_and_was_not_exceeded() {
                         reply.quota_exhausted();
                         return;
                     }
-                    // Others' reservations are in the way.
+                    // Other reservations block the request.
                     _ => {
                         reply.rate_limited("tokens");
                     }
@@ -200,12 +200,12 @@ async fn a_spent_budget_refuses_and_was_not_exceeded() {
 async fn a_request_without_a_limit_is_kept_to_what_binds() {
     let server = Server::running();
     for (spec, informed, most) in [
-        // The cap binds, with the window known or not.
+        // The cap limits the request, with the context length known or not.
         ("maxTokensPerRequest: 600", false, 600),
         ("maxTokensPerRequest: 600", true, 600),
         // The whole budget.
         ("maxTokensPerDay: 700", true, 700),
-        // The window, of which nothing is told.
+        // The context window, for which no limit is injected.
         ("maxTokensPerRequest: 32000", true, CONTEXT_LENGTH),
     ] {
         let gate = if informed { server.gate_with_known_context_length(spec).await } else { server.gate(spec).start().await };

@@ -1,4 +1,4 @@
-//! The vLLM that `scripts/test vllm` has started, its own counts, and gates in front of it.
+//! The vLLM started by `scripts/test vllm`, its own counts, and gateways in front of it.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use serde_json::{Value, json};
 pub const MODELS: [&str; 2] = ["meta-llama/Meta-Llama-3-70B-Instruct", "mistralai/Mistral-7B-Instruct-v0.3"];
 /// `max_model_len`.
 pub const CONTEXT_LENGTH: u64 = 4096;
-/// How long an answer may take: the whole window, on a machine that does other things.
+/// The timeout of a response: the full context length, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A vLLM that runs.
+/// A running vLLM.
 #[derive(Debug, Clone, Copy)]
 pub struct Server {
     address: std::net::SocketAddr,
 }
 
-/// What the engine has counted since it started.
+/// The engine's counts since it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {
-    /// `vllm:prompt_tokens_total`: of every completion its prompt, so that a prompt counts `n` times.
+    /// `vllm:prompt_tokens_total`: the prompt of every completion, so that a prompt counts `n` times.
     pub prompt: u64,
     /// `vllm:generation_tokens_total`
     pub generation: u64,
@@ -32,7 +32,7 @@ pub struct Counts {
 // === impl Server ===
 
 impl Server {
-    /// The one at `PAI_VLLM`.
+    /// Returns the server at `PAI_VLLM`.
     pub fn running() -> Self {
         let address = std::env::var("PAI_VLLM").expect("a vLLM: run scripts/test vllm");
         Self { address: address.parse().expect("an address") }
@@ -42,12 +42,12 @@ impl Server {
         std::env::var("VLLM_API_KEY").expect("the server's key: run scripts/test vllm")
     }
 
-    /// A request that goes past every gate.
+    /// Builds a request that is sent directly to the server.
     pub fn request(self, method: &str, path: &str) -> Request {
         Request::direct(self.address, method, path).header("authorization", format!("Bearer {}", Self::key())).timeout(PATIENCE)
     }
 
-    /// What it has counted so far.
+    /// Returns its counts.
     pub async fn counts(self) -> Counts {
         let metrics = self.request("GET", "/metrics").send().await.ok().text();
         let total = |name: &str| sum(&metrics, name);
@@ -58,19 +58,19 @@ impl Server {
         }
     }
 
-    /// How many tokens the prompt of this request has.
+    /// Returns the number of tokens of this request's prompt.
     pub async fn prompt_tokens(self, body: &Value) -> u64 {
         let asked = ["model", "messages", "prompt"].into_iter().filter_map(|name| Some((name.to_owned(), body.get(name)?.clone())));
         let asked = Value::Object(asked.collect());
         self.request("POST", "/tokenize").json(&asked).send().await.ok().json()["count"].as_u64().expect("a count")
     }
 
-    /// A gate that has its key, where its provider, `vllm-local`, has these further lines of `spec`.
+    /// Returns a gateway with its API key, whose provider `vllm-local` has these additional lines of `spec`.
     pub fn gate(self, spec: &str) -> GateBuilder {
         self.gate_with_key(&Self::key(), spec)
     }
 
-    /// The same, with callouts, by which it has been told the model's window.
+    /// Starts a gateway with callouts, and waits until it knows the context length.
     pub async fn gate_with_known_context_length(self, spec: &str) -> Gate {
         let gate = self.gate(spec).manifests(gateway("callouts: { vllm-local: vllm-local-callouts }")).start().await;
         let told = "cluster.vllm-local-callouts.upstream_rq_200";
@@ -78,7 +78,7 @@ impl Server {
         gate
     }
 
-    /// [`Server::gate`] with this key.
+    /// Returns a gateway with this API key; see [`Server::gate`].
     pub fn gate_with_key(self, key: &str, spec: &str) -> GateBuilder {
         let spec = format!("apiKeySecretRef: {{ name: vllm-token, key: api-key }}\nallowedModels: {}\n{spec}", json!(MODELS));
         Gate::builder()
@@ -91,7 +91,7 @@ impl Server {
 // === impl Counts ===
 
 impl Counts {
-    /// What was counted since `before`.
+    /// Returns the difference to `before`.
     pub fn since(self, before: Self) -> Self {
         Self {
             prompt: self.prompt - before.prompt,
@@ -101,7 +101,7 @@ impl Counts {
     }
 }
 
-/// The sum of all series of this name, in tokens: Prometheus writes `1.7e+06` for whole numbers, too.
+/// Returns the sum of all series of this name, in tokens. Prometheus also writes whole numbers as `1.7e+06`.
 pub fn sum(metrics: &str, name: &str) -> u64 {
     let values = metrics.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;
@@ -111,12 +111,12 @@ pub fn sum(metrics: &str, name: &str) -> u64 {
     format!("{sum:.0}").parse().expect("a count")
 }
 
-/// Sends it and waits as long as an answer of the whole window takes.
+/// Sends a request with a timeout for the full context length.
 pub async fn answer(request: Request) -> Reply {
     request.timeout(PATIENCE).send().await
 }
 
-/// Prompt and completion tokens as this answer reports them: a document, or a stream at its end.
+/// Returns the prompt and completion tokens that this response reports, JSON or stream.
 pub fn reported(reply: &Reply) -> Option<(u64, u64)> {
     let count = |usage: &Value| Some((usage["prompt_tokens"].as_u64()?, usage["completion_tokens"].as_u64()?));
     match reply.header("content-type") {
@@ -125,7 +125,7 @@ pub fn reported(reply: &Reply) -> Option<(u64, u64)> {
     }
 }
 
-/// The events of a stream that are JSON: all but the last, `[DONE]`.
+/// Returns the JSON events of a stream: all except the last, `[DONE]`.
 pub fn events(reply: &Reply) -> Vec<Value> {
     let text = reply.text();
     text.split("\n\n").filter_map(|event| serde_json::from_str(event.strip_prefix("data: ")?).ok()).collect()
