@@ -92,7 +92,7 @@ async fn an_answer_is_charged_what_its_usage_says() {
 }
 
 #[tokio::test]
-async fn an_answer_in_pieces_is_charged_the_same() {
+async fn an_answer_in_chunks_is_charged_the_same() {
     let answer = responses::chat(29, 8).to_string();
     let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", answer.len());
     let upstream = Upstream::scripted().await;
@@ -259,7 +259,7 @@ async fn an_event_is_not_held_back() {
 }
 
 #[tokio::test]
-async fn a_stream_that_the_client_cuts_is_charged_what_was_made() {
+async fn a_stream_that_the_client_aborts_is_charged_what_was_generated() {
     let upstream = Upstream::scripted().await;
     let gate = capped(&upstream).await;
     for (round, http2) in [false, true].into_iter().enumerate() {
@@ -305,7 +305,7 @@ async fn a_request_that_the_client_cuts_before_an_answer_is_charged_its_prompt()
 }
 
 #[tokio::test]
-async fn a_stream_that_the_provider_cuts_is_charged_what_was_made() {
+async fn a_stream_that_the_provider_cuts_off_is_charged_what_was_generated() {
     let meter = ChargeMeter::open().await;
     let events = || responses::stream(&["a", "b", "c"], 29, true);
     let half = responses::delta("half", Some((29, 4)));
@@ -324,7 +324,7 @@ async fn a_stream_that_the_provider_cuts_is_charged_what_was_made() {
 }
 
 #[tokio::test]
-async fn a_provider_that_goes_without_an_answer_is_charged_the_prompt() {
+async fn a_provider_that_closes_without_a_response_is_charged_the_prompt() {
     let (used, reply) = charged(Answer::raw("").then_close(), chat).await;
     reply.refused(503, "server_error", "upstream_unavailable");
     assert!((1..100).contains(&used), "{used}");
@@ -347,7 +347,7 @@ async fn an_error_in_the_middle_of_a_stream_passes() {
 }
 
 #[tokio::test]
-async fn a_stream_without_usage_is_charged_what_was_seen() {
+async fn a_stream_without_usage_is_charged_the_forwarded_deltas() {
     let (used, reply) = charged(Answer::stream(responses::stream(&["a", "b", "c"], 29, false)), stream).await;
     assert_eq!(reply.ok().text(), responses::stream(&["a", "b", "c"], 29, false).concat());
     assert!((4..200).contains(&used), "{used}");

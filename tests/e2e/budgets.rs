@@ -63,7 +63,7 @@ async fn completions_times_prompts_times_n_are_reserved() {
 }
 
 #[tokio::test]
-async fn a_spent_budget_refuses_until_midnight() {
+async fn an_exhausted_budget_rejects_until_midnight() {
     let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 995))).await;
     let gate = Gate::start(provider("maxTokensPerDay: 1000"), &upstream).await;
     let first = gate.chat(&ask(900)).send().await;
@@ -82,7 +82,7 @@ async fn a_spent_budget_refuses_until_midnight() {
 }
 
 #[tokio::test]
-async fn a_debt_is_kept() {
+async fn an_overage_is_kept() {
     let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 5000))).await;
     let gate = Gate::start(provider("maxTokensPerDay: 1000"), &upstream).await;
     gate.chat(&ask(100)).send().await.ok();
@@ -109,7 +109,7 @@ async fn a_budget_that_is_only_reserved_may_be_retried() {
 }
 
 #[tokio::test]
-async fn what_can_never_fit_is_a_bad_request() {
+async fn a_request_larger_than_the_budget_is_a_bad_request() {
     let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await;
     for limits in ["maxTokensPerDay: 1000", "maxTokensPerRequest: 1000", "maxTokensPerDay: 5000\nmaxTokensPerRequest: 1000"] {
         let gate = Gate::start(provider(limits), &upstream).await;
@@ -126,16 +126,16 @@ async fn what_can_never_fit_is_a_bad_request() {
 }
 
 #[tokio::test]
-async fn nobody_is_refused_by_a_pessimistic_estimate() {
+async fn no_request_is_rejected_by_a_pessimistic_estimate() {
     let upstream = Upstream::answering(|_| Answer::json(&responses::chat(40, 60))).await;
     let gate = Gate::start(provider("maxTokensPerDay: 100000\nmaxTokensPerRequest: 500"), &upstream).await;
     // 100 bytes of text may be 25 tokens or 100: the injected `max_tokens` shrinks to what certainly fits.
     let body = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "word ".repeat(20) }], "max_tokens": 400 });
     gate.chat(&body).send().await.ok();
-    let told = upstream.last().json();
-    let limit = told["max_tokens"].as_u64().unwrap();
-    assert!((256..400).contains(&limit), "{told}");
-    assert_eq!(told["messages"], body["messages"]);
+    let forwarded = upstream.last().json();
+    let limit = forwarded["max_tokens"].as_u64().unwrap();
+    assert!((256..400).contains(&limit), "{forwarded}");
+    assert_eq!(forwarded["messages"], body["messages"]);
     assert_eq!(gate.used().await, 100);
 }
 
@@ -156,12 +156,12 @@ async fn a_limit_is_injected_only_where_a_cap_binds() {
         let call = upstream.call().await;
         let reserved = gate.provider("vllm-local").await.reserved;
         assert!((least..=most).contains(&reserved), "{reserved} with `{limits}`");
-        let told = call.request.json();
-        let limit = [&told["max_tokens"], &told["max_completion_tokens"]].into_iter().find_map(Value::as_u64);
-        assert_eq!(limit.is_some(), injected, "{told} with `{limits}`");
+        let forwarded = call.request.json();
+        let limit = [&forwarded["max_tokens"], &forwarded["max_completion_tokens"]].into_iter().find_map(Value::as_u64);
+        assert_eq!(limit.is_some(), injected, "{forwarded} with `{limits}`");
         match limit {
             None => assert_eq!(call.request.text(), body),
-            Some(limit) => assert!((256..2000).contains(&limit), "{told} with `{limits}`"),
+            Some(limit) => assert!((256..2000).contains(&limit), "{forwarded} with `{limits}`"),
         }
         call.answer(Answer::json(&responses::chat(5, 3))).await;
         asked.await.unwrap().ok();
@@ -177,9 +177,9 @@ async fn a_limit_shrinks_with_the_budget_and_then_the_budget_refuses() {
     let first_call = upstream.call().await;
     let second = gate.chat(&without_limit()).spawn_send();
     let second_call = upstream.call().await;
-    let told = second_call.request.json();
-    let limit = [&told["max_tokens"], &told["max_completion_tokens"]].into_iter().find_map(Value::as_u64).unwrap();
-    assert!((256..=600).contains(&limit), "{told}");
+    let forwarded = second_call.request.json();
+    let limit = [&forwarded["max_tokens"], &forwarded["max_completion_tokens"]].into_iter().find_map(Value::as_u64).unwrap();
+    assert!((256..=600).contains(&limit), "{forwarded}");
     let state = gate.provider("vllm-local").await;
     assert!(state.reserved <= 2000, "{state:?}");
     gate.chat(&without_limit()).send().await.refused(429, "tokens", "rate_limit_exceeded");
@@ -193,7 +193,7 @@ async fn a_limit_shrinks_with_the_budget_and_then_the_budget_refuses() {
 
 /// Sends requests without a limit until at most a context length of 2048 is reserved, and checks that no limit is injected.
 async fn until_the_window_bounds(gate: &Gate, upstream: &Upstream) {
-    until("the window bounds what is reserved", async || {
+    until("the context length bounds what is reserved", async || {
         let asked = gate.chat(&without_limit()).spawn_send();
         let call = upstream.call().await;
         let reserved = gate.provider("vllm-local").await.reserved;
@@ -207,7 +207,7 @@ async fn until_the_window_bounds(gate: &Gate, upstream: &Upstream) {
 }
 
 #[tokio::test]
-async fn the_window_is_learned_from_the_server() {
+async fn the_context_length_is_read_from_the_server() {
     let upstream = Upstream::answering(|request| {
         if request.method == "GET" {
             Answer::json(&responses::models(2048))
@@ -224,7 +224,7 @@ async fn the_window_is_learned_from_the_server() {
         .upstream("models", &upstream)
         .start()
         .await;
-    until("the filter has asked for the models", async || {
+    until("the filter has requested the models", async || {
         upstream.requests().iter().any(|request| request.path == "/v1/models" && request.method == "GET").then_some(())
     })
     .await;
@@ -232,7 +232,7 @@ async fn the_window_is_learned_from_the_server() {
 }
 
 #[tokio::test]
-async fn the_window_is_learned_from_a_refusal() {
+async fn the_context_length_is_read_from_an_error() {
     let upstream = Upstream::scripted().await;
     let gate = Gate::start(provider("maxTokensPerDay: 1000000"), &upstream).await;
     let asked = gate.chat(&ask(3000)).spawn_send();
@@ -256,21 +256,21 @@ async fn the_window_is_learned_from_a_refusal() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_a_limit_that_the_gate_added_is_not_for_the_client() {
+async fn an_error_about_an_injected_limit_is_not_forwarded() {
     let upstream = Upstream::scripted().await;
     let gate = Gate::start(provider("maxTokensPerRequest: 3000"), &upstream).await;
     let other = json!({ "error": { "message": "temperature must be non-negative", "type": "BadRequestError", "param": null, "code": 400 } });
     let asked = gate.chat(&without_limit()).spawn_send();
     let call = upstream.call().await;
-    assert!(call.request.json()["max_tokens"].as_u64().unwrap() > 2048, "nobody knows the window yet");
+    assert!(call.request.json()["max_tokens"].as_u64().unwrap() > 2048, "the context length is not known yet");
     call.answer(Answer::error(400, &other)).await;
     let refusal = asked.await.unwrap();
     assert_eq!((refusal.status, refusal.json()), (400, other), "what is not about the limit passes");
 
     let asked = gate.chat(&without_limit()).spawn_send();
     let call = upstream.call().await;
-    let told = call.request.json()["max_tokens"].as_u64().unwrap();
-    call.answer(Answer::error(400, &responses::too_long(2048, told, 5))).await;
+    let forwarded = call.request.json()["max_tokens"].as_u64().unwrap();
+    call.answer(Answer::error(400, &responses::too_long(2048, forwarded, 5))).await;
     let refusal = asked.await.unwrap();
     refusal.refused(503, "server_error", "upstream_unavailable");
     assert_eq!((refusal.header("x-should-retry"), refusal.header("retry-after")), (Some("true"), Some("1")));
@@ -283,19 +283,19 @@ async fn a_refusal_of_a_limit_that_the_gate_added_is_not_for_the_client() {
     call.end_with_trailer("x-end", "yes").await;
     asked.await.unwrap().refused(503, "server_error", "upstream_unavailable");
 
-    until("every worker knows the window", async || {
+    until("every worker knows the context length", async || {
         let asked = gate.chat(&without_limit()).spawn_send();
         let call = upstream.call().await;
-        let told = call.request.json();
+        let forwarded = call.request.json();
         call.answer(Answer::json(&responses::chat(5, 3))).await;
         asked.await.unwrap().ok();
-        (told == without_limit()).then_some(())
+        (forwarded == without_limit()).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn estimates_are_learned_from_the_providers_reports() {
+async fn estimates_are_calibrated_by_reported_usage() {
     let text = "word ".repeat(200);
     let body = json!({ "model": MODEL, "messages": [{ "role": "user", "content": text }], "max_tokens": 10 });
     let upstream = Upstream::scripted().await;
@@ -311,11 +311,11 @@ async fn estimates_are_learned_from_the_providers_reports() {
     }
     let (first, last) = (reserved[0], reserved[39]);
     assert!(first >= 1000, "unlearned, a byte is a token: {reserved:?}");
-    assert!((260..first * 6 / 10).contains(&last), "learned: {reserved:?}");
+    assert!((260..first * 6 / 10).contains(&last), "calibrated: {reserved:?}");
 }
 
 #[tokio::test]
-async fn admitted_answers_tell_what_remains() {
+async fn admitted_responses_report_what_remains() {
     let upstream = Upstream::scripted().await;
     let gate = Gate::start(provider("maxTokensPerDay: 1000"), &upstream).await;
     for (round, stream) in [false, true].into_iter().enumerate() {
@@ -387,7 +387,7 @@ fn kind(seed: u64) -> &'static str {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_budget_holds_while_fifty_ask_at_once() {
+async fn a_budget_holds_under_fifty_concurrent_requests() {
     const CAP: u64 = 4000;
     const PAUSE: Duration = Duration::from_millis(20);
     let sent = Arc::new(AtomicU64::new(0));

@@ -63,12 +63,12 @@ async fn everything(client: Client) {
     assert_eq!(gate.used().await, total.prompt_tokens + total.completion_tokens);
 }
 
-async fn spent(client: Client) {
+async fn exhausted(client: Client) {
     let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 995))).await;
     let gate = Gate::start(provider(&format!("maxTokensPerDay: 1000\nallowedModels: [{SLASHED}]")), &upstream).await;
     gate.chat(&json!({ "model": SLASHED, "messages": [], "max_tokens": 8 })).send().await.ok();
     assert_eq!(gate.used().await, 1000);
-    client.run("spent", &gate).await;
+    client.run("exhausted", &gate).await;
     gate.access_log(|line| line["status"] == 429).await;
     let asked = gate.access_lines().iter().filter(|line| line["status"] == 429).count();
     assert_eq!(asked, 1, "the client tried again");
@@ -141,7 +141,7 @@ async fn spent_key(client: Client) {
     let gate = for_alice("maxTokensPerDay: 1000").upstream("vllm-local", &upstream).start().await;
     gate.chat(&json!({ "model": SLASHED, "messages": [], "max_tokens": 8 })).key(&alice()).send().await.ok();
     gate.settled_budgets(&Key::new("operator"), "vllm-local").await;
-    client.run_with("spent", &gate, &[("PAI_KEY", &alice())]).await;
+    client.run_with("exhausted", &gate, &[("PAI_KEY", &alice())]).await;
     gate.access_log(|line| line["status"] == 429).await;
     let asked = gate.access_lines().iter().filter(|line| line["status"] == 429).count();
     assert_eq!(asked, 1, "the client tried again");
@@ -161,10 +161,10 @@ async fn waits(client: Client, gate: &Gate) {
     let statuses: Vec<u64> = lines.iter().map(|line| line["status"].as_u64().unwrap()).collect();
     assert_eq!(statuses, [429, 200], "{lines:?}");
     let start = |line: &Value| line["start"].as_str().unwrap().parse::<f64>().unwrap();
-    let told: f64 = lines[0]["retry_after"].as_str().unwrap().parse().unwrap();
+    let retry_after: f64 = lines[0]["retry_after"].as_str().unwrap().parse().unwrap();
     let waited = start(&lines[1]) - start(&lines[0]);
-    assert!((1.0..=8.0).contains(&told), "{told}");
-    assert!(waited >= told - 0.05, "{waited} s of {told} s");
+    assert!((1.0..=8.0).contains(&retry_after), "{retry_after}");
+    assert!(waited >= retry_after - 0.05, "{waited} s of {retry_after} s");
 }
 
 /// One request per 7.5 seconds: longer than a client takes to start.
@@ -230,22 +230,22 @@ async fn served_by_the_second(client: Client, gate: &Gate, second: &StandIn) {
 }
 
 #[tokio::test]
-async fn python_goes_past_a_failure() {
+async fn python_falls_back_after_a_failure() {
     past_a_failure(Client::Python).await;
 }
 
 #[tokio::test]
-async fn node_goes_past_a_failure() {
+async fn node_falls_back_after_a_failure() {
     past_a_failure(Client::Node).await;
 }
 
 #[tokio::test]
-async fn python_goes_past_a_spent_budget() {
+async fn python_falls_back_after_an_exhausted_budget() {
     past_a_spent_budget(Client::Python).await;
 }
 
 #[tokio::test]
-async fn node_goes_past_a_spent_budget() {
+async fn node_falls_back_after_an_exhausted_budget() {
     past_a_spent_budget(Client::Node).await;
 }
 
@@ -260,13 +260,13 @@ async fn node_does_everything() {
 }
 
 #[tokio::test]
-async fn python_does_not_try_a_spent_budget_again() {
-    spent(Client::Python).await;
+async fn python_does_not_retry_an_exhausted_budget() {
+    exhausted(Client::Python).await;
 }
 
 #[tokio::test]
-async fn node_does_not_try_a_spent_budget_again() {
-    spent(Client::Node).await;
+async fn node_does_not_retry_an_exhausted_budget() {
+    exhausted(Client::Node).await;
 }
 
 #[tokio::test]
@@ -290,12 +290,12 @@ async fn node_serves_developers() {
 }
 
 #[tokio::test]
-async fn python_does_not_try_a_spent_key_again() {
+async fn python_does_not_retry_an_exhausted_key() {
     spent_key(Client::Python).await;
 }
 
 #[tokio::test]
-async fn node_does_not_try_a_spent_key_again() {
+async fn node_does_not_retry_an_exhausted_key() {
     spent_key(Client::Node).await;
 }
 

@@ -59,7 +59,7 @@ struct Sent([AtomicU64; DEVELOPERS.len()]);
 struct Seen {
     requests: u64,
     admitted: u64,
-    spent: bool,
+    exhausted: bool,
     by_requests: u64,
     by_tokens: u64,
 }
@@ -167,13 +167,13 @@ impl Scene {
     fn watch(self: &Arc<Self>, over: &Arc<AtomicBool>) -> JoinHandle<u64> {
         let (scene, over) = (Arc::clone(self), Arc::clone(over));
         tokio::spawn(async move {
-            let mut looks = 0;
+            let mut reads = 0;
             while !over.load(Ordering::Relaxed) {
                 let shares = scene.gate.provider_budgets(&operator(), "vllm-local").await;
                 assert!(!shares.provider.is_exceeded() && !shares.external.is_exceeded(), "{shares:?}");
-                looks += 1;
+                reads += 1;
             }
-            looks
+            reads
         })
     }
 
@@ -251,7 +251,7 @@ impl Scene {
     }
 
     fn saw_spent(&self, developer: usize) {
-        self.seen[developer].lock().unwrap().spent = true;
+        self.seen[developer].lock().unwrap().exhausted = true;
     }
 
     /// Runs `each` clients of every developer to their end, and compares the remaining tokens with what was sent.
@@ -267,9 +267,9 @@ impl Scene {
         let total: u64 = (0..DEVELOPERS.len()).map(|developer| self.sent_to(developer)).sum();
         let shares = self.gate.settled_budgets(&operator(), "vllm-local").await;
         over.store(true, Ordering::Relaxed);
-        let looks = watcher.await.unwrap();
-        eprintln!("seed {}: {total} tokens in {:.1?}, looked {looks} times, {:?}", seed(), self.start.elapsed(), self.seen);
-        assert!(looks > 20, "{looks}");
+        let reads = watcher.await.unwrap();
+        eprintln!("seed {}: {total} tokens in {:.1?}, {reads} ledger reads, {:?}", seed(), self.start.elapsed(), self.seen);
+        assert!(reads > 20, "{reads}");
         assert_eq!((shares.provider.used_today, shares.external.used_today), (total, total), "{shares:?}");
         let admitted: u64 = self.seen.iter().map(|seen| seen.lock().unwrap().admitted).sum();
         assert_eq!(self.upstream.requests().len() as u64, admitted);
@@ -345,16 +345,16 @@ impl Scene {
 
 /// The external share is exhausted first: for all developers whose own budgets are not exhausted before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_budgets_hold_while_all_ask_at_once() {
+async fn four_budgets_hold_under_concurrent_requests() {
     const EXTERNAL: u64 = 25_000;
     let scene = Scene::new(40_000, EXTERNAL).await;
     scene.run(4).await;
     let used = (0..DEVELOPERS.len()).map(|developer| scene.sent_to(developer)).sum::<u64>();
-    assert!(used * 100 >= EXTERNAL * 99, "{used} of {EXTERNAL} could be spent");
+    assert!(used * 100 >= EXTERNAL * 99, "{used} of {EXTERNAL} could be used");
     let narrow = scene.sent_to(2);
-    assert!(narrow * 100 >= 3000 * 95, "{narrow} of 3000 could be spent");
+    assert!(narrow * 100 >= 3000 * 95, "{narrow} of 3000 could be used");
     for name in ["free", "wide", "narrow"] {
-        assert!(scene.saw(name).spent, "{name}");
+        assert!(scene.saw(name).exhausted, "{name}");
     }
     assert!(scene.saw("slow").by_tokens > 0);
     assert!(scene.saw("seldom").by_requests > 0);
@@ -367,7 +367,7 @@ async fn the_providers_budget_holds_when_it_is_the_smallest() {
     let scene = Scene::new(PROVIDER, 20_000).await;
     scene.run(3).await;
     let used = (0..DEVELOPERS.len()).map(|developer| scene.sent_to(developer)).sum::<u64>();
-    assert!(used * 100 >= PROVIDER * 99, "{used} of {PROVIDER} could be spent");
+    assert!(used * 100 >= PROVIDER * 99, "{used} of {PROVIDER} could be used");
 }
 
 /// A reload applies another policy to the same budgets while requests are in flight: nothing is lost, nothing is counted twice.
@@ -383,5 +383,5 @@ async fn budgets_hold_over_reloads() {
     let ((), reloads) = tokio::join!(run, scene.reload(&over));
     assert!(reloads > 3, "{reloads}");
     let used = (0..DEVELOPERS.len()).map(|developer| scene.sent_to(developer)).sum::<u64>();
-    assert!(used * 100 >= EXTERNAL * 99, "{used} of {EXTERNAL} could be spent");
+    assert!(used * 100 >= EXTERNAL * 99, "{used} of {EXTERNAL} could be used");
 }

@@ -77,7 +77,7 @@ async fn every_refusal_names_manifest_and_field() {
 }
 
 #[tokio::test]
-async fn two_references_that_meet_in_one_variable_are_refused() {
+async fn two_references_to_one_variable_are_rejected() {
     let refused = Gate::builder()
         .manifests(named_provider("one", "apiKeySecretRef: { name: a-b, key: c }"))
         .manifests(named_provider("two", "apiKeySecretRef: { name: a, key: b-c }"))

@@ -54,7 +54,7 @@ async fn the_providers_key_is_sent_to_it() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_no_header_value_refuses_the_configuration() {
+async fn a_key_that_is_no_header_value_rejects_the_configuration() {
     for bad in ["two words\u{7}", "a\nb", "", "schlüssel"] {
         let refused = Gate::builder().manifests(provider(KEYED)).env(VARIABLE, bad).start_rejected().await;
         assert!(refused.log.contains(VARIABLE), "{}", refused.log);
@@ -62,7 +62,7 @@ async fn a_key_that_is_no_header_value_refuses_the_configuration() {
 }
 
 #[tokio::test]
-async fn a_refused_provider_key_is_the_gateways_fault() {
+async fn a_rejected_provider_key_is_the_gateways_error() {
     for status in [401, 403] {
         let upstream =
             Upstream::answering(move |_| Answer::error(status, &json!({ "error": "Unauthorized: sk-of-the-provider" }))).await;
@@ -82,7 +82,7 @@ async fn a_refused_provider_key_is_the_gateways_fault() {
 }
 
 #[tokio::test]
-async fn trailers_carry_no_more_than_headers() {
+async fn trailers_contain_no_more_than_headers() {
     let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await;
     let gate = Gate::start(provider(""), &upstream).await;
     let request = gate.chat(&json!({ "model": MODEL, "messages": [] })).http2();

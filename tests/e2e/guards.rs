@@ -190,7 +190,7 @@ async fn what_cannot_be_read_is_refused_unless_allowed() {
 }
 
 #[tokio::test]
-async fn an_audit_lets_pass_counts_and_is_logged() {
+async fn an_audit_admits_counts_and_logs() {
     let upstream = upstream().await;
     let guards = "guards:\n- { name: watch, type: promptInjection, action: audit }\n- { name: colours, type: pattern, deny: ['gr[ae]y', mauve], allow: ['earl gr[ae]y'] }";
     let gate = Gate::start(provider(&format!("maxTokensPerDay: 100000\n{guards}")), &upstream).await;
@@ -219,7 +219,7 @@ async fn an_audit_lets_pass_counts_and_is_logged() {
 }
 
 #[tokio::test]
-async fn roles_narrow_what_is_judged() {
+async fn roles_narrow_what_is_evaluated() {
     let upstream = upstream().await;
     let guards = "guards: [{ name: outside, type: promptInjection, roles: [user, tool] }]";
     let gate = Gate::start(provider(guards), &upstream).await;
@@ -254,7 +254,7 @@ async fn a_higher_sensitivity_refuses_more() {
 }
 
 #[tokio::test]
-async fn guards_stand_after_sizes_and_before_budgets() {
+async fn guards_run_after_size_checks_and_before_budgets() {
     let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 995))).await;
     let gate = Gate::start(provider(&format!("maxTokensPerDay: 1000\n{INJECTION}")), &upstream).await;
     let attack = |limit: u64| with(message(ATTACK), json!({ "max_tokens": limit }));
@@ -267,7 +267,7 @@ async fn guards_stand_after_sizes_and_before_budgets() {
 }
 
 #[tokio::test]
-async fn guards_judge_before_anything_leaves_with_fixed_routing() {
+async fn with_fixed_routing_guards_run_before_anything_is_forwarded() {
     let upstream = upstream().await;
     let gate = Gate::builder().manifests(provider(INJECTION)).routing_fixed().upstream("vllm-local", &upstream).start().await;
     rejected(&gate.chat(&message(ATTACK)).send().await, "injection");

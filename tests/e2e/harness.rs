@@ -47,7 +47,7 @@ async fn chunks_and_trailers_arrive() {
 }
 
 #[tokio::test]
-async fn the_test_plays_the_server() {
+async fn the_test_acts_as_the_server() {
     let upstream = Upstream::scripted().await;
     let gate = gate(&upstream).await;
     let asked = gate.chat(&json!({})).header("x-pai-provider", "vllm-local").spawn_stream();
@@ -74,14 +74,14 @@ async fn the_test_plays_the_server() {
 }
 
 #[tokio::test]
-async fn an_answer_nobody_waits_for_is_counted() {
+async fn an_aborted_response_is_counted() {
     let events = vec!["data: 1\n\n"; 1000];
     let upstream = Upstream::answering(move |_| Answer::stream(&events).paced(Duration::from_millis(5))).await;
     let gate = gate(&upstream).await;
     let mut answer = gate.chat(&json!({})).header("x-pai-provider", "vllm-local").stream().await;
     answer.event().await.unwrap();
     answer.abort().await;
-    until("the upstream is told", async || (upstream.aborted() == 1).then_some(())).await;
+    until("the upstream connection is aborted", async || (upstream.aborted() == 1).then_some(())).await;
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn raw_bytes_arrive_as_written() {
 }
 
 #[tokio::test]
-async fn a_configuration_is_judged() {
+async fn a_configuration_is_accepted_or_rejected() {
     let upstream = Upstream::answering(|_| Answer::json(&json!({}))).await;
     let gate = gate(&upstream).await;
     gate.reconfigure("b").await.unwrap();
@@ -110,7 +110,7 @@ async fn a_configuration_is_judged() {
 /// Properties that the filter relies on: Envoy reports the names in an unverified certificate, too, and reports a resumed session
 /// as not verified. Envoys before 1.39 report nothing.
 #[tokio::test]
-async fn envoy_tells_which_certificates_it_verified() {
+async fn envoy_reports_which_certificates_it_verified() {
     let upstream = Upstream::answering(|_| Answer::json(&json!({ "ok": true }))).await;
     let (ours, foreign) = (Authority::new("ours"), Authority::new("foreign"));
     let named = ours.client(&["spiffe://a/b", "spiffe://a/c"]).resuming();
@@ -119,12 +119,12 @@ async fn envoy_tells_which_certificates_it_verified() {
         let builder = Gate::builder().module(noop()).manifests("a").mtls(peers, &ours);
         let gate = builder.upstream("vllm-local", &upstream).start().await;
         let ask = || gate.get("/").header("x-pai-provider", "vllm-local");
-        assert_eq!(seen(&gate, ask().identity(&ours.client(&["spiffe://a/b"]))).await, Some(told("spiffe://a/b", true)));
-        assert_eq!(seen(&gate, ask().identity(&ours.client(&["spiffe://a/b"])).http2()).await, Some(told("spiffe://a/b", true)));
-        assert_eq!(seen(&gate, ask().identity(&ours.client_host("b.a"))).await, Some(told("null", true)));
-        let nobody = (peers != Peers::Required).then(|| told("null", false));
-        assert_eq!(seen(&gate, ask()).await, nobody, "{peers:?}");
-        let untrusted = (peers == Peers::AcceptUntrusted).then(|| told("spiffe://a/b", false));
+        assert_eq!(seen(&gate, ask().identity(&ours.client(&["spiffe://a/b"]))).await, Some(peer_in_log("spiffe://a/b", true)));
+        assert_eq!(seen(&gate, ask().identity(&ours.client(&["spiffe://a/b"])).http2()).await, Some(peer_in_log("spiffe://a/b", true)));
+        assert_eq!(seen(&gate, ask().identity(&ours.client_host("b.a"))).await, Some(peer_in_log("null", true)));
+        let anonymous = (peers != Peers::Required).then(|| peer_in_log("null", false));
+        assert_eq!(seen(&gate, ask()).await, anonymous, "{peers:?}");
+        let untrusted = (peers == Peers::AcceptUntrusted).then(|| peer_in_log("spiffe://a/b", false));
         assert_eq!(seen(&gate, ask().identity(&forged)).await, untrusted, "{peers:?}");
     }
     let gate = Gate::builder().module(noop()).manifests("a").mtls(Peers::Required, &ours);
@@ -138,11 +138,11 @@ async fn envoy_tells_which_certificates_it_verified() {
     });
     again.await;
     let line =
-        gate.access_log(|line| line["case"] == "again" && line["verified"].as_str().unwrap_or("null") == told("", false).1).await;
+        gate.access_log(|line| line["case"] == "again" && line["verified"].as_str().unwrap_or("null") == peer_in_log("", false).1).await;
     assert_eq!(line["peer"], "spiffe://a/b,spiffe://a/c", "{line}");
 }
 
-fn told(peer: &str, verified: bool) -> (String, String) {
+fn peer_in_log(peer: &str, verified: bool) -> (String, String) {
     (peer.to_owned(), if EnvoyFeature::PeerCertificateValid.is_supported() { verified.to_string() } else { "null".to_owned() })
 }
 
@@ -168,7 +168,7 @@ async fn an_upstream_goes_down_and_comes_back() {
 }
 
 #[tokio::test]
-async fn envoy_takes_no_certificate_but_the_right_one() {
+async fn envoy_accepts_only_the_right_certificate() {
     let (trusted, other) = (Authority::new("trusted"), Authority::new("other"));
     for (certificate, status) in [
         (trusted.server("api.openai.test"), 200),
@@ -186,7 +186,7 @@ async fn envoy_takes_no_certificate_but_the_right_one() {
 
 /// The filters in the clusters' chains receive their configuration like the one in the listener's chain.
 #[tokio::test]
-async fn a_gate_with_fallback_tries_again() {
+async fn a_gate_with_fallback_retries() {
     let upstream = Upstream::answering(|_| Answer::error(503, &json!({}))).await;
     let gate = Gate::builder().module(noop()).manifests("a").upstream("vllm-local", &upstream);
     let gate = gate.fallback().retry_on_status().start().await;

@@ -54,7 +54,7 @@ fn unauthorized(reply: &Reply, words: &[&str]) {
 // === the key itself ===
 
 #[tokio::test]
-async fn a_key_is_taken_from_each_of_three_headers() {
+async fn a_key_is_read_from_each_of_three_headers() {
     let upstream = upstream().await;
     let gate = with_one(OPEN, &upstream).manifests(alice().manifest("")).start().await;
     let bearer = format!("Bearer {}", alice().secret());
@@ -274,7 +274,7 @@ async fn a_manifest_that_makes_no_sense_is_refused() {
             Err(log) => log,
             Ok(()) => panic!("was taken:\n{manifest}"),
         };
-        let line = log.lines().find(|line| line.contains("wasm log")).unwrap_or_else(|| panic!("nothing was said:\n{log}"));
+        let line = log.lines().find(|line| line.contains("wasm log")).unwrap_or_else(|| panic!("nothing was logged:\n{log}"));
         assert!(line.contains("AccessKey") || named == "metadata.name", "{line}");
         assert!(line.contains(named), "`{named}` is not named for\n{manifest}\nbut\n{line}");
         assert!(!log.contains(alice().secret()), "{log}");
@@ -283,7 +283,7 @@ async fn a_manifest_that_makes_no_sense_is_refused() {
 }
 
 #[tokio::test]
-async fn two_keys_that_are_one_are_refused() {
+async fn duplicate_keys_are_rejected() {
     let upstream = upstream().await;
     let gate = with_one(OPEN, &upstream).start().await;
     let twin = Key::with_secret("twin", alice().secret());
@@ -293,7 +293,7 @@ async fn two_keys_that_are_one_are_refused() {
 }
 
 #[tokio::test]
-async fn a_stranger_is_refused_before_the_body_is_there() {
+async fn an_unauthenticated_caller_is_rejected_before_the_body_arrives() {
     let upstream = upstream().await;
     let gate = with_one(OPEN, &upstream).manifests(Key::new("off").manifest("disabled: true")).start().await;
     for header in ["x-none: 1", "x-api-key: pak_unknown", &format!("x-api-key: {}", Key::new("off").secret())] {
@@ -306,7 +306,7 @@ async fn a_stranger_is_refused_before_the_body_is_there() {
 
 /// The first check that fails determines the error.
 #[tokio::test]
-async fn refusals_are_told_in_their_order() {
+async fn errors_are_reported_in_their_order() {
     let upstream = upstream().await;
     let gate = with_one(OPEN, &upstream).manifests(alice().manifest("requestsPerMinute: 1")).start().await;
     gate.get("/v1/models").key(&alice()).send().await.ok();
@@ -343,7 +343,7 @@ async fn a_key_counts_before_any_identity() {
 }
 
 #[tokio::test]
-async fn statistics_and_state_tell_of_each_key() {
+async fn statistics_and_state_contain_each_key() {
     let upstream = upstream().await;
     let gate = with_one(&capped(10_000, 9000), &upstream).manifests(alice().manifest("maxTokensPerDay: 8000")).start().await;
     for _ in 0..2 {
@@ -555,7 +555,7 @@ async fn a_keys_exact_entries_are_listed() {
 }
 
 #[tokio::test]
-async fn a_bare_id_is_looked_for_among_what_the_key_may_use() {
+async fn a_bare_id_is_resolved_among_the_keys_models() {
     let upstream = upstream().await;
     let mut builder = Gate::builder().manifests(operated());
     for name in ["one", "two", "three", "four", "five", "six", "seven"] {
@@ -601,7 +601,7 @@ async fn in_flight(
 }
 
 #[tokio::test]
-async fn each_of_three_budgets_may_be_the_one_that_is_spent() {
+async fn each_of_three_budgets_may_be_exhausted() {
     for (which, provider, external, key, named) in CAPS {
         let upstream = Upstream::scripted().await;
         let spec = alice().manifest(&format!("maxTokensPerDay: {key}"));
@@ -622,7 +622,10 @@ async fn each_of_three_budgets_may_be_the_one_that_is_spent() {
             let message = reply.message();
             assert!(message.to_lowercase().contains(named), "{which}: {message}");
             assert!(message.contains("UTC"), "{which}: {message}");
-            assert!(numbers(&message).iter().all(|told| ![937, 63].contains(told)), "{which}: it tells what was spent: {message}");
+            assert!(
+                numbers(&message).iter().all(|forwarded| ![937, 63].contains(forwarded)),
+                "{which}: it reveals what was used: {message}"
+            );
             let tokens = reply.rate_limit("tokens").expect("the key has a budget");
             assert_eq!((tokens.limit, tokens.remaining), (key, key - 937), "{which}");
         }
@@ -632,7 +635,7 @@ async fn each_of_three_budgets_may_be_the_one_that_is_spent() {
 }
 
 #[tokio::test]
-async fn each_of_three_budgets_may_be_the_one_that_is_reserved() {
+async fn each_of_three_budgets_may_be_reserved() {
     for (which, provider, external, key, named) in CAPS {
         let upstream = Upstream::scripted().await;
         let spec = alice().manifest(&format!("maxTokensPerDay: {key}"));
@@ -666,7 +669,7 @@ async fn each_of_three_budgets_may_be_the_one_that_is_reserved() {
 }
 
 #[tokio::test]
-async fn what_exceeds_a_whole_budget_can_never_fit() {
+async fn a_request_larger_than_a_whole_budget_is_a_bad_request() {
     let upstream = upstream().await;
     for (provider, external, key) in [(1000, 5000, 5000), (5000, 1000, 5000), (5000, 5000, 1000)] {
         let spec = alice().manifest(&format!("maxTokensPerDay: {key}"));
@@ -701,9 +704,9 @@ async fn a_limit_that_the_request_does_not_name_shrinks_with_the_tightest_budget
         let gate = with_one(&capped(provider, external), &upstream).manifests(spec).start().await;
         let asked = gate.chat(&without).key(&alice()).spawn_send();
         let call = upstream.call().await;
-        let told = call.request.json();
-        let limit = [&told["max_tokens"], &told["max_completion_tokens"]].into_iter().find_map(Value::as_u64);
-        assert!(limit.is_some_and(|limit| (256..900).contains(&limit)), "{told}");
+        let forwarded = call.request.json();
+        let limit = [&forwarded["max_tokens"], &forwarded["max_completion_tokens"]].into_iter().find_map(Value::as_u64);
+        assert!(limit.is_some_and(|limit| (256..900).contains(&limit)), "{forwarded}");
         let shares = gate.provider_budgets(&operator(), "vllm-local").await;
         assert!(shares.provider.reserved <= 900 && shares.external.reserved <= 900, "{shares:?}");
         assert_eq!(shares.provider.reserved, shares.external.reserved);
@@ -745,7 +748,10 @@ async fn agents_and_developers_share_the_providers_budget_but_not_the_external_o
         reply.quota_exhausted();
         let message = reply.message();
         assert!(message.to_lowercase().contains("external"), "{message}");
-        assert!(numbers(&message).iter().all(|told| ![9000, 4000, 5000, 1000].contains(told)), "what others spent: {message}");
+        assert!(
+            numbers(&message).iter().all(|forwarded| ![9000, 4000, 5000, 1000].contains(forwarded)),
+            "reveals what others used: {message}"
+        );
     }
     as_agent(3000).await.ok();
     assert_eq!(used().await, (17_000, 9000));
@@ -787,7 +793,7 @@ async fn a_keys_budget_is_its_own_over_all_providers() {
         assert!(reply.message().to_lowercase().contains("key"), "{}", reply.message());
     }
     let bob = chat(&Key::new("bob"), "one").await;
-    assert!(bob.ok().rate_limit("tokens").unwrap().remaining > 500, "bob has spent nothing");
+    assert!(bob.ok().rate_limit("tokens").unwrap().remaining > 500, "bob has used nothing");
     let used = async |provider: &str| gate.provider_budgets(&operator(), provider).await.provider.used_today;
     assert_eq!((used("one").await, used("two").await), (900, 300));
 }

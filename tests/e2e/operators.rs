@@ -44,7 +44,7 @@ async fn until_number(gate: &Gate, parts: &[&str], wanted: f64) {
 }
 
 #[tokio::test]
-async fn statistics_stand_under_one_prefix_and_count() {
+async fn statistics_have_one_prefix_and_count() {
     let upstream = upstream().await;
     let gate = Gate::start(exact(), &upstream).await;
     gate.chat(&hello()).send().await.ok();
@@ -79,11 +79,11 @@ async fn statistics_stand_under_one_prefix_and_count() {
         })
         .await;
     }
-    assert!(!text.contains("other\""), "a model that nobody configured names a statistic");
+    assert!(!text.contains("other\""), "a model that is not configured names a statistic");
 }
 
 #[tokio::test]
-async fn what_clients_say_never_names_a_statistic() {
+async fn client_input_never_creates_a_statistic() {
     let upstream = upstream().await;
     let gate = Gate::start(provider("allowedModels: ['qwen/*']"), &upstream).await;
     for model in ["qwen/\u{22}x\u{22}", "qwen/a.b=c;d", "qwen/canary-1", "qwen/canary-2", "canary-3"] {
@@ -157,13 +157,13 @@ async fn neither_bodies_nor_keys_are_logged() {
 
 // === Envoy's own answers ===
 
-fn to_nobody(address: std::net::SocketAddr) -> GateBuilder {
+fn gate_to(address: std::net::SocketAddr) -> GateBuilder {
     Gate::builder().manifests(provider("maxTokensPerDay: 1000")).address("vllm-local", address)
 }
 
 #[tokio::test]
 async fn a_provider_that_is_down_is_unavailable() {
-    let gate = to_nobody(Upstream::unreachable_address().await).start().await;
+    let gate = gate_to(Upstream::unreachable_address().await).start().await;
     for request in [gate.chat(&hello()), gate.chat(&hello()).http2()] {
         request.send().await.refused(503, "server_error", "upstream_unavailable");
     }
@@ -173,7 +173,7 @@ async fn a_provider_that_is_down_is_unavailable() {
 #[tokio::test]
 async fn a_provider_that_does_not_answer_in_time_is_a_timeout() {
     let upstream = Upstream::scripted().await;
-    let gate = to_nobody(upstream.address()).route_timeout(Duration::from_millis(300)).start().await;
+    let gate = gate_to(upstream.address()).route_timeout(Duration::from_millis(300)).start().await;
     gate.chat(&hello()).send().await.refused(504, "server_error", "upstream_timeout");
     upstream.call().await.aborted().await;
     let used = gate.used().await;
@@ -182,7 +182,7 @@ async fn a_provider_that_does_not_answer_in_time_is_a_timeout() {
 
 #[tokio::test]
 async fn a_provider_without_a_route_is_unavailable() {
-    let gate = to_nobody(Upstream::unreachable_address().await).without_route("vllm-local").start().await;
+    let gate = gate_to(Upstream::unreachable_address().await).without_route("vllm-local").start().await;
     let reply = gate.chat(&hello()).send().await;
     assert!([404, 503].contains(&reply.status), "{}", reply.describe());
     reply.refused(reply.status, "server_error", "upstream_unavailable");

@@ -64,7 +64,7 @@ fn served(replies: &[Reply], of: &str) -> usize {
 // === requests per minute ===
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn exactly_the_burst_passes_whichever_worker_is_asked() {
+async fn exactly_the_burst_is_admitted_over_all_workers() {
     const RATE: usize = 6;
     let upstream = upstream().await;
     let gate = with(&format!("requestsPerMinute: {RATE}"), &upstream).start().await;
@@ -190,7 +190,7 @@ async fn an_idle_key_has_its_whole_burst_again_and_no_more() {
 }
 
 #[tokio::test]
-async fn every_authenticated_request_counts_and_tells_what_remains() {
+async fn every_authenticated_request_counts_and_reports_what_remains() {
     const RATE: u64 = 20;
     let upstream = Upstream::answering(|request| match request.json()["stream"].as_bool() {
         Some(true) => Answer::stream(responses::stream(&["a"], 5, true)),
@@ -251,7 +251,7 @@ async fn every_authenticated_request_counts_and_tells_what_remains() {
 }
 
 #[tokio::test]
-async fn a_rate_answers_before_the_body_is_there() {
+async fn a_rate_rejects_before_the_body_arrives() {
     let upstream = upstream().await;
     let gate = with("requestsPerMinute: 1", &upstream).start().await;
     gate.chat(&ask(8)).key(&alice()).send().await.ok();
@@ -334,7 +334,7 @@ async fn spend(gate: &Gate, upstream: &Upstream, tokens: u64) -> Reply {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_more_is_reserved_than_the_rate_whichever_worker_is_asked() {
+async fn no_more_is_reserved_than_the_rate_over_all_workers() {
     const RATE: u64 = 1000;
     let upstream = Upstream::scripted().await;
     let gate = with(&format!("tokensPerMinute: {RATE}"), &upstream).start().await;
@@ -368,7 +368,7 @@ async fn no_more_is_reserved_than_the_rate_whichever_worker_is_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_spent_minute_drains_and_retry_after_tells_when() {
+async fn an_exhausted_rate_refills_and_retry_after_says_when() {
     /// A hundred tokens per second.
     const RATE: u64 = 6000;
     let upstream = Upstream::scripted().await;
@@ -433,12 +433,12 @@ async fn after_retry_after_the_tokens_are_there() {
 
 /// A request without a limit is served with what has refilled, once that is enough for a response.
 #[tokio::test]
-async fn a_limit_shrinks_with_what_has_drained() {
+async fn a_limit_shrinks_to_what_has_refilled() {
     const RATE: u64 = 6000;
     let upstream = Upstream::scripted().await;
     let gate = with(&format!("tokensPerMinute: {RATE}"), &upstream).start().await;
     spend(&gate, &upstream, RATE).await;
-    let spent = Instant::now();
+    let exhausted_at = Instant::now();
     let without = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hi" }] });
     let refused = gate.chat(&without).key(&alice()).send().await;
     refused.rate_limited("tokens");
@@ -446,9 +446,9 @@ async fn a_limit_shrinks_with_what_has_drained() {
     tokio::time::sleep(Duration::from_secs(refused.retry_after())).await;
     let asked = gate.chat(&without).key(&alice()).spawn_send();
     let call = upstream.call().await;
-    let told = call.request.json();
-    let limit = [&told["max_tokens"], &told["max_completion_tokens"]].into_iter().find_map(Value::as_u64).unwrap();
-    let drained = (spent.elapsed().as_secs_f64() * 100.0) as u64 + 100;
+    let forwarded = call.request.json();
+    let limit = [&forwarded["max_tokens"], &forwarded["max_completion_tokens"]].into_iter().find_map(Value::as_u64).unwrap();
+    let drained = (exhausted_at.elapsed().as_secs_f64() * 100.0) as u64 + 100;
     assert!((256..=drained).contains(&limit), "{limit} of {drained}");
     call.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
@@ -456,7 +456,7 @@ async fn a_limit_shrinks_with_what_has_drained() {
 }
 
 #[tokio::test]
-async fn a_debt_is_drained_like_anything_else() {
+async fn an_overage_is_repaid_by_refilling() {
     /// A thousand tokens per second.
     const RATE: u64 = 60_000;
     let upstream = Upstream::scripted().await;
@@ -480,7 +480,7 @@ async fn a_debt_is_drained_like_anything_else() {
 }
 
 #[tokio::test]
-async fn what_exceeds_a_whole_minute_can_never_fit() {
+async fn a_request_larger_than_a_whole_rate_is_a_bad_request() {
     let upstream = upstream().await;
     let gate = with("tokensPerMinute: 1000\nmaxTokensPerDay: 50000", &upstream).start().await;
     for limit in [1000, 5000, 1_000_000_000] {
@@ -491,7 +491,7 @@ async fn what_exceeds_a_whole_minute_can_never_fit() {
 }
 
 #[tokio::test]
-async fn a_spent_day_is_told_before_a_rate_that_would_come_back() {
+async fn an_exhausted_day_is_reported_before_a_rate() {
     let upstream = Upstream::scripted().await;
     let gate = with("tokensPerMinute: 1000\nmaxTokensPerDay: 1000", &upstream).start().await;
     spend(&gate, &upstream, 1000).await;
@@ -502,7 +502,7 @@ async fn a_spent_day_is_told_before_a_rate_that_would_come_back() {
 
 /// An exhausted daily budget is reported first, then an exhausted rate, then other reservations, whoever owns the budget.
 #[tokio::test]
-async fn the_most_serious_reason_is_told_whoever_owns_the_budget() {
+async fn the_most_serious_reason_is_reported_for_any_budget() {
     let upstream = Upstream::scripted().await;
     let provider = "maxTokensPerDay: 20000\nexternalAccess: { enabled: true, maxTokensPerDay: 10000 }";
     let bob = Key::new("bob");
@@ -551,7 +551,7 @@ async fn a_refused_request_takes_no_tokens_of_the_other_budgets() {
 
 /// Many clients of one key, for three seconds, on both workers: the served tokens are bounded by the burst and the refill.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rates_hold_while_many_connections_ask() {
+async fn rates_hold_under_concurrent_connections() {
     const REQUESTS: u64 = 60;
     const TOKENS: u64 = 3000;
     const EACH: u64 = 40;

@@ -76,7 +76,7 @@ fn the_readmes_configuration_is_accepted() {
 }
 
 #[test]
-fn the_shipped_manifests_stand_in_envoys_configuration() {
+fn the_shipped_manifests_are_in_envoys_configuration() {
     let manifests = read("envoy/pai.yaml");
     pai_filter::config::load(manifests.as_bytes(), &|_| None).unwrap();
     let envoy = read("envoy/envoy.yaml");
@@ -201,7 +201,7 @@ fn a_listener_that_asks_for_certificates_is_valid_as_documented() {
 }
 
 #[tokio::test]
-async fn a_developer_gets_in_as_documented() {
+async fn a_developer_is_served_as_documented() {
     let [make_key] = &blocks_of("docs/callers.md", "sh")[..] else { panic!("one way to make a key") };
     let made = String::from_utf8(shell(&format!("{make_key}\necho $key")).stdout).unwrap();
     let [hash, key] = made.lines().collect::<Vec<_>>()[..] else { panic!("{made}") };
@@ -234,7 +234,7 @@ async fn a_developer_gets_in_as_documented() {
 }
 
 #[test]
-fn help_teaches_and_mistakes_are_named() {
+fn help_is_complete_and_mistakes_are_reported() {
     let help = shell("scripts/run --help");
     let said = String::from_utf8_lossy(&help.stdout);
     for option in ["--vllm URL", "--config FILE", "--port N", "--demo NAME"] {

@@ -45,7 +45,7 @@ async fn governed_paths_are_rewritten_to_their_canonical_form() {
 }
 
 #[tokio::test]
-async fn whatever_else_is_unknown_here() {
+async fn all_other_paths_are_unknown() {
     let upstream = upstream().await;
     let gate = Gate::start(provider(""), &upstream).await;
     let cases = [
@@ -324,7 +324,7 @@ async fn a_request_cut_in_the_middle_reserves_nothing() {
 }
 
 #[tokio::test]
-async fn pipelined_requests_are_judged_each() {
+async fn pipelined_requests_are_evaluated_separately() {
     let upstream = upstream().await;
     let gate = Gate::start(provider(""), &upstream).await;
     let request = |body: &str| {
@@ -390,7 +390,7 @@ async fn a_body_as_large_as_allowed_passes_unchanged() {
 // === who and which model ===
 
 #[tokio::test]
-async fn keys_that_nobody_configured_are_refused() {
+async fn unknown_keys_are_rejected() {
     let upstream = upstream().await;
     let gate = Gate::start(provider(""), &upstream).await;
     for (name, value) in [
@@ -456,7 +456,7 @@ async fn models_are_found_allowed_or_denied() {
 // === the order of the rows ===
 
 #[tokio::test]
-async fn of_two_faults_the_earlier_row_answers() {
+async fn of_two_faults_the_earlier_check_is_reported() {
     let upstream = upstream().await;
     let limits = "maxTokensPerRequest: 100\nmaxTokensPerDay: 1000\nallowedModels: [small]";
     let gate = Gate::start(provider(limits) + &gateway("maxRequestBytes: 1000"), &upstream).await;
@@ -583,7 +583,7 @@ async fn headers_that_are_not_for_providers_are_dropped() {
 // === routing: fixed ===
 
 #[tokio::test]
-async fn fixed_routing_judges_the_body_before_any_of_it_leaves() {
+async fn fixed_routing_evaluates_the_body_before_forwarding_it() {
     let upstream = upstream().await;
     let gate = Gate::builder()
         .manifests(provider("maxTokensPerDay: 1000"))

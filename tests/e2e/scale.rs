@@ -105,14 +105,14 @@ async fn reload(gate: &Arc<Gate>, what: &str, configuration: &str) {
     let cpu = gate.cpu() - cpu;
     let size = mib(configuration.len() as u64);
     eprintln!(
-        "{KEYS} keys, {what} of {size:.1} MiB: taken in {taken:.2?} and {cpu:.2?} of CPU, nobody waited longer than {wait:.2?}, {:.0} MiB resident",
+        "{KEYS} keys, {what} of {size:.1} MiB: accepted in {taken:.2?} with {cpu:.2?} of CPU, longest response time {wait:.2?}, {:.0} MiB resident",
         mib(gate.resident())
     );
     assert!(taken < PATIENCE, "{taken:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_keys_are_taken_and_found() {
+async fn ten_thousand_keys_are_accepted_and_found() {
     let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 3))).await;
     let gate = Arc::new(Gate::start(base() + &developer(0).manifest(""), &upstream).await);
     gate.chat(&hello()).key(&developer(0)).send().await.ok();
@@ -193,7 +193,7 @@ async fn a_configuration_beyond_the_limit_is_refused() {
     }
     let log = gate.reconfigure(&configuration).await.unwrap_err();
     let line =
-        log.lines().find(|line| line.contains("configuration refused")).unwrap_or_else(|| panic!("nothing was said:\n{log}"));
+        log.lines().find(|line| line.contains("configuration refused")).unwrap_or_else(|| panic!("nothing was logged:\n{log}"));
     assert!(line.len() < 500, "{line}");
     gate.chat(&hello()).key(&developer(0)).send().await.ok();
     gate.get("/v1/models").key(&developer(1)).send().await.refused(401, "invalid_request_error", "invalid_api_key");

@@ -219,7 +219,7 @@ fn gate_is_silent(gate: &Gate) {
 }
 
 #[tokio::test]
-async fn nothing_tells_a_secret() {
+async fn no_output_contains_a_secret() {
     let upstream = upstream().await;
     let gate = builder(&upstream).start().await;
     for request in with_credentials(&gate) {
@@ -257,17 +257,17 @@ async fn nothing_tells_a_secret() {
 
 /// Applies each of these configurations, which must be rejected, and returns the log lines that contain a secret.
 async fn told_of(gate: &Gate, refused: &[String]) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut leaks = Vec::new();
     for manifests in refused {
         let log = match gate.reconfigure(manifests).await {
             Err(log) => log,
             Ok(()) => panic!("was taken:\n{manifests}"),
         };
-        assert!(log.lines().any(|line| line.contains("wasm log")), "nothing was said of\n{manifests}\nbut\n{log}");
+        assert!(log.lines().any(|line| line.contains("wasm log")), "nothing was logged of\n{manifests}\nbut\n{log}");
         let telling = log.lines().filter(|line| line.contains("pak_canary") || line.contains("of-the-provider"));
-        told.extend(telling.map(str::to_owned));
+        leaks.extend(telling.map(str::to_owned));
     }
-    told
+    leaks
 }
 
 /// The key that an operator holds.
@@ -276,7 +276,7 @@ fn slip() -> Key {
 }
 
 #[tokio::test]
-async fn a_refused_configuration_tells_no_secret() {
+async fn a_rejected_configuration_reveals_no_secret() {
     let upstream = upstream().await;
     let gate = builder(&upstream).start().await;
     let with = |manifest: String| manifests("") + &manifest;
@@ -293,8 +293,8 @@ async fn a_refused_configuration_tells_no_secret() {
         manifests("") + "---\n" + key.secret(),
         manifests("") + "---\n{ " + key.secret(),
     ];
-    let told = told_of(&gate, &refused).await;
-    assert!(told.is_empty(), "{told:#?}");
+    let leaks = told_of(&gate, &refused).await;
+    assert!(leaks.is_empty(), "{leaks:#?}");
     gate.chat(&prompt(0)).key(&valid()).send().await.ok();
     for path in ADMIN.into_iter().filter(|path| !path.starts_with("/config_dump")) {
         is_silent(path, &gate.admin(path), &["pak_canary", "of-the-provider"]);
@@ -312,12 +312,12 @@ async fn a_key_in_the_wrong_field_is_not_shown() {
     let secret = slip().secret().to_owned();
     let fields = ["models: [{}]", "expires: {}", "disabled: {}", "requestsPerMinute: {}"];
     let refused = fields.map(|field| manifests("") + &slip().manifest(&field.replace("{}", &secret)));
-    let told = told_of(&gate, &refused).await;
-    assert!(told.is_empty(), "{told:#?}");
+    let leaks = told_of(&gate, &refused).await;
+    assert!(leaks.is_empty(), "{leaks:#?}");
 }
 
 #[tokio::test]
-async fn a_configuration_that_never_was_taken_tells_no_secret() {
+async fn a_configuration_that_was_never_accepted_reveals_no_secret() {
     for more in ["maxTokensPerHour: 1", "deniedModels: 5"] {
         let refused = Gate::builder().manifests(manifests(more)).env(VARIABLE, PROVIDERS_KEY).start_rejected().await;
         is_silent("the log", &refused.log, &["canary"]);

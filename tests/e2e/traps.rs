@@ -177,7 +177,7 @@ async fn streams_may_hold_any_bytes() {
 }
 
 #[tokio::test]
-async fn an_answer_that_comes_before_the_request_is_over_is_no_trap() {
+async fn a_response_before_the_end_of_the_request_is_no_trap() {
     let upstream = Upstream::scripted().await;
     let gate = Gate::builder()
         .manifests(provider("maxTokensPerDay: 1000"))
@@ -233,7 +233,7 @@ async fn callouts_may_be_answered_anything() {
         .manifests(provider("maxTokensPerDay: 100000"))
         .manifests(gateway("callouts: { vllm-local: nobody-callouts }"))
         .upstream("vllm-local", &upstream)
-        .address("nobody", Upstream::unreachable_address().await)
+        .address("anonymous", Upstream::unreachable_address().await)
         .start()
         .await;
     still_serves(&gate).await;

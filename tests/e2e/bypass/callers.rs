@@ -174,9 +174,9 @@ pub fn rows() -> Vec<Row> {
             format!("GET /pai/v1/model-providers HTTP/1.1\r\nhost: a\r\n{bearer}\r\n"),
             [Expected::Refused(403, "caller_not_allowed")],
         ),
-        Row::http1("the list, by nobody", "GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n", [NO_KEY]),
-        Row::http1("an unknown path, by nobody", "GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n", [NO_KEY]),
-        Row::http1("a body that is none, by nobody", json(&line, "", "{"), [NO_KEY]),
+        Row::http1("the list, anonymously", "GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n", [NO_KEY]),
+        Row::http1("an unknown path, anonymously", "GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n", [NO_KEY]),
+        Row::http1("an invalid body, anonymously", json(&line, "", "{"), [NO_KEY]),
         Row::http1("a body that is none, with a key", json(&line, &bearer, "{"), [INVALID]),
         Row::http1(
             "a request without a key behind one with a key",
@@ -184,7 +184,7 @@ pub fn rows() -> Vec<Row> {
             [FORWARDED, NO_KEY],
         ),
         Row::http1(
-            "a request of nobody behind an agent's",
+            "an anonymous request behind an agent's",
             text(json(&line, &format!("x-agent-id: {AGENT}\r\n"), chat_body(MODEL))) + &text(json(&line, "", chat_body(MODEL))),
             [FORWARDED, NO_KEY],
         ),
@@ -192,7 +192,7 @@ pub fn rows() -> Vec<Row> {
 }
 
 #[tokio::test]
-async fn none_gets_past() {
+async fn no_row_gets_past() {
     let operator = format!("Bearer {}", operator().secret());
     let builder = Gate::builder().manifests(manifests()).default_header("authorization", &operator);
     Table::behind(builder).await.run(rows()).await;

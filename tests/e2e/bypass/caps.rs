@@ -111,7 +111,7 @@ pub fn rows() -> Vec<Row> {
             TOO_LARGE,
         ),
         post_with(
-            "cut to the window",
+            "cut to the context length",
             TEXT,
             &format!(r#""truncate_prompt_tokens":-1,"prompt":{},"max_tokens":1"#, list("7", 1500)),
             TOO_LARGE,

@@ -130,7 +130,7 @@ fn digits(bytes: &[u8]) -> Option<u16> {
 /// Sends these frames and compares the responses on the streams 1, 3, 5, … After the last response, a ping shows that there are no
 /// others.
 pub async fn run(gate: &Gate, frames: &[u8], expected: &[Expected]) -> Result<(), Vec<String>> {
-    let mut socket = TcpStream::connect(gate.address()).await.expect("the gate listens");
+    let mut socket = TcpStream::connect(gate.address()).await.expect("the gateway listens");
     let opening = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), Frames::default().frame(4, 0, 0, &[]).as_ref(), frames].concat();
     let _ = socket.write_all(&opening).await;
     let mut streams: BTreeMap<u32, Stream> = BTreeMap::new();
@@ -141,7 +141,7 @@ pub async fn run(gate: &Gate, frames: &[u8], expected: &[Expected]) -> Result<()
             let _ = socket.write_all(Frames::default().frame(PING, 0, 0, &[7; 8]).as_ref()).await;
             pinged = true;
         }
-        match timeout(PATIENCE, frame(&mut socket)).await.expect("an answer in time") {
+        match timeout(PATIENCE, frame(&mut socket)).await.expect("a response in time") {
             None => closed = true,
             Some((PING, flags, ..)) if flags & ACK != 0 => break,
             Some((kind, flags, stream, payload)) => take(&mut streams, kind, flags, stream, payload),

@@ -93,7 +93,7 @@ pub fn rows() -> Vec<Row> {
         // === methods ===
         line("another method", &format!("PUT {CHAT}"), UNKNOWN_URL),
         line("a method in lower case", &format!("post {CHAT}"), bad),
-        line("a method that nobody knows", &format!("PROPFIND {CHAT}"), UNKNOWN_URL),
+        line("an unknown method", &format!("PROPFIND {CHAT}"), UNKNOWN_URL),
         line("a method of queries", &format!("QUERY {CHAT}"), UNKNOWN_URL).without(QueryMethod, [bad]),
         line("a method with a letter more", &format!("XPOST {CHAT}"), bad),
         line("OPTIONS", &format!("OPTIONS {CHAT}"), UNKNOWN_URL),
@@ -101,17 +101,17 @@ pub fn rows() -> Vec<Row> {
         Row::http1("CONNECT", "CONNECT vllm-local.test:8000 HTTP/1.1\r\nhost: vllm-local.test:8000\r\n\r\n", [UNKNOWN_URL]),
         Row::http1("GET with a body", json(&format!("GET {CHAT}"), "", chat_body(MODEL)), [UNKNOWN_URL]),
         Row::http1(
-            "GET that says POST",
+            "GET overridden by POST",
             json(&format!("GET {CHAT}"), "x-http-method-override: POST\r\nx-method-override: POST\r\n", chat_body(MODEL)),
             [UNKNOWN_URL],
         ),
         Row::http1(
-            "GET that says POST in the query",
+            "GET overridden by POST in the query",
             json(&format!("GET {CHAT}?_method=POST"), "", chat_body(MODEL)),
             [UNKNOWN_URL],
         ),
         Row::http1(
-            "POST that says GET",
+            "POST overridden by GET",
             json(&format!("POST {CHAT}"), "x-http-method-override: GET\r\n", chat_body(MODEL)),
             [FORWARDED],
         ),

@@ -147,14 +147,14 @@ pub fn rows() -> Vec<Row> {
         whole("an empty answer", Answer::new(200, "application/json", ""), ESTIMATED),
         whole("nested too deep", Answer::new(200, "application/json", "[".repeat(200_000)), ESTIMATED),
         whole("another media type", Answer::new(200, "text/html", &ok), 0..=110),
-        whole("a stream that was not asked for", Answer::stream(&stream), 8..=8),
+        whole("a stream that was not requested", Answer::stream(&stream), 8..=8),
         whole("an error that is no error", Answer::new(201, "application/json", &ok), 8..=8).expecting(|reply| reply.status == 201),
         whole("an error with usage", Answer::error(400, &responses::chat(5, 3)), 8..=8).expecting(|reply| reply.status == 400),
         whole("an error without usage", Answer::error(400, &json!({ "error": {} })), 0..=0).expecting(|reply| reply.status == 400),
         whole("our credential refused", Answer::error(401, &json!({ "error": { "message": "sk-ours" } })), 0..=0)
             .expecting(|reply| reply.status == 502 && !reply.text().contains("sk-ours")),
         whole(
-            "said to be gzip",
+            "declared as gzip",
             Answer::with_headers(200, &[("content-type", "application/json"), ("content-encoding", "gzip")], &ok),
             0..=110,
         ),
@@ -196,7 +196,7 @@ pub fn rows() -> Vec<Row> {
         raw("304 and a body", format!("HTTP/1.1 304 Not Modified\r\ncontent-length: {}\r\n\r\n{ok}", ok.len()), ESTIMATED)
             .expecting(|reply| reply.status == 304 && reply.body.is_empty()),
         raw("500 early hints", "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n".repeat(500) + &answer(""), 8..=8),
-        raw("100 Continue that was not asked for", "HTTP/1.1 100 Continue\r\n\r\n".to_owned() + &answer(""), 8..=8),
+        raw("100 Continue that was not requested", "HTTP/1.1 100 Continue\r\n\r\n".to_owned() + &answer(""), 8..=8),
         raw(
             "a redirection",
             "HTTP/1.1 307 Temporary Redirect\r\nlocation: http://evil.test/\r\ncontent-length: 0\r\n\r\n",
@@ -221,12 +221,12 @@ pub fn rows() -> Vec<Row> {
         // === usage in a stream ===
         streams("an honest stream", &stream, 8..=8),
         streams("a byte at a time", joined.bytes().map(|byte| [byte]), 8..=8),
-        streams("all in one piece", [&joined], 8..=8),
+        streams("all in one chunk", [&joined], 8..=8),
         streams("an event again and again", [&role, &piece(1), &piece(1), &piece(1), &last, &done], 8..=8),
         streams("the whole stream again", [&joined, &joined], 8..=8),
         streams("events backwards", [&last, &piece(3), &piece(2), &piece(1), &role, &done], 8..=8),
         streams("counts that fall", [&role, &piece(3), &piece(2), &piece(1), &done], 6..=8),
-        streams("the sum before the pieces", [&role, &last, &piece(1), &piece(2), &piece(3), &done], 8..=8),
+        streams("the sum before the deltas", [&role, &last, &piece(1), &piece(2), &piece(3), &done], 8..=8),
         streams("two sums, the second lower", [&role, &piece(1), &responses::final_usage(50, 30), &last, &done], 8..=80),
         streams("the sum behind the end", [&role, &piece(1), &piece(2), &done, &last], 7..=8),
         streams("two ends", [&role, &piece(1), &last, &done, &done], 8..=8),
@@ -297,7 +297,7 @@ pub fn rows() -> Vec<Row> {
             6..=8,
         ),
         Row { streamed: true, ..whole("a whole answer to a stream", Answer::new(200, "application/json", &ok), 8..=8) },
-        Row { streamed: true, ..whole("a stream said to be text", Answer::new(200, "text/plain", &joined), 0..=110) },
+        Row { streamed: true, ..whole("a stream declared as text", Answer::new(200, "text/plain", &joined), 0..=110) },
         whole("a connection that ends mid-stream", Answer::stream([&role, &piece(1), &piece(2)]).unfinished().then_close(), 7..=7)
             .streamed()
             .expecting(cut),
@@ -321,7 +321,7 @@ pub fn rows() -> Vec<Row> {
         )
         .streamed(),
         raw(
-            "a stream said to be gzip",
+            "a stream declared as gzip",
             format!(
                 "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\nconnection: close\r\n\r\n{joined}"
             ),
@@ -379,7 +379,7 @@ impl ChargeMeter {
             return Ok(());
         }
         Err(vec![format!(
-            "charged {charged}, expected {:?}; then {after}; hidden headers: {hidden:?}, in trailers: {trailers}; asked {} times\ngot: {}\nthen: {}",
+            "charged {charged}, expected {:?}; then {after}; hidden headers: {hidden:?}, in trailers: {trailers}; {} requests\ngot: {}\nthen: {}",
             row.charged,
             self.upstream.requests().len() - asked,
             reply.describe(),
@@ -389,7 +389,7 @@ impl ChargeMeter {
 }
 
 #[tokio::test]
-async fn none_gets_past() {
+async fn no_row_gets_past() {
     let meter = Rc::new(ChargeMeter::open().await);
     let rows = rows().into_iter().map(|row| {
         let (meter, about) = (Rc::clone(&meter), format!("{}\nsent: {:.300}", row.name, format!("{:?}", row.answer)));
@@ -400,7 +400,7 @@ async fn none_gets_past() {
 
 /// Bytes that a client sends after a request whose response switches protocols are not forwarded by Envoy.
 #[tokio::test]
-async fn an_answer_that_upgrades_opens_no_tunnel() {
+async fn a_response_that_upgrades_opens_no_tunnel() {
     let upstream = Upstream::answering(|_| {
         Answer::raw("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
     })

@@ -64,7 +64,7 @@ impl Table {
             (about, async move { table.row(&row).await })
         });
         run_all(rows).await;
-        assert_eq!(table.upstream.requests().len(), forwarded, "one more came late");
+        assert_eq!(table.upstream.requests().len(), forwarded, "an unexpected request arrived late");
     }
 
     async fn row(&self, row: &Row) -> Result<(), Vec<String>> {
@@ -146,7 +146,7 @@ fn check_forwarded(row: &Row, seen: &[Received]) -> Vec<String> {
     for (request, (path, model)) in seen.iter().zip(expected) {
         let fault = not_canonical(request, path, model).or_else(|| {
             let body = serde_json::from_slice(&request.body).ok()?;
-            (!(row.forwarded_body)(&body)).then(|| "told something else".to_owned())
+            (!(row.forwarded_body)(&body)).then(|| "an unexpected body".to_owned())
         });
         faults.extend(fault.map(|fault| format!("the provider saw {fault}: {}{}", request.head.escape_ascii(), request.text())));
     }

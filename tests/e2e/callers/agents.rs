@@ -202,7 +202,7 @@ async fn without_budgets_there_are_no_numbers() {
 
 /// A request larger than the agent's daily budget is the client's error.
 #[tokio::test]
-async fn what_never_fits_into_an_agents_day_is_refused_for_good() {
+async fn a_request_larger_than_an_agents_daily_budget_is_a_bad_request() {
     let upstream = upstream().await;
     let gate = gate_with_budgets(&upstream, "maxTokensPerDay: 100000").await;
     let body = |tokens: u64| -> Value {

@@ -128,7 +128,7 @@ fn cases(gate: &Gate, row: &Row, callers: &[Option<ClientCertificate>; 4]) -> Ve
     for (caller, without_key) in callers.iter().zip(row.without_key) {
         let kinds = [(NO_KEY.as_slice(), without_key), (&GOOD_KEY, row.with_key), (&BAD_KEY, NoKey)];
         for (headers, outcome) in kinds.into_iter().flat_map(|(kind, outcome)| kind.iter().map(move |headers| (headers, outcome))) {
-            let who = caller.as_ref().map_or("nobody", ClientCertificate::name);
+            let who = caller.as_ref().map_or("anonymous", ClientCertificate::name);
             let request = identified(with_headers(chat_request(gate), headers), caller.as_ref());
             cases.push(case(format!("{:?}: {who} with {headers:?}", row.manifests), request, outcome));
         }

@@ -137,12 +137,12 @@ async fn what_a_client_sends_is_no_identity() {
     for (audience, refused) in [("auto", NoKey), ("agents", NotNamed)] {
         let gate =
             builder(&upstream).manifests(gateway(&format!("audience: {audience}"))).mtls(Peers::Optional, &mesh).start().await;
-        let (stranger, writer) = (mesh.client(&[UNKNOWN_IDENTITY]), mesh.client(&[WRITER]));
+        let (unknown, writer) = (mesh.client(&[UNKNOWN_IDENTITY]), mesh.client(&[WRITER]));
         let cases = CLAIMS.into_iter().flat_map(|claim| {
             [
-                case(format!("nobody, {claim:?}"), claiming(chat_request(&gate), claim), refused),
-                case(format!("nobody over HTTP/2, {claim:?}"), claiming(chat_request(&gate).http2(), claim), refused),
-                case(format!("a stranger, {claim:?}"), claiming(chat_request(&gate).identity(&stranger), claim), refused),
+                case(format!("anonymous, {claim:?}"), claiming(chat_request(&gate), claim), refused),
+                case(format!("anonymous over HTTP/2, {claim:?}"), claiming(chat_request(&gate).http2(), claim), refused),
+                case(format!("an unknown identity, {claim:?}"), claiming(chat_request(&gate).identity(&unknown), claim), refused),
                 case(format!("another agent, {claim:?}"), claiming(chat_request(&gate).identity(&writer), claim), Agent("team")),
             ]
         });
@@ -151,7 +151,7 @@ async fn what_a_client_sends_is_no_identity() {
 }
 
 #[tokio::test]
-async fn a_waypoint_tells_its_peers_principal() {
+async fn a_waypoint_reports_its_peers_principal() {
     let upstream = upstream().await;
     for (principal, outcome) in [(RESEARCHER, Agent("researcher")), (UNKNOWN_IDENTITY, NoKey)] {
         let gate = builder(&upstream).connection_state("io.istio.peer_principal", principal).start().await;
@@ -195,10 +195,10 @@ async fn the_most_specific_identity_wins_in_any_order() {
         check(&gate, cases.map(|(identity, name)| case(identity, chat_request(&gate).header("x-agent-id", identity), Agent(name))))
             .await;
         // `*` matches every caller with an identity, not anonymous callers.
-        check_nobody(&gate).await;
+        check_anonymous(&gate).await;
     }
 }
 
-async fn check_nobody(gate: &Gate) {
+async fn check_anonymous(gate: &Gate) {
     chat_request(gate).send().await.refused(401, "invalid_request_error", "invalid_api_key");
 }

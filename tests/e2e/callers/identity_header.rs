@@ -26,7 +26,7 @@ async fn the_header_makes_the_identity() {
             ("exact", says(chat_request(&gate), &[RESEARCHER]), Agent("researcher")),
             ("over HTTP/2", says(chat_request(&gate), &[RESEARCHER]).http2(), Agent("researcher")),
             ("a prefix", says(chat_request(&gate), &[WRITER]), Agent("team")),
-            ("a stranger", says(chat_request(&gate), &[UNKNOWN_IDENTITY]), refused),
+            ("an unknown identity", says(chat_request(&gate), &[UNKNOWN_IDENTITY]), refused),
             ("none", chat_request(&gate), refused),
             ("empty", says(chat_request(&gate), &[""]), refused),
             ("twice", says(chat_request(&gate), &[RESEARCHER, WRITER]), refused),
@@ -64,10 +64,10 @@ async fn the_header_counts_before_the_certificate() {
     let mesh = Authority::new("mesh");
     let gate =
         Gate::builder().manifests(manifests("agents")).mtls(Peers::Optional, &mesh).upstream("vllm-local", &upstream).start().await;
-    let (researcher, stranger) = (mesh.client(&[RESEARCHER]), mesh.client(&[UNKNOWN_IDENTITY]));
+    let (researcher, unknown) = (mesh.client(&[RESEARCHER]), mesh.client(&[UNKNOWN_IDENTITY]));
     let cases = [
         ("both", says(chat_request(&gate), &[WRITER]).identity(&researcher), Agent("team")),
-        ("only the header is named", says(chat_request(&gate), &[WRITER]).identity(&stranger), Agent("team")),
+        ("only the header is named", says(chat_request(&gate), &[WRITER]).identity(&unknown), Agent("team")),
         ("only the certificate is named", says(chat_request(&gate), &[UNKNOWN_IDENTITY]).identity(&researcher), NotNamed),
         ("the certificate alone", chat_request(&gate).identity(&researcher), Agent("researcher")),
         ("the header alone", says(chat_request(&gate), &[RESEARCHER]), Agent("researcher")),
@@ -108,11 +108,11 @@ async fn with_fixed_routing_too() {
     let cases = [
         ("named", says(chat_request(&gate), &[RESEARCHER]), Agent("researcher")),
         ("named, over HTTP/2", says(chat_request(&gate), &[WRITER]).http2(), Agent("team")),
-        ("a stranger", says(chat_request(&gate), &[UNKNOWN_IDENTITY]), NotNamed),
-        ("nobody", chat_request(&gate), NotNamed),
+        ("an unknown identity", says(chat_request(&gate), &[UNKNOWN_IDENTITY]), NotNamed),
+        ("anonymous", chat_request(&gate), NotNamed),
         ("a key", chat_request(&gate).header("x-api-key", WRONG), NoKey),
         ("a key on an unknown path", gate.get("/nope").header("x-api-key", WRONG), NoKey),
-        ("a model of nobody's", says(gate.chat(&chat_body("vllm-local/other")), &[RESEARCHER]), NOT_ALLOWED),
+        ("an unlisted model", says(gate.chat(&chat_body("vllm-local/other")), &[RESEARCHER]), NOT_ALLOWED),
     ];
     check(&gate, cases.map(|(name, request, outcome)| case(name, request, outcome))).await;
     let seen = upstream.requests();

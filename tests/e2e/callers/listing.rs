@@ -104,7 +104,7 @@ async fn every_caller_sees_its_own_list() {
 }
 
 #[tokio::test]
-async fn one_model_is_found_by_who_may_use_it() {
+async fn a_model_is_found_by_callers_that_may_use_it() {
     let upstream = upstream().await;
     let gate = gate(&upstream).await;
     let get = |reference: &str| gate.get(&format!("/v1/models/{}", reference.replace('/', "%2F")));

@@ -17,14 +17,14 @@ struct Callers {
     operator: ClientCertificate,
     on_call: ClientCertificate,
     researcher: ClientCertificate,
-    stranger: ClientCertificate,
+    unknown: ClientCertificate,
 }
 
 impl Callers {
     fn new(mesh: &Authority) -> Self {
-        let [operator, on_call, researcher, stranger] =
+        let [operator, on_call, researcher, unknown] =
             [OPERATOR, ON_CALL, RESEARCHER, UNKNOWN_IDENTITY].map(|uri| mesh.client(&[uri]));
-        Self { operator, on_call, researcher, stranger }
+        Self { operator, on_call, researcher, unknown }
     }
 }
 
@@ -65,8 +65,8 @@ async fn operators_and_agents_read_the_providers_and_developers_do_not() {
         case("a wrong key", key(get(), WRONG), NoKey),
         case("an operator with a wrong key", key(get(), WRONG).identity(&callers.operator), NoKey),
         case("an agent with a wrong key", key(get(), WRONG).identity(&callers.researcher), NoKey),
-        case("a stranger", get().identity(&callers.stranger), NoKey),
-        case("nobody", get(), NoKey),
+        case("an unknown identity", get().identity(&callers.unknown), NoKey),
+        case("anonymous", get(), NoKey),
         case("a claim", get().header("x-forwarded-client-cert", format!("URI={OPERATOR}")), NoKey),
     ];
     check(&gate, cases).await;
@@ -78,7 +78,7 @@ async fn an_operator_is_no_agent() {
     let upstream = upstream().await;
     let mesh = Authority::new("mesh");
     let callers = Callers::new(&mesh);
-    for (audience, manifests, nobody) in [
+    for (audience, manifests, anonymous) in [
         ("auto", open() + &agents() + &keys(), NoKey),
         ("auto", open() + &keys(), NoKey),
         ("agents", open() + &agents() + &keys(), NotNamed),
@@ -87,13 +87,13 @@ async fn an_operator_is_no_agent() {
         let operator = |request: Request| request.identity(&callers.operator);
         let cases = [
             case("reads", operator(gate.get(PROVIDERS)), Operator),
-            case("chats", operator(chat_request(&gate)), nobody),
-            case("chats over HTTP/2", operator(chat_request(&gate)).http2(), nobody),
-            case("lists", operator(gate.get("/v1/models")), nobody),
-            case("looks up", operator(gate.get("/v1/models/vllm-local%2Fx")), nobody),
-            case("strays", operator(gate.get("/pai/v1/other")), nobody_on_an_unknown_path(nobody)),
-            case("climbs", operator(gate.get("/pai/v1/../../v1/models")), nobody_on_an_unknown_path(nobody)),
-            case("posts", operator(gate.post("/v1/completions").text("{}")), nobody),
+            case("chats", operator(chat_request(&gate)), anonymous),
+            case("chats over HTTP/2", operator(chat_request(&gate)).http2(), anonymous),
+            case("lists", operator(gate.get("/v1/models")), anonymous),
+            case("retrieves", operator(gate.get("/v1/models/vllm-local%2Fx")), anonymous),
+            case("unknown path", operator(gate.get("/pai/v1/other")), anonymous_on_an_unknown_path(anonymous)),
+            case("dot segments", operator(gate.get("/pai/v1/../../v1/models")), anonymous_on_an_unknown_path(anonymous)),
+            case("posts", operator(gate.post("/v1/completions").text("{}")), anonymous),
         ];
         check(&gate, cases).await;
     }
@@ -101,12 +101,12 @@ async fn an_operator_is_no_agent() {
 }
 
 /// The missing key is reported before the path, the missing Agent after it.
-fn nobody_on_an_unknown_path(nobody: Outcome) -> Outcome {
-    if nobody == NoKey { NoKey } else { Known("none", 404, "unknown_url") }
+fn anonymous_on_an_unknown_path(anonymous: Outcome) -> Outcome {
+    if anonymous == NoKey { NoKey } else { Known("none", 404, "unknown_url") }
 }
 
 #[tokio::test]
-async fn an_operator_who_is_an_agent_is_both() {
+async fn an_operator_that_is_an_agent_is_both() {
     let upstream = upstream().await;
     let mesh = Authority::new("mesh");
     let callers = Callers::new(&mesh);
@@ -134,8 +134,8 @@ async fn anonymous_agents_read_the_providers() {
         .start()
         .await;
     let cases = [
-        case("nobody", gate.get(PROVIDERS), Anonymous),
-        case("a stranger", gate.get(PROVIDERS).identity(&callers.stranger), Anonymous),
+        case("anonymous", gate.get(PROVIDERS), Anonymous),
+        case("an unknown identity", gate.get(PROVIDERS).identity(&callers.unknown), Anonymous),
         case("an operator", gate.get(PROVIDERS).identity(&callers.operator), Anonymous),
         case("an operator chats", chat_request(&gate).identity(&callers.operator), Anonymous),
     ];
@@ -152,7 +152,7 @@ async fn where_all_are_developers_only_operators_keys_read() {
         case("an operator's key", key(gate.get(PROVIDERS), ALICE), Key("alice")),
         case("a developer", key(gate.get(PROVIDERS), BOB), Known("key/bob", 403, "caller_not_allowed")),
         case("an agent's certificate", gate.get(PROVIDERS).identity(&writer), NoKey),
-        case("nobody", gate.get(PROVIDERS), NoKey),
+        case("anonymous", gate.get(PROVIDERS), NoKey),
     ];
     check(&gate, cases).await;
 }

@@ -45,7 +45,7 @@ fn faulty(gate: &Gate) -> [(&'static str, Request); 6] {
 }
 
 #[tokio::test]
-async fn a_missing_key_is_the_first_thing_that_is_said() {
+async fn a_missing_key_is_reported_first() {
     let upstream = upstream().await;
     let gate = developers(&upstream).start().await;
     let mut cases = vec![
@@ -64,7 +64,7 @@ async fn a_missing_key_is_the_first_thing_that_is_said() {
 }
 
 #[tokio::test]
-async fn with_a_key_the_path_comes_next_then_the_right_to_it() {
+async fn with_a_key_the_path_is_checked_next_then_the_permission() {
     let upstream = upstream().await;
     let gate = developers(&upstream).start().await;
     let key = |request: Request| request.header("x-api-key", ALICE);
@@ -90,25 +90,25 @@ async fn with_a_key_the_path_comes_next_then_the_right_to_it() {
 }
 
 #[tokio::test]
-async fn who_is_not_named_hears_it_after_the_path_and_before_all_else() {
+async fn an_unknown_identity_is_reported_after_the_path_and_before_all_else() {
     let upstream = upstream().await;
     let authority = Authority::new("mesh");
     let gate = agents_only(&upstream).mtls(Peers::Optional, &authority).start().await;
-    let [stranger, researcher] = [UNKNOWN_IDENTITY, RESEARCHER].map(|uri| authority.client(&[uri]));
-    let as_stranger = |request: Request| request.identity(&stranger);
+    let [unknown, researcher] = [UNKNOWN_IDENTITY, RESEARCHER].map(|uri| authority.client(&[uri]));
+    let as_stranger = |request: Request| request.identity(&unknown);
     let mut cases = vec![
         case("named", chat_request(&gate).identity(&researcher), Agent("researcher")),
         case("named, unknown path", gate.get("/nope").identity(&researcher), UNKNOWN_URL),
         case("named, compressed", as_named(&gate, &researcher), UNSUPPORTED),
         case("unknown path", as_stranger(gate.get("/nope")), UNKNOWN_URL),
         case("wrong method", as_stranger(gate.get(CHAT)), UNKNOWN_URL),
-        case("unknown path, nobody", gate.get("/nope"), UNKNOWN_URL),
+        case("unknown path, anonymous", gate.get("/nope"), UNKNOWN_URL),
         case("a key on an unknown path", as_stranger(gate.get("/nope")).header("x-api-key", ALICE), NoKey),
         case("a key of a named one", chat_request(&gate).identity(&researcher).header("x-api-key", ALICE), NoKey),
         case("models", as_stranger(gate.get("/v1/models")), NotNamed),
         case("one model", as_stranger(gate.get("/v1/models/vllm-local%2Fx")), NotNamed),
         case("providers", as_stranger(gate.get(PROVIDERS)), NotNamed),
-        case("nobody", chat_request(&gate), NotNamed),
+        case("anonymous", chat_request(&gate), NotNamed),
         case("over HTTP/2", as_stranger(chat_request(&gate)).http2(), NotNamed),
     ];
     cases.extend(faulty(&gate).map(|(name, request)| case(name, as_stranger(request), NotNamed)));
@@ -121,7 +121,7 @@ fn as_named(gate: &Gate, researcher: &ClientCertificate) -> Request {
 }
 
 #[tokio::test]
-async fn strangers_are_refused_before_their_body_comes() {
+async fn unauthenticated_callers_are_rejected_before_the_body_arrives() {
     let upstream = upstream().await;
     for (builder, status, code) in
         [(developers(&upstream), 401, "invalid_api_key"), (agents_only(&upstream), 403, "caller_not_allowed")]
@@ -145,13 +145,13 @@ fn says(reply: &Reply, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_refusal_says_what_to_add() {
+async fn an_error_says_what_to_add() {
     let upstream = upstream().await;
     let authority = Authority::new("mesh");
-    let stranger = authority.client(&[UNKNOWN_IDENTITY]);
+    let unknown = authority.client(&[UNKNOWN_IDENTITY]);
 
     let gate = agents_only(&upstream).mtls(Peers::Optional, &authority).start().await;
-    says(&chat_request(&gate).identity(&stranger).send().await, &[UNKNOWN_IDENTITY, "Agent"]);
+    says(&chat_request(&gate).identity(&unknown).send().await, &[UNKNOWN_IDENTITY, "Agent"]);
     says(&chat_request(&gate).send().await, &["Agent"]);
     let other = authority.client(&[OPERATOR]);
     let reply = chat_request(&gate).identity(&other).send().await;
@@ -166,7 +166,7 @@ async fn a_refusal_says_what_to_add() {
         .upstream("vllm-local", &upstream)
         .start()
         .await;
-    let message = chat_request(&gate).identity(&stranger).send().await.message();
+    let message = chat_request(&gate).identity(&unknown).send().await.message();
     assert!(message.contains(UNKNOWN_IDENTITY) || message.contains("identities"), "{message}");
     says(&chat_request(&gate).send().await, &["key"]);
     says(&chat_request(&gate).header("x-api-key", WRONG).send().await, &["key"]);

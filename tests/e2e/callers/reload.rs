@@ -125,7 +125,7 @@ async fn books_gain(gate: &Gate, before: [(u64, u64); 2]) -> [(u64, u64); 2] {
 }
 
 #[tokio::test]
-async fn who_is_taken_away_is_refused_while_its_stream_goes_on() {
+async fn a_removed_caller_is_rejected_while_its_stream_continues() {
     let upstream = Upstream::scripted().await;
     let changes = changes();
     let gate = Gate::start(&changes[0].after, &upstream).await;
@@ -165,7 +165,7 @@ async fn who_is_taken_away_is_refused_while_its_stream_goes_on() {
 
 /// A caller that is removed and added again keeps its charges.
 #[tokio::test]
-async fn who_comes_back_has_spent_what_it_spent() {
+async fn a_caller_that_is_added_again_keeps_its_usage() {
     let upstream = Upstream::scripted().await;
     let changes: Vec<Change> = changes().into_iter().filter(|change| change.what.ends_with("is removed")).collect();
     let gate = Gate::start(&changes[0].after, &upstream).await;

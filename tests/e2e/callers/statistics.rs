@@ -80,7 +80,7 @@ async fn requests_and_tokens_are_counted_by_subject() {
 }
 
 #[tokio::test]
-async fn what_callers_send_never_names_a_statistic() {
+async fn client_input_never_creates_a_time_series() {
     let upstream = upstream().await;
     let gate = gate(&upstream).await;
     for number in 0..20 {

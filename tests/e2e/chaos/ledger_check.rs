@@ -82,8 +82,8 @@ impl LedgerCheck<'_> {
         let cases: Vec<Case<'_>> = cases.collect();
         let mut faults = Vec::new();
         for case in &cases {
-            let judged = self.answer(case).and_then(|()| self.charge(case));
-            faults.extend(judged.err().map(|fault| case.describe(&fault)));
+            let checked = self.answer(case).and_then(|()| self.charge(case));
+            faults.extend(checked.err().map(|fault| case.describe(&fault)));
         }
         self.faults.extend(faults);
         for provider in 0..self.plan.providers() {
@@ -126,7 +126,7 @@ impl LedgerCheck<'_> {
             (Some(408), End::Whole) if planned.is_unfinished() => return Ok(()),
             (Some(403), End::Whole) if planned.forbidden => return Ok(()),
             (_, End::Cut) if troubled => return Ok(()),
-            _ if planned.is_unfinished() => return Err("it is not told that its body has not come".to_owned()),
+            _ if planned.is_unfinished() => return Err("no 408 for an incomplete body".to_owned()),
             _ if planned.forbidden => return Err("forbidden, and not refused".to_owned()),
             (Some(429), End::Whole) if self.plan.tight => return Ok(()),
             _ => {}
@@ -143,7 +143,7 @@ impl LedgerCheck<'_> {
             .and_then(|by| case.records.iter().find(|record| record.provider == by));
         let deserved =
             case.is_late() || by.is_some_and(|record| record.behaviour != ProviderBehaviour::Serve) || self.plan.has_outage();
-        if broken || cut && deserved { Ok(()) } else { Err("nobody has broken it".to_owned()) }
+        if broken || cut && deserved { Ok(()) } else { Err("an error without a cause".to_owned()) }
     }
 
     /// Checks that the charge matches what was sent.
@@ -224,7 +224,7 @@ impl Case<'_> {
         let seen = &self.outcome.seen;
         let by = seen.provider.as_deref().and_then(provider_index);
         let Some(record) = self.records.iter().find(|record| Some(record.provider) == by) else {
-            return Err("an answer that nobody has sent".to_owned());
+            return Err("a response that no provider has sent".to_owned());
         };
         if record.behaviour != ProviderBehaviour::Serve {
             return Err("a whole answer from a provider that has broken it off".to_owned());
@@ -232,8 +232,8 @@ impl Case<'_> {
         if record.stream && seen.words != record.words {
             return Err(format!("{} words came, {} were sent", seen.words, record.words));
         }
-        let told = !record.stream || self.outcome.planned.wants_usage;
-        if told != seen.usage.is_some() || seen.usage.is_some_and(|usage| usage != (record.prompt, record.words)) {
+        let expects_usage = !record.stream || self.outcome.planned.wants_usage;
+        if expects_usage != seen.usage.is_some() || seen.usage.is_some_and(|usage| usage != (record.prompt, record.words)) {
             return Err(format!("{:?} reported, {:?} sent", seen.usage, (record.prompt, record.words)));
         }
         Ok(())

@@ -29,7 +29,7 @@ async fn rounds() {
     let seed = variable("PAI_SEED").unwrap_or(drawn);
     for seed in seed..seed + variable("PAI_ROUNDS").unwrap_or(ROUNDS) {
         let start = Instant::now();
-        let told = round::run_round(seed).await;
-        eprintln!("{told}, {:.1} s", start.elapsed().as_secs_f64());
+        let summary = round::run_round(seed).await;
+        eprintln!("{summary}, {:.1} s", start.elapsed().as_secs_f64());
     }
 }

@@ -85,17 +85,17 @@ pub async fn run_round(seed: u64) -> String {
     ledger_check.run();
     let served = outcomes.iter().filter(|outcome| outcome.seen.status == Some(200)).count();
     if served < MIN_SERVED || samples.count < MIN_SAMPLES {
-        ledger_check.faults.push(format!("that was no round: {served} served, looked {} times", samples.count));
+        ledger_check.faults.push(format!("not a meaningful round: {served} served, {} ledger samples", samples.count));
     }
-    let told = summary(&plan, &outcomes, samples.count, samples.longest_gap, traps);
+    let summary = summary(&plan, &outcomes, samples.count, samples.longest_gap, traps);
     assert!(
         ledger_check.faults.is_empty(),
-        "{told}\n{} faults:\n  {}\nrepeat it with: scripts/test chaos --seed {seed} --rounds 1",
+        "{summary}\n{} faults:\n  {}\nrepeat it with: scripts/test chaos --seed {seed} --rounds 1",
         ledger_check.faults.len(),
         ledger_check.faults.iter().take(12).cloned().collect::<Vec<_>>().join("\n  ")
     );
     scene.gate.assert_no_trap();
-    told
+    summary
 }
 
 async fn run_client(gate: std::net::SocketAddr, client: Client, form: Form, progress: Arc<Progress>) -> Vec<Outcome> {
@@ -118,7 +118,7 @@ async fn run_events(scene: &Scene, plan: &Plan, progress: &Progress) {
         match *event {
             Event::Reload => {
                 edition += 1;
-                scene.gate.reconfigure(manifests(plan, edition)).await.expect("a configuration that is taken");
+                scene.gate.reconfigure(manifests(plan, edition)).await.expect("a configuration that is accepted");
             }
             Event::Trap => drop(scene.gate.trap().await),
             Event::Midnight => end_the_day(scene, progress).await,
@@ -218,7 +218,7 @@ fn summary(plan: &Plan, outcomes: &[Outcome], samples: u64, longest: Duration, t
     let ended = |end: End| outcomes.iter().filter(|outcome| outcome.end == end).count();
     let status = |status: u16| outcomes.iter().filter(|outcome| outcome.seen.status == Some(status)).count();
     format!(
-        "{}; {} whole, {} cut, {} left, {} not let in; 200: {}, 429: {}, 503: {}; {traps} traps; looked {samples} times, {longest:.0?} apart at most",
+        "{}; {} complete, {} cut off, {} disconnected, {} not accepted; 200: {}, 429: {}, 503: {}; {traps} traps; {samples} ledger samples, {longest:.0?} apart at most",
         plan.describe(),
         ended(End::Whole),
         ended(End::Cut),

@@ -207,8 +207,8 @@ impl ProviderServer {
         if self.own && request.header("authorization") != Some(own.as_bytes()) {
             return self.misrouted(format!("{} without its own credential", planned.id));
         }
-        let told = body["max_tokens"].as_u64().or(body["max_completion_tokens"].as_u64());
-        if planned.limit.is_some() && told.is_none() || body["model"] != MODELS[self.provider] || planned.forbidden {
+        let forwarded_limit = body["max_tokens"].as_u64().or(body["max_completion_tokens"].as_u64());
+        if planned.limit.is_some() && forwarded_limit.is_none() || body["model"] != MODELS[self.provider] || planned.forbidden {
             return self.misrouted(format!("{}: {}", planned.id, request.text()));
         }
         let record = Record {
@@ -217,7 +217,7 @@ impl ProviderServer {
             behaviour: planned.behaviours[self.provider],
             stream: planned.stream,
             prompt: prompt_tokens(text),
-            words: planned.words.min(told.unwrap_or(DEFAULT_MAX_TOKENS)),
+            words: planned.words.min(forwarded_limit.unwrap_or(DEFAULT_MAX_TOKENS)),
             begun: Arc::default(),
             group: if planned.slow { 1 } else { 3 },
         };

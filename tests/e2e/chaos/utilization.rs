@@ -88,20 +88,17 @@ async fn uses_99_percent_of(tightest: Tightest) {
     let clients: JoinSet<()> = (0..CLIENTS).map(|number| client(Arc::clone(&gate), number, Arc::clone(&first_refusal))).collect();
     clients.join_all().await;
     let used = first_refusal.load(Ordering::Relaxed);
-    eprintln!(
-        "{tightest:?}: {used} of {CAP} were used when the first was told that it is spent; {} sent",
-        sent.load(Ordering::Relaxed)
-    );
-    assert!(used * 100 >= CAP * 99, "{used} of {CAP} were used when the first was told that it is spent");
+    eprintln!("{tightest:?}: {used} of {CAP} were used at the first insufficient_quota; {} sent", sent.load(Ordering::Relaxed));
+    assert!(used * 100 >= CAP * 99, "{used} of {CAP} were used at the first insufficient_quota");
     assert!(used <= CAP, "{used} of {CAP}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_provider() {
+async fn uses_99_percent_of_a_providers_budget() {
     uses_99_percent_of(Tightest::Provider).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_an_agent() {
+async fn uses_99_percent_of_an_agents_budget() {
     uses_99_percent_of(Tightest::Agent).await;
 }

@@ -56,7 +56,7 @@ async fn ledger(gate: &Gate, reader: &mut Reader) -> Ledger {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_dies_alone() {
+async fn a_trap_affects_only_its_worker() {
     let upstream = Upstream::scripted().await;
     let gate = gate(&upstream).await;
     let mut reader = Reader::default();
@@ -157,7 +157,7 @@ fn falling_back(number: usize) -> PlannedRequest {
 
 /// The gate filter and the attempt filter of a worker share one VM, including a replacement VM.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn its_successor_falls_back_too() {
+async fn a_replacement_vm_falls_back_too() {
     e2e::needs!(ClusterRefresh);
     let mut plan = Plan { seed: 0, workers: 1, form: Form::Everything, tight: false, clients: Vec::new(), events: Vec::new() };
     let requests: Vec<PlannedRequest> = (0..600).map(falling_back).collect();

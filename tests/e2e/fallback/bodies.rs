@@ -11,7 +11,7 @@ fn limit(body: &Value) -> Option<u64> {
 
 /// [`Scene`](crate::fixtures::Scene) checks the path, authority and key of every request.
 #[tokio::test]
-async fn each_attempt_is_dressed_for_its_provider() {
+async fn each_attempt_is_rewritten_for_its_provider() {
     e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     let text = "Grüße \u{1f600} \\ \" vllm-local=503 openai=429";
@@ -31,7 +31,7 @@ async fn each_attempt_is_dressed_for_its_provider() {
 }
 
 #[tokio::test]
-async fn whoever_serves_alone_is_dressed_as_well() {
+async fn a_single_candidate_is_rewritten_as_well() {
     let scene = scene().await;
     scene.exhaust(&VLLM).await;
     scene.exhaust(&OPENAI).await;
@@ -102,7 +102,7 @@ fn events(reply: &Reply) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn streams_come_from_whoever_serves() {
+async fn streams_are_forwarded_from_any_provider() {
     e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     for (wish, member) in [("", &VLLM), ("vllm-local=503", &OPENAI), ("vllm-local=reset openai=429", &ANTHROPIC)] {
@@ -126,7 +126,7 @@ async fn streams_come_from_whoever_serves() {
 
 /// Only vLLM supports usage in each event; other dialects would reject the option.
 #[tokio::test]
-async fn each_is_asked_for_usage_in_its_own_words() {
+async fn each_dialect_is_asked_for_usage_by_its_own_option() {
     e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     stream(&scene, "vllm-local=503 openai=503", false).await;
@@ -176,6 +176,6 @@ async fn a_request_without_a_limit() {
     assert_served(&reply, &OPENAI);
     let sent = scene.upstream(&OPENAI).last().json();
     assert_eq!(sent["temperature"], 0.5);
-    assert!(limit(&sent).is_some_and(|limit| limit <= 4096), "the limit of a dialect whose window nobody knows: {sent}");
+    assert!(limit(&sent).is_some_and(|limit| limit <= 4096), "the limit of a dialect whose context length is unknown: {sent}");
     assert_ne!(sent["model"], MODEL);
 }

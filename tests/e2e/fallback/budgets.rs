@@ -26,7 +26,7 @@ fn large(member: &TestProvider) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn a_spent_provider_is_passed_over() {
+async fn an_exhausted_provider_is_skipped() {
     let scene = scene().await;
     scene.exhaust(&VLLM).await;
     let reply = scene.ask("").await;
@@ -47,7 +47,7 @@ async fn a_spent_provider_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_spent_provider_is_passed_over_after_a_failure() {
+async fn an_exhausted_provider_is_skipped_after_a_failure() {
     e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     scene.exhaust(&OPENAI).await;
@@ -57,7 +57,7 @@ async fn a_spent_provider_is_passed_over_after_a_failure() {
 }
 
 #[tokio::test]
-async fn all_are_spent() {
+async fn all_are_exhausted() {
     let scene = scene().await;
     for member in [&VLLM, &OPENAI, &ANTHROPIC] {
         scene.exhaust(member).await;
@@ -81,7 +81,7 @@ async fn one_is_only_reserved() {
 }
 
 #[tokio::test]
-async fn a_reserved_provider_is_passed_over() {
+async fn a_reserved_provider_is_skipped() {
     let scene = scene().await;
     let waiting = reserve(&scene, &VLLM).await;
     let reply = scene.send(scene.gate.chat(&large(&VLLM))).await;
@@ -92,7 +92,7 @@ async fn a_reserved_provider_is_passed_over() {
 
 /// The agent's own budget limits it at every provider.
 #[tokio::test]
-async fn a_spent_agent_is_served_by_nobody() {
+async fn an_exhausted_agent_is_rejected_at_every_provider() {
     let scene = SceneBuilder::new().agent("maxTokensPerDay: 1000").start().await;
     scene.ask("vllm-local=exhaust").await.ok();
     scene.charges().await;
@@ -115,7 +115,7 @@ async fn the_agents_budget_is_not_reserved_twice() {
 
 /// A candidate is left when the first attempt starts, and none when it fails.
 #[tokio::test]
-async fn the_others_are_spent_while_the_first_is_asked() {
+async fn the_others_are_exhausted_during_the_first_attempt() {
     e2e::needs!(ClusterRefresh);
     let scene = SceneBuilder::new().with_upstream(&VLLM, Upstream::scripted().await).start().await;
     let first = scene.chat("").spawn_send();

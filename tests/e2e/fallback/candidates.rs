@@ -52,7 +52,7 @@ async fn no_more_attempts_than_allowed_after_resets() {
 
 /// A candidate whose own rules reject the request is skipped.
 #[tokio::test]
-async fn who_may_not_serve_is_skipped() {
+async fn a_provider_that_may_not_serve_is_skipped() {
     e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     for rule in [
@@ -69,7 +69,7 @@ async fn who_may_not_serve_is_skipped() {
 }
 
 #[tokio::test]
-async fn a_guard_that_only_audits_skips_nobody() {
+async fn a_guard_that_only_audits_skips_no_provider() {
     e2e::needs!(ClusterRefresh);
     let guard = "guards: [{ name: words, type: pattern, action: audit, deny: ['forbidden'] }]";
     let scene = SceneBuilder::new().spec(&OPENAI, &format!("{CAP}\n{guard}")).start().await;
@@ -78,7 +78,7 @@ async fn a_guard_that_only_audits_skips_nobody() {
 
 /// A request that the named provider rejects is not sent to another.
 #[tokio::test]
-async fn a_refusal_of_the_named_one_is_final() {
+async fn a_rejection_by_the_named_provider_is_final() {
     e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     for (rule, status, code) in [
@@ -126,7 +126,7 @@ async fn a_bare_model_id_falls_back_as_well() {
 }
 
 async fn asked_models(scene: &crate::fixtures::Scene, member: &TestProvider) -> Vec<String> {
-    until("it was asked", async || {
+    until("the provider received the request", async || {
         let requests = scene.upstream(member).requests();
         let models = requests.iter().map(|request| request.json()["model"].as_str().unwrap().to_owned());
         (!requests.is_empty()).then(|| models.collect())

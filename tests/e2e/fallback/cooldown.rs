@@ -10,7 +10,7 @@ const FAILURES: usize = 5;
 const WORKERS: usize = 2;
 
 #[tokio::test]
-async fn a_failing_provider_rests_and_is_asked_again() {
+async fn a_failing_provider_cools_down_and_is_tried_again() {
     e2e::needs!(ClusterRefresh);
     for wish in ["503", "reset"] {
         let scene = scene().await;
@@ -25,12 +25,12 @@ async fn a_failing_provider_rests_and_is_asked_again() {
             let reply = scene.ask("").await;
             (reply.ok().header("x-pai-provider") == Some(VLLM.name)).then_some(())
         };
-        until("it is asked again", again).await;
+        until("it is tried again", again).await;
     }
 }
 
 #[tokio::test]
-async fn one_where_nobody_listens_rests_too() {
+async fn an_unreachable_provider_cools_down_too() {
     e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     scene.upstream(&VLLM).stop().await;
@@ -44,7 +44,7 @@ async fn one_where_nobody_listens_rests_too() {
 
 /// A cooldown rejects nothing: a request without another candidate is still sent to the provider.
 #[tokio::test]
-async fn a_resting_provider_serves_where_nobody_else_can() {
+async fn a_provider_in_cooldown_serves_if_it_is_the_only_candidate() {
     e2e::needs!(ClusterRefresh);
     let scene = SceneBuilder::new().models(&[&VLLM, &OPENAI]).start().await;
     for _ in 0..20 {
@@ -57,7 +57,7 @@ async fn a_resting_provider_serves_where_nobody_else_can() {
 
 /// Client errors do not count as failures of the provider.
 #[tokio::test]
-async fn a_bad_request_lets_nobody_rest() {
+async fn a_bad_request_starts_no_cooldown() {
     let scene = scene().await;
     for _ in 0..15 {
         assert_failed(&scene.ask("vllm-local=400").await, &VLLM, 400);

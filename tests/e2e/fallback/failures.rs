@@ -48,7 +48,7 @@ async fn what_the_client_did_wrong_does_not() {
 }
 
 #[tokio::test]
-async fn the_log_tells_who_was_passed_over() {
+async fn the_log_contains_the_skipped_providers() {
     e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     assert_served(&scene.ask("vllm-local=503").await, &OPENAI);
@@ -79,7 +79,7 @@ async fn each_provider_is_charged_for_what_it_did() {
 }
 
 #[tokio::test]
-async fn nobody_listens() {
+async fn no_provider_listens() {
     e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     scene.upstream(&VLLM).stop().await;
@@ -91,7 +91,7 @@ async fn nobody_listens() {
 }
 
 #[tokio::test]
-async fn a_provider_that_does_not_begin_to_answer() {
+async fn a_provider_that_does_not_start_to_respond() {
     e2e::needs!(ClusterRefresh);
     let scene = SceneBuilder::new().with(|builder| builder.try_timeout(Duration::from_millis(300))).start().await;
     assert_served(&scene.ask("vllm-local=hang").await, &OPENAI);
@@ -115,7 +115,7 @@ async fn all_fail() {
 }
 
 #[tokio::test]
-async fn the_last_refuses_our_key() {
+async fn the_last_rejects_the_gateways_key() {
     e2e::needs!(ClusterRefresh);
     let scene = scene().await;
     for status in [401, 403] {
@@ -127,7 +127,7 @@ async fn the_last_refuses_our_key() {
 
 /// A response that the client has started to read cannot be retried.
 #[tokio::test]
-async fn nothing_is_tried_again_once_an_answer_has_begun() {
+async fn nothing_is_retried_once_a_response_has_started() {
     let scene = SceneBuilder::new().with_upstream(&VLLM, Upstream::scripted().await).start().await;
     let mut body = chat_body(&VLLM, "");
     body["stream"] = json!(true);
@@ -152,7 +152,7 @@ async fn nothing_is_tried_again_once_an_answer_has_begun() {
 
 /// Only the gateway's own filter determines what is retried.
 #[tokio::test]
-async fn a_provider_orders_and_forbids_no_retries() {
+async fn a_provider_can_neither_request_nor_forbid_retries() {
     e2e::needs!(ClusterRefresh);
     let upstream = Upstream::answering(|request| {
         let text = request.json()["messages"][0]["content"].as_str().unwrap().to_owned();

@@ -363,7 +363,7 @@ impl Scene {
 
     /// Replaces the configuration by this builder's manifests.
     pub async fn reconfigure(&self, staging: &SceneBuilder) {
-        self.gate.reconfigure(staging.manifests()).await.expect("a configuration that is taken");
+        self.gate.reconfigure(staging.manifests()).await.expect("a configuration that is accepted");
     }
 
     /// Returns the number of requests that each provider received while `act` ran.

@@ -6,7 +6,7 @@ const NOON: i64 = 12 * 3600;
 const MIDNIGHT: i64 = 24 * 3600;
 
 #[tokio::test]
-async fn a_provider_that_is_spent_at_noon_is_back_at_midnight() {
+async fn a_provider_exhausted_at_noon_is_available_at_midnight() {
     let scene = SceneBuilder::new().with(|gate| gate.with_test_hooks()).start().await;
     scene.gate.set_clock(NOON).await;
     scene.exhaust(&VLLM).await;

@@ -4,7 +4,7 @@ use crate::fixtures::{ANTHROPIC, OPENAI, SceneBuilder, VLLM, assert_failed, asse
 
 /// Before 1.39 Envoy retries at the same cluster, whatever the header says. Scenes check which keys were sent.
 #[tokio::test]
-async fn an_envoy_that_stays_with_its_cluster() {
+async fn an_envoy_that_retries_at_the_same_cluster() {
     for by_status in [false, true] {
         let staging = SceneBuilder::new().with(|builder| builder.without_cluster_refresh());
         let scene = staging.with(|builder| if by_status { builder.retry_on_status() } else { builder }).start().await;
@@ -26,7 +26,7 @@ async fn an_envoy_that_stays_with_its_cluster() {
 
 /// With one candidate, the same cluster is retried if the server did not receive the request.
 #[tokio::test]
-async fn an_envoy_that_stays_with_its_cluster_and_one_candidate() {
+async fn an_envoy_that_retries_at_the_same_cluster_and_one_candidate() {
     let scene = SceneBuilder::new().models(&[&VLLM]).with(|builder| builder.without_cluster_refresh()).start().await;
     assert_served(&scene.ask("").await, &VLLM);
     assert_failed(&scene.ask("vllm-local=503").await, &VLLM, 503);
@@ -34,7 +34,7 @@ async fn an_envoy_that_stays_with_its_cluster_and_one_candidate() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_says_it_is_anothers() {
+async fn a_cluster_labelled_with_another_provider() {
     let scene = SceneBuilder::new().with(|builder| builder.labelled_as(VLLM.name, OPENAI.name)).start().await;
     for reply in [scene.ask("").await, scene.ask("vllm-local=503").await] {
         reply.refused(503, "server_error", "upstream_unavailable");
@@ -45,7 +45,7 @@ async fn a_cluster_that_says_it_is_anothers() {
 }
 
 #[tokio::test]
-async fn a_second_cluster_that_says_it_is_anothers() {
+async fn a_second_cluster_labelled_with_another_provider() {
     e2e::needs!(ClusterRefresh);
     let scene = SceneBuilder::new().with(|builder| builder.labelled_as(OPENAI.name, VLLM.name)).start().await;
     scene.ask("vllm-local=503").await.refused(503, "server_error", "upstream_unavailable");
@@ -55,7 +55,7 @@ async fn a_second_cluster_that_says_it_is_anothers() {
 
 /// A request with one candidate is rewritten by the gate filter, but not sent to a cluster labelled with another provider.
 #[tokio::test]
-async fn a_cluster_that_says_it_is_anothers_and_one_candidate() {
+async fn a_cluster_labelled_with_another_provider_and_one_candidate() {
     let staging = SceneBuilder::new().models(&[&ANTHROPIC]).with(|builder| builder.labelled_as(ANTHROPIC.name, OPENAI.name));
     let scene = staging.start().await;
     scene.ask_with(&ANTHROPIC, "").await.refused(503, "server_error", "upstream_unavailable");

@@ -37,7 +37,7 @@ async fn never() {
 }
 
 #[tokio::test]
-async fn with_more_than_it_has_kept() {
+async fn with_a_body_larger_than_the_retry_buffer() {
     e2e::needs!(ClusterRefresh);
     let scene = with(|builder| builder.retry_buffer(10_000)).await;
     let long = format!("vllm-local=503 {}", "a".repeat(100_000));
@@ -65,7 +65,7 @@ async fn after_an_answer_that_goes_on() {
 }
 
 #[tokio::test]
-async fn where_the_first_is_full() {
+async fn where_the_first_circuit_is_open() {
     let scene = with(|builder| builder.circuit_open(VLLM.name)).await;
     scene.ask("").await.refused(503, "server_error", "upstream_unavailable");
     assert_eq!(scene.charges().await, [0, 0, 0]);
@@ -73,7 +73,7 @@ async fn where_the_first_is_full() {
 }
 
 #[tokio::test]
-async fn where_the_second_is_full() {
+async fn where_the_second_circuit_is_open() {
     e2e::needs!(ClusterRefresh);
     let scene = with(|builder| builder.circuit_open(OPENAI.name)).await;
     scene.ask("vllm-local=503").await.refused(503, "server_error", "upstream_unavailable");
@@ -104,7 +104,7 @@ async fn between_attempts() {
 
 /// If no remaining provider listens, none is charged.
 #[tokio::test]
-async fn where_nobody_listens_any_more() {
+async fn where_no_remaining_provider_listens() {
     e2e::needs!(ClusterRefresh);
     let scene = SceneBuilder::new().start().await;
     scene.upstream(&OPENAI).stop().await;

@@ -47,17 +47,17 @@ fn models(scene: &Scene) -> Vec<String> {
 
 /// The filter reads Envoy's version and logs the result once.
 #[tokio::test]
-async fn the_log_says_so_once() {
+async fn the_missing_feature_is_logged_once() {
     let scene = scene().await;
     scene.gate.reconfigure(SceneBuilder::new().manifests()).await.unwrap();
     for _ in 0..8 {
         assert_served(&scene.ask("").await, &VLLM);
     }
     let (major, minor) = envoy_version();
-    let told = format!("Envoy {major}.{minor} retries within one cluster only");
+    let message = format!("Envoy {major}.{minor} retries within one cluster only");
     let log = scene.gate.logs();
     let times = usize::from(!EnvoyFeature::ClusterRefresh.is_supported());
-    assert_eq!((log.matches(&told).count(), log.matches("retries within one cluster only").count()), (times, times), "{log}");
+    assert_eq!((log.matches(&message).count(), log.matches("retries within one cluster only").count()), (times, times), "{log}");
 }
 
 #[tokio::test]
@@ -121,11 +121,11 @@ async fn a_budget_leads_to_another_provider() {
 }
 
 #[tokio::test]
-async fn a_rest_leads_to_another_provider() {
+async fn a_cooldown_leads_to_another_provider() {
     for route in ROUTES {
         let scene = SceneBuilder::new().with(route).start().await;
         let mut failures = 0;
-        until("the first provider rests in both workers", async || {
+        until("the first provider is in its cooldown in both workers", async || {
             let reply = scene.ask("vllm-local=503").await;
             if reply.status == 503 {
                 failures += 1;
@@ -142,7 +142,7 @@ async fn a_rest_leads_to_another_provider() {
 }
 
 #[tokio::test]
-async fn nobody_listens() {
+async fn no_provider_listens() {
     for route in ROUTES {
         // No other provider is a candidate for the retry.
         let scene = two_models(route).settings("maxAttempts: 2").start().await;
@@ -157,7 +157,7 @@ async fn nobody_listens() {
 }
 
 #[tokio::test]
-async fn a_model_that_does_not_begin_to_answer() {
+async fn a_model_that_does_not_start_to_respond() {
     for route in ROUTES {
         let scene = two_models(route).with(|builder| builder.try_timeout(Duration::from_millis(300))).start().await;
         served_by_small(&ask(&scene, &format!("{BIG}=hang")).await);
@@ -192,7 +192,7 @@ async fn a_client_that_leaves_the_second_model() {
     for route in ROUTES {
         let scene = two_models(route).start().await;
         let raw = sent(&scene, &chat(&format!("{BIG}=503 {SMALL}=hang"))).await;
-        until("the second is asked", async || (scene.request_counts()[0] == 2).then_some(())).await;
+        until("the second receives the request", async || (scene.request_counts()[0] == 2).then_some(())).await;
         raw.reset();
         scene.gate.access_log(|line| line["attempts"] == format!("{}=503", VLLM.name)).await;
         let [estimate, openai, anthropic] = scene.charges().await;

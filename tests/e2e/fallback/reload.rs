@@ -38,7 +38,7 @@ async fn after_a_reset_too() {
 
 /// The new configuration does not contain the provider that serves the request.
 #[tokio::test]
-async fn a_provider_that_is_gone_serves_what_had_begun() {
+async fn a_removed_provider_serves_what_it_had_started() {
     e2e::needs!(ClusterRefresh);
     let scene = SceneBuilder::new().with_upstream(&VLLM, Upstream::scripted().await).start().await;
     let asked = scene.chat("").spawn_send();

@@ -136,7 +136,7 @@ async fn the_shipped_configuration_falls_back() {
     let anthropic = Hosted::answering(&trusted, 429, json!({ "error": "slow down" })).await;
     let openai = Hosted::answering(&trusted, 200, responses::chat(7, 5)).await;
     let gate = gate(vllm.address(), openai.address, anthropic.address, &file).await;
-    until("the filter has asked for the window", async || {
+    until("the filter has requested the context length", async || {
         vllm.requests().iter().any(|request| request.path == "/v1/models").then_some(())
     })
     .await;

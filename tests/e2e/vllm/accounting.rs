@@ -38,7 +38,7 @@ struct TestRequest {
 /// What a client received.
 #[derive(Debug)]
 struct Seen {
-    asked: TestRequest,
+    request: TestRequest,
     status: u16,
     /// The usage at the end of the response, if requested.
     reported: Option<(u64, u64)>,
@@ -117,16 +117,16 @@ impl TestRequest {
 
     /// Generates a request for a long stream that its client aborts.
     fn left(rng: &mut Rng, case: String) -> Self {
-        let mut asked = Self::random(rng, case);
-        if asked.body["prompt"].is_array() {
-            asked.body["prompt"] = json!("Once upon a time");
+        let mut request = Self::random(rng, case);
+        if request.body["prompt"].is_array() {
+            request.body["prompt"] = json!("Once upon a time");
         }
-        let body = asked.body.as_object_mut().unwrap();
+        let body = request.body.as_object_mut().unwrap();
         body.retain(|name, _| !["max_completion_tokens", "stop"].contains(&name.as_str()));
-        asked.body["stream"] = json!(true);
-        (asked.body["max_tokens"], asked.body["ignore_eos"]) = (json!(300 + rng.below(300)), json!(true));
-        asked.leaves_after = Some(1 + rng.below(30));
-        asked
+        request.body["stream"] = json!(true);
+        (request.body["max_tokens"], request.body["ignore_eos"]) = (json!(300 + rng.below(300)), json!(true));
+        request.leaves_after = Some(1 + rng.below(30));
+        request
     }
 
     fn request(&self, gate: &Gate) -> Request {
@@ -136,7 +136,7 @@ impl TestRequest {
     async fn run_phase(self, gate: Arc<Gate>) -> Seen {
         let Some(events) = self.leaves_after else {
             let reply = answer(self.request(&gate)).await;
-            let seen = Seen { status: reply.status, reported: None, delivered: 0, left: false, asked: self };
+            let seen = Seen { status: reply.status, reported: None, delivered: 0, left: false, request: self };
             return Seen { reported: (reply.status == 200).then(|| reported(&reply)).flatten(), ..seen };
         };
         let mut stream = self.request(&gate).stream().await;
@@ -150,7 +150,7 @@ impl TestRequest {
         }
         let status = stream.status;
         stream.abort().await;
-        Seen { asked: self, status, reported: None, delivered, left }
+        Seen { request: self, status, reported: None, delivered, left }
     }
 }
 
@@ -170,16 +170,16 @@ impl Accounting {
     }
 
     /// Sends these requests from several concurrent clients, and returns the totals.
-    async fn run_phase(&self, mut asked: impl FnMut(u64) -> TestRequest, count: u64) -> Phase {
-        let mut asked: Vec<TestRequest> = (0..count).map(&mut asked).collect();
+    async fn run_phase(&self, mut request: impl FnMut(u64) -> TestRequest, count: u64) -> Phase {
+        let mut request: Vec<TestRequest> = (0..count).map(&mut request).collect();
         let mut clients = JoinSet::new();
         for _ in 0..CLIENTS {
-            let share = asked.split_off(asked.len() - asked.len().min(usize::try_from(count.div_ceil(CLIENTS)).unwrap()));
+            let share = request.split_off(request.len() - request.len().min(usize::try_from(count.div_ceil(CLIENTS)).unwrap()));
             let gate = Arc::clone(&self.gate);
             clients.spawn(async move {
                 let mut seen = Vec::new();
-                for asked in share {
-                    seen.push(asked.run_phase(Arc::clone(&gate)).await);
+                for request in share {
+                    seen.push(request.run_phase(Arc::clone(&gate)).await);
                 }
                 seen
             });
@@ -188,7 +188,7 @@ impl Accounting {
         assert_eq!(seen.len() as u64, count);
         let mut phase = Phase::default();
         for seen in seen {
-            let charge = self.charge(&seen.asked.case).await;
+            let charge = self.charge(&seen.request.case).await;
             self.compare(&seen, charge).await;
             phase.add(&seen, charge);
         }
@@ -213,8 +213,8 @@ impl Accounting {
             assert_eq!((prompt, completion), reported, "{seen:?}");
         }
         assert!(completion >= seen.delivered, "{seen:?} was charged {charge:?}");
-        if seen.asked.leaves_after.is_some() {
-            assert_eq!(prompt, self.server.prompt_tokens(&seen.asked.body).await, "{seen:?}");
+        if seen.request.leaves_after.is_some() {
+            assert_eq!(prompt, self.server.prompt_tokens(&seen.request.body).await, "{seen:?}");
         }
     }
 
@@ -237,7 +237,7 @@ impl Phase {
         self.left += u64::from(seen.left);
         self.prompt += charge.prompt;
         self.completion += charge.completion;
-        self.engine_prompt += charge.prompt * seen.asked.choices;
+        self.engine_prompt += charge.prompt * seen.request.choices;
         self.delivered += seen.delivered;
         *self.by_status.entry(seen.status).or_default() += 1;
     }

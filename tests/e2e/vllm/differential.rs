@@ -109,7 +109,7 @@ fn form(reply: &Reply) -> BTreeSet<String> {
 
 #[tokio::test]
 #[ignore = "needs a vLLM: scripts/test vllm"]
-async fn what_vllm_takes_the_gate_takes() {
+async fn the_gate_accepts_what_vllm_accepts() {
     let server = Server::running();
     let seed = seed();
     println!("difference: PAI_SEED={seed}");
@@ -129,7 +129,7 @@ async fn what_vllm_takes_the_gate_takes() {
 
 #[tokio::test]
 #[ignore = "needs a vLLM: scripts/test vllm"]
-async fn a_cap_refuses_nobody_who_fits() {
+async fn a_cap_rejects_no_request_that_fits() {
     let server = Server::running();
     let seed = seed();
     println!("cap: PAI_SEED={seed}");

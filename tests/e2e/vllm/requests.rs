@@ -168,13 +168,13 @@ impl Case {
             } else {
                 body["stop"] = json!(["e", "a", "o", "t"]);
             }
-            return Self::of_chat("near the window", &body);
+            return Self::of_chat("near the context length", &body);
         }
         body["prompt"] = if percent(rng, 50) { json!(digits(prompt)) } else { json!(vec![25; usize::try_from(prompt).unwrap()]) };
         if let Some(limit) = limit {
             body["max_tokens"] = json!(limit);
         }
-        Self::of_completion("near the window", &body)
+        Self::of_completion("near the context length", &body)
     }
 
     /// Generates a request near a cap, on both sides of it.

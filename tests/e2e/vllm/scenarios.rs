@@ -115,7 +115,7 @@ async fn several_completions_of_several_prompts_are_charged_once_for_each_prompt
 
 #[tokio::test]
 #[ignore = "needs a vLLM: scripts/test vllm"]
-async fn what_is_refused_reaches_no_engine() {
+async fn a_rejected_request_reaches_no_engine() {
     let server = Server::running();
     let gate = server.gate("maxTokensPerRequest: 1000\ndeniedModels: [mistralai/*]").start().await;
     let before = server.counts().await;
@@ -155,7 +155,7 @@ async fn what_vllm_refuses_passes_as_it_is_and_costs_nothing() {
 
 #[tokio::test]
 #[ignore = "needs a vLLM: scripts/test vllm"]
-async fn the_gates_key_is_used_and_never_told() {
+async fn the_gates_key_is_used_and_never_revealed() {
     let gate = Server::running().gate_with_key("not-its-key", "").start().await;
     let reply = gate.chat(&chat(json!({}))).header("authorization", "Bearer a-clients-own").send().await;
     reply.refused(502, "server_error", "upstream_auth");
@@ -164,7 +164,7 @@ async fn the_gates_key_is_used_and_never_told() {
 
 #[tokio::test]
 #[ignore = "needs a vLLM: scripts/test vllm"]
-async fn a_spent_budget_refuses_and_was_not_exceeded() {
+async fn an_exhausted_budget_rejects_and_was_not_exceeded() {
     let server = Server::running();
     let gate = Arc::new(server.gate("maxTokensPerDay: 2000").start().await);
     let before = server.counts().await;
@@ -197,7 +197,7 @@ async fn a_spent_budget_refuses_and_was_not_exceeded() {
 
 #[tokio::test]
 #[ignore = "needs a vLLM: scripts/test vllm"]
-async fn a_request_without_a_limit_is_kept_to_what_binds() {
+async fn a_request_without_a_limit_is_held_to_the_smallest_limit() {
     let server = Server::running();
     for (spec, informed, most) in [
         // The cap limits the request, with the context length known or not.
@@ -220,7 +220,7 @@ async fn a_request_without_a_limit_is_kept_to_what_binds() {
 
 #[tokio::test]
 #[ignore = "needs a vLLM: scripts/test vllm"]
-async fn a_window_is_learned_from_a_refusal_that_no_client_sees() {
+async fn a_context_length_is_read_from_an_error_that_no_client_receives() {
     let gate = Server::running().gate("maxTokensPerRequest: 6000\ndefaultMaxTokens: 8000").start().await;
     let request = || gate.chat(&chat(json!({ "stop": ["e", "a", "i", "o"] })));
     let first = answer(request()).await;
@@ -246,15 +246,15 @@ fn fallback(server: Server, first: &str) -> GateBuilder {
 
 #[tokio::test]
 #[ignore = "needs a vLLM: scripts/test vllm"]
-async fn requests_move_on_to_vllm_from_a_dead_provider_and_from_a_spent_one() {
+async fn requests_fall_back_to_vllm_from_a_failed_and_from_an_exhausted_provider() {
     let server = Server::running();
-    let dead = Upstream::unreachable_address().await;
+    let failed = Upstream::unreachable_address().await;
     let prompt = server.prompt_tokens(&chat(json!({ "model": MODELS[0] }))).await;
-    for (spec, status) in [("maxTokensPerDay: 1000000", "dead"), ("maxTokensPerDay: 300", "spent")] {
-        let spent = Upstream::answering(|_| Answer::json(&responses::chat(5, 400))).await;
-        let address = if status == "dead" { dead } else { spent.address() };
+    for (spec, status) in [("maxTokensPerDay: 1000000", "failed"), ("maxTokensPerDay: 300", "exhausted")] {
+        let exhausted = Upstream::answering(|_| Answer::json(&responses::chat(5, 400))).await;
+        let address = if status == "failed" { failed } else { exhausted.address() };
         let gate = fallback(server, spec).address("first", address).start().await;
-        if status == "spent" {
+        if status == "exhausted" {
             let reply = gate.chat(&chat(json!({ "model": format!("first/{}", MODELS[0]), "max_tokens": 8 }))).send().await;
             assert_eq!(reply.ok().header("x-pai-provider"), Some("first"));
             until("it is settled", async || (gate.provider("first").await.used_today == 405).then_some(())).await;

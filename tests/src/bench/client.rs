@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_in_any_pieces() {
+    async fn responses_in_any_chunks() {
         let whole = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc";
         let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\na\r\n0123456789\r\n0\r\n\r\n";
         for step in [1, 2, 7, 1000] {

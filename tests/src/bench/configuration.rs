@@ -37,8 +37,8 @@ const REQUESTS_PER_MINUTE: u64 = 60_000_000;
 const GUARDS: &str = "  guards: [{ name: injection, type: promptInjection }]\n";
 
 /// Two additional keys of [`Configuration::All`]: one for another model only, one with an exhausted budget.
-pub(super) const OTHER_MODEL_KEY: &str = "pak_narrow";
-pub(super) const EXHAUSTED_KEY: &str = "pak_spent";
+pub(super) const OTHER_MODEL_KEY: &str = "pak_other_model";
+pub(super) const EXHAUSTED_KEY: &str = "pak_exhausted";
 /// Enough for one small chat.
 const EXHAUSTED_KEY_TOKENS_PER_DAY: u64 = 300;
 
@@ -74,10 +74,10 @@ impl Configuration {
             (0..keys).for_each(|number| access_key(&mut manifests, number));
         }
         if let Self::All(_) = self {
-            let narrow = format!("sha256: \"{}\", models: [\"{FIRST}/other\"]", sha256(OTHER_MODEL_KEY));
-            let spent = format!("sha256: \"{}\", maxTokensPerDay: {EXHAUSTED_KEY_TOKENS_PER_DAY}", sha256(EXHAUSTED_KEY));
-            manifests += &manifest("AccessKey", "narrow", &narrow);
-            manifests += &manifest("AccessKey", "spent", &spent);
+            let other_model = format!("sha256: \"{}\", models: [\"{FIRST}/other\"]", sha256(OTHER_MODEL_KEY));
+            let exhausted = format!("sha256: \"{}\", maxTokensPerDay: {EXHAUSTED_KEY_TOKENS_PER_DAY}", sha256(EXHAUSTED_KEY));
+            manifests += &manifest("AccessKey", "other-model", &other_model);
+            manifests += &manifest("AccessKey", "exhausted", &exhausted);
         }
         manifests
     }
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_filter_takes_them_and_knows_the_callers() {
+    fn the_filter_accepts_them_and_knows_the_callers() {
         for (configuration, keys, agents) in [
             (Configuration::Open, 0, 0),
             (Configuration::Guarded, 0, 0),

@@ -421,7 +421,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_refusal_costs_is_what_the_flood_adds() {
+    fn the_overhead_of_a_rejection_is_what_the_flood_adds() {
         let quiet = Interval { p50: 1.0, p99: 2.0, good: 100, refused: 0, took: 1.0, cpu: 0.01 };
         let round = Round { quiet, flooded: Interval { good: 200, refused: 1000, cpu: 0.05, ..quiet } };
         assert!((round.micros() - 30.0).abs() < 1e-9, "{}", round.micros());

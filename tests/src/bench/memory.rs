@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_tells_the_memory_of_a_vm() {
+    fn a_guard_region_identifies_the_memory_of_a_vm() {
         let maps = "7f2a16cb0000-7f2a16db0000 rw-p 00000000 00:00 0\n\
                     7f2a16db0000-7f2a16ef0000 rw-p 00000000 00:00 0\n\
                     7f2a16ef0000-7f2c16dbc000 ---p 00000000 00:00 0\n\

@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_with_two_attempts_is_told_from_the_others() {
+    fn a_request_with_two_attempts_is_separated_from_the_others() {
         let gateway = || Filter::Gateway(PathBuf::new(), Configuration::Fallback);
         let column = |name: &str, filter, positions| Column { name: name.to_owned(), filter, positions, against: &["empty-twice"] };
         let columns = vec![

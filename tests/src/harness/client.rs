@@ -153,7 +153,7 @@ impl Request {
 
     /// Presents this client certificate. The gateway's listener must use TLS.
     pub fn identity(mut self, certificate: &ClientCertificate) -> Self {
-        self.tls.as_mut().expect("a gate that speaks TLS").identify(certificate);
+        self.tls.as_mut().expect("a gateway with TLS").identify(certificate);
         self
     }
 
@@ -180,7 +180,7 @@ impl Request {
 
     /// Sends the request and reads the response head.
     pub async fn stream(self) -> StreamingReply {
-        self.try_stream().await.expect("an answer from the gate")
+        self.try_stream().await.expect("a response of the gateway")
     }
 
     /// Sends the request in the background, for responses that depend on another event.
@@ -200,18 +200,18 @@ impl Request {
             .spawn(async move { timeout(self.timeout_after, self.exchange()).await })
             .await
             .expect("no panic")
-            .expect("an answer in time")
+            .expect("a response in time")
     }
 
     async fn exchange(self) -> Result<StreamingReply, hyper::Error> {
-        let socket = TcpStream::connect(self.address).await.expect("the gate listens");
+        let socket = TcpStream::connect(self.address).await.expect("the gateway listens");
         socket.set_nodelay(true).expect("a socket");
         match self.tls.clone() {
             None => self.over(socket, false).await,
             Some(tls) => {
                 let protocol: &[u8] = if self.http2 { b"h2" } else { b"http/1.1" };
                 // If the gateway rejects the client certificate, the error is reported only on the first read.
-                let stream = tls.connect(socket, protocol).await.expect("the gate's side of the handshake");
+                let stream = tls.connect(socket, protocol).await.expect("the gateway's side of the handshake");
                 let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
                 self.over(stream, resumed).await
             }
@@ -313,7 +313,7 @@ impl StreamingReply {
 
     async fn read(&mut self) -> Option<Bytes> {
         loop {
-            match timeout(self.timeout_after, self.body.frame()).await.expect("the answer goes on") {
+            match timeout(self.timeout_after, self.body.frame()).await.expect("the response continues") {
                 None => return None,
                 Some(Err(_)) => {
                     self.cut = true;

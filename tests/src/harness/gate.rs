@@ -312,7 +312,7 @@ impl GateBuilder {
     pub async fn start(self) -> Gate {
         let gate = self.launch().await;
         if let Err(refusal) = gate.verdict(1).await {
-            panic!("the filter did not take its configuration: {refusal}");
+            panic!("the filter rejected its configuration: {refusal}");
         }
         gate
     }
@@ -321,7 +321,7 @@ impl GateBuilder {
     pub async fn start_rejected(self) -> RejectedConfig {
         let gate = self.launch().await;
         match gate.verdict(1).await {
-            Ok(()) => panic!("the filter took a configuration that it had to refuse"),
+            Ok(()) => panic!("the filter accepted a configuration that it had to reject"),
             Err(log) => RejectedConfig { log },
         }
     }
@@ -411,7 +411,7 @@ impl Gate {
         let mut reply = self.get("/pai/v1/model-providers").send().await.ok().json();
         let items = reply["items"].as_array_mut().expect("items").iter_mut();
         let found = items.map(Value::take).find(|item| item["name"] == name).expect("the provider is listed");
-        serde_json::from_value(found).expect("the contract's fields")
+        serde_json::from_value(found).expect("the documented fields")
     }
 
     /// Waits until nothing is reserved for `vllm-local`, within the documented time, and returns the tokens used.
@@ -509,16 +509,16 @@ impl Gate {
             traces.partition(|line| self.has_provoked() && PROVOKED.iter().any(|known| line.contains(known)));
         assert_eq!(other, Vec::<&str>::new(), "the module trapped");
         let of = |known: &str| provoked.iter().filter(|line| line.contains(known)).count();
-        assert_eq!(of(PROVOKED[0]), of(PROVOKED[1]), "a VM trapped without a reason: {provoked:?}");
+        assert_eq!(of(PROVOKED[0]), of(PROVOKED[1]), "a VM trapped without being triggered: {provoked:?}");
         let traps = of(PROVOKED[1]) as u64;
-        assert!(traps <= u64::from(self.provoked.load(Ordering::Relaxed)), "more traps than were provoked: {provoked:?}");
+        assert!(traps <= u64::from(self.provoked.load(Ordering::Relaxed)), "more traps than were triggered: {provoked:?}");
         // Each plugin of the VM counts one reload; those of clusters share one name.
         let most = traps * self.builder.config.providers.len() as u64;
         let reloads = self.stats("vm_reload");
         let reloaded =
             |(name, count): (&String, &u64)| if name.ends_with("_backoff") { traps > 0 || *count == 0 } else { *count <= most };
         assert!(reloads.iter().all(reloaded), "a VM was replaced: {reloads:?}");
-        assert!(admin_get(self.admin, "/ready").is_some(), "Envoy is gone");
+        assert!(admin_get(self.admin, "/ready").is_some(), "Envoy has stopped");
     }
 
     fn has_provoked(&self) -> bool {
@@ -542,12 +542,12 @@ impl Gate {
     async fn taken(&self, place: FilterPosition, version: u32) -> bool {
         let (resource, _) = place.resource();
         let path = format!("/stats?filter=http_filter.{resource}&type=All");
-        until("the filter has judged its configuration", async || {
+        until("the filter has accepted or rejected its configuration", async || {
             let stats = admin_get(self.admin, &path)?;
             let stat = |name: &str| stats.lines().find_map(|line| line.rsplit_once(name)).map_or("", |(_, value)| value);
             let number = |name: &str| stat(name).parse().unwrap_or(0);
-            let judged: u32 = number(".update_success: ") + number(".update_rejected: ");
-            (judged >= version).then(|| stat(".version_text: ") == format!("\"{version}\""))
+            let handled: u32 = number(".update_success: ") + number(".update_rejected: ");
+            (handled >= version).then(|| stat(".version_text: ") == format!("\"{version}\""))
         })
         .await
     }

@@ -116,7 +116,7 @@ impl Gate {
 }
 
 fn budget(value: &Value) -> Budget {
-    Budget::deserialize(value).expect("the contract's fields")
+    Budget::deserialize(value).expect("the documented fields")
 }
 
 fn sha256(text: &str) -> String {

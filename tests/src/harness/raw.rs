@@ -29,7 +29,7 @@ enum Framing {
 
 impl Raw {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).await.expect("the gate listens");
+        let socket = TcpStream::connect(address).await.expect("the gateway listens");
         socket.set_nodelay(true).expect("a socket");
         Self { socket, held: Vec::new() }
     }
@@ -48,7 +48,7 @@ impl Raw {
 
     /// Like [`Raw::reply`], with a longer timeout.
     pub async fn reply_within(&mut self, timeout_after: Duration) -> Option<Reply> {
-        timeout(timeout_after, self.read_reply()).await.expect("an answer in time")
+        timeout(timeout_after, self.read_reply()).await.expect("a response in time")
     }
 
     /// Reads up to and including these bytes; returns `false` if the connection ends first.
@@ -58,7 +58,7 @@ impl Raw {
                 self.held.drain(..at + what.len());
                 return true;
             }
-            let read = timeout(RESPONSE_TIMEOUT, self.socket.read_buf(&mut self.held)).await.expect("the answer goes on");
+            let read = timeout(RESPONSE_TIMEOUT, self.socket.read_buf(&mut self.held)).await.expect("the response continues");
             if matches!(read, Ok(0) | Err(_)) {
                 return false;
             }

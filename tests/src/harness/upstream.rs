@@ -341,7 +341,7 @@ impl Call {
     /// Waits until the gateway closes the connection.
     pub async fn aborted(mut self) {
         let Line { socket, held, .. } = &mut self.line;
-        timeout(DEADLINE, gone(socket, held)).await.expect("the provider's side is aborted");
+        timeout(DEADLINE, gone(socket, held)).await.expect("the upstream connection is aborted");
     }
 
     fn reuse(self) {

@@ -22,7 +22,7 @@ pub async fn within<T>(limit: Duration, what: &str, mut look: impl AsyncFnMut() 
         if let Some(found) = look().await {
             return found;
         }
-        assert!(start.elapsed() < limit, "gave up after {limit:?} waiting until {what}");
+        assert!(start.elapsed() < limit, "timed out after {limit:?} waiting until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -71,7 +71,7 @@ async fn counts_what_it_sends() {
 }
 
 #[tokio::test]
-async fn the_window_bounds_everything() {
+async fn the_context_length_bounds_everything() {
     let options = Options { max_model_len: 20, ..Options::default() };
     let standin = StandIn::start(options.clone()).await.unwrap();
     let whole: Value = serde_json::from_str(&text(&standin, &chat(json!({}))).await).unwrap();
@@ -84,7 +84,7 @@ async fn the_window_bounds_everything() {
 }
 
 #[tokio::test]
-async fn an_abandoned_stream_is_counted_to_where_it_was() {
+async fn an_aborted_stream_is_counted_up_to_the_abort() {
     let standin = StandIn::start(Options { tokens: 1000, token_interval: Duration::from_millis(5), ..Options::default() });
     let standin = standin.await.unwrap();
     let (stream, _, _) = raw(&standin, &chat(json!({"stream": true})), " far").await;
@@ -98,7 +98,7 @@ async fn an_abandoned_stream_is_counted_to_where_it_was() {
 }
 
 #[tokio::test]
-async fn an_abandoned_wait_is_counted() {
+async fn an_aborted_wait_is_counted() {
     for fault in ["hang", "latency=1m", "hang-after-events=3", "interval=1m"] {
         let standin = start(fault).await;
         let body = chat(json!({"stream": fault.contains("events")}));

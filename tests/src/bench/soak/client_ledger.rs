@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_crosses_midnight_may_count_on_either_day() {
+    fn a_request_across_midnight_may_count_on_either_day() {
         let mut account = Account::default();
         account.add(Charge::exactly(10), 7, 7);
         assert_eq!(account.on(7), Charge::exactly(10));

@@ -41,7 +41,7 @@ pub(in super::super) fn manifests() -> String {
     ];
     all.extend((0..CALLERS).map(agent));
     all.extend((0..CALLERS).map(|number| key(&format!("key-{number}"), &secret(number), "*", REQUESTS_PER_MINUTE)));
-    all.push(key("narrow", &secret_named("narrow"), &format!("{CUT}/*"), REQUESTS_PER_MINUTE));
+    all.push(key("other-model", &secret_named("other-model"), &format!("{CUT}/*"), REQUESTS_PER_MINUTE));
     all.push(key("slow", &secret_named("slow"), "*", SLOW_REQUESTS_PER_MINUTE));
     all.push(manifest("Gateway", "default", &format!("identityHeader: {AGENT_HEADER}, callouts: {{ {FIRST}: {CALLOUTS} }}")));
     all.join("---\n")
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_filter_takes_them() {
+    fn the_filter_accepts_them() {
         let policy = pai_filter::config::load(manifests().as_bytes(), &|_| None).unwrap_or_else(|invalid| panic!("{invalid}"));
         assert!(policy.keys.get(CALLERS + 1).is_some() && !policy.agents.is_empty());
     }

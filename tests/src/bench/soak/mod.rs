@@ -146,8 +146,8 @@ impl Soak {
             let providers = gate_metrics::providers(&mut self.gate).await?;
             let metrics = gate_metrics::metrics(&mut self.admin).await?;
             let reserved: u64 = providers.iter().map(|provider| provider.reserved + provider.external.reserved).sum();
-            let resting = self.generator.in_flight() == 0 && reserved == 0 && metrics.reserved == 0;
-            if day == today() && (resting || start.elapsed() > IDLE_DEADLINE) {
+            let idle = self.generator.in_flight() == 0 && reserved == 0 && metrics.reserved == 0;
+            if day == today() && (idle || start.elapsed() > IDLE_DEADLINE) {
                 return Ok(FinalState { providers, metrics, day });
             }
             sleep(POLL_INTERVAL).await;

@@ -161,7 +161,7 @@ impl Kind {
         let secret = match self.caller {
             Caller::Key => secret(caller),
             Caller::Agent => "none".to_owned(),
-            Caller::OtherModel => secret_named("narrow"),
+            Caller::OtherModel => secret_named("other-model"),
             Caller::Slow => secret_named("slow"),
             Caller::Wrong => secret_named(&format!("wrong{caller:038}")),
         };
@@ -190,8 +190,8 @@ impl Prepared {
         let mut prepared = Self { kind, requests, most, without_usage: None };
         let mut cost = Charge::default();
         if kind.provider == HEALTHY && matches!(kind.ask, RequestKind::Chat(Streaming::Plain, _)) {
-            let told = client.send(&kind.request(0, &with_usage(&body))).await?;
-            let tokens = usage(&told.body).context("a stream without the usage that it was asked for")?;
+            let reply = client.send(&kind.request(0, &with_usage(&body))).await?;
+            let tokens = usage(&reply.body).context("a stream without the requested usage")?;
             let length = client.send(&kind.request(0, &body)).await?.body.len();
             prepared.without_usage = Some(WithoutUsage { length, tokens });
             cost = Charge::exactly(2 * tokens);
@@ -225,7 +225,7 @@ impl Prepared {
         if status != 200 || self.kind.provider.is_empty() {
             return Ok(rough.then_some((self.kind.provider, Charge { least: 0, most: self.most })));
         }
-        let served = answer.header("x-pai-provider").context("nobody has served it")?;
+        let served = answer.header("x-pai-provider").context("no x-pai-provider")?;
         let provider = [HEALTHY, CUT, FAILING, GARBAGE, EXHAUSTED].into_iter().find(|name| *name == served);
         let provider = provider.context("an unknown provider has served it")?;
         let charge = match (usage(&answer.body), self.without_usage) {
