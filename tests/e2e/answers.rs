@@ -56,7 +56,7 @@ fn stream(gate: &Gate) -> Request {
     gate.chat(&streamed())
 }
 
-// === whole answers ===
+// === JSON responses ===
 
 #[tokio::test]
 async fn an_answer_is_charged_what_its_usage_says() {

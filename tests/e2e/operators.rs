@@ -155,7 +155,7 @@ async fn neither_bodies_nor_keys_are_logged() {
     assert!(lines.iter().all(|line| !line.to_string().contains("canary")), "{lines:?}");
 }
 
-// === Envoy's own answers ===
+// === Envoy's own responses ===
 
 fn gate_to(address: std::net::SocketAddr) -> GateBuilder {
     Gate::builder().manifests(provider("maxTokensPerDay: 1000")).address("vllm-local", address)
@@ -211,7 +211,7 @@ async fn a_vm_that_sees_odd_answers_of_envoy_goes_on() {
     gate.chat(&hello()).send().await.ok();
 }
 
-// === requests that never come to an end ===
+// === incomplete requests ===
 
 /// Longer than the documented thirty seconds.
 const SLOW: Duration = Duration::from_secs(45);

@@ -92,7 +92,7 @@ async fn all_other_paths_are_unknown() {
     assert!(upstream.requests().is_empty());
 }
 
-// === reading bodies ===
+// === parsing bodies ===
 
 /// Returns a chat body with these additional members.
 fn with(members: &str) -> String {
@@ -387,7 +387,7 @@ async fn a_body_as_large_as_allowed_passes_unchanged() {
     }
 }
 
-// === who and which model ===
+// === callers and models ===
 
 #[tokio::test]
 async fn unknown_keys_are_rejected() {
@@ -453,7 +453,7 @@ async fn models_are_found_allowed_or_denied() {
     assert_eq!(upstream.requests().len(), count);
 }
 
-// === the order of the rows ===
+// === the order of checks ===
 
 #[tokio::test]
 async fn of_two_faults_the_earlier_check_is_reported() {
@@ -485,7 +485,7 @@ async fn of_two_faults_the_earlier_check_is_reported() {
     assert!(upstream.requests().is_empty());
 }
 
-// === what is changed ===
+// === rewriting ===
 
 #[tokio::test]
 async fn bodies_are_edited_in_place() {

@@ -57,7 +57,7 @@ pub fn rows() -> Vec<Row> {
         is("half a letter at the end of a key", key(b"model\xc3"), INVALID),
         is("Latin-1 in a string", [body_with(r#""x":""#).trim_end_matches('}').as_bytes(), b"\xe9\"}"].concat(), INVALID),
         is("beyond the last character", key(b"\xf4\x90\x80\x80model"), INVALID),
-        // === more or less than one document ===
+        // === no document, or several ===
         is("nothing", "", INVALID),
         is("blanks", " \r\n\t ", INVALID),
         is("two documents", good.repeat(2), INVALID),
@@ -78,7 +78,7 @@ pub fn rows() -> Vec<Row> {
         is("a form feed behind", around("", "\u{c}"), INVALID),
         is("a no-break space before", around("\u{a0}", ""), INVALID),
         is("a line separator before", around("\u{2028}", ""), INVALID),
-        // === lax JSON ===
+        // === lenient JSON ===
         is("a comment before", around("/* */", ""), INVALID),
         is("a comment behind", around("", "// x"), INVALID),
         is("a comment within", body_with("/* \"model\":\"x\" */\"x\":1"), INVALID),

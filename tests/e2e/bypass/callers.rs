@@ -69,7 +69,7 @@ pub fn rows() -> Vec<Row> {
     };
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     vec![
-        // === keys, spelled otherwise ===
+        // === misspelled keys ===
         bears("a key", &format!("Bearer {key}"), FORWARDED),
         bears("a scheme in lower case", &format!("bearer {key}"), FORWARDED),
         bears("blanks behind the scheme", &format!("Bearer   {key}"), FORWARDED),
@@ -114,7 +114,7 @@ pub fn rows() -> Vec<Row> {
             [NO_KEY],
         ),
         Row::http1("in a trailer", chunked(&format!("authorization: Bearer {key}")), [NO_KEY]),
-        // === more than one ===
+        // === several keys ===
         sends("the same twice", &format!("{bearer}{bearer}"), FORWARDED),
         sends("the same in two headers", &format!("{bearer}x-api-key: {key}\r\n"), FORWARDED),
         sends("two, in two lines", &format!("{bearer}authorization: Bearer {other}\r\n"), NO_KEY),
@@ -162,7 +162,7 @@ pub fn rows() -> Vec<Row> {
             Frames::default().headers(1, &head(&[("authorization", key), ("authorization", other)])).end(1, chat_body(MODEL)),
             [NO_KEY],
         ),
-        // === more than they may ===
+        // === beyond permissions ===
         Row::http1("a model that is not the key's", json(&line, &bearer, chat_body("vllm-local/qwen/good")), [NOT_ALLOWED]),
         Row::http1(
             "a model that is not the agent's",

@@ -103,7 +103,7 @@ pub fn rows() -> Vec<Row> {
         chat_with("long arguments of a template", &format!(r#""max_tokens":8,"chat_template_kwargs":{{"x":"{long}"}}"#), TOO_LARGE),
         chat_with("a long schema", &format!(r#""max_tokens":8,"response_format":{{"type":"{long}"}}"#), TOO_LARGE),
         chat_with("something long that reaches no prompt", &format!(r#""max_tokens":8,"metadata":{{"x":"{long}"}}"#), FORWARDED),
-        // === prompts that the server is to cut ===
+        // === prompts that the server truncates ===
         post_with(
             "cut to more than the cap",
             TEXT,
@@ -153,7 +153,7 @@ pub fn rows() -> Vec<Row> {
             TOO_LARGE,
         ),
         post_with("an ordinary input", EMBED, r#""input":["a","b"]"#, EMBED_PASSED),
-        // === usage that is not to be reported ===
+        // === options that suppress usage ===
         chat_with("a stream without options", r#""stream":true,"max_tokens":8"#, FORWARDED).forwarding(reported),
         chat_with("a stream without usage", r#""stream":true,"max_tokens":8,"stream_options":{"include_usage":false}"#, FORWARDED)
             .forwarding(reported),

@@ -9,7 +9,7 @@ pub fn rows() -> Vec<Row> {
     const TEXT: &str = "/v1/completions";
     const EMBED: &str = "/v1/embeddings";
     vec![
-        // === numbers that others take for numbers ===
+        // === values that other parsers read as numbers ===
         chat_with("a limit in quotes", r#""max_tokens":"5""#, INVALID),
         chat_with("a limit with a point", r#""max_tokens":5.0"#, INVALID),
         chat_with("a limit with an exponent", r#""max_tokens":1e1"#, INVALID),
@@ -35,7 +35,7 @@ pub fn rows() -> Vec<Row> {
         chat_with("best of, twice", r#""best_of":1,"best_of":64"#, INVALID),
         chat_with("least tokens in quotes", r#""min_tokens":"500000""#, INVALID),
         chat_with("least tokens below nothing", r#""min_tokens":-5"#, INVALID),
-        // === words for yes ===
+        // === values that other parsers read as true ===
         chat_with("a stream, by word", r#""stream":"true""#, INVALID),
         chat_with("a stream, by number", r#""stream":1"#, INVALID),
         chat_with("a stream, yes", r#""stream":"yes""#, INVALID),
@@ -48,7 +48,7 @@ pub fn rows() -> Vec<Row> {
         ),
         chat_with("usage twice", r#""stream":true,"stream_options":{"include_usage":true,"include_us\u0061ge":false}"#, INVALID),
         chat_with("usage by word", r#""stream":true,"stream_options":{"include_usage":"no"}"#, INVALID),
-        // === what moves cost or content past the gate ===
+        // === fields that bypass cost or content checks ===
         chat_with("a transfer", r#""kv_transfer_params":{"prompt_token_ids":[1,2,3]}"#, INVALID),
         chat_with("a transfer, escaped", r#""kv_tr\u0061nsfer_params":{"do_remote_prefill":true}"#, INVALID),
         chat_with("a transfer, null and then one", r#""kv_transfer_params":null,"kv_transfer_params":{"a":1}"#, INVALID),
@@ -75,7 +75,7 @@ pub fn rows() -> Vec<Row> {
             INVALID,
         ),
         post_with("a tensor for text", TEXT, r#""prompt":"a","prompt_embeds":["AA"]"#, INVALID),
-        // === other shapes of prompts ===
+        // === other types of prompts ===
         chat_with_messages("messages as text", r#""Hi""#, INVALID),
         chat_with_messages("messages as an object", r#"{"0":{"role":"user","content":"Hi"}}"#, INVALID),
         chat_with_messages("messages of text", r#"["Hi"]"#, INVALID),

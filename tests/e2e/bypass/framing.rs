@@ -30,7 +30,7 @@ pub fn rows() -> Vec<Row> {
     let sized = |size: &str| format!("{size}\r\n{good}\r\n0\r\n\r\n");
     let hex = format!("{size:x}");
     vec![
-        // === length and chunks at once ===
+        // === content-length and chunked together ===
         row("chunks, and a length", &format!("{length}{CHUNKED}"), &whole, [bad]),
         row("a length, and chunks", &format!("{CHUNKED}{length}"), &whole, [bad]),
         row(
@@ -47,7 +47,7 @@ pub fn rows() -> Vec<Row> {
         ),
         row("neither", "", "", [INVALID]),
         row("neither, and a request behind it", "", &secret, [INVALID]),
-        // === codings that one reader does not take for chunked ===
+        // === codings that one parser does not read as chunked ===
         row("chunked in upper case", "transfer-encoding: CHUNKED\r\n", &whole, [FORWARDED]),
         row("chunked behind a tab", "transfer-encoding:\tchunked\r\n", &whole, [FORWARDED]),
         row("xchunked", "transfer-encoding: xchunked\r\n", &whole, [Expected::Envoy(501)]),

@@ -36,7 +36,7 @@ pub fn rows() -> Vec<Row> {
         sends("an internal request", "x-envoy-internal: true\r\nx-envoy-external-address: 10.0.0.1\r\n", FORWARDED),
         sends("a rate that is over", "x-envoy-ratelimited: true\r\n", FORWARDED),
         sends("a name of an operation", "x-envoy-decorator-operation: other\r\n", FORWARDED),
-        // === where the request is said to come from ===
+        // === claimed origin ===
         sends("another address", "x-forwarded-for: 127.0.0.1\r\nx-real-ip: 127.0.0.1\r\nforwarded: for=127.0.0.1\r\n", FORWARDED),
         sends("another host", "x-forwarded-host: a.test\r\nx-host: a.test\r\n", FORWARDED),
         sends("another scheme", "x-forwarded-proto: https\r\n", FORWARDED),
@@ -61,7 +61,7 @@ pub fn rows() -> Vec<Row> {
         sends("an answer that is not to change", "if-none-match: *\r\n", FORWARDED),
         sends("another media type", "accept: text/event-stream\r\n", FORWARDED),
         sends("an identity of the request", "x-request-id: ../../x\r\n", FORWARDED),
-        // === names that one reader takes for another ===
+        // === names that parsers may confuse ===
         sends("underscores for hyphens", "x_pai_provider: other\r\nx_api_key: x\r\ncontent_length: 1\r\n", FORWARDED),
         sends("a name of one letter", "a: b\r\n", FORWARDED),
         sends("a blank before the colon", "x-pai-provider : other\r\n", bad),
@@ -84,7 +84,7 @@ pub fn rows() -> Vec<Row> {
         sends("a connection that would drop the host", "connection: host, :path\r\n", bad),
         sends("trailers that would be headers", "trailer: authorization, content-length\r\n", FORWARDED),
         sends("trailers for a codec", "te: trailers\r\n", FORWARDED),
-        // === forms ===
+        // === syntax ===
         Row::http1(
             "gRPC, whose refusals are in its own form",
             crate::http1::request(&format!("POST {CHAT}"), "content-type: application/grpc\r\n", chat_body(MODEL)),

@@ -346,7 +346,7 @@ pub fn rows() -> Vec<Row> {
         Row::http2("trailers behind a body that is refused", start().data(1, &secret).last(1, &[("x-end", "1")]), [not_found]),
         Row::http2("trailers behind half a body", start().data(1, left).last(1, &[("x-end", "1")]), [invalid]),
         Row::http2("trailers and no body", start().last(1, &[("x-end", "1")]), [invalid]),
-        // === streams together ===
+        // === concurrent streams ===
         Row::http2(
             "a second stream for a forbidden model",
             start().headers(3, &head(&[])).end(3, &secret).end(1, &body),

@@ -30,12 +30,12 @@ pub fn rows() -> Vec<Row> {
         asks("its reference", &reference, FORWARDED),
         asks("a slash that is escaped", &SLASHED.replace('/', "\\/"), other(SLASHED)),
         asks("letters that are escaped", &MODEL.replace('M', "\\u004d"), FORWARDED),
-        // === the forbidden one ===
+        // === the denied model ===
         asks("the forbidden one", FORBIDDEN, NOT_FOUND),
         asks("its reference, forbidden", "vllm-local/qwen/secret", NOT_ALLOWED),
         asks("forbidden, escaped", "vllm-local\\/\\u0071wen\\/secret", NOT_ALLOWED),
         asks("forbidden, escaped in upper case", "\\u0071wen\\u002Fsecret", NOT_FOUND),
-        // === two of them ===
+        // === two models ===
         chat_with_messages("twice, the allowed one first", &twice("\"model\"", "\"model\""), INVALID),
         chat_with_messages("twice, the forbidden one first", &format!(r#""model":"{FORBIDDEN}","model":"{MODEL}""#), INVALID),
         chat_with_messages("twice, the second escaped", &twice("\"model\"", "\"mod\\u0065l\""), INVALID),
@@ -72,7 +72,7 @@ pub fn rows() -> Vec<Row> {
         is("null", "null", INVALID),
         is("empty", "\"\"", INVALID),
         Row::http1("missing", chat(r#"{"messages":[]}"#), [INVALID]),
-        // === what others trim, fold or decode ===
+        // === names that other parsers trim, fold or decode ===
         asks("a blank behind", &format!("{MODEL} "), INVALID),
         asks("a blank before", &format!(" {MODEL}"), INVALID),
         asks("a tab behind", &format!("{MODEL}\\t"), INVALID),
@@ -114,12 +114,12 @@ pub fn rows() -> Vec<Row> {
         asks("a path upwards", "vllm-local/../metrics", NOT_ALLOWED),
         asks("the longest name", &"m".repeat(256), NOT_FOUND),
         asks("longer than the longest", &"m".repeat(257), INVALID),
-        // === what a pattern lets through: names that are not the denied one; which of them are models is the server's to say ===
+        // === names that a pattern allows and that differ from the denied one; the server decides whether they exist ===
         asks("the denied one, and a dot", "qwen/secret.", other("qwen/secret.")),
         asks("the denied one in another case", "vllm-local/qwen/Secret", other("qwen/Secret")),
         asks("the denied one, a part of it escaped", "qwen/%73ecret", other("qwen/%73ecret")),
         asks("the denied one, by a detour", "qwen/../qwen/secret", other("qwen/../qwen/secret")),
-        // === elsewhere than in the body ===
+        // === outside the body ===
         Row::http1("in the query", json(&format!("POST {CHAT}?model={FORBIDDEN}"), "", chat_body(MODEL)), [FORWARDED]),
         Row::http1(
             "in a header",

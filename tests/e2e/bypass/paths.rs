@@ -24,7 +24,7 @@ fn get(name: &'static str, target: &str, answer: Expected) -> Row {
 pub fn rows() -> Vec<Row> {
     let bad = Expected::Envoy(400);
     vec![
-        // === the same path, written otherwise ===
+        // === other spellings of the same path ===
         post("as it is", CHAT, FORWARDED),
         post("a query", "/v1/chat/completions?x=/../metrics", FORWARDED),
         post("two question marks", "/v1/chat/completions??x", FORWARDED),
@@ -40,7 +40,7 @@ pub fn rows() -> Vec<Row> {
         post("a target and a query without a path", "http://evil.test?/v1/chat/completions", Expected::Envoy(404)),
         post("a target with nothing behind the host", "http://evil.test", UNKNOWN_URL),
         post("two targets in one", "http://a.test/http://b.test/v1/chat/completions", UNKNOWN_URL),
-        // === paths that others would fold into it ===
+        // === paths that other parsers normalise to it ===
         post("two slashes before", "//v1/chat/completions", UNKNOWN_URL),
         post("two slashes within", "/v1//chat/completions", UNKNOWN_URL),
         post("a slash behind", "/v1/chat/completions/", UNKNOWN_URL),
@@ -75,7 +75,7 @@ pub fn rows() -> Vec<Row> {
         post("no slash before", "v1/chat/completions", bad),
         post("a star", "*", bad),
         post("bytes that are no letters", "/v1/chat/\u{e9}", bad),
-        // === paths that the server has, and the gate has not ===
+        // === paths of the server that the gateway does not serve ===
         post("responses", "/v1/responses", UNKNOWN_URL),
         post("messages", "/v1/messages", UNKNOWN_URL),
         post("invocations", "/invocations", UNKNOWN_URL),

@@ -96,7 +96,7 @@ pub fn rows() -> Vec<Row> {
     let joined = stream.concat();
     let headers = "set-cookie: a=b\r\nx-ratelimit-limit-requests: 1\r\nx-pai-retry: true\r\nx-pai-exchange: 1\r\nopenai-organization: o\r\nx-envoy-ratelimited: true\r\n";
     vec![
-        // === usage in a whole answer ===
+        // === usage in a JSON response ===
         reports("an honest report", r#"{"prompt_tokens":5,"completion_tokens":3,"total_tokens":8}"#, 8..=8),
         reports("counts below nothing", r#"{"prompt_tokens":-5,"completion_tokens":-3,"total_tokens":-8}"#, ESTIMATED),
         reports("a prompt below nothing", r#"{"prompt_tokens":-1000000,"completion_tokens":3}"#, ESTIMATED),
@@ -167,7 +167,7 @@ pub fn rows() -> Vec<Row> {
             ),
             0..=110,
         ),
-        // === framing of a whole answer ===
+        // === framing of a JSON response ===
         raw("headers of ours", answer(headers), 8..=8),
         raw("another who served", answer("x-pai-provider: other\r\nx-pai-model: other\r\n"), 8..=8).expecting(|reply| {
             reply.headers.get_all("x-pai-provider").iter().eq(["vllm-local"]) && reply.header("x-pai-model") == Some(MODEL)

@@ -117,7 +117,7 @@ fn dechunked(mut rest: &[u8]) -> Vec<u8> {
     body
 }
 
-// --- what is compared ---
+// --- comparison ---
 
 fn described(answer: &Answer) -> String {
     let mut text = format!("{}\n", answer.status);
