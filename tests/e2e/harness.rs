@@ -120,7 +120,10 @@ async fn envoy_reports_which_certificates_it_verified() {
         let gate = builder.upstream("vllm-local", &upstream).start().await;
         let ask = || gate.get("/").header("x-pai-provider", "vllm-local");
         assert_eq!(seen(&gate, ask().identity(&ours.client(&["spiffe://a/b"]))).await, Some(peer_in_log("spiffe://a/b", true)));
-        assert_eq!(seen(&gate, ask().identity(&ours.client(&["spiffe://a/b"])).http2()).await, Some(peer_in_log("spiffe://a/b", true)));
+        assert_eq!(
+            seen(&gate, ask().identity(&ours.client(&["spiffe://a/b"])).http2()).await,
+            Some(peer_in_log("spiffe://a/b", true))
+        );
         assert_eq!(seen(&gate, ask().identity(&ours.client_host("b.a"))).await, Some(peer_in_log("null", true)));
         let anonymous = (peers != Peers::Required).then(|| peer_in_log("null", false));
         assert_eq!(seen(&gate, ask()).await, anonymous, "{peers:?}");
@@ -137,8 +140,9 @@ async fn envoy_reports_which_certificates_it_verified() {
         resumed.then_some(())
     });
     again.await;
-    let line =
-        gate.access_log(|line| line["case"] == "again" && line["verified"].as_str().unwrap_or("null") == peer_in_log("", false).1).await;
+    let line = gate
+        .access_log(|line| line["case"] == "again" && line["verified"].as_str().unwrap_or("null") == peer_in_log("", false).1)
+        .await;
     assert_eq!(line["peer"], "spiffe://a/b,spiffe://a/c", "{line}");
 }
 

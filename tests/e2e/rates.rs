@@ -500,7 +500,7 @@ async fn an_exhausted_day_is_reported_before_a_rate() {
     assert!(reply.message().to_lowercase().contains("key"), "{}", reply.message());
 }
 
-/// An exhausted daily budget is reported first, then an exhausted rate, then other reservations, whoever owns the budget.
+/// An exhausted daily budget is reported first, then an exhausted rate, then other reservations, for budgets of any owner.
 #[tokio::test]
 async fn the_most_serious_reason_is_reported_for_any_budget() {
     let upstream = Upstream::scripted().await;

@@ -10,7 +10,7 @@ pub const RESEARCHER: &str = "spiffe://cluster.local/ns/agents/sa/researcher";
 /// An identity that only the prefix of the Agent `team` matches.
 pub const WRITER: &str = "spiffe://cluster.local/ns/team/sa/writer";
 /// An identity that no manifest matches.
-pub const UNKNOWN_IDENTITY: &str = "spiffe://cluster.local/ns/elsewhere/sa/stranger";
+pub const UNKNOWN_IDENTITY: &str = "spiffe://cluster.local/ns/elsewhere/sa/unknown";
 /// An identity of an operator.
 pub const OPERATOR: &str = "spiffe://cluster.local/ns/platform/sa/operator";
 

@@ -74,7 +74,8 @@ impl Server {
     pub async fn gate_with_known_context_length(self, spec: &str) -> Gate {
         let gate = self.gate(spec).manifests(gateway("callouts: { vllm-local: vllm-local-callouts }")).start().await;
         let counter = "cluster.vllm-local-callouts.upstream_rq_200";
-        until("the context length was requested", async || gate.stats(counter).values().any(|count| *count > 0).then_some(())).await;
+        until("the context length was requested", async || gate.stats(counter).values().any(|count| *count > 0).then_some(()))
+            .await;
         gate
     }
 

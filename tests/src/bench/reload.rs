@@ -2,7 +2,7 @@
 //!
 //! There is one Envoy with two workers for each number of keys. Its filter is a resource of its own (ECDS by file). The file is
 //! replaced, and one connection to each worker requests the list of models until it contains the new model. A worker answers no
-//! requests while it loads a configuration, so the longest response time shows how long loading takes, and limits the effect on
+//! requests while it loads a configuration, so the longest response time shows how long loading takes, and bounds the effect on
 //! other requests.
 
 use std::path::PathBuf;

@@ -46,7 +46,7 @@ pub enum Peers {
     Required,
     /// Clients with such a certificate, and clients without any certificate.
     Optional,
-    /// Any client, whoever signed its certificate (`trust_chain_verification: ACCEPT_UNTRUSTED`).
+    /// Any client, with a certificate of any authority (`trust_chain_verification: ACCEPT_UNTRUSTED`).
     AcceptUntrusted,
 }
 

@@ -461,7 +461,7 @@ impl Socket for TlsStream<TcpStream> {
 // === impl Line ===
 
 impl Line {
-    /// Handles requests until the connection ends or the test takes it over.
+    /// Handles requests until the connection ends or is passed to the test.
     async fn converse(mut self) {
         while let Some(request) = next_request(&mut self.socket, &mut self.held).await {
             self.service.seen.requests.lock().expect("not poisoned").push(request.clone());
