@@ -1,6 +1,6 @@
-// The official Node client against a gate: tests/tests/clients.rs starts it.
+// The official Node client against a gateway, started by tests/e2e/clients.rs.
 //
-// Usage: openai_client.mjs BASE_URL everything|spent|reserved|developer|limited|fallback
+// Usage: openai_client.mjs BASE_URL everything|exhausted|reserved|developer|limited|fallback
 // with PAI_CLIENTS from scripts/install-clients, and the key in PAI_KEY
 
 import assert from 'node:assert/strict'
@@ -13,7 +13,7 @@ const REFERENCE = `vllm-local/${MODEL}`
 const KEY = process.env.PAI_KEY ?? 'sk-anything'
 const messages = [{ role: 'user', content: 'Hello, world!' }]
 
-/** Asks for something that is to be refused, and gives back the exception. */
+/** Sends a request that must be rejected, and returns the exception. */
 async function refused(kind, status, code, ask) {
   const error = await ask().then(
     () => assert.fail(`expected ${kind.name}, ${code}`),
@@ -64,8 +64,8 @@ async function everything(baseURL) {
   const error = await refused(OpenAI.BadRequestError, 400, 'invalid_body', () => chat({ n: 0 }))
   assert.equal(error.param, 'n')
   await refused(OpenAI.BadRequestError, 400, 'context_length_exceeded', () => chat({ max_tokens: 10_000_000 }))
-  const stranger = new OpenAI({ baseURL, apiKey: 'pak_not-a-key' })
-  await refused(OpenAI.AuthenticationError, 401, 'invalid_api_key', () => chat({}, stranger))
+  const unknown = new OpenAI({ baseURL, apiKey: 'pak_not-a-key' })
+  await refused(OpenAI.AuthenticationError, 401, 'invalid_api_key', () => chat({}, unknown))
   await refused(OpenAI.PermissionDeniedError, 403, 'model_not_allowed', () => chat({ model: 'vllm-local/denied' }))
   await refused(OpenAI.NotFoundError, 404, 'model_not_found', () => chat({ model: 'nowhere/model' }))
   await refused(OpenAI.NotFoundError, 404, 'model_not_found', () => client.models.retrieve('nowhere/model'))
@@ -74,7 +74,7 @@ async function everything(baseURL) {
   await refused(OpenAI.APIError, 413, 'request_too_large', () => chat({ messages: long }))
 }
 
-async function spent(baseURL) {
+async function exhausted(baseURL) {
   const client = new OpenAI({ baseURL, apiKey: KEY, maxRetries: 5 })
   const ask = () => client.chat.completions.create({ model: MODEL, messages, max_tokens: 8 })
   const error = await refused(OpenAI.RateLimitError, 429, 'insufficient_quota', ask)
@@ -116,7 +116,7 @@ async function limited(baseURL) {
   assert.equal(chat.usage.total_tokens, 8)
 }
 
-/** An agent that asks for the first of its models, and is served by the second without knowing how. */
+/** An agent that requests the first of its models, and is served by the second. */
 async function fallback(baseURL) {
   const defaultHeaders = { 'x-agent-id': 'spiffe://cluster.local/ns/agents/sa/researcher' }
   const client = new OpenAI({ baseURL, apiKey: KEY, defaultHeaders, maxRetries: 0 })
@@ -135,4 +135,4 @@ async function fallback(baseURL) {
 }
 
 const [baseURL, scenario] = process.argv.slice(2)
-await { everything, spent, reserved, developer, limited, fallback }[scenario](baseURL)
+await { everything, exhausted, reserved, developer, limited, fallback }[scenario](baseURL)

@@ -1,6 +1,6 @@
-"""The official Python client against a gate: tests/tests/clients.rs starts it.
+"""The official Python client against a gateway, started by tests/e2e/clients.rs.
 
-Usage: openai_client.py BASE_URL everything|spent|reserved|developer|limited|fallback      with the key in PAI_KEY
+Usage: openai_client.py BASE_URL everything|exhausted|reserved|developer|limited|fallback      with the key in PAI_KEY
 """
 
 import os
@@ -15,7 +15,7 @@ KEY = os.environ.get("PAI_KEY", "sk-anything")
 
 
 def refused(error_class, status, code, ask):
-    """Asks for something that is to be refused, and gives back the exception."""
+    """Sends a request that must be rejected, and returns the exception."""
     try:
         ask()
     except openai.APIStatusError as error:
@@ -64,8 +64,8 @@ def everything(base_url):
     assert error.param == "n", repr(error)
     refused(openai.BadRequestError, 400, "invalid_body", ask(extra_body={"kv_transfer_params": {"prompt_token_ids": [1]}}))
     refused(openai.BadRequestError, 400, "context_length_exceeded", ask(max_tokens=10_000_000))
-    stranger = openai.OpenAI(base_url=base_url, api_key="pak_not-a-key")
-    refused(openai.AuthenticationError, 401, "invalid_api_key", ask(stranger))
+    unknown = openai.OpenAI(base_url=base_url, api_key="pak_not-a-key")
+    refused(openai.AuthenticationError, 401, "invalid_api_key", ask(unknown))
     refused(openai.PermissionDeniedError, 403, "model_not_allowed", ask(model="vllm-local/denied"))
     refused(openai.NotFoundError, 404, "model_not_found", ask(model="nowhere/model"))
     refused(openai.NotFoundError, 404, "model_not_found", lambda: client.models.retrieve("nowhere/model"))
@@ -73,7 +73,7 @@ def everything(base_url):
     refused(openai.APIStatusError, 413, "request_too_large", ask(messages=[{"role": "user", "content": "a" * 200_000}]))
 
 
-def spent(base_url):
+def exhausted(base_url):
     client = openai.OpenAI(base_url=base_url, api_key=KEY, max_retries=5)
 
     def ask():
@@ -119,7 +119,7 @@ def limited(base_url):
 
 
 def fallback(base_url):
-    """An agent that asks for the first of its models, and is served by the second without knowing how."""
+    """An agent that requests the first of its models, and is served by the second."""
     headers = {"x-agent-id": "spiffe://cluster.local/ns/agents/sa/researcher"}
     client = openai.OpenAI(base_url=base_url, api_key=KEY, default_headers=headers, max_retries=0)
     completions = client.chat.completions
@@ -137,5 +137,5 @@ def fallback(base_url):
 
 
 if __name__ == "__main__":
-    scenarios = [everything, spent, reserved, developer, limited, fallback]
+    scenarios = [everything, exhausted, reserved, developer, limited, fallback]
     {scenario.__name__: scenario for scenario in scenarios}[sys.argv[2]](sys.argv[1])

@@ -1,4 +1,4 @@
-//! Real Envoy, a scripted upstream, a stand-in vLLM, and the scenarios that drive them.
+//! End-to-end tests: harness for a real Envoy, scripted upstream, stand-in vLLM, benchmarks.
 
 pub mod bench;
 pub mod harness;

@@ -3,6 +3,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pai_filter_fuzz::town::Town;
+use pai_filter_fuzz::simulation::Simulation;
 
-fuzz_target!(|script: &[u8]| Town::play(script));
+fuzz_target!(|script: &[u8]| Simulation::play(script));

@@ -5,4 +5,4 @@
 
 pub mod chunks;
 pub mod lax;
-pub mod town;
+pub mod simulation;

@@ -1,5 +1,5 @@
-//! A wasm filter that does nothing: it implements every callback the real one does, and continues. If its configuration says
-//! `hold`, it holds requests until their bodies are there, as a filter must that routes by them.
+//! A wasm filter without any function: it implements every callback of the real filter and continues. With the configuration `hold`
+//! it holds requests until their bodies are complete, as any filter that routes by the body must.
 #![cfg(target_os = "wasi")]
 #![allow(unsafe_code, missing_docs, reason = "the SDK's entry macro is both")]
 

@@ -1,4 +1,4 @@
-//! One keep-alive connection that writes a prepared request and reads the answer at little cost.
+//! A keep-alive connection that writes prepared requests and reads responses with little CPU time.
 
 use std::net::SocketAddr;
 
@@ -16,14 +16,14 @@ pub(super) struct Client {
     answer: Answer,
 }
 
-/// The last answer on a connection.
+/// The last response on a connection.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
-    /// The head, as lines.
+    /// The lines of the head.
     pub(super) head: Vec<u8>,
     /// The body without its framing.
     pub(super) body: Vec<u8>,
-    /// Chunks that the body came in. Envoy makes one of each piece that its filters pass on.
+    /// The number of chunks of the body. Envoy writes one chunk per buffer that its filters pass on.
     pub(super) chunks: u64,
 }
 
@@ -41,7 +41,7 @@ impl Client {
         Ok(Self { socket, input: BytesMut::with_capacity(BUFFER), answer: Answer::default() })
     }
 
-    /// So many connections to one place.
+    /// Opens several connections to one address.
     pub(super) async fn connect_all(address: SocketAddr, connections: usize) -> Result<Vec<Self>> {
         let mut clients = Vec::with_capacity(connections);
         for _ in 0..connections {
@@ -50,8 +50,8 @@ impl Client {
         Ok(clients)
     }
 
-    /// Sends a request and reads the whole answer, which must be a 200.
-    pub(super) async fn ask(&mut self, request: &[u8]) -> Result<&Answer> {
+    /// Sends a request and reads the complete response, which must be a 200.
+    pub(super) async fn send(&mut self, request: &[u8]) -> Result<&Answer> {
         let answer = self.exchange(request).await?;
         if answer.status() != 200 {
             let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
@@ -60,7 +60,8 @@ impl Client {
         Ok(answer)
     }
 
-    /// Sends a request and reads the whole answer, whatever it is. What came of one that was given up, [`Self::seen`] tells.
+    /// Sends a request and reads the complete response of any status. After a cancelled call, [`Self::last_answer`] returns what
+    /// was received.
     pub(super) async fn exchange(&mut self, request: &[u8]) -> Result<&Answer> {
         self.answer.head.clear();
         self.answer.body.clear();
@@ -74,8 +75,8 @@ impl Client {
         Ok(&self.answer)
     }
 
-    /// What has come of the last answer.
-    pub(super) fn seen(&self) -> &Answer {
+    /// Returns the response as far as it was received.
+    pub(super) fn last_answer(&self) -> &Answer {
         &self.answer
     }
 
@@ -109,7 +110,7 @@ impl Client {
         }
     }
 
-    /// The next line, without its end.
+    /// Returns the next line, without its line end.
     async fn line(&mut self) -> Result<BytesMut> {
         loop {
             if let Some(end) = self.input.iter().position(|byte| *byte == b'\n') {
@@ -121,7 +122,7 @@ impl Client {
         }
     }
 
-    /// Moves this many bytes to the body.
+    /// Appends this number of bytes to the body.
     async fn take(&mut self, mut size: usize) -> Result<()> {
         while size > 0 {
             if self.input.is_empty() {
@@ -146,20 +147,20 @@ impl Client {
 // === impl Answer ===
 
 impl Answer {
-    /// The status; 0 if there is none.
+    /// Returns the status; 0 if there is none.
     pub(super) fn status(&self) -> u16 {
         let digits = self.head.strip_prefix(b"HTTP/1.1 ").and_then(|line| line.get(..3));
         digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(0)
     }
 
-    /// The value of a header, whose name is written in lower case.
+    /// Returns the value of a header. The name must be in lower case.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.split(|byte| *byte == b'\n');
         let value = lines.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b": "))?;
         std::str::from_utf8(value).ok()
     }
 
-    /// Whether a line of the head begins so.
+    /// Returns whether a line of the head starts with this text.
     pub(super) fn has_header(&self, start: &str) -> bool {
         self.head.split(|byte| *byte == b'\n').any(|line| line.starts_with(start.as_bytes()))
     }
@@ -182,12 +183,12 @@ mod tests {
             }
         });
         let mut client = Client::connect(address).await?;
-        let answer = client.ask(b"hi").await?;
+        let answer = client.send(b"hi").await?;
         Ok((String::from_utf8_lossy(&answer.body).into_owned(), answer.chunks))
     }
 
     #[tokio::test]
-    async fn answers_in_any_pieces() {
+    async fn responses_in_any_chunks() {
         let whole = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc";
         let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\na\r\n0123456789\r\n0\r\n\r\n";
         for step in [1, 2, 7, 1000] {

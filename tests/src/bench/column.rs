@@ -1,4 +1,4 @@
-//! The columns: what an Envoy under measurement runs.
+//! The columns of the table: configurations of Envoy to measure.
 
 use std::path::{Path, PathBuf};
 
@@ -9,82 +9,82 @@ use super::Configuration;
 /// One configuration of Envoy.
 #[derive(Debug, Clone)]
 pub struct Column {
-    /// As the table calls it.
+    /// The title in the table.
     pub name: String,
-    /// What it runs.
+    /// The filter that it runs.
     pub filter: Filter,
-    /// Where that stands.
-    pub places: Places,
-    /// Names of the columns that it is compared with.
+    /// The filter chains that contain the filter.
+    pub positions: FilterPositions,
+    /// The columns that it is compared with.
     pub against: &'static [&'static str],
 }
 
-/// Where the filter stands, and what it stands in front of.
+/// The filter chains that contain the filter, and the upstreams behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Places {
-    /// In the listener alone, in front of one provider.
+pub enum FilterPositions {
+    /// The listener's chain only, with one provider.
     Listener,
-    /// In the upstream chains of two providers as well, with the route by which a retry moves from one to the other. The providers
-    /// share a server.
+    /// Also the upstream chains of two providers, with the route that retries a request at the other provider. Both providers use
+    /// the same server.
     Both,
-    /// The same, but the first provider's server fails at every second request.
+    /// As `Both`, but the first provider's server fails every second request.
     BothFailing,
 }
 
-/// What stands in the filter chain before the router.
+/// The filter before the router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filter {
-    /// Nothing.
+    /// No filter.
     None,
-    /// A wasm module that does nothing.
+    /// A wasm module without any function.
     Empty(PathBuf),
-    /// The same, but it holds requests until their bodies are there.
+    /// The same module, holding requests until their bodies are complete.
     Holding(PathBuf),
-    /// A build of the gateway's filter, and what it is told.
+    /// A build of the gateway's filter, and its configuration.
     Gateway(PathBuf, Configuration),
-    /// Envoy's own AI Protocol Manager, in C++: checks requests, and takes the usage from answers. It limits nothing.
+    /// Envoy's AI Protocol Manager, in C++: validates requests and extracts the usage of responses. It enforces no limits.
     Native,
-    /// `peer.lua`: routes by the model, and takes the usage from answers. It limits nothing.
+    /// `peer.lua`: routes by the model and extracts the usage of responses. It enforces no limits.
     Lua,
 }
 
-/// The columns that there are.
+/// The available columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Choice {
     /// No filter
     None,
-    /// An empty filter: what the platform costs
+    /// An empty filter: the overhead of the wasm platform
     Empty,
-    /// An empty filter that holds requests until their bodies are there: what Envoy does for any filter that routes by them
+    /// An empty filter that holds requests until their bodies are complete: Envoy's overhead for any filter that routes by the body
     Holding,
-    /// One provider with a daily budget, open to everybody
+    /// One provider with a daily budget, open to all callers
     Filter,
-    /// An access key, one of 100: budgets of provider, external use and key, tokens and requests per minute
+    /// One of 100 access keys: budgets of provider, external share and key, tokens and requests per minute
     Developer,
-    /// One of three agents, known by a header, with a daily budget
+    /// One of three agents, identified by a header, with a daily budget
     Agent,
     /// As `filter`, with a guard against prompt injection
     Guards,
     /// As `developer`, with that guard: keys, agents, four budgets, two rates and a guard
     All,
-    /// Envoy's own AI Protocol Manager, in C++: parses and counts, limits nothing
+    /// Envoy's AI Protocol Manager, in C++: parses and counts, enforces no limits
     Cpp,
-    /// A Lua filter: finds the model and the usage by patterns, limits nothing
+    /// A Lua filter: extracts the model and the usage by patterns, enforces no limits
     Lua,
-    /// Two empty filters where `fallback` has its own: in the listener and before the upstream
+    /// Two empty filters in the positions of `fallback`: in the listener and before the upstream
     EmptyTwice,
-    /// As `filter`, in both places: fallback is there for others
+    /// As `filter`, in both positions: fallback is configured but not used
     Attempt,
-    /// An agent with two providers, of which the first answers
+    /// An agent with two providers, of which the first responds
     Fallback,
-    /// The same, but the first fails at every second request
+    /// As `fallback`, but the first provider fails every second request
     FallbackUsed,
 }
 
 // === impl Filter ===
 
 impl Filter {
-    /// Its module, if it has one.
+    /// Returns its module, if any.
     pub fn module(&self) -> Option<&PathBuf> {
         match self {
             Self::None | Self::Native | Self::Lua => None,
@@ -92,7 +92,7 @@ impl Filter {
         }
     }
 
-    /// The headers that a request needs.
+    /// Returns the headers that a request needs.
     pub(super) fn credentials(&self) -> String {
         match self {
             Self::Gateway(_, configuration) => configuration.credentials(),
@@ -104,15 +104,15 @@ impl Filter {
 // === impl Choice ===
 
 impl Choice {
-    /// What is measured where nothing else is asked for: the filter in the listener alone, and its peers.
+    /// The default: the filter in the listener only, and comparable filters.
     pub const DEFAULT: [Self; 9] =
         [Self::None, Self::Empty, Self::Filter, Self::Developer, Self::Agent, Self::Guards, Self::All, Self::Cpp, Self::Lua];
-    /// The same where each column takes long: the least and the most that the filter does.
+    /// The default where each column takes long: the smallest and the largest configuration of the filter.
     pub const FEW: [Self; 6] = [Self::None, Self::Empty, Self::Filter, Self::All, Self::Cpp, Self::Lua];
-    /// Access keys among which the developer's is one.
+    /// The number of configured access keys.
     pub(super) const KEYS: usize = 100;
 
-    /// The column, with these builds of the empty filter and of the gateway's.
+    /// Returns the column with these builds of the empty filter and of the gateway's filter.
     pub fn column(self, empty: &Path, module: &Path) -> Column {
         let gateway = |configuration| Filter::Gateway(module.to_owned(), configuration);
         let (name, filter, against): (_, _, &[_]) = match self {
@@ -131,11 +131,11 @@ impl Choice {
             Self::Fallback => ("fallback", gateway(Configuration::Fallback), &["empty-twice"]),
             Self::FallbackUsed => ("fallback-used", gateway(Configuration::Fallback), &["empty-twice"]),
         };
-        let places = match self {
-            Self::EmptyTwice | Self::Attempt | Self::Fallback => Places::Both,
-            Self::FallbackUsed => Places::BothFailing,
-            _ => Places::Listener,
+        let positions = match self {
+            Self::EmptyTwice | Self::Attempt | Self::Fallback => FilterPositions::Both,
+            Self::FallbackUsed => FilterPositions::BothFailing,
+            _ => FilterPositions::Listener,
         };
-        Column { name: name.to_owned(), filter, places, against }
+        Column { name: name.to_owned(), filter, positions, against }
     }
 }

@@ -1,6 +1,6 @@
-//! What the filter is told, and what a request must carry to be served under it.
+//! The filter's configurations, and the credentials that requests need under them.
 //!
-//! Caps are so large that they hold every request, and still have to be asked.
+//! Caps are large enough for all requests, but the filter still has to check them.
 
 use std::fmt::Write as _;
 
@@ -12,34 +12,35 @@ use super::workload::{FIRST, MODEL, SECOND};
 /// A configuration of the filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Configuration {
-    /// One provider, open to everybody.
+    /// One provider, open to all callers.
     Open,
-    /// The same, with a guard against prompt injection.
+    /// As `Open`, with a guard against prompt injection.
     Guarded,
-    /// Three agents, known by a header so that no TLS enters the figures, each with a daily budget.
+    /// Three agents, identified by a header (so that the figures contain no TLS), each with a daily budget.
     Agents,
-    /// The same, and a second provider, to which a request moves on where the first fails.
+    /// As `Agents`, with a second provider for retries.
     Fallback,
-    /// So many access keys with a daily budget and both rates, three agents, and a budget for external use; of no keys: [`Self::Open`].
+    /// This number of access keys with a daily budget and both rates, three agents, and an external share. Without keys:
+    /// [`Self::Open`].
     Keys(usize),
-    /// The same as with so many keys, and a guard against prompt injection.
+    /// As `Keys`, with a guard against prompt injection.
     All(usize),
-    /// All of it at once, for a [soak](super::soak).
+    /// All features at once, for a [soak](super::soak).
     Soak,
 }
 
-/// More than anybody can use.
+/// More than any test can use.
 pub(super) const TOKENS_PER_DAY: u64 = 1_000_000_000_000_000;
 const TOKENS_PER_MINUTE: u64 = 1_000_000_000_000;
 const REQUESTS_PER_MINUTE: u64 = 60_000_000;
 
 const GUARDS: &str = "  guards: [{ name: injection, type: promptInjection }]\n";
 
-/// The key of one who may use another model, and of one who has used up what he may: two keys more of [`Configuration::All`].
-pub(super) const NARROW: &str = "pak_narrow";
-pub(super) const SPENT: &str = "pak_spent";
+/// Two additional keys of [`Configuration::All`]: one for another model only, one with an exhausted budget.
+pub(super) const OTHER_MODEL_KEY: &str = "pak_other_model";
+pub(super) const EXHAUSTED_KEY: &str = "pak_exhausted";
 /// Enough for one small chat.
-const SPENT_TOKENS_PER_DAY: u64 = 300;
+const EXHAUSTED_KEY_TOKENS_PER_DAY: u64 = 300;
 
 const AGENTS: usize = 3;
 const AGENT_HEADER: &str = "x-agent-id";
@@ -47,12 +48,12 @@ const AGENT_HEADER: &str = "x-agent-id";
 // === impl Configuration ===
 
 impl Configuration {
-    /// The manifests.
+    /// Returns the manifests.
     pub(super) fn manifests(self) -> String {
         self.revision("")
     }
 
-    /// The manifests with one model more, by which `GET /v1/models` tells them from others.
+    /// Returns the manifests with one additional model, so that `GET /v1/models` identifies the revision.
     pub(super) fn revision(self, model: &str) -> String {
         let mut manifests = match self {
             Self::Open | Self::Keys(0) => provider(FIRST, model, "") + &gateway("routing: body"),
@@ -73,15 +74,15 @@ impl Configuration {
             (0..keys).for_each(|number| access_key(&mut manifests, number));
         }
         if let Self::All(_) = self {
-            let narrow = format!("sha256: \"{}\", models: [\"{FIRST}/other\"]", sha256(NARROW));
-            let spent = format!("sha256: \"{}\", maxTokensPerDay: {SPENT_TOKENS_PER_DAY}", sha256(SPENT));
-            manifests += &manifest("AccessKey", "narrow", &narrow);
-            manifests += &manifest("AccessKey", "spent", &spent);
+            let other_model = format!("sha256: \"{}\", models: [\"{FIRST}/other\"]", sha256(OTHER_MODEL_KEY));
+            let exhausted = format!("sha256: \"{}\", maxTokensPerDay: {EXHAUSTED_KEY_TOKENS_PER_DAY}", sha256(EXHAUSTED_KEY));
+            manifests += &manifest("AccessKey", "other-model", &other_model);
+            manifests += &manifest("AccessKey", "exhausted", &exhausted);
         }
         manifests
     }
 
-    /// The headers that show who asks, as lines. All requests have the first, of which only an access key means anything.
+    /// Returns the header lines that identify the caller. All requests have the first line; only an access key in it has an effect.
     pub(super) fn credentials(self) -> String {
         match self {
             Self::Open | Self::Guarded | Self::Soak | Self::Keys(0) => "authorization: Bearer none\r\n".to_owned(),
@@ -111,7 +112,7 @@ fn gateway(spec: &str) -> String {
     manifest("Gateway", "default", spec)
 }
 
-/// Agents that may use the model of these providers.
+/// Returns agents that may use the model of these providers.
 fn agents(providers: &[&str]) -> String {
     let models: Vec<String> = providers.iter().map(|provider| format!("{provider}/{MODEL}")).collect();
     let models = models.join(", ");
@@ -119,7 +120,7 @@ fn agents(providers: &[&str]) -> String {
     (0..AGENTS).map(|number| manifest("Agent", &format!("agent-{number}"), &spec(number))).collect()
 }
 
-/// As an `AccessKey` has it.
+/// Returns the hash in an `AccessKey`.
 pub(super) fn sha256(key: &str) -> String {
     format!("{:x}", Sha256::digest(key))
 }
@@ -133,7 +134,7 @@ fn access_key(manifests: &mut String, number: usize) {
     let _ = write!(manifests, "{}", manifest("AccessKey", &format!("key-{number}"), &spec));
 }
 
-/// A manifest that follows others.
+/// Returns a manifest with a leading document separator.
 fn manifest(kind: &str, name: &str, spec: &str) -> String {
     format!("---\napiVersion: pai.io/v1\nkind: {kind}\nmetadata: {{ name: {name} }}\nspec: {{ {spec} }}\n")
 }
@@ -142,7 +143,7 @@ fn identity(agent: usize) -> String {
     format!("spiffe://bench.test/ns/agents/sa/agent-{agent}")
 }
 
-/// An access key, as long as a real one.
+/// Returns an access key of realistic length.
 fn key(number: usize) -> String {
     format!("pak_{number:043}")
 }
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_filter_takes_them_and_knows_the_callers() {
+    fn the_filter_accepts_them_and_knows_the_callers() {
         for (configuration, keys, agents) in [
             (Configuration::Open, 0, 0),
             (Configuration::Guarded, 0, 0),

@@ -1,8 +1,8 @@
-//! What it costs that workers share a budget: the same requests to Envoys of one, two and four workers, all of one budget, beside an
-//! empty filter, whose workers share nothing.
+//! The overhead of a budget shared by workers: the same requests to Envoys with one, two and four workers that share one budget,
+//! compared with an empty filter, whose workers share nothing.
 //!
-//! A worker that loses the race for a record of shared data changes it once more. If that happened often, the filter's cost beyond the
-//! empty one's would grow with the workers.
+//! A worker that loses a compare-and-set of shared data retries it. If that happened often, the filter's overhead would grow with
+//! the number of workers.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,27 +22,27 @@ use super::upstream;
 use super::workload::Workload;
 
 const WORKERS: [usize; 3] = [1, 2, 4];
-/// Connections to each worker.
-const BREADTH: usize = 16;
+/// Connections per worker.
+const CONNECTIONS_PER_GROUP: usize = 16;
 const WORKLOAD: Workload = Workload::Chat;
 const REST: Duration = Duration::from_millis(30);
 
-/// What is to be measured.
+/// The parameters of the measurement.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Envoy's binary.
+    /// The Envoy binary.
     pub envoy: PathBuf,
     /// The empty filter.
     pub empty: PathBuf,
     /// The gateway's filter.
     pub module: PathBuf,
-    /// Rounds that count.
+    /// The number of measured rounds.
     pub rounds: usize,
-    /// Requests are divided by this.
+    /// Divides the number of requests, for a quick run.
     pub haste: u64,
 }
 
-/// All that was measured.
+/// The results of the measurement.
 #[derive(Debug)]
 pub struct Report {
     machine: Machine,
@@ -50,7 +50,7 @@ pub struct Report {
     rows: Vec<Row>,
 }
 
-/// One number of workers.
+/// The results for one number of workers.
 #[derive(Debug)]
 struct Row {
     workers: usize,
@@ -58,7 +58,7 @@ struct Row {
     filter: Vec<Round>,
 }
 
-/// Measures, telling `progress` how far it is.
+/// Runs the measurement and reports its progress to `progress`.
 pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
     let machine = Machine::here();
     let standin = upstream::start().await?;
@@ -83,8 +83,8 @@ async fn start(binary: &Path, filters: &[Filter; 2], upstream: std::net::SocketA
     let setup = |filter| Setup { workers, ..Setup::new(binary, filter, upstream) };
     let [empty, filter] = filters;
     Ok([
-        Subject::start(&setup(empty), WORKLOAD, BREADTH * workers, &format!("empty-{workers}")).await?,
-        Subject::start(&setup(filter), WORKLOAD, BREADTH * workers, &format!("filter-{workers}")).await?,
+        Subject::start(&setup(empty), WORKLOAD, CONNECTIONS_PER_GROUP * workers, &format!("empty-{workers}")).await?,
+        Subject::start(&setup(filter), WORKLOAD, CONNECTIONS_PER_GROUP * workers, &format!("filter-{workers}")).await?,
     ])
 }
 
@@ -99,7 +99,7 @@ async fn round(subject: &mut Subject, requests: u64) -> Result<Round> {
 // === impl Report ===
 
 impl Report {
-    /// The table, for people.
+    /// Formats the results as a table.
     pub fn table(&self) -> String {
         let rounds = self.rows.first().map_or(0, |row| row.empty.len());
         let what = format!("One budget, several workers: {}; median (min–max) of {rounds} rounds", WORKLOAD.title());
@@ -107,13 +107,13 @@ impl Report {
         page(&what, &self.envoy, &self.machine, titles, self.rows.iter().map(Row::line))
     }
 
-    /// Everything, for programs.
+    /// Returns the results as JSON.
     pub fn json(&self) -> Value {
         json!({
             "machine": self.machine,
             "envoy": self.envoy,
             "workload": WORKLOAD.title(),
-            "connections_per_worker": BREADTH,
+            "connections_per_worker": CONNECTIONS_PER_GROUP,
             "rows": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
         })
     }
@@ -143,7 +143,7 @@ impl Row {
         })
     }
 
-    /// What the filter costs more than the empty one, round by round.
+    /// Returns the filter's overhead over the empty filter, round by round.
     fn beyond(&self) -> Spread {
         Spread::of(self.filter.iter().zip(&self.empty).map(|(filter, empty)| filter.micros - empty.micros).collect())
     }

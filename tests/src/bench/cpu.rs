@@ -1,4 +1,4 @@
-//! CPU time of a process, from /proc.
+//! The CPU time of a process, from /proc.
 
 use std::fs;
 use std::path::Path;
@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-/// Clock ticks of `/proc/<pid>/stat`: the kernel's USER_HZ, 100 on every architecture that Envoy is built for.
+/// The clock ticks of `/proc/<pid>/stat`: USER_HZ, 100 on every architecture that Envoy supports.
 const TICK: Duration = Duration::from_millis(10);
 
-/// What all threads of the process have used so far, in nanoseconds where the kernel tells them, else in ticks.
+/// Returns the CPU time of all threads of the process, in nanoseconds where the kernel reports them, otherwise in ticks.
 pub(crate) fn time(pid: u32) -> Result<Duration> {
     threads(pid).or_else(|_| ticks(pid))
 }
 
-/// The same for each thread that has this name or one that begins so; empty where the kernel does not tell.
+/// Returns the CPU time of each thread whose name starts with `name`; empty where the kernel does not report it.
 pub(crate) fn of_threads(pid: u32, name: &str) -> Vec<Duration> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let used = threads.flatten().filter_map(|thread| {
@@ -24,7 +24,7 @@ pub(crate) fn of_threads(pid: u32, name: &str) -> Vec<Duration> {
     used.collect()
 }
 
-/// The sum of `se.sum_exec_runtime` of its threads. A thread's own is up to date while it sleeps.
+/// Returns the sum of `se.sum_exec_runtime` of all threads. A thread's value is current while the thread sleeps.
 fn threads(pid: u32) -> Result<Duration> {
     let mut sum = Duration::ZERO;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -45,7 +45,7 @@ fn ticks(pid: u32) -> Result<Duration> {
     used(&stat).with_context(|| format!("{path}: no CPU times"))
 }
 
-/// `utime` and `stime`: the 14th and 15th fields, the second of which may hold spaces and parentheses.
+/// Parses `utime` and `stime`, the 14th and 15th fields. The second field may contain spaces and parentheses.
 fn used(stat: &str) -> Option<Duration> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut times = fields.split_whitespace().skip(11).map_while(|field| field.parse::<u32>().ok());

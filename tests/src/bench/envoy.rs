@@ -28,37 +28,37 @@ const TEXT: &str = "type.googleapis.com/google.protobuf.StringValue";
 const NATIVE: &str = "type.googleapis.com/envoy.extensions.filters.http.ai_protocol_manager.v3.AiProtocolManager";
 const LUA: &str = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua";
 
-/// The filter's.
+/// The filter's type URL.
 const NAME: &str = "filter";
 
-/// The cluster for the filter's own requests: it must not have the filter.
+/// The cluster of the filter's callouts. It must not contain the filter.
 pub(super) const CALLOUTS: &str = "callouts";
 
-/// As `envoy/envoy.yaml` has it.
+/// As in `envoy/envoy.yaml`.
 const BUFFER: u32 = 16 * 1024 * 1024 + 64 * 1024;
 const START: Duration = Duration::from_secs(30);
 
-/// What an Envoy is to be.
+/// The parameters of an Envoy.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Setup<'a> {
     pub(super) binary: &'a Path,
     pub(super) filter: &'a Filter,
-    /// The first provider's server.
+    /// The server of the first provider.
     pub(super) upstream: SocketAddr,
-    /// Other providers and their servers. Where there are any, the filter stands in front of each provider, too, and a retry moves from
-    /// one to another.
+    /// Other providers and their servers. If there are any, each provider's cluster also contains the filter, and failed requests
+    /// are retried at another provider.
     pub(super) others: &'a [(&'static str, SocketAddr)],
-    /// Whether the filter has a cluster for requests of its own to the first provider: [`CALLOUTS`].
+    /// Whether there is a cluster for callouts to the first provider: [`CALLOUTS`].
     pub(super) callouts: bool,
     pub(super) workers: usize,
-    /// Whether [`Envoy::configure`] can be used.
+    /// Whether the filter is discovered by ECDS, so that [`Envoy::configure`] works.
     pub(super) reloads: bool,
 }
 
 // === impl Setup ===
 
 impl<'a> Setup<'a> {
-    /// One provider, one worker.
+    /// Returns the parameters for one provider and one worker.
     pub(super) fn new(binary: &'a Path, filter: &'a Filter, upstream: SocketAddr) -> Self {
         Self { binary, filter, upstream, others: &[], callouts: false, workers: 1, reloads: false }
     }
@@ -68,7 +68,7 @@ impl<'a> Setup<'a> {
     }
 }
 
-/// A running Envoy; ends when dropped.
+/// A running Envoy; dropping it stops the process.
 #[derive(Debug)]
 pub(super) struct Envoy {
     process: Child,
@@ -78,7 +78,7 @@ pub(super) struct Envoy {
 // === impl Envoy ===
 
 impl Envoy {
-    /// Starts one in the directory for temporary files, under this name.
+    /// Starts an Envoy in a temporary directory with this name.
     pub(super) fn start(setup: &Setup<'_>, name: &str) -> Result<Self> {
         let directory = std::env::temp_dir().join(format!("pai-bench-{}-{name}", std::process::id()));
         fs::create_dir_all(&directory)?;
@@ -102,7 +102,7 @@ impl Envoy {
         Ok(Self { process, directory })
     }
 
-    /// Where it listens, once it does.
+    /// Returns the listener's address, once it listens.
     pub(super) async fn address(&mut self) -> Result<SocketAddr> {
         let start = Instant::now();
         loop {
@@ -118,17 +118,17 @@ impl Envoy {
         }
     }
 
-    /// CPU time of all its threads so far.
+    /// Returns the CPU time of all its threads.
     pub(super) fn cpu(&self) -> Result<Duration> {
         cpu::time(self.process.id())
     }
 
-    /// What of it is in memory, in bytes.
+    /// Returns its resident memory in bytes.
     pub(super) fn resident(&self) -> Result<u64> {
         memory::resident(self.process.id())
     }
 
-    /// Gives the filter, which is the gateway's, other manifests: the `version`th.
+    /// Replaces the manifests of the gateway's filter by this version.
     pub(super) fn configure(&self, version: u32, module: &Path, manifests: &str) -> Result<()> {
         publish(&self.directory, version, &plugin(module, "gate", manifests)?)
     }
@@ -137,28 +137,28 @@ impl Envoy {
         self.process.id()
     }
 
-    /// What it has logged.
+    /// Returns its log.
     pub(super) fn log(&self) -> String {
         fs::read(self.directory.join("envoy.log")).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
     }
 
-    /// One of its counters or gauges.
+    /// Returns the value of a counter or gauge.
     pub(super) async fn stat(&self, name: &str) -> Result<u64> {
         let request = format!("GET /stats?filter=^{name}$ HTTP/1.1\r\nhost: admin\r\n\r\n");
         let mut admin = self.admin().await?;
-        let answer = std::str::from_utf8(&admin.ask(request.as_bytes()).await?.body)?;
+        let answer = std::str::from_utf8(&admin.send(request.as_bytes()).await?.body)?;
         answer.trim().rsplit_once(": ").and_then(|(_, value)| value.parse().ok()).with_context(|| format!("no {name}"))
     }
 
-    /// A connection to its admin port.
+    /// Opens a connection to the admin port.
     pub(super) async fn admin(&self) -> Result<Client> {
         Client::connect(fs::read_to_string(self.directory.join("admin"))?.parse()?).await
     }
 
     async fn listener(&self) -> Result<SocketAddr> {
         let mut admin = self.admin().await?;
-        admin.ask(b"GET /ready HTTP/1.1\r\nhost: admin\r\n\r\n").await?;
-        let listeners = admin.ask(b"GET /listeners?format=json HTTP/1.1\r\nhost: admin\r\n\r\n").await?;
+        admin.send(b"GET /ready HTTP/1.1\r\nhost: admin\r\n\r\n").await?;
+        let listeners = admin.send(b"GET /listeners?format=json HTTP/1.1\r\nhost: admin\r\n\r\n").await?;
         let listeners: Value = serde_json::from_slice(&listeners.body)?;
         let socket = listeners.pointer("/listener_statuses/0/local_address/socket_address").context("no listener")?;
         let (address, port) = (socket.get("address").and_then(Value::as_str), socket.get("port_value").and_then(Value::as_u64));
@@ -174,7 +174,7 @@ impl Drop for Envoy {
     }
 }
 
-/// Alike for all but the filter.
+/// Builds the bootstrap. All subjects differ only in the filter.
 fn bootstrap(setup: &Setup<'_>, directory: &Path) -> Result<Value> {
     let mut filters = Vec::from_iter(if setup.reloads { Some(discovered(directory)) } else { inline(setup.filter, "gate")? });
     filters.push(json!({ "name": "router", "typed_config": { "@type": ROUTER, "suppress_envoy_headers": true } }));
@@ -194,7 +194,7 @@ fn bootstrap(setup: &Setup<'_>, directory: &Path) -> Result<Value> {
         } }] }],
     });
     if let (true, Some(listener)) = (setup.workers > 1, listener.as_object_mut()) {
-        // Else it is left to chance how many connections a worker gets.
+        // Without it, the number of connections per worker is random.
         listener.insert("connection_balance_config".into(), json!({ "exact_balance": {} }));
     }
     Ok(json!({
@@ -215,7 +215,7 @@ fn route() -> Value {
     })
 }
 
-/// The route that chooses its cluster anew for each attempt, as `envoy/fallback.yaml` has it but for shorter waits.
+/// Builds the route that selects its cluster for each attempt, as in `envoy/fallback.yaml` with shorter back-off.
 fn moving_route(setup: &Setup<'_>) -> Value {
     let action =
         |cluster: &str| json!({ "action": { "name": cluster, "typed_config": { "@type": TO_CLUSTER, "cluster": cluster } } });
@@ -260,7 +260,7 @@ fn cluster(name: &str, address: SocketAddr) -> Value {
     })
 }
 
-/// A cluster with the filter in its upstream chain.
+/// Builds a cluster with the filter in its upstream chain.
 fn filtered_cluster(name: &str, address: SocketAddr, filter: &Filter) -> Result<Value> {
     let mut filters = Vec::from_iter(inline(filter, "attempt")?);
     filters.push(json!({ "name": "codec", "typed_config": { "@type": CODEC } }));
@@ -284,7 +284,7 @@ fn inline(filter: &Filter, root: &str) -> Result<Option<Value>> {
     Ok(configured(filter, root)?.map(|filter| json!({ "name": NAME, "typed_config": filter })))
 }
 
-/// The filter as [`publish`] describes it.
+/// References the filter that [`publish`] writes.
 fn discovered(directory: &Path) -> Value {
     json!({ "name": NAME, "config_discovery": {
         "config_source": { "path_config_source": { "path": directory.join("filter.json") }, "resource_api_version": "V3" },
@@ -314,8 +314,8 @@ fn configured(filter: &Filter, root: &str) -> Result<Option<Value>> {
     })
 }
 
-/// The cheapest that it has: where the route is declared to be of an API, it checks requests against a schema and takes streams to pieces,
-/// and it writes bodies anew unless it is told not to.
+/// The cheapest configuration of the filter: on a route with an API type it validates requests against a schema and parses streams,
+/// and it rewrites bodies unless that is disabled.
 fn native() -> Value {
     json!({
         "@type": NATIVE,
@@ -324,7 +324,7 @@ fn native() -> Value {
     })
 }
 
-/// Both places have one VM: they differ in nothing but the root.
+/// Both positions share one VM: only the root id differs.
 fn plugin(module: &Path, root: &str, manifests: &str) -> Result<Value> {
     let module = module.canonicalize().with_context(|| format!("no module at {}", module.display()))?;
     Ok(json!({ "@type": WASM, "config": {
@@ -337,7 +337,7 @@ fn plugin(module: &Path, root: &str, manifests: &str) -> Result<Value> {
     } }))
 }
 
-/// What an Envoy calls itself.
+/// Returns the version that the Envoy binary reports.
 pub(super) fn version(binary: &Path) -> Result<String> {
     let output = Command::new(binary).arg("--version").output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

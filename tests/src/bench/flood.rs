@@ -1,9 +1,9 @@
-//! What a flood of wrong access keys does to the others: good requests at a fixed rate, without it and with it.
+//! The effect of a flood of wrong access keys on valid requests at a fixed rate, without and with the flood.
 //!
-//! One Envoy with two workers for each number of keys configured, and one without a filter, where the same requests find no route: what
-//! any flood does to that machine. The flood comes on keep-alive connections, every request with another key, and is made at little
-//! cost, as it shares the machine with Envoy. (Many requests in one write would cost less, but Envoy ends HTTP/1 connections that send
-//! more than it has answered.)
+//! There is one Envoy with two workers for each number of configured keys, and one without a filter, where the flood's requests
+//! match no route: the effect of any flood on that machine. The flood uses keep-alive connections and a different key per request,
+//! and uses little CPU time, because it shares the machine with Envoy. (Pipelined requests would need less, but Envoy closes HTTP/1
+//! connections that pipeline too many requests.)
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -21,49 +21,49 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::envoy::{self, Envoy, Setup};
+use super::fixed_rate::FixedRate;
 use super::machine::Machine;
-use super::steady::Steady;
 use super::table::{Spread, write_aligned};
 use super::upstream;
 use super::workload::{Expected, Workload};
 use super::{Configuration, Filter};
 
-/// Numbers of keys that are configured.
+/// The numbers of configured keys.
 const KEYS: [usize; 2] = [100, 10_000];
-/// How the answer to a wrong key begins and ends, and that of an Envoy without a filter.
-const UNAUTHORIZED: Refused = Refused { start: b"HTTP/1.1 401 ", end: b"\"code\":\"invalid_api_key\"}}" };
-const NOT_FOUND: Refused = Refused { start: b"HTTP/1.1 404 ", end: b"\r\n\r\n" };
+/// The start and the end of the response to a wrong key, and of the response of an Envoy without a filter.
+const UNAUTHORIZED: RejectionPattern = RejectionPattern { start: b"HTTP/1.1 401 ", end: b"\"code\":\"invalid_api_key\"}}" };
+const NOT_FOUND: RejectionPattern = RejectionPattern { start: b"HTTP/1.1 404 ", end: b"\r\n\r\n" };
 const WORKERS: usize = 2;
 
-/// Good requests in a second, and the connections that they take turns on.
+/// Valid requests per second, and their connections.
 const GOOD: u32 = 300;
 const GOOD_CONNECTIONS: usize = 16;
 
-/// Wrong keys in a second, and the torrents that they come in.
+/// Wrong keys per second, and the number of connection groups that send them.
 const WRONG: u32 = 10_000;
-const TORRENTS: u32 = 16;
-/// Connections of a torrent.
-const BREADTH: u32 = 4;
-/// How far a torrent may fall behind. What it has missed beyond that is not made up for.
-const BEHIND: Duration = Duration::from_millis(100);
+const CONNECTION_GROUPS: u32 = 16;
+/// Connections per group.
+const CONNECTIONS_PER_GROUP: u32 = 4;
+/// How far a group may fall behind its schedule. Requests missed beyond that are not sent later.
+const MAX_LAG: Duration = Duration::from_millis(100);
 
-/// Time for an Envoy to come to rest.
-const REST: Duration = Duration::from_millis(100);
+/// Time for Envoy to become idle.
+const SETTLE_TIME: Duration = Duration::from_millis(100);
 
-/// What is to be measured.
+/// The parameters of the measurement.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Envoy's binary.
+    /// The Envoy binary.
     pub envoy: PathBuf,
     /// The filter.
     pub module: PathBuf,
-    /// Rounds that count.
+    /// The number of measured rounds.
     pub rounds: usize,
-    /// How long good requests are sent in a round, without the flood and again with it.
+    /// How long valid requests are sent in a round, both without and with the flood.
     pub time: Duration,
 }
 
-/// All that was measured.
+/// The results of the measurement.
 #[derive(Debug)]
 pub struct Report {
     machine: Machine,
@@ -72,7 +72,7 @@ pub struct Report {
     rows: Vec<Row>,
 }
 
-/// One configuration.
+/// The results of one configuration.
 #[derive(Debug)]
 struct Row {
     name: String,
@@ -81,65 +81,65 @@ struct Row {
 
 #[derive(Debug, Clone, Copy)]
 struct Round {
-    quiet: Span,
-    flooded: Span,
+    quiet: Interval,
+    flooded: Interval,
 }
 
-/// Good requests for a while.
+/// Valid requests during one interval.
 #[derive(Debug, Clone, Copy)]
-struct Span {
-    /// What half of the answers, and 99 of 100, did not exceed, in milliseconds.
+struct Interval {
+    /// Median and 99th percentile of the response time, in milliseconds.
     p50: f64,
     p99: f64,
-    /// Good requests, and refused ones.
+    /// The number of valid and of rejected requests.
     good: u64,
     refused: u64,
-    /// How long it took, and what Envoy used, in seconds.
+    /// Duration and Envoy's CPU time, in seconds.
     took: f64,
     cpu: f64,
 }
 
-/// One Envoy under measurement.
+/// An Envoy under measurement.
 struct Subject {
     envoy: Envoy,
     address: SocketAddr,
-    steady: Steady,
+    fixed_rate: FixedRate,
     request: Arc<[u8]>,
     expected: Expected,
-    refused: Refused,
+    refused: RejectionPattern,
 }
 
-/// How an answer that refuses begins and ends.
+/// The start and the end of an error response.
 #[derive(Debug, Clone, Copy)]
-struct Refused {
+struct RejectionPattern {
     start: &'static [u8],
     end: &'static [u8],
 }
 
-/// A flood that is under way.
+/// A running flood.
 struct Flood {
-    gauge: Arc<Gauge>,
+    state: Arc<FloodState>,
     ended: oneshot::Receiver<Result<()>>,
 }
 
-/// What a flood and its observer share.
+/// The state shared by a flood and its observer.
 #[derive(Debug, Default)]
-struct Gauge {
+struct FloodState {
     refused: AtomicU64,
     stopped: AtomicBool,
 }
 
-/// Connections that ask together, then wait for all their answers.
-struct Torrent {
+/// Connections that send together and then wait for all responses.
+struct ConnectionGroup {
     sockets: Vec<TcpStream>,
-    refused: Refused,
+    refused: RejectionPattern,
     /// The number of the next key.
     next: u64,
-    /// Room for an answer.
+    /// The buffer for a response.
     answer: Vec<u8>,
 }
 
-/// Measures, telling `progress` how far it is.
+/// Runs the measurement and reports its progress to `progress`.
 pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
     let machine = Machine::here();
     let standin = upstream::start().await?;
@@ -165,91 +165,96 @@ impl Subject {
     async fn start(setup: &Setup<'_>, name: &str) -> Result<Self> {
         let mut envoy = Envoy::start(setup, name)?;
         let address = envoy.address().await?;
-        let mut steady = Steady::connect(address, GOOD_CONNECTIONS).await?;
+        let mut fixed_rate = FixedRate::connect(address, GOOD_CONNECTIONS).await?;
         let request: Arc<[u8]> = Workload::Chat.request(&setup.filter.credentials()).into();
-        let answer = steady.ask(&request).await.with_context(|| envoy.log())?;
+        let answer = fixed_rate.send(&request).await.with_context(|| envoy.log())?;
         let expected = Workload::Chat.examine(answer)?;
         let refused = if setup.filter == &Filter::None { NOT_FOUND } else { UNAUTHORIZED };
-        let mut subject = Self { envoy, address, steady, request, expected, refused };
-        subject.span(REST).await?;
+        let mut subject = Self { envoy, address, fixed_rate, request, expected, refused };
+        subject.interval(SETTLE_TIME).await?;
         Ok(subject)
     }
 
     async fn round(&mut self, time: Duration) -> Result<Round> {
-        sleep(REST).await;
-        let quiet = self.span(time).await?;
+        sleep(SETTLE_TIME).await;
+        let quiet = self.interval(time).await?;
         let flood = Flood::start(self.address, self.refused).await?;
-        sleep(REST).await;
+        sleep(SETTLE_TIME).await;
         let before = flood.refused();
-        let mut flooded = self.span(time).await?;
+        let mut flooded = self.interval(time).await?;
         flooded.refused = flood.refused() - before;
         flood.stop().await?;
         Ok(Round { quiet, flooded })
     }
 
-    async fn span(&mut self, time: Duration) -> Result<Span> {
+    async fn interval(&mut self, time: Duration) -> Result<Interval> {
         let (start, before) = (Instant::now(), self.envoy.cpu()?);
-        let latencies = self.steady.run(&self.request, GOOD, time, self.expected).await?;
+        let latencies = self.fixed_rate.run(&self.request, GOOD, time, self.expected).await?;
         let (took, cpu) = (start.elapsed().as_secs_f64(), self.envoy.cpu()?.saturating_sub(before).as_secs_f64());
         let (p50, p99) = (latencies.percentile(50), latencies.percentile(99));
-        Ok(Span { p50, p99, good: latencies.count() as u64, refused: 0, took, cpu })
+        Ok(Interval { p50, p99, good: latencies.count() as u64, refused: 0, took, cpu })
     }
 }
 
 // === impl Flood ===
 
 impl Flood {
-    /// Starts one in a thread of its own, and returns when it has begun.
-    async fn start(address: SocketAddr, refused: Refused) -> Result<Self> {
-        let gauge = Arc::new(Gauge::default());
+    /// Starts a flood in a thread of its own; returns once it is running.
+    async fn start(address: SocketAddr, refused: RejectionPattern) -> Result<Self> {
+        let state = Arc::new(FloodState::default());
         let ((end, ended), (begun, begins)) = (oneshot::channel(), oneshot::channel());
-        let shared = Arc::clone(&gauge);
+        let shared = Arc::clone(&state);
         std::thread::Builder::new().name("flood".to_owned()).spawn(move || {
             let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-            let _ = end.send(runtime.block_on(pour(address, refused, begun, &shared)));
+            let _ = end.send(runtime.block_on(run_flood(address, refused, begun, &shared)));
         })?;
         if begins.await.is_err() {
             ended.await??;
             bail!("the flood ended before it began");
         }
-        Ok(Self { gauge, ended })
+        Ok(Self { state, ended })
     }
 
     fn refused(&self) -> u64 {
-        self.gauge.refused.load(Relaxed)
+        self.state.refused.load(Relaxed)
     }
 
     async fn stop(self) -> Result<()> {
-        self.gauge.stopped.store(true, Relaxed);
+        self.state.stopped.store(true, Relaxed);
         self.ended.await?
     }
 }
 
-async fn pour(address: SocketAddr, refused: Refused, begun: oneshot::Sender<()>, gauge: &Arc<Gauge>) -> Result<()> {
-    let mut torrents = Vec::new();
-    for number in 0..TORRENTS {
-        torrents.push(Torrent::connect(address, refused, u64::from(number) << 32).await?);
+async fn run_flood(
+    address: SocketAddr,
+    refused: RejectionPattern,
+    begun: oneshot::Sender<()>,
+    state: &Arc<FloodState>,
+) -> Result<()> {
+    let mut groups = Vec::new();
+    for number in 0..CONNECTION_GROUPS {
+        groups.push(ConnectionGroup::connect(address, refused, u64::from(number) << 32).await?);
     }
     let _ = begun.send(());
-    let between = Duration::from_secs(1) * BREADTH / WRONG;
+    let between = Duration::from_secs(1) * CONNECTIONS_PER_GROUP / WRONG;
     let start = Instant::now();
-    let mut flows = JoinSet::new();
-    for (torrent, turn) in torrents.into_iter().zip(0..) {
-        flows.spawn(torrent.flow(start + between * turn, between * TORRENTS, Arc::clone(gauge)));
+    let mut tasks = JoinSet::new();
+    for (group, turn) in groups.into_iter().zip(0..) {
+        tasks.spawn(group.run(start + between * turn, between * CONNECTION_GROUPS, Arc::clone(state)));
     }
-    while let Some(ended) = flows.join_next().await {
+    while let Some(ended) = tasks.join_next().await {
         ended??;
     }
     Ok(())
 }
 
-// === impl Torrent ===
+// === impl ConnectionGroup ===
 
-impl Torrent {
-    /// Asks once, to see how long a refusal is: all are alike.
-    async fn connect(address: SocketAddr, refused: Refused, first: u64) -> Result<Self> {
+impl ConnectionGroup {
+    /// Sends one request to determine the length of the error response; all are equally long.
+    async fn connect(address: SocketAddr, refused: RejectionPattern, first: u64) -> Result<Self> {
         let mut sockets = Vec::new();
-        for _ in 0..BREADTH {
+        for _ in 0..CONNECTIONS_PER_GROUP {
             let socket = TcpStream::connect(address).await?;
             socket.set_nodelay(true)?;
             sockets.push(socket);
@@ -257,47 +262,47 @@ impl Torrent {
         let socket = sockets.first_mut().context("no connection")?;
         socket.write_all(wrong(first).as_bytes()).await?;
         let mut answer = Vec::new();
-        while !refused.is(&answer) {
+        while !refused.matches(&answer) {
             let read = socket.read_buf(&mut answer).await?;
             ensure!(read > 0 && answer.starts_with(refused.start), "not refused: {}", String::from_utf8_lossy(&answer));
         }
         Ok(Self { sockets, refused, next: first + 1, answer })
     }
 
-    /// Asks every so often, until it is told to stop.
-    async fn flow(mut self, first: Instant, every: Duration, gauge: Arc<Gauge>) -> Result<()> {
+    /// Sends at this interval until stopped.
+    async fn run(mut self, first: Instant, every: Duration, state: Arc<FloodState>) -> Result<()> {
         let mut due = first;
-        while !gauge.stopped.load(Relaxed) {
+        while !state.stopped.load(Relaxed) {
             sleep_until(due).await;
-            self.ask().await?;
-            gauge.refused.fetch_add(u64::from(BREADTH), Relaxed);
-            due = (due + every).max(Instant::now() - BEHIND);
+            self.send().await?;
+            state.refused.fetch_add(u64::from(CONNECTIONS_PER_GROUP), Relaxed);
+            due = (due + every).max(Instant::now() - MAX_LAG);
         }
         Ok(())
     }
 
-    async fn ask(&mut self) -> Result<()> {
+    async fn send(&mut self) -> Result<()> {
         for (socket, number) in self.sockets.iter_mut().zip(self.next..) {
             socket.write_all(wrong(number).as_bytes()).await?;
         }
-        self.next += u64::from(BREADTH);
+        self.next += u64::from(CONNECTIONS_PER_GROUP);
         for socket in &mut self.sockets {
             socket.read_exact(&mut self.answer).await?;
-            ensure!(self.refused.is(&self.answer), "not refused: {}", String::from_utf8_lossy(&self.answer));
+            ensure!(self.refused.matches(&self.answer), "not refused: {}", String::from_utf8_lossy(&self.answer));
         }
         Ok(())
     }
 }
 
-// === impl Refused ===
+// === impl RejectionPattern ===
 
-impl Refused {
-    fn is(self, answer: &[u8]) -> bool {
+impl RejectionPattern {
+    fn matches(self, answer: &[u8]) -> bool {
         answer.starts_with(self.start) && answer.ends_with(self.end)
     }
 }
 
-/// A request with a key that nobody has.
+/// Returns a request with an unknown key.
 fn wrong(number: u64) -> String {
     format!("GET /v1/models HTTP/1.1\r\nhost: gateway.test:8080\r\nauthorization: Bearer pak_wrong{number:038}\r\n\r\n")
 }
@@ -305,7 +310,7 @@ fn wrong(number: u64) -> String {
 // === impl Report ===
 
 impl Report {
-    /// The table, for people.
+    /// Formats the results as a table.
     pub fn table(&self) -> String {
         let rounds = self.rows.first().map_or(0, |row| row.rounds.len());
         let mut text = format!(
@@ -326,7 +331,7 @@ impl Report {
         text
     }
 
-    /// Everything, for programs.
+    /// Returns the results as JSON.
     pub fn json(&self) -> Value {
         json!({
             "machine": self.machine,
@@ -392,16 +397,16 @@ impl Row {
 // === impl Round ===
 
 impl Round {
-    /// Microseconds of CPU time for each refused request: the good ones cost what they cost without the flood.
+    /// Returns microseconds of CPU time per rejected request, assuming that valid requests cost the same as without the flood.
     fn micros(&self) -> f64 {
         let good = self.quiet.cpu / self.quiet.good as f64 * self.flooded.good as f64;
         (self.flooded.cpu - good) * 1e6 / self.flooded.refused as f64
     }
 }
 
-// === impl Span ===
+// === impl Interval ===
 
-impl Span {
+impl Interval {
     fn cores(&self) -> f64 {
         self.cpu / self.took
     }
@@ -416,9 +421,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_refusal_costs_is_what_the_flood_adds() {
-        let quiet = Span { p50: 1.0, p99: 2.0, good: 100, refused: 0, took: 1.0, cpu: 0.01 };
-        let round = Round { quiet, flooded: Span { good: 200, refused: 1000, cpu: 0.05, ..quiet } };
+    fn the_overhead_of_a_rejection_is_what_the_flood_adds() {
+        let quiet = Interval { p50: 1.0, p99: 2.0, good: 100, refused: 0, took: 1.0, cpu: 0.01 };
+        let round = Round { quiet, flooded: Interval { good: 200, refused: 1000, cpu: 0.05, ..quiet } };
         assert!((round.micros() - 30.0).abs() < 1e-9, "{}", round.micros());
     }
 

@@ -1,7 +1,7 @@
-//! What memory Envoy takes, and what 100,000 requests add to it.
+//! Envoy's memory, and its growth after 100,000 requests.
 //!
-//! Each column is an Envoy with one worker. A few hundred requests of each sort come first, so that pools and caches are there; then it is
-//! looked at, then come the rest, then it is looked at again.
+//! Each column is an Envoy with one worker. A few hundred requests of each kind fill pools and caches. Then memory is measured
+//! before and after the remaining requests.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,25 +20,25 @@ use super::table::page;
 use super::workload::Workload;
 use super::{CONNECTIONS, upstream};
 
-/// What is asked, and how often.
+/// The workloads and their number of requests.
 const REQUESTS: [(Workload, u64); 3] = [(Workload::Chat, 85_000), (Workload::Sse, 14_000), (Workload::Long, 1_000)];
-/// Before: one of so many.
+/// The warm-up sends one request in this number.
 const WARM_UP: u64 = 20;
-/// Time for an Envoy to come to rest.
+/// Time for Envoy to become idle.
 const REST: Duration = Duration::from_secs(2);
 
-/// What is to be measured.
+/// The parameters of the measurement.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Envoy's binary.
+    /// The Envoy binary.
     pub envoy: PathBuf,
     /// The configurations.
     pub columns: Vec<Column>,
-    /// Requests are divided by this.
+    /// Divides the number of requests, for a quick run.
     pub haste: u64,
 }
 
-/// All that was measured.
+/// The results of the measurement.
 #[derive(Debug)]
 pub struct Report {
     machine: Machine,
@@ -50,19 +50,19 @@ pub struct Report {
 #[derive(Debug)]
 struct Row {
     column: Column,
-    before: Look,
-    after: Look,
+    before: Snapshot,
+    after: Snapshot,
 }
 
-/// Bytes.
+/// In bytes.
 #[derive(Debug, Clone)]
-struct Look {
+struct Snapshot {
     resident: u64,
-    /// The linear memories of the VMs: of the worker, of Envoy's main thread, and of those that code was compiled in.
+    /// The linear memories of the VMs: of the worker, of Envoy's main thread, and of those in which code was compiled.
     vms: Vec<u64>,
 }
 
-/// Measures, telling `progress` how far it is.
+/// Runs the measurement and reports its progress to `progress`.
 pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
     let machine = Machine::here();
     let standin = upstream::start().await?;
@@ -73,10 +73,10 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
         let mut load = Load::connect(envoy.address().await?, CONNECTIONS).await?;
         progress(&format!("{}: warm-up", column.name));
         serve(&mut load, &column.filter, plan.haste * WARM_UP).await.with_context(|| envoy.log())?;
-        let before = Look::at(&envoy).await?;
+        let before = Snapshot::at(&envoy).await?;
         progress(&format!("{}: requests", column.name));
         serve(&mut load, &column.filter, plan.haste).await.with_context(|| envoy.log())?;
-        let after = Look::at(&envoy).await?;
+        let after = Snapshot::at(&envoy).await?;
         rows.push(Row { column, before, after });
     }
     let requests = REQUESTS.iter().map(|(_, requests)| requests / plan.haste).sum();
@@ -86,15 +86,15 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
 async fn serve(load: &mut Load, filter: &Filter, share: u64) -> Result<()> {
     for (workload, requests) in REQUESTS {
         let request: Arc<[u8]> = workload.request(&filter.credentials()).into();
-        let expected = workload.examine(load.ask(&request).await?)?;
+        let expected = workload.examine(load.send(&request).await?)?;
         load.run(&request, (requests / share).max(1), expected).await?;
     }
     Ok(())
 }
 
-// === impl Look ===
+// === impl Snapshot ===
 
-impl Look {
+impl Snapshot {
     async fn at(envoy: &Envoy) -> Result<Self> {
         sleep(REST).await;
         Ok(Self { resident: envoy.resident()?, vms: memory::linear(envoy.pid()) })
@@ -108,7 +108,7 @@ impl Look {
 // === impl Report ===
 
 impl Report {
-    /// The table, for people.
+    /// Formats the results as a table.
     pub fn table(&self) -> String {
         let sorts: Vec<&str> = REQUESTS.iter().map(|(workload, _)| workload.title()).collect();
         let what = format!("Memory in MB before and after {} requests ({}), one worker", self.requests, sorts.join("; "));
@@ -116,7 +116,7 @@ impl Report {
         page(&what, &self.envoy, &self.machine, titles, self.rows.iter().map(Row::line))
     }
 
-    /// Everything, for programs.
+    /// Returns the results as JSON.
     pub fn json(&self) -> Value {
         json!({
             "machine": self.machine,

@@ -1,8 +1,8 @@
-//! How long a request takes, and how many a worker can take.
+//! Response times, and the throughput of a worker.
 //!
-//! Each column is an Envoy with one worker. First requests come at a fixed rate, each when it is due, whether or not those before are
-//! answered; then sixteen connections ask without a pause, which is as much as the worker, or the machine, can do. Clients and
-//! stand-in share the machine: how busy the worker was tells which of the two it is.
+//! Each column is an Envoy with one worker. First, requests are sent at a fixed rate, whether or not previous requests have been
+//! answered. Then sixteen connections send without a pause, up to the limit of the worker or of the machine. Clients and stand-in
+//! share the machine; the worker's utilization shows which of the two limits applies.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -13,37 +13,37 @@ use tokio::time::sleep;
 
 use super::column::Column;
 use super::envoy::{self, Setup};
+use super::fixed_rate::FixedRate;
 use super::machine::Machine;
-use super::steady::Steady;
 use super::subject::Subject;
 use super::table::{Spread, page};
 use super::workload::Workload;
 use super::{CONNECTIONS, upstream};
 
-/// Connections that the requests at a fixed rate take turns on.
+/// The connections over which the requests at a fixed rate are distributed.
 const TURNS: usize = 32;
 const REST: Duration = Duration::from_millis(100);
 
-/// What is to be measured.
+/// The parameters of the measurement.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Envoy's binary.
+    /// The Envoy binary.
     pub envoy: PathBuf,
     /// The configurations.
     pub columns: Vec<Column>,
-    /// What is asked.
+    /// The workload.
     pub workload: Workload,
-    /// Requests in a second, of the fixed rate.
+    /// Requests per second at the fixed rate.
     pub rate: u32,
-    /// How long in each round.
+    /// The duration of each round.
     pub time: Duration,
-    /// Rounds that count.
+    /// The number of measured rounds.
     pub rounds: usize,
-    /// Requests without a pause are divided by this.
+    /// Divides the number of requests without a pause, for a quick run.
     pub haste: u64,
 }
 
-/// All that was measured.
+/// The results of the measurement.
 #[derive(Debug)]
 pub struct Report {
     plan: Plan,
@@ -54,15 +54,15 @@ pub struct Report {
 
 #[derive(Debug, Clone, Copy)]
 struct Round {
-    /// Milliseconds.
+    /// In milliseconds.
     p50: f64,
     p99: f64,
-    /// Requests a second, and cores that Envoy used for them.
+    /// Requests per second, and the CPU cores that Envoy used for them.
     most: f64,
     cores: f64,
 }
 
-/// Measures, telling `progress` how far it is.
+/// Runs the measurement and reports its progress to `progress`.
 pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
     let machine = Machine::here();
     let standin = upstream::start().await?;
@@ -72,23 +72,23 @@ pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
         let setup = Setup::new(&plan.envoy, &column.filter, standin.addr());
         let subject = Subject::start(&setup, plan.workload, CONNECTIONS, &format!("latency-{place}")).await;
         let subject = subject.with_context(|| column.name.clone())?;
-        let steady = Steady::connect(subject.address, TURNS).await?;
-        subjects.push((subject, steady));
+        let fixed_rate = FixedRate::connect(subject.address, TURNS).await?;
+        subjects.push((subject, fixed_rate));
     }
     let mut rows: Vec<_> = plan.columns.iter().map(|column| (column.name.clone(), Vec::new())).collect();
     for number in 1..=plan.rounds {
-        for ((subject, steady), (name, rounds)) in subjects.iter_mut().zip(&mut rows) {
+        for ((subject, fixed_rate), (name, rounds)) in subjects.iter_mut().zip(&mut rows) {
             progress(&format!("round {number} of {}: {name}", plan.rounds));
-            rounds.push(round(subject, steady, &plan).await.with_context(|| format!("{name}\n{}", subject.envoy.log()))?);
+            rounds.push(round(subject, fixed_rate, &plan).await.with_context(|| format!("{name}\n{}", subject.envoy.log()))?);
         }
     }
     Ok(Report { envoy: envoy::version(&plan.envoy)?, plan, machine, rows })
 }
 
-async fn round(subject: &mut Subject, steady: &mut Steady, plan: &Plan) -> Result<Round> {
+async fn round(subject: &mut Subject, fixed_rate: &mut FixedRate, plan: &Plan) -> Result<Round> {
     let Subject { envoy, load, request, expected, .. } = subject;
     sleep(REST).await;
-    let latencies = steady.run(request, plan.rate, plan.time, *expected).await?;
+    let latencies = fixed_rate.run(request, plan.rate, plan.time, *expected).await?;
     sleep(REST).await;
     let (before, start) = (envoy.cpu()?, Instant::now());
     let served = load.run(request, (plan.workload.requests() / plan.haste).max(100), *expected).await?;
@@ -104,7 +104,7 @@ async fn round(subject: &mut Subject, steady: &mut Steady, plan: &Plan) -> Resul
 // === impl Report ===
 
 impl Report {
-    /// The table, for people.
+    /// Formats the results as a table.
     pub fn table(&self) -> String {
         let what = format!("{}; median (min–max) of {} rounds; one worker", self.plan.workload.title(), self.plan.rounds);
         let at = format!("p50 ms at {}/s", self.plan.rate);
@@ -118,7 +118,7 @@ impl Report {
         page(&what, &self.envoy, &self.machine, titles, rows)
     }
 
-    /// Everything, for programs.
+    /// Returns the results as JSON.
     pub fn json(&self) -> Value {
         let rows = self.rows.iter().map(|(name, rounds)| {
             let show = |what: fn(&Round) -> f64| spread(rounds, what).json();

@@ -1,4 +1,4 @@
-//! A fixed number of requests over a fixed number of connections, each of which asks again when it has its answer.
+//! Sends a fixed number of requests over a fixed number of connections. Each connection sends its next request after the response.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ pub(super) struct Load {
     clients: Vec<Client>,
 }
 
-/// What a number of requests came to.
+/// The results of a number of requests.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Served {
-    /// Requests, all of them answered as expected.
+    /// Requests with the expected response.
     pub(super) requests: u64,
-    /// Chunks of all their answers.
+    /// The chunks of all responses.
     pub(super) chunks: u64,
-    /// From the first byte to the last.
+    /// The time from the first byte to the last.
     pub(super) took: Duration,
 }
 
@@ -35,14 +35,15 @@ impl Load {
         Ok(Self { address, clients: Client::connect_all(address, connections).await? })
     }
 
-    /// Asks once, on a connection of its own.
-    pub(super) async fn ask(&mut self, request: &[u8]) -> Result<&Answer> {
+    /// Sends one request on a separate connection.
+    pub(super) async fn send(&mut self, request: &[u8]) -> Result<&Answer> {
         let client = self.clients.first_mut().context("no connection")?;
         *client = Client::connect(self.address).await?;
         client.exchange(request).await
     }
 
-    /// Asks `requests` times; one answer that is not as expected fails all. Where an answer ends its connection, there is a new one.
+    /// Sends `requests` requests. Fails if any response differs from the expected one. Reconnects if a response ends its
+    /// connection.
     pub(super) async fn run(&mut self, request: &Arc<[u8]>, requests: u64, expected: Expected) -> Result<Served> {
         let left = Arc::new(AtomicU64::new(requests));
         let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Where it was measured: numbers of one machine say nothing about another.
+//! The machine of a measurement. Results of different machines are not comparable.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,10 +8,10 @@ use serde::Serialize;
 
 const DAY: u64 = 86_400;
 
-/// The machine and what else it was doing.
+/// The machine and its load.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Machine {
-    /// UTC, `2026-11-24`.
+    /// The UTC date, `2026-11-24`.
     date: String,
     cpu: String,
     cores: usize,
@@ -45,14 +45,14 @@ impl Machine {
         }
     }
 
-    /// One line for people.
+    /// Formats the machine in one line.
     pub(super) fn line(&self) -> String {
         let [load, ..] = self.load_average;
         format!("{}, {} cores, Linux {}, load {load} before", self.cpu, self.cores, self.kernel)
     }
 }
 
-/// The date of a day since 1970.
+/// Returns the date of a day since 1970.
 fn date(day: u64) -> String {
     let mut date = rfc3339(day * DAY);
     date.truncate("2026-11-24".len());

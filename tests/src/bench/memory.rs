@@ -1,26 +1,26 @@
-//! Memory of a process, and of the wasm VMs in it, from /proc.
+//! The memory of a process and of its wasm VMs, from /proc.
 
 use std::fs;
 
 use anyhow::{Context as _, Result};
 
-/// V8 keeps this many bytes of addresses, at least, behind the memory of a VM, so that it need not check each access.
+/// V8 reserves at least this many bytes of address space behind a VM's memory, so that it need not check each access.
 const GUARD: u64 = 4 << 30;
 
-/// What of the process is in memory, in bytes.
+/// Returns the resident memory of the process in bytes.
 pub(super) fn resident(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).with_context(|| path.clone())?;
     kilobytes(&status, "VmRSS:").map(|size| size * 1024).with_context(|| format!("{path}: no VmRSS"))
 }
 
-/// The same, but what it shares with other processes counts in part. `None` where the kernel does not tell.
+/// Returns the proportional set size in bytes; `None` where the kernel does not report it.
 pub(super) fn proportional(pid: u32) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     Some(kilobytes(&rollup, "Pss:")? * 1024)
 }
 
-/// The linear memories of the process's wasm VMs, in bytes: the code's own of Envoy's main thread, and one for each worker.
+/// Returns the sizes of the linear memories of the process's wasm VMs in bytes: one of Envoy's main thread and one per worker.
 pub(super) fn linear(pid: u32) -> Vec<u64> {
     fs::read_to_string(format!("/proc/{pid}/maps")).map(|maps| guarded(&maps)).unwrap_or_default()
 }
@@ -30,7 +30,7 @@ fn kilobytes(status: &str, name: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
-/// The sizes of the mappings that can be written and have a guard behind them.
+/// Returns the sizes of the writable mappings that are followed by a guard region.
 fn guarded(maps: &str) -> Vec<u64> {
     let mappings: Vec<_> = maps.lines().filter_map(mapping).collect();
     let pairs = mappings.iter().zip(mappings.iter().skip(1));
@@ -40,7 +40,7 @@ fn guarded(maps: &str) -> Vec<u64> {
     memories.map(|((start, end, _), _)| end - start).collect()
 }
 
-/// First byte, first byte behind it, rights.
+/// Parses the start, the end and the permissions of a mapping.
 fn mapping(line: &str) -> Option<(u64, u64, &str)> {
     let mut words = line.split_whitespace();
     let (start, end) = words.next()?.split_once('-')?;
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_tells_the_memory_of_a_vm() {
+    fn a_guard_region_identifies_the_memory_of_a_vm() {
         let maps = "7f2a16cb0000-7f2a16db0000 rw-p 00000000 00:00 0\n\
                     7f2a16db0000-7f2a16ef0000 rw-p 00000000 00:00 0\n\
                     7f2a16ef0000-7f2c16dbc000 ---p 00000000 00:00 0\n\

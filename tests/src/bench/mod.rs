@@ -1,11 +1,11 @@
-//! What a filter costs: Envoy's CPU time per request with no filter, with an empty one, and with this one.
+//! The overhead of a filter: Envoy's CPU time per request without a filter, with an empty filter, and with this filter.
 //!
-//! Every column of the table is an Envoy of its own, with one worker, which lives through all rounds; one at a time is under
-//! load, in turns, so that whatever else the machine does falls on all of them alike. The stand-in vLLM and the load
-//! generator run in this process. Time is what the kernel counts for Envoy's threads, not what passes on the clock.
+//! Each column of the table is an Envoy of its own with one worker, which runs during all rounds. The Envoys are loaded one at a
+//! time, in turn, so that other load on the machine affects all of them alike. The stand-in vLLM and the load generator run in this
+//! process. CPU time is the kernel's count for Envoy's threads, not wall-clock time.
 //!
-//! Beside the table there are measurements of their own: [`refusals`], [`latency`], [`footprint`] (memory), [`contention`], [`flood`] (wrong
-//! keys), [`reload`] (many keys) and [`soak`] (hours).
+//! Other measurements: [`refusals`], [`latency`], [`footprint`] (memory), [`contention`], [`flood`] (wrong keys), [`reload`] (many
+//! keys) and [`soak`] (hours).
 
 mod client;
 mod column;
@@ -13,6 +13,7 @@ mod configuration;
 pub mod contention;
 pub(crate) mod cpu;
 mod envoy;
+mod fixed_rate;
 pub mod flood;
 pub mod footprint;
 pub mod latency;
@@ -24,13 +25,12 @@ pub mod reload;
 mod report;
 mod rounds;
 pub mod soak;
-mod steady;
 mod subject;
 mod table;
 mod upstream;
 mod workload;
 
-pub use column::{Choice, Column, Filter, Places};
+pub use column::{Choice, Column, Filter, FilterPositions};
 pub use configuration::Configuration;
 pub use report::Report;
 pub use rounds::run;
@@ -38,20 +38,20 @@ pub use workload::Workload;
 
 use std::path::PathBuf;
 
-/// Connections that are kept busy.
+/// The number of busy connections.
 pub const CONNECTIONS: usize = 16;
 
-/// What is to be measured.
+/// The parameters of the measurement.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Envoy's binary.
+    /// The Envoy binary.
     pub envoy: PathBuf,
     /// The configurations, in the order of the table.
     pub columns: Vec<Column>,
     /// The rows of the table.
     pub workloads: Vec<Workload>,
-    /// Rounds that count.
+    /// The number of measured rounds.
     pub rounds: usize,
-    /// Requests are divided by this.
+    /// Divides the number of requests, for a quick run.
     pub haste: u64,
 }

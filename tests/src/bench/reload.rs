@@ -1,9 +1,9 @@
-//! What many access keys cost: the time in which a changed configuration comes into force, and memory.
+//! The effect of many access keys: the time until a changed configuration is in force, and memory.
 //!
-//! One Envoy with two workers for each number of keys, whose filter is a resource of its own (ECDS by file). The file is replaced, and
-//! one connection to each worker asks for the list of models until it has that of the new configuration. A worker answers nobody
-//! while it takes in a configuration, so that the longest wait of those requests is what that takes, and a bound of what it does to
-//! others.
+//! There is one Envoy with two workers for each number of keys. Its filter is a resource of its own (ECDS by file). The file is
+//! replaced, and one connection to each worker requests the list of models until it contains the new model. A worker answers no
+//! requests while it loads a configuration, so the longest response time shows how long loading takes, and bounds the effect on
+//! other requests.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,21 +20,21 @@ use super::table::{Spread, page};
 use super::upstream;
 use super::{Configuration, Filter};
 
-/// Numbers of keys that are configured.
+/// The numbers of configured keys.
 const KEYS: [usize; 3] = [0, 1_000, 10_000];
 const WORKERS: usize = 2;
 
-/// How long a connection waits between two requests.
+/// The pause between two requests of a connection.
 const PAUSE: Duration = Duration::from_millis(1);
-/// How long a configuration may take.
+/// The deadline for a configuration.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Time for an Envoy to come to rest.
+/// Time for Envoy to become idle.
 const REST: Duration = Duration::from_millis(500);
 
-/// What is to be measured.
+/// The parameters of the measurement.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Envoy's binary.
+    /// The Envoy binary.
     pub envoy: PathBuf,
     /// The filter.
     pub module: PathBuf,
@@ -42,7 +42,7 @@ pub struct Plan {
     pub rounds: usize,
 }
 
-/// All that was measured.
+/// The results of the measurement.
 #[derive(Debug)]
 pub struct Report {
     machine: Machine,
@@ -50,13 +50,13 @@ pub struct Report {
     rows: Vec<Row>,
 }
 
-/// One number of keys.
+/// The results for one number of keys.
 #[derive(Debug)]
 struct Row {
     keys: usize,
-    /// Bytes of the configuration.
+    /// The size of the configuration in bytes.
     size: usize,
-    /// Bytes in memory: at first, and after the last of the changes.
+    /// Resident memory in bytes: at first, and after the last change.
     before: u64,
     after: u64,
     changes: Vec<Change>,
@@ -65,13 +65,13 @@ struct Row {
 /// One change of the configuration.
 #[derive(Debug, Clone, Copy)]
 struct Change {
-    /// From the writing of the file until the last worker had taken it in, in milliseconds.
+    /// The time from writing the file until the last worker loaded it, in milliseconds.
     took: f64,
-    /// The longest wait of a request meanwhile, in milliseconds.
+    /// The longest response time meanwhile, in milliseconds.
     stall: f64,
 }
 
-/// One Envoy under measurement, and a connection to each of its workers.
+/// An Envoy under measurement, and a connection to each worker.
 struct Subject<'a> {
     plan: &'a Plan,
     configuration: Configuration,
@@ -80,7 +80,7 @@ struct Subject<'a> {
     request: String,
 }
 
-/// Measures, telling `progress` how far it is.
+/// Runs the measurement and reports its progress to `progress`.
 pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
     let machine = Machine::here();
     let standin = upstream::start().await?;
@@ -110,7 +110,7 @@ impl<'a> Subject<'a> {
 
     async fn row(&mut self, keys: usize, progress: &mut impl FnMut(&str)) -> Result<Row> {
         for client in &mut self.clients {
-            client.ask(self.request.as_bytes()).await?;
+            client.send(self.request.as_bytes()).await?;
         }
         sleep(REST).await;
         let before = self.envoy.resident()?;
@@ -143,12 +143,12 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Asks until the list has `model`: how long that took from `start`, and the longest wait for an answer.
+/// Requests the list until it contains `model`. Returns the time since `start` and the longest response time.
 async fn wait_for(mut client: Client, request: String, model: String, start: Instant) -> Result<(Client, Duration, Duration)> {
     let (listed, mut longest) = (format!("/{model}\""), Duration::ZERO);
     loop {
         let asked = Instant::now();
-        let answer = client.ask(request.as_bytes()).await?;
+        let answer = client.send(request.as_bytes()).await?;
         longest = longest.max(asked.elapsed());
         if String::from_utf8_lossy(&answer.body).contains(&listed) {
             return Ok((client, start.elapsed(), longest));
@@ -165,7 +165,7 @@ fn milliseconds(time: Duration) -> f64 {
 // === impl Report ===
 
 impl Report {
-    /// The table, for people.
+    /// Formats the results as a table.
     pub fn table(&self) -> String {
         let rounds = self.rows.first().map_or(0, |row| row.changes.len());
         let what = format!("A changed configuration, {WORKERS} workers: median (min–max) of {rounds} changes");
@@ -173,7 +173,7 @@ impl Report {
         page(&what, &self.envoy, &self.machine, titles, self.rows.iter().map(Row::line))
     }
 
-    /// Everything, for programs.
+    /// Returns the results as JSON.
     pub fn json(&self) -> Value {
         json!({
             "machine": self.machine,

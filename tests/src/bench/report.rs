@@ -1,4 +1,4 @@
-//! The table, and the same as JSON.
+//! The results as a table and as JSON.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::load::Served;
 use super::machine::Machine;
 use super::table::{Spread, write_aligned};
-use super::{Column, Places};
+use super::{Column, FilterPositions};
 
-/// All that was measured.
+/// The results of the measurement.
 #[derive(Debug)]
 pub struct Report {
     pub(super) machine: Machine,
@@ -20,36 +20,36 @@ pub struct Report {
     pub(super) rows: Vec<Row>,
 }
 
-/// One workload.
+/// The results of one workload.
 #[derive(Debug)]
 pub(super) struct Row {
     pub(super) workload: &'static str,
-    /// Requests of a round.
+    /// Requests per round.
     pub(super) requests: u64,
-    /// Events that each answer has, where it is a stream.
+    /// Events per response, for a stream.
     pub(super) events: Option<u64>,
     pub(super) cells: Vec<Cell>,
 }
 
-/// One configuration under one workload.
+/// The results of one configuration under one workload.
 #[derive(Debug)]
 pub(super) struct Cell {
     pub(super) column: String,
     pub(super) rounds: Vec<Round>,
 }
 
-/// One round of it.
+/// The results of one round.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Round {
     /// Envoy's CPU time per request, in microseconds.
     pub(super) micros: f64,
     /// Requests per second.
     pub(super) rate: f64,
-    /// Chunks of an answer.
+    /// Chunks per response.
     chunks: f64,
 }
 
-/// What a request with two attempts costs.
+/// The CPU time of a request with two attempts.
 #[derive(Debug)]
 struct Moved {
     micros: Spread,
@@ -61,7 +61,7 @@ struct Moved {
 // === impl Report ===
 
 impl Report {
-    /// The table, for people.
+    /// Formats the results as a table.
     pub fn table(&self) -> String {
         let rounds = self.rows.first().and_then(|row| row.cells.first()).map_or(0, |cell| cell.rounds.len());
         let mut text = format!(
@@ -93,7 +93,7 @@ impl Report {
         text
     }
 
-    /// Everything, for programs.
+    /// Returns the results as JSON.
     pub fn json(&self) -> Value {
         let rows = self.rows.iter().map(|row| {
             let cells = row.cells.iter().map(Cell::json);
@@ -122,7 +122,7 @@ impl Report {
         })
     }
 
-    /// Which columns are compared: titles, and places of the two.
+    /// Returns the compared columns: titles, and the positions of both.
     fn pairs(&self) -> Vec<(String, usize, usize)> {
         let place = |name: &str| self.columns.iter().position(|column| column.name == name);
         let pairs = self.columns.iter().enumerate().flat_map(|(over, column)| {
@@ -132,11 +132,13 @@ impl Report {
         pairs.collect()
     }
 
-    /// In one column every second request has two attempts. What the others cost there, another column tells: the one that differs in
-    /// nothing but that its first provider never fails.
+    /// Computes the CPU time of a request with two attempts. In one column every second request has two attempts. The time of the
+    /// other requests is taken from the column that differs only in that its first provider never fails.
     fn moved(&self, row: &Row) -> Option<Moved> {
-        let (half, column) = self.columns.iter().enumerate().find(|(_, column)| column.places == Places::BothFailing)?;
-        let whole = self.columns.iter().position(|other| other.places == Places::Both && other.filter == column.filter)?;
+        let (half, column) =
+            self.columns.iter().enumerate().find(|(_, column)| column.positions == FilterPositions::BothFailing)?;
+        let whole =
+            self.columns.iter().position(|other| other.positions == FilterPositions::Both && other.filter == column.filter)?;
         let base = *column.against.first()?;
         let under = self.columns.iter().position(|other| other.name == base)?;
         let micros: Vec<f64> = row.each_round(half, whole, |half, whole| 2.0 * half - whole)?;
@@ -160,7 +162,7 @@ impl Row {
         Some(Spread::of(self.each_round(over, under, |over, under| over / under)?))
     }
 
-    /// What comes of two columns' times in each round.
+    /// Combines the times of two columns, round by round.
     fn each_round(&self, one: usize, other: usize, what: impl Fn(f64, f64) -> f64) -> Option<Vec<f64>> {
         let (one, other) = (self.cells.get(one)?, self.cells.get(other)?);
         Some(one.rounds.iter().zip(&other.rounds).map(|(one, other)| what(one.micros, other.micros)).collect())
@@ -218,13 +220,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_with_two_attempts_is_told_from_the_others() {
+    fn a_request_with_two_attempts_is_separated_from_the_others() {
         let gateway = || Filter::Gateway(PathBuf::new(), Configuration::Fallback);
-        let column = |name: &str, filter, places| Column { name: name.to_owned(), filter, places, against: &["empty-twice"] };
+        let column = |name: &str, filter, positions| Column { name: name.to_owned(), filter, positions, against: &["empty-twice"] };
         let columns = vec![
-            column("empty-twice", Filter::Empty(PathBuf::new()), Places::Both),
-            column("fallback", gateway(), Places::Both),
-            column("fallback-used", gateway(), Places::BothFailing),
+            column("empty-twice", Filter::Empty(PathBuf::new()), FilterPositions::Both),
+            column("fallback", gateway(), FilterPositions::Both),
+            column("fallback-used", gateway(), FilterPositions::BothFailing),
         ];
         let cell = |(column, micros): (&Column, f64)| Cell {
             column: column.name.clone(),

@@ -1,4 +1,4 @@
-//! The rounds: every configuration in turn, again and again.
+//! Runs the rounds: all configurations in turn, repeatedly.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use super::machine::Machine;
 use super::report::{Cell, Report, Round, Row};
 use super::upstream;
 use super::workload::{Expected, SECOND, Workload};
-use super::{CONNECTIONS, Column, Configuration, Filter, Places, Plan};
+use super::{CONNECTIONS, Column, Configuration, Filter, FilterPositions, Plan};
 use crate::standin::StandIn;
 
-/// Requests of the warm-up are this share of a round's, and at least as many.
+/// The warm-up has this share of a round's requests, and at least this number.
 const WARM_UP: (u64, u64) = (2, 100);
-/// Time for an Envoy to come to rest, after which the kernel's numbers are up to date.
+/// Time for Envoy to become idle, so that the kernel's counters are current.
 const REST: Duration = Duration::from_millis(30);
 
-/// One Envoy, the connections to it, and the server of its first provider.
+/// An Envoy, its connections, and the server of its first provider.
 struct Subject<'a> {
     column: Column,
     first: &'a StandIn,
@@ -27,16 +27,16 @@ struct Subject<'a> {
     load: Load,
 }
 
-/// Measures, telling `progress` how far it is.
+/// Runs the measurement and reports its progress to `progress`.
 pub async fn run(plan: Plan, mut progress: impl FnMut(&str)) -> Result<Report> {
     let machine = Machine::here();
     let (standin, failing) = (upstream::start().await?, upstream::start_failing().await?);
     let mut subjects = Vec::with_capacity(plan.columns.len());
     for (place, column) in plan.columns.iter().enumerate() {
         progress(&format!("{} starts", column.name));
-        let first = if column.places == Places::BothFailing { &failing } else { &standin };
+        let first = if column.positions == FilterPositions::BothFailing { &failing } else { &standin };
         let others = [(SECOND, standin.addr())];
-        let others = if column.places == Places::Listener { &[][..] } else { &others };
+        let others = if column.positions == FilterPositions::Listener { &[][..] } else { &others };
         let setup = Setup { others, ..Setup::new(&plan.envoy, &column.filter, first.addr()) };
         subjects.push(Subject::start(column.clone(), first, &setup, &place.to_string()).await?);
     }
@@ -79,9 +79,9 @@ impl<'a> Subject<'a> {
         Ok(Self { column, first, envoy, load })
     }
 
-    /// Asks once and looks closely: is the answer right, and is the filter at work?
+    /// Sends one request and checks the response, and that the filter is active.
     async fn examine(&mut self, workload: Workload, request: &[u8]) -> Result<Expected> {
-        let answer = self.load.ask(request).await;
+        let answer = self.load.send(request).await;
         let answer = answer.with_context(|| format!("{}\n{}", self.column.name, self.envoy.log()))?;
         let governed = answer.has_header("x-pai-provider: ");
         let right = governed == matches!(self.column.filter, Filter::Gateway(..));
@@ -114,13 +114,13 @@ impl<'a> Subject<'a> {
         tokio::time::sleep(REST).await;
         let used = self.envoy.cpu()?.saturating_sub(before);
         let (asked, failed) = (asked_since - asked, failed_since - failed);
-        let fail = if self.column.places == Places::BothFailing { requests / 2 } else { 0 };
+        let fail = if self.column.positions == FilterPositions::BothFailing { requests / 2 } else { 0 };
         let right = (asked, failed) == (requests, fail);
         ensure!(right, "{}: {asked} of {requests} requests came to the first provider, {failed} failed there", self.column.name);
         Ok(Round::new(used, &served))
     }
 
-    /// Requests that the first provider's server has had so far, and how many of them it has failed.
+    /// Returns the number of requests to the first provider's server, and of those that it failed.
     async fn asked(&self) -> (u64, u64) {
         self.first.idle().await;
         let counters = self.first.counters();

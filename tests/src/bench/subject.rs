@@ -1,4 +1,4 @@
-//! One Envoy under load: the connections to it, what is asked over them, and what every answer is like.
+//! An Envoy under load: its connections, its workload, and the expected response.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use super::envoy::{Envoy, Setup};
 use super::load::Load;
 use super::workload::{Expected, Workload};
 
-/// Of the requests of a round, one of so many warms an Envoy up.
+/// The warm-up has one in this number of a round's requests.
 const WARM_UP: u64 = 8;
 
-/// An Envoy that has been warmed up.
+/// An Envoy after its warm-up.
 pub(super) struct Subject {
     pub(super) envoy: Envoy,
     pub(super) address: SocketAddr,
@@ -29,7 +29,7 @@ impl Subject {
         let address = envoy.address().await?;
         let mut load = Load::connect(address, connections).await?;
         let request: Arc<[u8]> = workload.request(&setup.filter.credentials()).into();
-        let expected = workload.examine(load.ask(&request).await?).with_context(|| envoy.log())?;
+        let expected = workload.examine(load.send(&request).await?).with_context(|| envoy.log())?;
         load.run(&request, workload.requests() / WARM_UP, expected).await?;
         Ok(Self { envoy, address, load, request, expected })
     }

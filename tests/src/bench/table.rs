@@ -1,4 +1,4 @@
-//! Numbers that were measured more than once, and how they are written.
+//! Repeatedly measured numbers, and their formatting.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::machine::Machine;
 
-/// A number that was measured more than once.
+/// A number that was measured several times.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Spread {
     pub(super) median: f64,
@@ -14,7 +14,7 @@ pub(super) struct Spread {
     max: f64,
 }
 
-/// What was measured, where, and the rows under their titles.
+/// Formats a page: the title, the machine, and the rows under their titles.
 pub(super) fn page<const N: usize>(
     what: &str,
     envoy: &str,
@@ -29,7 +29,7 @@ pub(super) fn page<const N: usize>(
     text
 }
 
-/// Writes lines in columns; the first is flush left.
+/// Writes aligned columns; the first is left-aligned.
 pub(super) fn write_aligned(text: &mut String, lines: &[Vec<String>]) {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| lines.iter().filter_map(|line| Some(line.get(column)?.chars().count())).max().unwrap_or(0);

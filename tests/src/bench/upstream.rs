@@ -7,12 +7,13 @@ use anyhow::{Error, Result};
 use super::workload::{MODEL, REFERENCE, TOKENS};
 use crate::standin::{Fault, Options, StandIn};
 
-/// The stand-in in a runtime of its own, which ends with the process.
+/// Starts the stand-in in a runtime of its own, which ends with the process.
 pub(super) async fn start() -> Result<StandIn> {
     start_with(Fault::default()).await
 }
 
-/// One that answers 503 to every second request. (A model that always failed would rest: the filter would pass it over.)
+/// Starts a stand-in that responds 503 to every second request. (A model that always failed would enter its cooldown, and the
+/// filter would skip it.)
 pub(super) async fn start_failing() -> Result<StandIn> {
     start_with("status=503,every=2".parse().map_err(Error::msg)?).await
 }
@@ -23,7 +24,7 @@ pub(super) async fn start_with(fault: Fault) -> Result<StandIn> {
         models: vec![MODEL.to_owned(), REFERENCE.to_owned()],
         max_model_len: 1_048_576,
         tokens: TOKENS as u64,
-        keep_alive: Duration::from_secs(24 * 3600), // an Envoy at rest keeps its connections
+        keep_alive: Duration::from_secs(24 * 3600), // an idle Envoy keeps its connections
         ..Options::default()
     };
     let (started, standin) = tokio::sync::oneshot::channel();

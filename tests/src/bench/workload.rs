@@ -1,4 +1,4 @@
-//! What is asked, and how a good answer looks.
+//! The workloads, and the responses that they expect.
 
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
@@ -6,19 +6,19 @@ use serde_json::{Value, json};
 
 use super::client::Answer;
 
-/// The model, as the stand-in calls it.
+/// The model's name at the stand-in.
 pub(super) const MODEL: &str = "meta-llama/Meta-Llama-3-70B-Instruct";
 /// The provider that clients name.
 pub(super) const FIRST: &str = "vllm-local";
-/// The one that requests move on to.
+/// The provider for retries.
 pub(super) const SECOND: &str = "vllm-other";
-/// The model as clients name it. The stand-in knows it too, for the Envoys that do not rewrite it.
+/// The model's name in requests. The stand-in also serves it, for Envoys that do not rewrite it.
 pub(super) const REFERENCE: &str = "vllm-local/meta-llama/Meta-Llama-3-70B-Instruct";
-/// Tokens of almost every answer: with the one that announces the role, a stream has 65 events before `[DONE]`.
+/// The completion tokens of most responses. With the role event, a stream has 65 events before `[DONE]`.
 pub(super) const TOKENS: usize = 64;
 
 const CHAT_BYTES: usize = 250;
-/// A body of up to so many bytes has one question.
+/// A body of up to this many bytes contains one question.
 const SHORT_BYTES: usize = 1024;
 const END: &[u8] = b"data: [DONE]\n\n";
 
@@ -34,43 +34,43 @@ const SENTENCES: [&str; 6] = [
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Workload {
-    /// A chat with a body of 250 bytes, answered in one piece
+    /// A chat with a body of 250 bytes, without streaming
     Chat,
-    /// The same with a body of 8 KB
+    /// As chat, with a body of 8 KB
     #[value(name = "chat-8k")]
     Chat8k,
     /// A chat with a body of 112 KB in many messages
     Long,
-    /// The same with a body of 1 MB
+    /// As long, with a body of 1 MB
     #[value(name = "chat-1m")]
     Chat1m,
     /// The small chat as a stream of 65 events, as fast as the server writes them
     Sse,
-    /// The same with 1,000 events
+    /// As sse, with 1,000 events
     #[value(name = "sse-1000")]
     Sse1000,
-    /// The stream of 65 with 2 ms between its events, so that each arrives alone
+    /// As sse, with 2 ms between events, so that each arrives alone
     Paced,
-    /// The stream of 65 in as few writes as can be
+    /// As sse, with as few writes as possible
     Burst,
 }
 
-/// Whether the answer is to be a stream.
+/// Whether the response is a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Streaming {
     No,
     Plain,
-    /// One that ends with its usage.
+    /// A stream that ends with its usage.
     WithUsage,
 }
 
-/// What every answer must be like, learned from the first.
+/// The expected response, derived from the first one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expected {
     of: &'static str,
     status: u16,
     length: usize,
-    /// Bytes by which others may be longer or shorter.
+    /// The allowed difference in length, in bytes.
     slack: usize,
     end: &'static [u8],
 }
@@ -78,10 +78,10 @@ pub(super) struct Expected {
 // === impl Workload ===
 
 impl Workload {
-    /// What is measured where nothing else is asked for.
+    /// The default workloads.
     pub const DEFAULT: [Self; 7] = [Self::Chat, Self::Chat8k, Self::Long, Self::Chat1m, Self::Sse, Self::Sse1000, Self::Paced];
 
-    /// As the table calls it.
+    /// Returns the title in the table.
     pub fn title(self) -> &'static str {
         match self {
             Self::Chat => "chat, 250 B",
@@ -95,7 +95,7 @@ impl Workload {
         }
     }
 
-    /// Requests of one round.
+    /// Returns the number of requests of one round.
     pub(super) fn requests(self) -> u64 {
         match self {
             Self::Chat | Self::Chat8k => 8000,
@@ -110,7 +110,7 @@ impl Workload {
         matches!(self, Self::Sse | Self::Sse1000 | Self::Paced | Self::Burst)
     }
 
-    /// Events of an answer that is a stream, `[DONE]` included: one announces the role.
+    /// Returns the number of events of a streamed response, including the role event and `[DONE]`.
     pub(super) fn events(self) -> Option<u64> {
         self.is_stream().then_some(self.tokens() as u64 + 2)
     }
@@ -128,8 +128,8 @@ impl Workload {
         }
     }
 
-    /// The whole request, as an official client sends it; `credentials`: lines that show who asks. The header that routes it where
-    /// no filter does goes with it.
+    /// Returns the complete request as an official client sends it. `credentials` are the header lines that identify the caller.
+    /// The request contains the header that routes it when no filter does.
     pub(super) fn request(self, credentials: &str) -> Vec<u8> {
         let body = self.body();
         let pace = match self {
@@ -161,7 +161,7 @@ impl Workload {
         chat(REFERENCE, if self.is_stream() { Streaming::Plain } else { Streaming::No }, self.bytes())
     }
 
-    /// Looks closely at the first answer.
+    /// Checks the first response in detail.
     pub(super) fn examine(self, answer: &Answer) -> Result<Expected> {
         let body = std::str::from_utf8(&answer.body)?;
         let tokens = self.tokens();
@@ -173,7 +173,7 @@ impl Workload {
     }
 }
 
-/// The body of a chat of this many bytes: one question, or as many turns as it takes, and then up to 1 KB more.
+/// Returns the body of a chat of at least this many bytes: one question, or as many messages as needed, with up to 1 KB more.
 pub(super) fn chat(model: &str, streaming: Streaming, bytes: usize) -> Vec<u8> {
     let body = |messages: &[Value]| {
         let mut body = json!({"messages": messages, "model": model, "temperature": 0.7});
@@ -198,7 +198,7 @@ pub(super) fn chat(model: &str, streaming: Streaming, bytes: usize) -> Vec<u8> {
     body(&messages)
 }
 
-/// A turn of a conversation: one paragraph.
+/// Returns one message of a conversation: one paragraph.
 fn message(number: usize) -> Value {
     let role = if number % 2 == 1 { "user" } else { "assistant" };
     let sentences: Vec<&str> = SENTENCES.iter().cycle().skip(number).take(5).copied().collect();
@@ -242,16 +242,16 @@ impl Streaming {
 // === impl Expected ===
 
 impl Expected {
-    /// Answers as this one, which refuses with `status` and `code`.
+    /// Expects an error like this one, with `status` and `code`.
     pub(super) fn refusal(of: &'static str, status: u16, code: &str, answer: &Answer) -> Result<Self> {
         let body = String::from_utf8_lossy(&answer.body);
         let found = answer.status() == status && body.contains(&format!("\"code\":\"{code}\""));
         ensure!(found, "{of}: not {status} {code}: {} {body}", answer.status());
-        // It may tell how long until midnight: `10h16m39s`, `10h16m4s`, `10h16m0s`.
+        // The message may contain the time until midnight: `10h16m39s`, `10h16m4s`, `10h16m0s`.
         Ok(Self { of, status, length: answer.body.len(), slack: 8, end: b"}}" })
     }
 
-    /// Whether another answer has the same status, is as long but for the slack, and ends as it should.
+    /// Checks that a response has the same status, the same length within the slack, and the expected end.
     pub(super) fn check(&self, answer: &Answer) -> Result<()> {
         let (status, body) = (answer.status(), &answer.body);
         ensure!(

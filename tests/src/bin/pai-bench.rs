@@ -1,4 +1,4 @@
-//! `pai-bench`: what the filter costs in a real Envoy. `scripts/bench` builds what it needs and runs it.
+//! `pai-bench`: measures the overhead of the filter in a real Envoy. `scripts/bench` builds its inputs and runs it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,31 +7,32 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use e2e::bench::{
-    self, Choice, Column, Configuration, Filter, Places, Plan, Workload, contention, flood, footprint, latency, refusals, reload,
+    self, Choice, Column, Configuration, Filter, FilterPositions, Plan, Workload, contention, flood, footprint, latency, refusals,
+    reload,
 };
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Measures what the gateway's filter costs in a real Envoy
+/// Measures the overhead of the gateway's filter in a real Envoy
 ///
-/// Without one of the modes: Envoy's CPU time per request, a column for each configuration and a row for each workload.
-/// Compare ratios; absolute numbers are of this machine at this moment.
+/// Without a mode: Envoy's CPU time per request, with a column for each configuration and a row for each workload. Compare ratios;
+/// absolute numbers depend on the machine and its load.
 #[derive(Parser)]
 #[command(version, args_override_self = true)]
 struct Args {
-    /// Envoy's binary
+    /// The Envoy binary
     #[arg(long, value_name = "FILE")]
     envoy: PathBuf,
-    /// The empty filter
+    /// The empty filter module
     #[arg(long, value_name = "FILE")]
     empty: PathBuf,
-    /// The gateway's filter
+    /// The gateway's filter module
     #[arg(long, value_name = "FILE")]
     wasm: PathBuf,
-    /// Another build of it as one more column, to compare with
+    /// Another build of the filter, measured as an additional column
     #[arg(long, value_name = "FILE", conflicts_with = "mode")]
     vs: Option<PathBuf>,
-    /// Write the results here, too
+    /// Also write the results to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Only these workloads, separated by commas
@@ -42,25 +43,25 @@ struct Args {
     columns: Vec<Choice>,
     #[command(flatten)]
     mode: Mode,
-    /// Requests a second, with --latency
+    /// Requests per second, with --latency
     #[arg(long, value_name = "R", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     rate: u32,
-    /// Rounds that count
+    /// Number of measured rounds
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// One short round, to see that it works
+    /// One short round, to check that it works
     #[arg(long)]
     quick: bool,
 }
 
-/// What else can be measured; one at a time.
+/// Other measurements; one at a time.
 #[derive(clap::Args)]
 #[group(id = "mode", multiple = false)]
 struct Mode {
-    /// Instead: what a refused request costs, beside one that is served
+    /// Instead: the overhead of a rejected request, compared with a served one
     #[arg(long)]
     refusals: bool,
-    /// Instead: p50 and p99 at a fixed rate, and requests a second without a pause
+    /// Instead: p50 and p99 at a fixed rate, and requests per second without a pause
     #[arg(long)]
     latency: bool,
     /// Instead: memory before and after 100,000 requests
@@ -69,15 +70,16 @@ struct Mode {
     /// Instead: one budget shared by one, two and four workers
     #[arg(long)]
     contention: bool,
-    /// Instead: what a flood of wrong access keys does to good requests at a fixed rate, with 100 and with 10,000 keys configured
+    /// Instead: the effect of a flood of wrong access keys on valid requests at a fixed rate, with 100 and with 10,000 keys
+    /// configured
     #[arg(long)]
     flood: bool,
-    /// Instead: how long a changed configuration takes to come into force, and its memory, with 0, 1,000 and 10,000 access keys
+    /// Instead: the time until a changed configuration is in force, and its memory, with 0, 1,000 and 10,000 access keys
     #[arg(long)]
     reload: bool,
 }
 
-/// What was found, for people and for programs.
+/// The results as text and as JSON.
 struct Findings {
     table: String,
     json: Value,
@@ -128,7 +130,7 @@ impl Args {
         })
     }
 
-    /// Those that were asked for, or else these.
+    /// Returns the requested columns, or these by default.
     fn columns(&self, choices: &[Choice]) -> Vec<Column> {
         let choices = if self.columns.is_empty() { choices } else { &self.columns };
         choices.iter().map(|choice| choice.column(&self.empty, &self.wasm)).collect()
@@ -139,7 +141,7 @@ impl Args {
         columns.extend(self.vs.map(|module| Column {
             name: "other".to_owned(),
             filter: Filter::Gateway(module, Configuration::Open),
-            places: Places::Listener,
+            positions: FilterPositions::Listener,
             against: &["empty", "no filter"],
         }));
         let workloads = if self.only.is_empty() { Workload::DEFAULT.to_vec() } else { self.only };
@@ -154,7 +156,7 @@ async fn main() -> anyhow::Result<()> {
     let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let findings = tokio::select! {
         findings = args.measure() => findings?,
-        // Returning ends the Envoys.
+        // Returning from main stops the Envoys.
         _ = interrupted.recv() => bail!("interrupted"),
         _ = terminated.recv() => bail!("terminated"),
     };

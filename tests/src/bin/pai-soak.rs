@@ -1,4 +1,4 @@
-//! `pai-soak`: everything at once for an hour. `scripts/soak` builds what it needs and runs it.
+//! `pai-soak`: all features at once for an hour. `scripts/soak` builds its inputs and runs it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,31 +10,31 @@ use clap::Parser;
 use e2e::bench::soak::{self, Plan};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Sends a real Envoy everything at once, and looks whether memory is flat, nothing stays reserved, and books agree
+/// Sends all kinds of requests to a real Envoy, and checks that memory stays flat, no reservation remains, and all charges agree
 ///
-/// Exit code 1 if something is not as it must be.
+/// The exit code is 1 if a check fails.
 #[derive(Parser)]
 #[command(version, args_override_self = true)]
 struct Args {
-    /// Envoy's binary
+    /// The Envoy binary
     #[arg(long, value_name = "FILE")]
     envoy: PathBuf,
-    /// The gateway's filter
+    /// The gateway's filter module
     #[arg(long, value_name = "FILE")]
     wasm: PathBuf,
-    /// How long
+    /// Duration in minutes
     #[arg(long, value_name = "N", default_value_t = 60.0)]
     minutes: f64,
-    /// Requests a second
+    /// Requests per second
     #[arg(long, value_name = "R", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     rate: u32,
     /// Seconds between two samples
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     every: u64,
-    /// What is drawn by lot follows from it
+    /// Seed of the random requests
     #[arg(long, value_name = "N", default_value_t = 4)]
     seed: u64,
-    /// Write everything here, too
+    /// Also write the results to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -43,7 +43,7 @@ struct Args {
 async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     let (mut interrupted, mut terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    // An interrupted soak is a shorter one.
+    // An interruption ends the soak early.
     let stop = async move {
         tokio::select! {
             _ = interrupted.recv() => {}

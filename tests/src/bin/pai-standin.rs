@@ -1,21 +1,21 @@
-//! `pai-standin`: the stand-in vLLM as a server of its own.
+//! `pai-standin`: the stand-in vLLM as a standalone server.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use clap::Parser;
 use e2e::standin::{FAULT_HELP, Options, StandIn};
 
-/// Speaks vLLM 0.32's HTTP API without a model: for trying out, testing and load-testing what stands in front of vLLM
+/// Serves vLLM 0.32's HTTP API without a model: for trying out, testing and load-testing what is in front of vLLM
 #[derive(Parser)]
 #[command(version, after_help = FAULT_HELP)]
 struct Args {
-    /// Port to listen on; 0 takes a free one
+    /// Port to listen on; 0 selects a free port
     #[arg(long, default_value_t = 8000)]
     port: u16,
     /// Address to listen on
     #[arg(long, default_value_t = IpAddr::from(Ipv4Addr::LOCALHOST))]
     host: IpAddr,
-    /// Worker threads; as many as there are cores if absent
+    /// Number of worker threads; by default the number of cores
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     #[command(flatten)]

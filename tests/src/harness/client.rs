@@ -1,4 +1,4 @@
-//! Requests to a gate: whole answers and streams, HTTP/1.1 and HTTP/2.
+//! HTTP/1.1 and HTTP/2 requests to a gateway, with complete and streamed responses.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -22,16 +22,16 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::rustls::HandshakeKind;
 
-use super::background::runtime;
 use super::certificate::{ClientCertificate, ClientTls};
+use super::runtime::runtime;
 
-/// How long an answer, or its next part, may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a response head, or the next part of a body, may take.
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What the last few requests to a gate were answered, for the report of a failing test.
+/// The last few requests to a gateway and their responses, for the report of a failing test.
 pub(crate) type Recent = Arc<Mutex<VecDeque<String>>>;
 
-/// One request, built up and then sent.
+/// A request builder.
 #[must_use]
 #[derive(Debug)]
 pub struct Request {
@@ -45,45 +45,45 @@ pub struct Request {
     declared: bool,
     trailers: Option<HeaderMap>,
     http2: bool,
-    patience: Duration,
+    timeout_after: Duration,
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug, Clone)]
 pub struct Reply {
     /// The status code.
     pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
-    /// As much of the body as came.
+    /// The body, as far as it was received.
     pub body: Bytes,
-    /// Trailers, if there were any.
+    /// Trailers, if any.
     pub trailers: Option<HeaderMap>,
-    /// Whether the answer broke off.
+    /// Whether the response was cut off.
     pub cut: bool,
 }
 
-/// An answer whose body is still coming.
+/// A response whose body is still being received.
 #[derive(Debug)]
-pub struct Streaming {
+pub struct StreamingReply {
     /// The status code.
     pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
-    /// Whether its connection resumed a TLS session.
+    /// Whether the connection resumed a TLS session.
     pub resumed: bool,
     body: Incoming,
     held: BytesMut,
     trailers: Option<HeaderMap>,
     cut: bool,
-    patience: Duration,
+    timeout_after: Duration,
     connection: JoinHandle<()>,
 }
 
 type Body = BoxBody<Bytes, Infallible>;
 
-/// A body that lets the connection write each of its frames before it gives the next.
-struct Pieces {
+/// A body that yields once before each frame, so that the connection writes each frame separately.
+struct ChunkedBody {
     frames: VecDeque<Frame<Bytes>>,
     paused: bool,
 }
@@ -91,7 +91,7 @@ struct Pieces {
 // === impl Request ===
 
 impl Request {
-    /// A request to a server without a gate in between.
+    /// Builds a request to a server, without a gateway in between.
     pub fn direct(address: SocketAddr, method: &str, path: &str) -> Self {
         Self::new(address, None, Recent::default(), method, path)
     }
@@ -108,34 +108,34 @@ impl Request {
             declared: true,
             trailers: None,
             http2: false,
-            patience: PATIENCE,
+            timeout_after: RESPONSE_TIMEOUT,
         }
     }
 
-    /// Adds a header. Values are bytes.
+    /// Adds a header. Values may be arbitrary bytes.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
         self.headers.push((name, HeaderValue::from_bytes(value.as_ref()).expect("a header value")));
         self
     }
 
-    /// A JSON body and its media type.
+    /// Sets a JSON body and its media type.
     pub fn json(self, body: &Value) -> Self {
         self.text(body.to_string())
     }
 
-    /// These bytes as a body of media type `application/json`.
+    /// Sets a body of media type `application/json`.
     pub fn text(self, body: impl AsRef<[u8]>) -> Self {
         self.header("content-type", "application/json").body(body)
     }
 
-    /// These bytes as a body, with its length declared.
+    /// Sets a body and declares its length.
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.chunks = vec![Bytes::copy_from_slice(body.as_ref())];
         self
     }
 
-    /// A body of JSON without a declared length, in these pieces.
+    /// Sets a JSON body in these chunks, without a declared length.
     pub fn chunked<B: AsRef<[u8]>>(self, pieces: impl IntoIterator<Item = B>) -> Self {
         let mut request = self.header("content-type", "application/json");
         request.chunks = pieces.into_iter().map(|piece| Bytes::copy_from_slice(piece.as_ref())).collect();
@@ -143,7 +143,7 @@ impl Request {
         request
     }
 
-    /// Ends the body with a trailer.
+    /// Adds a trailer.
     pub fn trailer(mut self, name: &str, value: &str) -> Self {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a trailer name");
         let value = HeaderValue::from_str(value).expect("a trailer value");
@@ -151,25 +151,25 @@ impl Request {
         self
     }
 
-    /// Shows this certificate to a gate that speaks TLS.
+    /// Presents this client certificate. The gateway's listener must use TLS.
     pub fn identity(mut self, certificate: &ClientCertificate) -> Self {
-        self.tls.as_mut().expect("a gate that speaks TLS").identify(certificate);
+        self.tls.as_mut().expect("a gateway with TLS").identify(certificate);
         self
     }
 
-    /// Speaks HTTP/2 (with prior knowledge where the gate does not speak TLS).
+    /// Uses HTTP/2 (with prior knowledge where the listener does not use TLS).
     pub fn http2(mut self) -> Self {
         self.http2 = true;
         self
     }
 
-    /// Waits so long for the answer to begin, and for each piece of it.
-    pub fn patient(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    /// Sets how long to wait for the response head and for each part of the body.
+    pub fn timeout(mut self, timeout_after: Duration) -> Self {
+        self.timeout_after = timeout_after;
         self
     }
 
-    /// Sends it and reads the whole answer.
+    /// Sends the request and reads the complete response.
     pub async fn send(self) -> Reply {
         let recent = Arc::clone(&self.recent);
         let asked = format!("{} {}", self.method, self.path);
@@ -178,51 +178,51 @@ impl Request {
         reply
     }
 
-    /// Sends it and reads the answer's headers.
-    pub async fn stream(self) -> Streaming {
-        self.try_stream().await.expect("an answer from the gate")
+    /// Sends the request and reads the response head.
+    pub async fn stream(self) -> StreamingReply {
+        self.try_stream().await.expect("a response of the gateway")
     }
 
-    /// Sends it in the background, for answers that come only when something else happens first.
-    pub fn sending(self) -> JoinHandle<Reply> {
+    /// Sends the request in the background, for responses that depend on another event.
+    pub fn spawn_send(self) -> JoinHandle<Reply> {
         runtime().spawn(self.send())
     }
 
-    /// Sends it in the background up to the answer's headers.
-    pub fn streaming(self) -> JoinHandle<Streaming> {
+    /// Sends the request in the background and reads the response head.
+    pub fn spawn_stream(self) -> JoinHandle<StreamingReply> {
         runtime().spawn(self.stream())
     }
 
-    /// [`Request::stream`] where the connection may be closed without an answer.
-    pub async fn try_stream(self) -> Result<Streaming, hyper::Error> {
-        // On the background runtime, so that the connection lives on whatever runtime the caller is on.
+    /// Like [`Request::stream`], for connections that may be closed without a response.
+    pub async fn try_stream(self) -> Result<StreamingReply, hyper::Error> {
+        // Spawned on the harness's runtime, so that the connection outlives the caller's runtime.
         runtime()
-            .spawn(async move { timeout(self.patience, self.exchange()).await })
+            .spawn(async move { timeout(self.timeout_after, self.exchange()).await })
             .await
             .expect("no panic")
-            .expect("an answer in time")
+            .expect("a response in time")
     }
 
-    async fn exchange(self) -> Result<Streaming, hyper::Error> {
-        let socket = TcpStream::connect(self.address).await.expect("the gate listens");
+    async fn exchange(self) -> Result<StreamingReply, hyper::Error> {
+        let socket = TcpStream::connect(self.address).await.expect("the gateway listens");
         socket.set_nodelay(true).expect("a socket");
         match self.tls.clone() {
             None => self.over(socket, false).await,
             Some(tls) => {
                 let protocol: &[u8] = if self.http2 { b"h2" } else { b"http/1.1" };
-                // A gate that refuses our certificate says so only when we read.
-                let stream = tls.connect(socket, protocol).await.expect("the gate's side of the handshake");
+                // If the gateway rejects the client certificate, the error is reported only on the first read.
+                let stream = tls.connect(socket, protocol).await.expect("the gateway's side of the handshake");
                 let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
                 self.over(stream, resumed).await
             }
         }
     }
 
-    async fn over<S>(self, socket: S, resumed: bool) -> Result<Streaming, hyper::Error>
+    async fn over<S>(self, socket: S, resumed: bool) -> Result<StreamingReply, hyper::Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (io, patience) = (TokioIo::new(socket), self.patience);
+        let (io, timeout_after) = (TokioIo::new(socket), self.timeout_after);
         let (answer, connection) = if self.http2 {
             let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
             let connection = tokio::spawn(async move { drop(connection.await) });
@@ -233,7 +233,7 @@ impl Request {
             (sender.send_request(self.into_http()).await?, connection)
         };
         let (head, body) = answer.into_parts();
-        Ok(Streaming {
+        Ok(StreamingReply {
             status: head.status.as_u16(),
             headers: head.headers,
             resumed,
@@ -241,7 +241,7 @@ impl Request {
             held: BytesMut::new(),
             trailers: None,
             cut: false,
-            patience,
+            timeout_after,
             connection,
         })
     }
@@ -264,14 +264,14 @@ impl Request {
         }
         let trailers = self.trailers.map(Frame::trailers);
         let frames = self.chunks.into_iter().map(Frame::data).chain(trailers).collect();
-        Pieces { frames, paused: false }.boxed()
+        ChunkedBody { frames, paused: false }.boxed()
     }
 }
 
-// === impl Streaming ===
+// === impl StreamingReply ===
 
-impl Streaming {
-    /// The next bytes of the body as they come; `None` at its end or where it breaks off.
+impl StreamingReply {
+    /// Returns the next bytes of the body; `None` at its end or where it is cut off.
     pub async fn next(&mut self) -> Option<Bytes> {
         if !self.held.is_empty() {
             return Some(self.held.split().freeze());
@@ -279,7 +279,7 @@ impl Streaming {
         self.read().await
     }
 
-    /// The next whole event, with the blank line that ends it; `None` when the stream ends before one is whole.
+    /// Returns the next complete SSE event, including its blank line; `None` if the stream ends first.
     pub async fn event(&mut self) -> Option<String> {
         loop {
             if let Some(at) = self.held.windows(2).position(|pair| pair == b"\n\n") {
@@ -290,7 +290,7 @@ impl Streaming {
         }
     }
 
-    /// Reads to the end.
+    /// Reads the body to its end.
     pub async fn rest(mut self) -> Reply {
         let mut body = self.held.split();
         while let Some(more) = self.read().await {
@@ -305,7 +305,7 @@ impl Streaming {
         }
     }
 
-    /// Goes away in the middle of the answer.
+    /// Closes the connection in the middle of the response.
     pub async fn abort(self) {
         self.connection.abort();
         let _ = self.connection.await;
@@ -313,7 +313,7 @@ impl Streaming {
 
     async fn read(&mut self) -> Option<Bytes> {
         loop {
-            match timeout(self.patience, self.body.frame()).await.expect("the answer goes on") {
+            match timeout(self.timeout_after, self.body.frame()).await.expect("the response continues") {
                 None => return None,
                 Some(Err(_)) => {
                     self.cut = true;
@@ -328,9 +328,9 @@ impl Streaming {
     }
 }
 
-// === impl Pieces ===
+// === impl ChunkedBody ===
 
-impl hyper::body::Body for Pieces {
+impl hyper::body::Body for ChunkedBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -347,18 +347,18 @@ impl hyper::body::Body for Pieces {
 // === impl Reply ===
 
 impl Reply {
-    /// The body as JSON.
+    /// Parses the body as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.text()))
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// A header's value; `None` if it is absent.
+    /// Returns a header's value; `None` if the header is absent.
     #[track_caller]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().expect("visible ASCII"))
@@ -371,7 +371,7 @@ impl Reply {
         self
     }
 
-    /// Fails unless this is the refusal of that row of the table: status, type and code, in OpenAI's shape.
+    /// Fails unless this is an OpenAI error with this status, type and code.
     #[track_caller]
     pub fn refused(&self, status: u16, kind: &str, code: &str) -> &Self {
         assert_eq!(self.status, status, "{}", self.describe());
@@ -389,7 +389,7 @@ impl Reply {
         self
     }
 
-    /// The row of unreadable bodies, with the field that is to blame.
+    /// Fails unless this is the error for an invalid body, with this `param`.
     #[track_caller]
     pub fn invalid_body(&self, param: Option<&str>) -> &Self {
         self.refused(400, "invalid_request_error", "invalid_body");
@@ -397,13 +397,13 @@ impl Reply {
         self
     }
 
-    /// The refusal's message.
+    /// Returns the error's message.
     #[track_caller]
     pub fn message(&self) -> String {
         self.json()["error"]["message"].as_str().expect("a message").to_owned()
     }
 
-    /// All of it, for a person.
+    /// Formats the response for a failure report.
     pub fn describe(&self) -> String {
         let mut text = format!("{}\n", self.status);
         for (name, value) in &self.headers {

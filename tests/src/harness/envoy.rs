@@ -1,5 +1,5 @@
-//! The Envoy configuration of a gate: bootstrap with static clusters, one listener, and the wasm filter as a resource of
-//! its own (ECDS by file), so that a test can change the filter's configuration while streams run.
+//! The Envoy configuration of a gateway: a bootstrap with static clusters and one listener, and the wasm filter as a resource of
+//! its own (ECDS by file), so that a test can change the filter's configuration while streams are open.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use super::certificate::{ListenerTls, Peers};
 use super::fallback::{self, Fallback};
 
-/// What a bootstrap is made of.
+/// The parameters of a bootstrap.
 #[derive(Debug, Clone)]
-pub(crate) struct Shape {
+pub(crate) struct EnvoyConfig {
     pub(crate) buffer_limit: u32,
     pub(crate) connect_timeout: Duration,
     pub(crate) route_timeout: Option<Duration>,
@@ -24,20 +24,20 @@ pub(crate) struct Shape {
     pub(crate) tls: Option<ListenerTls>,
     pub(crate) connection_state: Vec<(String, String)>,
     pub(crate) fallback: Option<Fallback>,
-    /// Providers whose clusters say that they are another's.
-    pub(crate) impostors: Vec<(String, String)>,
-    /// Providers whose clusters have no attempt filter, although there is fallback.
+    /// Provider names in cluster metadata that differ from the cluster's provider.
+    pub(crate) provider_labels: Vec<(String, String)>,
+    /// Providers whose clusters have no attempt filter, although fallback is configured.
     pub(crate) bare: Vec<String>,
-    /// Providers whose clusters take no requests at all.
+    /// Providers whose clusters accept no requests (open circuit breaker).
     pub(crate) full: Vec<String>,
-    /// Providers behind TLS: the server's name, and the authority that it is trusted by, as PEM.
+    /// Providers behind TLS: the server's name and the trusted authority as PEM.
     pub(crate) secured: Vec<(String, (String, String))>,
 }
 
-/// What the filter's statistics are labelled with, in their names: `provider=.=vllm-local;.;`.
+/// The tags in the names of the filter's statistics: `provider=.=vllm-local;.;`.
 const TAGS: [&str; 6] = ["provider", "model", "decision", "subject", "guard", "action"];
 
-/// Where the filter finds its secrets: what `host_env_keys` names.
+/// The environment variables that `host_env_keys` passes to the VM.
 pub(crate) type Environment = Vec<(String, String)>;
 
 pub(crate) const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
@@ -48,26 +48,26 @@ const UPSTREAM_TLS: &str = "type.googleapis.com/envoy.extensions.transport_socke
 const CONNECTION_STATE: &str = "type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config";
 const FILE_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
 
-/// The two places where the module runs, with a resource of its own each, in `dir/<file>`.
+/// The two filter chains in which the module runs. Each has a resource of its own in `dir/<file>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// In the listener's chain.
-    Gate,
-    /// In the chains of the providers' clusters.
-    Attempt,
+pub(crate) enum FilterPosition {
+    /// The listener's HTTP filter chain.
+    Listener,
+    /// The upstream HTTP filter chains of the providers' clusters.
+    Cluster,
 }
 
-// === impl Shape ===
+// === impl EnvoyConfig ===
 
-impl Shape {
-    /// The places that this Envoy has.
-    pub(crate) fn places(&self) -> &'static [Place] {
-        if self.fallback.is_some() { &[Place::Gate, Place::Attempt] } else { &[Place::Gate] }
+impl EnvoyConfig {
+    /// Returns the filter chains that contain the module.
+    pub(crate) fn positions(&self) -> &'static [FilterPosition] {
+        if self.fallback.is_some() { &[FilterPosition::Listener, FilterPosition::Cluster] } else { &[FilterPosition::Listener] }
     }
 
-    /// What a provider's cluster says whose it is.
-    pub(crate) fn poses_as<'a>(&'a self, provider: &'a str) -> &'a str {
-        found(&self.impostors, provider).map_or(provider, String::as_str)
+    /// Returns the provider's name in the metadata of its cluster.
+    pub(crate) fn provider_label<'a>(&'a self, provider: &'a str) -> &'a str {
+        found(&self.provider_labels, provider).map_or(provider, String::as_str)
     }
 }
 
@@ -75,45 +75,45 @@ fn found<'a, T>(pairs: &'a [(String, T)], name: &str) -> Option<&'a T> {
     pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value)
 }
 
-// === impl Place ===
+// === impl FilterPosition ===
 
-impl Place {
-    /// The name of its resource, and of the file.
+impl FilterPosition {
+    /// Returns the name of the resource and of its file.
     pub(crate) fn resource(self) -> (&'static str, &'static str) {
         match self {
-            Self::Gate => ("pai_filter", "filter.json"),
-            Self::Attempt => ("pai_attempt", "attempt.json"),
+            Self::Listener => ("pai_filter", "filter.json"),
+            Self::Cluster => ("pai_attempt", "attempt.json"),
         }
     }
 
     fn root(self) -> &'static str {
         match self {
-            Self::Gate => "gate",
-            Self::Attempt => "attempt",
+            Self::Listener => "gate",
+            Self::Cluster => "attempt",
         }
     }
 }
 
-/// The bootstrap. The filter's own resources are [`filter`].
-pub(crate) fn bootstrap(shape: &Shape, dir: &Path) -> Value {
-    let clusters: Vec<Value> = shape
+/// Builds the bootstrap. The filter's resources are built by [`filter`].
+pub(crate) fn bootstrap(config: &EnvoyConfig, dir: &Path) -> Value {
+    let clusters: Vec<Value> = config
         .providers
         .iter()
-        .flat_map(|(name, address)| [provider(name, *address, shape, dir), callouts(name, *address, shape)])
+        .flat_map(|(name, address)| [provider(name, *address, config, dir), callouts(name, *address, config)])
         .collect();
     json!({
         "node": { "id": "gate", "cluster": "gate" },
         "admin": { "address": socket("127.0.0.1", 0) },
         "stats_flush_interval": "0.5s",
         "stats_config": { "stats_tags": TAGS.map(tag) },
-        "static_resources": { "listeners": [listener(shape, dir)], "clusters": clusters },
+        "static_resources": { "listeners": [listener(config, dir)], "clusters": clusters },
     })
 }
 
-/// The wasm filter at this place as an ECDS response of version `version`.
+/// Builds the ECDS response of this version for the wasm filter at this position.
 pub(crate) fn filter(
-    shape: &Shape,
-    place: Place,
+    config: &EnvoyConfig,
+    place: FilterPosition,
     version: u32,
     module: &Path,
     environment: &Environment,
@@ -132,7 +132,7 @@ pub(crate) fn filter(
                     "name": place.root(),
                     "root_id": place.root(),
                     "failure_policy": "FAIL_RELOAD",
-                    "allow_on_headers_stop_iteration": shape.stop_iteration,
+                    "allow_on_headers_stop_iteration": config.stop_iteration,
                     "vm_config": {
                         "vm_id": "pai",
                         "runtime": "envoy.wasm.runtime.v8",
@@ -149,21 +149,21 @@ pub(crate) fn filter(
     })
 }
 
-fn listener(shape: &Shape, dir: &Path) -> Value {
-    let mut chain = json!({ "filters": [connection_state(shape), http(shape, dir)] });
-    if let Some(tls) = &shape.tls {
+fn listener(config: &EnvoyConfig, dir: &Path) -> Value {
+    let mut chain = json!({ "filters": [connection_state(config), http(config, dir)] });
+    if let Some(tls) = &config.tls {
         chain["transport_socket"] = json!({ "name": "tls", "typed_config": downstream_tls(tls) });
     }
     json!({
         "name": "gate",
         "address": socket("127.0.0.1", 0),
-        "per_connection_buffer_limit_bytes": shape.buffer_limit,
+        "per_connection_buffer_limit_bytes": config.buffer_limit,
         "filter_chains": [chain],
     })
 }
 
-fn connection_state(shape: &Shape) -> Value {
-    let values = shape.connection_state.iter().map(|(name, value)| {
+fn connection_state(config: &EnvoyConfig) -> Value {
+    let values = config.connection_state.iter().map(|(name, value)| {
         json!({
             "object_key": name,
             "factory_key": "envoy.string",
@@ -195,17 +195,17 @@ fn downstream_tls(tls: &ListenerTls) -> Value {
     })
 }
 
-fn http(shape: &Shape, dir: &Path) -> Value {
+fn http(config: &EnvoyConfig, dir: &Path) -> Value {
     json!({
         "name": "http",
         "typed_config": {
             "@type": HCM,
             "stat_prefix": "gate",
             "codec_type": "AUTO",
-            "request_timeout": seconds(shape.request_timeout.unwrap_or_default()),
-            "http2_protocol_options": { "initial_stream_window_size": shape.buffer_limit.max(65535) },
+            "request_timeout": seconds(config.request_timeout.unwrap_or_default()),
+            "http2_protocol_options": { "initial_stream_window_size": config.buffer_limit.max(65535) },
             "access_log": [{ "name": "file", "typed_config": access_log(dir) }],
-            "route_config": { "name": "providers", "virtual_hosts": [virtual_host(shape)] },
+            "route_config": { "name": "providers", "virtual_hosts": [virtual_host(config)] },
             "http_filters": [
                 {
                     "name": "pai_filter",
@@ -223,12 +223,12 @@ fn http(shape: &Shape, dir: &Path) -> Value {
     })
 }
 
-fn virtual_host(shape: &Shape) -> Value {
-    let timeout = shape.route_timeout.map_or_else(|| "0s".to_owned(), seconds);
-    let routed = shape.providers.iter().map(|(name, _)| name.as_str());
-    let routed: Vec<&str> = routed.filter(|name| !shape.unrouted.iter().any(|unrouted| unrouted == name)).collect();
+fn virtual_host(config: &EnvoyConfig) -> Value {
+    let timeout = config.route_timeout.map_or_else(|| "0s".to_owned(), seconds);
+    let routed = config.providers.iter().map(|(name, _)| name.as_str());
+    let routed: Vec<&str> = routed.filter(|name| !config.unrouted.iter().any(|unrouted| unrouted == name)).collect();
     let mut host = json!({ "name": "all", "domains": ["*"] });
-    if let Some(fallback) = &shape.fallback {
+    if let Some(fallback) = &config.fallback {
         host["routes"] = Value::from(fallback.routes(&timeout, &routed));
         host["request_body_buffer_limit"] = json!(fallback.kept);
     } else {
@@ -237,7 +237,7 @@ fn virtual_host(shape: &Shape) -> Value {
     host
 }
 
-/// A route for each provider.
+/// Builds one route for each provider.
 pub(crate) fn routes(timeout: &str, clusters: &[&str]) -> Vec<Value> {
     clusters
         .iter()
@@ -254,26 +254,26 @@ pub(crate) fn routes(timeout: &str, clusters: &[&str]) -> Vec<Value> {
         .collect()
 }
 
-fn provider(name: &str, address: SocketAddr, shape: &Shape, dir: &Path) -> Value {
-    let mut cluster = secured_cluster(name, name, address, shape);
-    if shape.fallback.is_some() && !shape.bare.iter().any(|bare| bare == name) {
-        fallback::equip(&mut cluster, name, shape, dir);
+fn provider(name: &str, address: SocketAddr, config: &EnvoyConfig, dir: &Path) -> Value {
+    let mut cluster = secured_cluster(name, name, address, config);
+    if config.fallback.is_some() && !config.bare.iter().any(|bare| bare == name) {
+        fallback::add_attempt_filter(&mut cluster, name, config, dir);
     }
-    if shape.full.iter().any(|full| full == name) {
+    if config.full.iter().any(|full| full == name) {
         cluster["circuit_breakers"]["thresholds"][0]["max_requests"] = json!(0);
         cluster["circuit_breakers"]["thresholds"][0]["max_pending_requests"] = json!(0);
     }
     cluster
 }
 
-/// Where the filter's own requests go.
-fn callouts(provider: &str, address: SocketAddr, shape: &Shape) -> Value {
-    secured_cluster(&format!("{provider}-callouts"), provider, address, shape)
+/// Builds the cluster for the filter's callouts to a provider.
+fn callouts(provider: &str, address: SocketAddr, config: &EnvoyConfig) -> Value {
+    secured_cluster(&format!("{provider}-callouts"), provider, address, config)
 }
 
-fn secured_cluster(name: &str, provider: &str, address: SocketAddr, shape: &Shape) -> Value {
-    let mut cluster = cluster(name, address, shape);
-    if let Some((server, authority)) = found(&shape.secured, provider) {
+fn secured_cluster(name: &str, provider: &str, address: SocketAddr, config: &EnvoyConfig) -> Value {
+    let mut cluster = cluster(name, address, config);
+    if let Some((server, authority)) = found(&config.secured, provider) {
         cluster["transport_socket"] = json!({ "name": "tls", "typed_config": {
             "@type": UPSTREAM_TLS,
             "sni": server,
@@ -284,19 +284,19 @@ fn secured_cluster(name: &str, provider: &str, address: SocketAddr, shape: &Shap
     cluster
 }
 
-fn cluster(name: &str, address: SocketAddr, shape: &Shape) -> Value {
+fn cluster(name: &str, address: SocketAddr, config: &EnvoyConfig) -> Value {
     json!({
         "name": name,
         "type": "STATIC",
-        "connect_timeout": seconds(shape.connect_timeout),
-        "per_connection_buffer_limit_bytes": shape.buffer_limit,
-        // At a time; the default of three would lose the requests of a busy gate when a provider fails.
+        "connect_timeout": seconds(config.connect_timeout),
+        "per_connection_buffer_limit_bytes": config.buffer_limit,
+        // The default of three concurrent retries would drop requests of a busy gateway when a provider fails.
         "circuit_breakers": { "thresholds": [{ "max_retries": 1024 }] },
-        // Without it Envoy drops an HTTP/1 server's trailers.
+        // Without this option Envoy drops the trailers of an HTTP/1 server.
         "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
             "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
             "explicit_http_config": { "http_protocol_options": { "enable_trailers": true } },
-            // As shipped: vLLM closes idle connections after 5 s.
+            // As in the shipped configuration: vLLM closes idle connections after 5 s.
             "common_http_protocol_options": { "idle_timeout": "4s" },
         } },
         "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [{
@@ -315,7 +315,7 @@ fn access_log(dir: &Path) -> Value {
             "peer": "%DOWNSTREAM_PEER_URI_SAN%",
             "verified": "%CEL(connection.peer_certificate_valid)%",
             "method": "%REQ(:METHOD)%",
-            // As shipped: a query may carry a secret.
+            // As in the shipped configuration: a query may contain a secret.
             "path": "%PATH(NQ:PATH)%",
             "status": "%RESPONSE_CODE%",
             "details": "%RESPONSE_CODE_DETAILS%",

@@ -1,41 +1,41 @@
-//! The part of a gate's Envoy that carries a request on to the next provider: the attempt filter in each provider's cluster,
-//! and a route that chooses the cluster again for every retry.
+//! The Envoy configuration that retries a request at the next provider: the attempt filter in each provider's cluster, and a route
+//! that selects the cluster again for each retry.
 //!
-//! It is `envoy/fallback.yaml` in small, and has the variations that Envoys out there have.
+//! It is a small version of `envoy/fallback.yaml`, with the variations that deployments have.
 
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::envoy::{Shape, WASM, seconds};
-use super::version::Ability;
+use super::envoy::{EnvoyConfig, WASM, seconds};
+use super::version::EnvoyFeature;
 
-/// How requests go on to the next provider.
+/// How requests are retried at the next provider.
 #[derive(Debug, Clone)]
 pub(crate) struct Fallback {
     pub(crate) retries: Retries,
-    /// How often Envoy tries again, whatever is left to try.
+    /// The maximum number of retries (`num_retries`).
     pub(crate) most: u32,
-    /// Bytes of a request that are kept for another try.
+    /// The retry buffer in bytes.
     pub(crate) kept: u32,
-    /// What Envoy has from 1.39 on: the cluster is chosen again for each retry.
+    /// Whether the cluster is selected again for each retry (Envoy 1.39 and later).
     pub(crate) refresh: bool,
-    /// Each provider has a route of its own.
+    /// Whether each provider has a route of its own.
     pub(crate) plain: bool,
-    /// A header that no provider's name matches leads to a cluster that does not exist, and not to the one before.
+    /// Whether a header that matches no provider selects a cluster that does not exist, instead of the previous cluster.
     pub(crate) dead_end: bool,
-    /// How long one provider may take until its answer begins.
+    /// The timeout of one attempt (`per_try_timeout`).
     pub(crate) try_timeout: Option<Duration>,
     pub(crate) back_off: Duration,
 }
 
-/// What makes Envoy try again.
+/// What triggers a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Retries {
-    /// The attempt filter's word.
+    /// The retry header set by the attempt filter.
     Marked,
-    /// The answer's status.
+    /// The response status.
     ByStatus,
 }
 
@@ -47,13 +47,13 @@ const UPSTREAM_CODEC: &str = "type.googleapis.com/envoy.extensions.filters.http.
 // === impl Fallback ===
 
 impl Fallback {
-    /// As shipped, but for shorter pauses.
+    /// Returns the shipped settings, with shorter back-off.
     pub(crate) fn new(kept: u32) -> Self {
         Self {
             retries: Retries::Marked,
             most: 5,
             kept,
-            refresh: Ability::OtherProviders.is_there(),
+            refresh: EnvoyFeature::ClusterRefresh.is_supported(),
             plain: false,
             dead_end: true,
             try_timeout: None,
@@ -61,7 +61,7 @@ impl Fallback {
         }
     }
 
-    /// The routes to these providers.
+    /// Builds the routes to these providers.
     pub(crate) fn routes(&self, timeout: &str, clusters: &[&str]) -> Vec<Value> {
         if !self.plain {
             return vec![self.route(timeout, clusters)];
@@ -73,7 +73,7 @@ impl Fallback {
         routes
     }
 
-    /// The one route of all providers.
+    /// Builds the single route for all providers.
     fn route(&self, timeout: &str, clusters: &[&str]) -> Value {
         json!({
             "match": { "prefix": "/", "headers": [{ "name": "x-pai-provider", "present_match": true }] },
@@ -105,7 +105,7 @@ impl Fallback {
             "num_retries": self.most,
             "retry_back_off": { "base_interval": seconds(self.back_off), "max_interval": seconds(self.back_off * 4) },
         });
-        // Older Envoys do not know the field, and refuse what they do not know.
+        // Older Envoys reject fields that they do not know.
         if self.refresh {
             policy["refresh_cluster_on_retry"] = json!(true);
         }
@@ -130,9 +130,9 @@ fn cluster_action(cluster: &str) -> Value {
     json!({ "action": { "name": cluster, "typed_config": { "@type": CLUSTER, "cluster": cluster } } })
 }
 
-/// Puts the attempt filter into a provider's cluster, and the provider's name beside it.
-pub(crate) fn equip(cluster: &mut Value, provider: &str, shape: &Shape, dir: &Path) {
-    cluster["metadata"] = json!({ "filter_metadata": { "pai": { "provider": shape.poses_as(provider) } } });
+/// Adds the attempt filter and the provider's name to a provider's cluster.
+pub(crate) fn add_attempt_filter(cluster: &mut Value, provider: &str, config: &EnvoyConfig, dir: &Path) {
+    cluster["metadata"] = json!({ "filter_metadata": { "pai": { "provider": config.provider_label(provider) } } });
     let options = &mut cluster["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"];
     options["http_filters"] = json!([
         {

@@ -1,4 +1,4 @@
-//! Developers: their access keys, and what the ledger says of the budgets that they share.
+//! Developers' access keys, and the ledger's state of the budgets that they share.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -8,14 +8,14 @@ use super::client::Request;
 use super::gate::Gate;
 use super::wait::settled;
 
-/// An access key, as the developer holds it.
+/// A developer's access key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     name: String,
     secret: String,
 }
 
-/// One budget as `GET /pai/v1/model-providers` tells it.
+/// One budget in `GET /pai/v1/model-providers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Budget {
@@ -23,49 +23,49 @@ pub struct Budget {
     pub max_tokens_per_day: Option<u64>,
     /// Tokens settled today.
     pub used_today: u64,
-    /// Tokens admitted and not settled.
+    /// Tokens reserved.
     pub reserved: u64,
 }
 
-/// The two budgets of a provider: everybody's, and the developers' share.
+/// The two budgets of a provider: the total and the external share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shares {
-    /// All callers.
+pub struct ProviderBudgets {
+    /// The budget of all callers.
     pub provider: Budget,
-    /// Developers only.
+    /// The external share, used by developers.
     pub external: Budget,
 }
 
 // === impl Key ===
 
 impl Key {
-    /// The key of the `AccessKey` of this name: always the same, so that a run can be repeated.
+    /// Returns the key of the `AccessKey` with this name. The same name always gives the same key.
     pub fn new(name: &str) -> Self {
         let secret = format!("pak_{}", sha256(&format!("a key for {name}")));
         Self::with_secret(name, &secret)
     }
 
-    /// A key that is to be this text.
+    /// Returns a key with this secret.
     pub fn with_secret(name: &str, secret: &str) -> Self {
         Self { name: name.to_owned(), secret: secret.to_owned() }
     }
 
-    /// `metadata.name` of its manifest.
+    /// Returns `metadata.name` of its manifest.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The text that the developer sends.
+    /// Returns the secret that the developer sends.
     pub fn secret(&self) -> &str {
         &self.secret
     }
 
-    /// `spec.sha256` of its manifest.
+    /// Returns `spec.sha256` of its manifest.
     pub fn sha256(&self) -> String {
         sha256(&self.secret)
     }
 
-    /// Its `AccessKey` with these further lines of `spec`, one per line, not indented.
+    /// Returns its `AccessKey` manifest with these additional lines of `spec`, one per line, not indented.
     pub fn manifest(&self, spec: &str) -> String {
         let lines: String = spec.lines().map(|line| format!("  {}\n", line.trim_end())).collect();
         format!(
@@ -79,7 +79,7 @@ impl Key {
 // === impl Request ===
 
 impl Request {
-    /// Sends this key, as OpenAI's clients do.
+    /// Sends this key as the OpenAI clients do.
     pub fn key(self, key: &Key) -> Self {
         self.header("authorization", format!("Bearer {}", key.secret))
     }
@@ -88,7 +88,7 @@ impl Request {
 // === impl Budget ===
 
 impl Budget {
-    /// Whether more was promised than there is.
+    /// Returns whether the used and reserved tokens exceed the cap.
     pub fn is_exceeded(&self) -> bool {
         self.max_tokens_per_day.is_some_and(|cap| self.used_today + self.reserved > cap)
     }
@@ -97,18 +97,18 @@ impl Budget {
 // === impl Gate ===
 
 impl Gate {
-    /// What the ledger says of a provider's budgets, asked with the key of an operator.
-    pub async fn shares(&self, operator: &Key, provider: &str) -> Shares {
+    /// Returns the ledger's state of a provider's budgets, read with an operator's key.
+    pub async fn provider_budgets(&self, operator: &Key, provider: &str) -> ProviderBudgets {
         let reply = self.get("/pai/v1/model-providers").key(operator).send().await.ok().json();
         let items = reply["items"].as_array().expect("items");
         let found = items.iter().find(|item| item["name"] == provider).expect("the provider is listed");
-        Shares { provider: budget(found), external: budget(&found["external"]) }
+        ProviderBudgets { provider: budget(found), external: budget(&found["external"]) }
     }
 
-    /// Waits, as long as the contract allows, until nothing is reserved in either, and says what was used.
-    pub async fn settled_shares(&self, operator: &Key, provider: &str) -> Shares {
+    /// Waits until neither budget has reservations, within the documented time, and returns them.
+    pub async fn settled_budgets(&self, operator: &Key, provider: &str) -> ProviderBudgets {
         settled("all reservations are settled", async || {
-            let shares = self.shares(operator, provider).await;
+            let shares = self.provider_budgets(operator, provider).await;
             (shares.provider.reserved == 0 && shares.external.reserved == 0).then_some(shares)
         })
         .await
@@ -116,7 +116,7 @@ impl Gate {
 }
 
 fn budget(value: &Value) -> Budget {
-    Budget::deserialize(value).expect("the contract's fields")
+    Budget::deserialize(value).expect("the documented fields")
 }
 
 fn sha256(text: &str) -> String {

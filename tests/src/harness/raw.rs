@@ -1,4 +1,4 @@
-//! A connection on which the test writes the bytes itself: requests cut anywhere, half bodies, pipelines.
+//! A connection on which the test writes raw bytes: split requests, incomplete bodies, pipelined requests.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::client::{PATIENCE, Reply};
+use super::client::{RESPONSE_TIMEOUT, Reply};
 
-/// One TCP connection to a gate.
+/// One TCP connection to a gateway.
 #[derive(Debug)]
 pub struct Raw {
     socket: TcpStream,
     held: Vec<u8>,
 }
 
-/// Where an HTTP/1.1 body ends.
+/// How the end of an HTTP/1.1 body is determined.
 enum Framing {
     Length(usize),
     Chunked,
@@ -29,56 +29,56 @@ enum Framing {
 
 impl Raw {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).await.expect("the gate listens");
+        let socket = TcpStream::connect(address).await.expect("the gateway listens");
         socket.set_nodelay(true).expect("a socket");
         Self { socket, held: Vec::new() }
     }
 
-    /// Writes these bytes. That the gate has closed the connection already is no error: its answer tells.
+    /// Writes these bytes. A connection that the gateway has already closed is not an error here; the response shows it.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let _ = self.socket.write_all(bytes.as_ref()).await;
         let _ = self.socket.flush().await;
         self
     }
 
-    /// Reads the next whole answer; `None` if the connection ends first.
+    /// Reads the next complete response; `None` if the connection ends first.
     pub async fn reply(&mut self) -> Option<Reply> {
-        self.reply_within(PATIENCE).await
+        self.reply_within(RESPONSE_TIMEOUT).await
     }
 
-    /// [`Raw::reply`], for an answer that is to take long.
-    pub async fn reply_within(&mut self, patience: Duration) -> Option<Reply> {
-        timeout(patience, self.read_reply()).await.expect("an answer in time")
+    /// Like [`Raw::reply`], with a longer timeout.
+    pub async fn reply_within(&mut self, timeout_after: Duration) -> Option<Reply> {
+        timeout(timeout_after, self.read_reply()).await.expect("a response in time")
     }
 
-    /// Reads until these bytes have come, which it takes with all before them; `false` if the connection ends first.
+    /// Reads up to and including these bytes; returns `false` if the connection ends first.
     pub async fn until(&mut self, what: &str) -> bool {
         loop {
             if let Some(at) = find(&self.held, what.as_bytes()) {
                 self.held.drain(..at + what.len());
                 return true;
             }
-            let read = timeout(PATIENCE, self.socket.read_buf(&mut self.held)).await.expect("the answer goes on");
+            let read = timeout(RESPONSE_TIMEOUT, self.socket.read_buf(&mut self.held)).await.expect("the response continues");
             if matches!(read, Ok(0) | Err(_)) {
                 return false;
             }
         }
     }
 
-    /// Ends our side only, and reads the answer, if there is one.
+    /// Closes the write side and reads the response, if any.
     pub async fn shut(mut self) -> Option<Reply> {
         let _ = self.socket.shutdown().await;
         self.reply().await
     }
 
-    /// Waits until the gate closes the connection.
+    /// Waits until the gateway closes the connection, and returns what it sent.
     pub async fn closed(mut self) -> Vec<u8> {
         let mut rest = std::mem::take(&mut self.held);
-        let _ = timeout(PATIENCE, self.socket.read_to_end(&mut rest)).await.expect("the gate closes");
+        let _ = timeout(RESPONSE_TIMEOUT, self.socket.read_to_end(&mut rest)).await.expect("the gate closes");
         rest
     }
 
-    /// Breaks the connection with a RST.
+    /// Closes the connection with a RST.
     pub fn reset(self) {
         let _ = self.socket.set_zero_linger();
     }
@@ -98,7 +98,7 @@ impl Raw {
     }
 }
 
-/// Reads one whole HTTP/1.1 answer after which the connection was closed.
+/// Parses one complete HTTP/1.1 response after which the connection was closed.
 pub(crate) fn parse(bytes: &[u8]) -> Option<Reply> {
     parse_with_length(bytes, true).map(|(reply, _)| reply)
 }
@@ -148,7 +148,7 @@ fn framing(status: u16, headers: &HeaderMap) -> Framing {
     length.map_or(Framing::UntilClose, Framing::Length)
 }
 
-/// The body and how many bytes it took, once its last chunk is there.
+/// Decodes a chunked body; returns it and its encoded length once the last chunk is complete.
 pub(crate) fn dechunk(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     let (mut body, mut at) = (Vec::new(), 0);
     loop {

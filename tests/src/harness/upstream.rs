@@ -1,7 +1,7 @@
-//! A scripted model server: the test says which bytes it sends, when, and how the connection ends.
+//! A scripted model server: the test determines which bytes it sends, when, and how the connection ends.
 //!
-//! Two ways to use it. [`Upstream::answering`] answers every request by a function of the request. [`Upstream::scripted`]
-//! hands each request to the test as a [`Call`], in the order of arrival, and the test plays the server.
+//! [`Upstream::answering`] computes the response from each request. [`Upstream::scripted`] passes each request to the test as a
+//! [`Call`], in order of arrival, and the test writes the response.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,16 +19,16 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 
-use super::background::runtime;
 use super::certificate::ServerCertificate;
 use super::raw::{dechunk, find};
+use super::runtime::runtime;
 use super::wait::DEADLINE;
 
 const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 const CHUNKED: &str = "transfer-encoding: chunked\r\n\r\n";
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// One scripted server.
+/// A scripted server.
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,
@@ -37,7 +37,7 @@ pub struct Upstream {
     server: tokio::sync::Mutex<Server>,
 }
 
-/// What it does with every connection.
+/// How the server handles each connection.
 #[derive(Debug, Clone)]
 struct Service {
     seen: Arc<Seen>,
@@ -45,40 +45,40 @@ struct Service {
     tls: Option<Arc<ServerConfig>>,
 }
 
-/// Whether it is up.
+/// Whether the server is running.
 #[derive(Debug)]
 enum Server {
     Up(JoinHandle<()>),
-    /// The port stays taken, so that nobody else answers on it.
+    /// Stopped. The port stays bound, so that no other process can use it.
     Down(Option<TcpSocket>),
 }
 
-/// A request as it arrived.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Received {
     /// The method.
     pub method: String,
     /// The request target.
     pub path: String,
-    /// The whole head, request line and headers, as bytes.
+    /// The raw head: request line and headers.
     pub head: Vec<u8>,
-    /// Header names in lower case, and values.
+    /// Header names in lower case, and their values.
     pub headers: Vec<(String, Vec<u8>)>,
     /// The body, without its framing.
     pub body: Vec<u8>,
-    /// What came behind the body, as bytes.
+    /// The raw trailers.
     pub trailers: Vec<u8>,
 }
 
-/// One request that the test answers itself.
+/// A request that the test answers itself.
 #[derive(Debug)]
 pub struct Call {
-    /// What was asked.
+    /// The received request.
     pub request: Received,
     line: Line,
 }
 
-/// A connection from the proxy, and what was read from it ahead.
+/// A connection from the gateway, and bytes read ahead.
 #[derive(Debug)]
 struct Line {
     socket: Box<dyn Socket>,
@@ -86,13 +86,13 @@ struct Line {
     service: Service,
 }
 
-/// One side of a connection, with TLS or without.
+/// A connection with or without TLS.
 trait Socket: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin {
-    /// Breaks the connection when it is dropped.
+    /// Sends a RST when the connection is dropped.
     fn reset(&self);
 }
 
-/// What is sent for one request.
+/// A scripted response.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pieces: Vec<Vec<u8>>,
@@ -117,7 +117,7 @@ struct Seen {
 
 type Script = Arc<dyn Fn(&Received) -> Answer + Send + Sync>;
 
-/// Who answers.
+/// How requests are answered.
 #[derive(Clone)]
 enum Mode {
     Answering(Script),
@@ -127,12 +127,12 @@ enum Mode {
 // === impl Upstream ===
 
 impl Upstream {
-    /// A server that answers every request as `answer` says.
+    /// Starts a server that computes each response by `answer`.
     pub async fn answering(answer: impl Fn(&Received) -> Answer + Send + Sync + 'static) -> Self {
         Self::start(|_| Mode::Answering(Arc::new(answer)), None).await
     }
 
-    /// The same, behind TLS.
+    /// Like [`Upstream::answering`], behind TLS.
     pub async fn answering_tls(
         certificate: &ServerCertificate,
         answer: impl Fn(&Received) -> Answer + Send + Sync + 'static,
@@ -140,13 +140,13 @@ impl Upstream {
         Self::start(|_| Mode::Answering(Arc::new(answer)), Some(certificate)).await
     }
 
-    /// A server that is played by the test: see [`Upstream::call`].
+    /// Starts a server whose responses the test writes: see [`Upstream::call`].
     pub async fn scripted() -> Self {
         Self::start(Mode::Scripted, None).await
     }
 
-    /// An address where nobody listens.
-    pub async fn nobody() -> SocketAddr {
+    /// Returns an address on which nothing listens.
+    pub async fn unreachable_address() -> SocketAddr {
         let listener = bind().await;
         listener.local_addr().expect("a bound socket")
     }
@@ -161,7 +161,7 @@ impl Upstream {
         Self { address, service, calls: tokio::sync::Mutex::new(calls), server: tokio::sync::Mutex::new(server) }
     }
 
-    /// Goes down: nobody listens any more, and every connection ends where it is, but those in a test's hands.
+    /// Stops listening and closes all connections, except those held by the test as a [`Call`].
     pub async fn stop(&self) {
         let mut server = self.server.lock().await;
         let Server::Up(task) = &mut *server else { return };
@@ -173,7 +173,7 @@ impl Upstream {
         *server = Server::Down(Some(socket));
     }
 
-    /// Comes back, on the same port.
+    /// Starts listening again on the same port.
     pub async fn restart(&self) {
         let mut server = self.server.lock().await;
         let Server::Down(socket) = &mut *server else { return };
@@ -183,29 +183,29 @@ impl Upstream {
         *server = Server::Up(tokio::spawn(self.service.clone().serve(listener)));
     }
 
-    /// Where it listens.
+    /// Returns the server's address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The next request, in the test's hands.
+    /// Returns the next request as a [`Call`].
     pub async fn call(&self) -> Call {
         let mut calls = self.calls.lock().await;
         timeout(DEADLINE, calls.recv()).await.expect("a request reaches the upstream").expect("the server runs")
     }
 
-    /// Every request so far.
+    /// Returns all requests received so far.
     pub fn requests(&self) -> Vec<Received> {
         self.service.seen.requests.lock().expect("not poisoned").clone()
     }
 
-    /// The last request so far.
+    /// Returns the last request received.
     #[track_caller]
     pub fn last(&self) -> Received {
         self.requests().pop().expect("a request reached the upstream")
     }
 
-    /// How many answers the other side did not wait for.
+    /// Returns the number of responses that the client aborted.
     pub fn aborted(&self) -> usize {
         self.service.seen.aborted.load(Ordering::Relaxed)
     }
@@ -222,7 +222,7 @@ impl Drop for Upstream {
 // === impl Service ===
 
 impl Service {
-    /// Takes connections until it is aborted, and its connections with it.
+    /// Accepts connections until aborted. Aborting also closes the connections.
     async fn serve(self, listener: TcpListener) {
         let mut connections = JoinSet::new();
         while let Ok((socket, _)) = listener.accept().await {
@@ -233,7 +233,7 @@ impl Service {
     }
 
     async fn converse(self, socket: TcpStream) {
-        // A client that does not like our certificate is none.
+        // A client that rejects the certificate is ignored.
         let Some(socket) = self.secure(socket).await else { return };
         Line { socket, held: Vec::new(), service: self }.converse().await;
     }
@@ -258,22 +258,22 @@ impl std::fmt::Debug for Mode {
 // === impl Received ===
 
 impl Received {
-    /// The first value of a header.
+    /// Returns the first value of a header.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice())
     }
 
-    /// The names of all headers.
+    /// Returns the names of all headers.
     pub fn header_names(&self) -> Vec<&str> {
         self.headers.iter().map(|(name, _)| name.as_str()).collect()
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON.
+    /// Parses the body as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.text()))
@@ -283,14 +283,14 @@ impl Received {
 // === impl Call ===
 
 impl Call {
-    /// Sends these bytes as they are.
+    /// Sends raw bytes.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let _ = self.line.socket.write_all(bytes.as_ref()).await;
         let _ = self.line.socket.flush().await;
         self
     }
 
-    /// Sends a status line and headers of an answer in chunks.
+    /// Sends the head of a chunked response.
     pub async fn start(&mut self, status: u16, content_type: &str) -> &mut Self {
         self.send(format!("HTTP/1.1 {status} Scripted\r\ncontent-type: {content_type}\r\n{CHUNKED}")).await
     }
@@ -305,19 +305,19 @@ impl Call {
         self.send(chunk(bytes.as_ref())).await
     }
 
-    /// Sends the last chunk; the connection takes the next request.
+    /// Sends the last chunk and keeps the connection open for the next request.
     pub async fn end(mut self) {
         self.send(LAST_CHUNK).await;
         self.reuse();
     }
 
-    /// Sends the last chunk and a trailer; the connection takes the next request.
+    /// Sends the last chunk and a trailer, and keeps the connection open for the next request.
     pub async fn end_with_trailer(mut self, name: &str, value: &str) {
         self.send(format!("0\r\n{name}: {value}\r\n\r\n")).await;
         self.reuse();
     }
 
-    /// Sends a whole answer; the connection takes the next request, unless the answer ends it.
+    /// Sends a complete response. The connection stays open for the next request unless the response ends it.
     pub async fn answer(mut self, answer: Answer) {
         let played = answer.play(&mut self.line.socket).await;
         match answer.end {
@@ -328,20 +328,20 @@ impl Call {
         }
     }
 
-    /// Ends the connection in order.
+    /// Closes the connection.
     pub async fn close(mut self) {
         let _ = self.line.socket.shutdown().await;
     }
 
-    /// Breaks the connection.
+    /// Resets the connection.
     pub fn reset(self) {
         self.line.socket.reset();
     }
 
-    /// Waits until the other side has given up.
+    /// Waits until the gateway closes the connection.
     pub async fn aborted(mut self) {
         let Line { socket, held, .. } = &mut self.line;
-        timeout(DEADLINE, gone(socket, held)).await.expect("the provider's side is aborted");
+        timeout(DEADLINE, gone(socket, held)).await.expect("the upstream connection is aborted");
     }
 
     fn reuse(self) {
@@ -352,23 +352,23 @@ impl Call {
 // === impl Answer ===
 
 impl Answer {
-    /// These bytes as they are, head and all.
+    /// A response of these raw bytes, including the head.
     pub fn raw(bytes: impl AsRef<[u8]>) -> Self {
-        Self::raws([bytes])
+        Self::raw_chunks([bytes])
     }
 
-    /// These pieces as they are, head and all.
-    pub fn raws<B: AsRef<[u8]>>(pieces: impl IntoIterator<Item = B>) -> Self {
+    /// A response of these raw chunks, including the head.
+    pub fn raw_chunks<B: AsRef<[u8]>>(pieces: impl IntoIterator<Item = B>) -> Self {
         let pieces = pieces.into_iter().map(|piece| piece.as_ref().to_vec()).collect();
         Self { pieces, pause: None, end: End::KeepOpen, begun: Arc::default() }
     }
 
-    /// A status and a body.
+    /// A response with this status and body.
     pub fn new(status: u16, content_type: &str, body: impl AsRef<[u8]>) -> Self {
         Self::with_headers(status, &[("content-type", content_type)], body)
     }
 
-    /// A status, headers and a body.
+    /// A response with this status, headers and body.
     pub fn with_headers(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Self {
         let body = body.as_ref();
         let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -376,17 +376,17 @@ impl Answer {
         Self::raw([head.as_bytes(), body].concat())
     }
 
-    /// 200 and JSON.
+    /// A JSON response with status 200.
     pub fn json(body: &Value) -> Self {
         Self::new(200, "application/json", body.to_string())
     }
 
-    /// An error with a JSON body.
+    /// An error response with a JSON body.
     pub fn error(status: u16, body: &Value) -> Self {
         Self::new(status, "application/json", body.to_string())
     }
 
-    /// An event stream, one chunk per piece.
+    /// An event stream with one HTTP chunk per event.
     pub fn stream<B: AsRef<[u8]>>(pieces: impl IntoIterator<Item = B>) -> Self {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {EVENT_STREAM}\r\n{CHUNKED}").into_bytes();
         let chunks = pieces.into_iter().map(|piece| chunk(piece.as_ref()));
@@ -394,38 +394,38 @@ impl Answer {
         Self { pieces, pause: None, end: End::KeepOpen, begun: Arc::default() }
     }
 
-    /// The model server's own pace: a pause before each piece but the first.
+    /// Pauses before each chunk but the first.
     pub fn paced(mut self, pause: Duration) -> Self {
         self.pause = Some(pause);
         self
     }
 
-    /// Counts the pieces of which anything is sent.
+    /// Counts the chunks that were started.
     pub fn counting(mut self, begun: &Arc<AtomicUsize>) -> Self {
         self.begun = Arc::clone(begun);
         self
     }
 
-    /// Nothing more comes, not even the end: the last piece is left out and the connection hangs.
+    /// Omits the last chunk and keeps the connection open without sending more.
     pub fn then_hang(mut self) -> Self {
         self.pieces.pop();
         self.end = End::Hang;
         self
     }
 
-    /// The connection is closed afterwards.
+    /// Closes the connection after the response.
     pub fn then_close(mut self) -> Self {
         self.end = End::Close;
         self
     }
 
-    /// The last piece is left out: the answer stops before its end.
+    /// Omits the last chunk: the response is incomplete.
     pub fn unfinished(mut self) -> Self {
         self.pieces.pop();
         self
     }
 
-    /// The connection is broken afterwards.
+    /// Resets the connection after the response.
     pub fn then_reset(mut self) -> Self {
         self.end = End::Reset;
         self
@@ -461,7 +461,7 @@ impl Socket for TlsStream<TcpStream> {
 // === impl Line ===
 
 impl Line {
-    /// Takes requests until the connection ends or the test takes it over.
+    /// Handles requests until the connection ends or is passed to the test.
     async fn converse(mut self) {
         while let Some(request) = next_request(&mut self.socket, &mut self.held).await {
             self.service.seen.requests.lock().expect("not poisoned").push(request.clone());
@@ -499,12 +499,12 @@ async fn bind() -> TcpListener {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port")
 }
 
-/// Reads on until the other side has closed the connection.
+/// Reads until the peer closes the connection.
 async fn gone(reader: &mut (impl AsyncRead + Unpin), held: &mut Vec<u8>) {
     while matches!(reader.read_buf(held).await, Ok(read) if read > 0) {}
 }
 
-/// The next whole request; `None` when the connection ends first.
+/// Reads the next complete request; `None` if the connection ends first.
 async fn next_request(socket: &mut (impl AsyncRead + Unpin), held: &mut Vec<u8>) -> Option<Received> {
     loop {
         if let Some((request, length)) = parse(held) {
@@ -538,7 +538,7 @@ fn parse(bytes: &[u8]) -> Option<(Received, usize)> {
     Some((Received { method, path, head: head.to_vec(), headers, body, trailers }, head_length + length))
 }
 
-/// What stands between the last chunk and the blank line.
+/// Returns the bytes between the last chunk and the final blank line.
 fn trailers(chunked: &[u8]) -> Vec<u8> {
     let at = chunked.windows(5).rposition(|window| window == b"\r\n0\r\n").map(|at| at + 5);
     let lines = at.map_or(chunked, |at| &chunked[at..]);

@@ -1,4 +1,5 @@
-//! Which Envoy the suite runs. What an older one cannot do is left out of its configuration, and tests that need it say so.
+//! The version of the Envoy under test. Features that an older Envoy lacks are left out of its configuration, and tests that need
+//! them are skipped with a message.
 
 use std::io::Write as _;
 use std::process::Command;
@@ -6,19 +7,19 @@ use std::sync::LazyLock;
 
 use super::gate::envoy_binary;
 
-/// Major and minor number.
+/// Major and minor version.
 type Version = (u32, u32);
 
-/// What Envoys before some version cannot do.
+/// Features that older Envoys lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ability {
-    /// A retry can go to another cluster (`refresh_cluster_on_retry`): a provider that fails is followed by another.
-    OtherProviders,
-    /// It tells filters whether a peer's certificate was verified (`connection.peer_certificate_valid`).
-    VerifiedPeers,
-    /// Its HTTP/1 parser knows the method QUERY.
-    Queries,
-    /// Its HTTP/2 codec closes the connection on what HTTP/2 forbids, wherever in a request it stands.
+pub enum EnvoyFeature {
+    /// A retry can select another cluster (`refresh_cluster_on_retry`), and thus another provider.
+    ClusterRefresh,
+    /// Filters can read whether a peer's certificate was verified (`connection.peer_certificate_valid`).
+    PeerCertificateValid,
+    /// The HTTP/1 parser accepts the method QUERY.
+    QueryMethod,
+    /// The HTTP/2 codec closes the connection on any protocol violation, wherever in a request it occurs.
     StrictHttp2,
 }
 
@@ -28,53 +29,52 @@ static VERSION: LazyLock<Version> = LazyLock::new(|| {
     version(&said).unwrap_or_else(|| panic!("no version in {said:?}"))
 });
 
-/// Ends the test where the Envoy of this run lacks this [`Ability`], and says so.
+/// Returns from the test, with a message, if the Envoy under test lacks this [`EnvoyFeature`].
 #[macro_export]
 macro_rules! needs {
     ($ability:ident) => {
-        if $crate::harness::Ability::$ability.is_missing() {
+        if $crate::harness::EnvoyFeature::$ability.is_unsupported() {
             return;
         }
     };
 }
 
-/// Major and minor number of the Envoy that the suite runs.
+/// Returns the major and minor version of the Envoy under test.
 pub fn envoy_version() -> (u32, u32) {
     *VERSION
 }
 
-// === impl Ability ===
+// === impl EnvoyFeature ===
 
-impl Ability {
-    /// The first version that has it.
+impl EnvoyFeature {
+    /// Returns the first version with the feature.
     fn since(self) -> Version {
         match self {
             Self::StrictHttp2 => (1, 37),
-            Self::OtherProviders | Self::VerifiedPeers => (1, 39),
-            Self::Queries => (1, 40),
+            Self::ClusterRefresh | Self::PeerCertificateValid => (1, 39),
+            Self::QueryMethod => (1, 40),
         }
     }
 
-    /// Whether the Envoy of this run has it.
-    pub fn is_there(self) -> bool {
+    /// Returns whether the Envoy under test has the feature.
+    pub fn is_supported(self) -> bool {
         *VERSION >= self.since()
     }
 
-    /// For tests that mean nothing without it: whether it is missing. If so, a line says that the test needs a newer Envoy, which
-    /// `scripts/test matrix` counts.
-    pub fn is_missing(self) -> bool {
-        if !self.is_there() {
+    /// Returns whether the feature is missing. If so, prints a line that `scripts/test matrix` counts.
+    pub fn is_unsupported(self) -> bool {
+        if !self.is_supported() {
             let (major, minor) = self.since();
             let test = std::thread::current().name().unwrap_or("a test").to_owned();
-            // Not by a macro, whose output the test runner keeps to itself.
+            // Written directly, because the test runner captures the output of `eprintln!`.
             let line = format!("needs Envoy {major}.{minor}: {test} ({self:?})\n");
             let _ = std::io::stderr().write_all(line.as_bytes());
         }
-        !self.is_there()
+        !self.is_supported()
     }
 }
 
-/// Takes the numbers from `… version: <commit>/1.40.0/Clean/RELEASE/BoringSSL`.
+/// Parses the version from `… version: <commit>/1.40.0/Clean/RELEASE/BoringSSL`.
 fn version(said: &str) -> Option<Version> {
     let numbers = said.split_once("version: ")?.1.split('/').nth(1)?;
     let mut numbers = numbers.split('.').map(str::parse);

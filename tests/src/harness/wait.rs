@@ -1,28 +1,28 @@
-//! Waiting for a condition, never for a time.
+//! Waits for conditions instead of fixed times.
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take that should happen at once.
+/// How long an immediate effect may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Asks again until `look` finds something; fails the test, naming `what`, when that takes longer than ten seconds.
+/// Polls `look` until it returns a value. Fails the test with `what` after ten seconds.
 pub async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
     within(DEADLINE, what, look).await
 }
 
-/// The contract's word for "after the answer has ended": 100 ms, plus what a busy machine may add.
+/// Like [`until`], with the documented deadline for settling after a response ends: 100 ms, plus a margin for a busy machine.
 pub async fn settled<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
     within(Duration::from_millis(1000), what, look).await
 }
 
-/// [`until`], with a deadline of the caller's.
+/// Like [`until`], with this deadline.
 pub async fn within<T>(limit: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(start.elapsed() < limit, "gave up after {limit:?} waiting until {what}");
+        assert!(start.elapsed() < limit, "timed out after {limit:?} waiting until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -1,100 +1,100 @@
-//! What a stand-in tells about itself: counters at one moment, and requests as they arrived.
+//! The stand-in's statistics: a snapshot of its counters, and the recorded requests.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// How many requests are remembered.
-pub const REMEMBERED: usize = 1000;
-/// How much of a request's body is remembered.
-pub const REMEMBERED_BODY: usize = 16 * 1024;
+/// The maximum number of recorded requests.
+pub const MAX_RECORDED_REQUESTS: usize = 1000;
+/// The maximum recorded length of a request body.
+pub const MAX_RECORDED_BODY: usize = 16 * 1024;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum Outcome {
-    /// Being answered.
+    /// In progress.
     Open,
-    /// Answered to the end.
+    /// The response was sent completely.
     Completed,
-    /// Answered with an error status.
+    /// The response had an error status.
     Refused,
-    /// The client went away.
+    /// The client disconnected.
     Aborted,
-    /// A fault cut it.
+    /// A fault cut the response off.
     Cut,
 }
 
-/// Counters at one moment.
+/// A snapshot of the counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
-    /// Requests on `/v1/…`, each once it had arrived.
+    /// Requests on `/v1/…` that were received completely.
     pub requests: u64,
-    /// Answered 2xx, to the end.
+    /// Requests with a complete 2xx response.
     pub completed: u64,
-    /// Answered with an error status.
+    /// Requests with an error status.
     pub refused: u64,
-    /// Abandoned by the client.
+    /// Requests that the client aborted.
     pub aborted: u64,
-    /// Cut by a fault.
+    /// Responses cut off by a fault.
     pub cut: u64,
-    /// Requests that have not ended.
+    /// Requests in progress.
     pub in_flight: u64,
-    /// Streams that have not ended.
+    /// Streams in progress.
     pub streams_open: u64,
-    /// Connections that are open.
+    /// Open connections.
     pub connections: u64,
     /// Tokens of all models.
     pub total: ModelCounters,
-    /// By model as asked for.
+    /// Tokens by requested model.
     pub models: BTreeMap<String, ModelCounters>,
 }
 
-/// Tokens of one model.
+/// Token counters of one model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ModelCounters {
-    /// Requests that the model worked on.
+    /// Requests that the model processed.
     pub requests: u64,
-    /// Their prompts.
+    /// Their prompt tokens.
     pub prompt_tokens: u64,
-    /// What was sent of their completions.
+    /// The completion tokens that were sent.
     pub completion_tokens: u64,
 }
 
-/// One request as it arrived, and what became of it.
+/// A recorded request and its outcome.
 #[derive(Clone, Debug, Serialize)]
-pub struct Seen {
+pub struct RecordedRequest {
     /// `POST`
     pub method: String,
-    /// As sent, with its query.
+    /// The path with its query, as received.
     pub path: String,
-    /// As sent.
+    /// The `model` as received.
     pub model: Option<String>,
-    /// The field that bounded the completion.
+    /// The field that limits the completion.
     pub limit_field: Option<&'static str>,
-    /// Its value.
+    /// The value of that field.
     pub limit: Option<i64>,
-    /// Whether it asked for a stream.
+    /// Whether a stream was requested.
     pub stream: bool,
-    /// As sent.
+    /// The `stream_options` as received.
     pub stream_options: Option<Value>,
-    /// Completions for each prompt.
+    /// Completions per prompt.
     pub n: Option<i64>,
-    /// Prompt tokens; 0 for a request that the model never worked on.
+    /// Prompt tokens; 0 if the model did not process the request.
     pub prompt_tokens: u64,
     /// Completion tokens sent.
     pub completion_tokens: u64,
     /// How it ended.
     pub outcome: Outcome,
-    /// Status of the answer; 0 for none.
+    /// The response status; 0 if there was no response.
     pub status: u16,
-    /// `authorization` as received.
+    /// The `authorization` header as received.
     pub authorization: Option<String>,
-    /// All headers as received; bytes that are not UTF-8 are replaced.
+    /// All headers as received; invalid UTF-8 is replaced.
     pub headers: Vec<(String, String)>,
-    /// The body, or its first [`REMEMBERED_BODY`] bytes; bytes that are not UTF-8 are replaced.
+    /// The first [`MAX_RECORDED_BODY`] bytes of the body; invalid UTF-8 is replaced.
     pub body: String,
 }
 
@@ -107,7 +107,7 @@ impl ModelCounters {
         self.completion_tokens += other.completion_tokens;
     }
 
-    /// Prompt and completion: what a budget is charged.
+    /// Returns the sum of prompt and completion tokens, which a budget is charged.
     pub fn tokens(&self) -> u64 {
         self.prompt_tokens + self.completion_tokens
     }
@@ -122,8 +122,8 @@ impl Outcome {
     }
 }
 
-impl Seen {
-    /// The first value of a header.
+impl RecordedRequest {
+    /// Returns the first value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }

@@ -1,4 +1,4 @@
-//! A fault: how one answer departs from the healthy one. Specs are comma-separated and add up: `gzip,fragment=7`.
+//! Faults: how a response differs from a normal one. Specs are comma-separated and combined: `gzip,fragment=7`.
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::str::FromStr;
@@ -8,75 +8,75 @@ use hyper::header::{HeaderName, HeaderValue};
 
 use super::options::duration;
 
-/// What `--help` says about fault specs.
+/// The `--help` text about fault specs.
 pub const FAULT_HELP: &str = "\
 Faults (comma-separated; --fault, `POST /standin/fault`, or per request the header `x-standin-fault` or the body field `standin_fault`):
-  status=N                answer this status with an error body
+  status=N                respond with this status and an error body
   reset-before-headers    read the request, then reset the connection
-  reset-after-events=N    reset the connection after N events of a stream (a whole answer: before its body)
-  hang                    read the request and never answer
-  hang-after-events=N     stop in the middle of a stream
+  reset-after-events=N    reset the connection after N events of a stream (without streaming: before the body)
+  hang                    read the request and never respond
+  hang-after-events=N     stop sending after N events of a stream
   error-event-after=N     end a stream as vLLM does when its engine dies: an error event, then [DONE]
-  end-after-events=N      end a stream cleanly but early, without [DONE]
-  no-usage                report no usage, whatever was asked
+  end-after-events=N      end a stream early without an error and without [DONE]
+  no-usage                report no usage, even if requested
   extra-usage=N           report N completion tokens more than were sent
-  gzip                    encode the answer, whatever was accepted
+  gzip                    encode the response, even if the client does not accept it
   fragment=N              write N bytes at a time
   coalesce                write as many events at once as fit
   crlf                    end the lines of a stream with CR LF
-  reasoning               the first half of an answer is reasoning
-  tokens=N                length of an answer that nothing cuts
-  latency=D, interval=D   time to the first token, and from one to the next
-  header=NAME:VALUE       one more response header
-  times=N                 the server's fault holds for its next N requests
-  every=N                 the server's fault holds for every Nth of its requests, first the Nth";
+  reasoning               send the first half of the completion as reasoning
+  tokens=N                natural length of a completion
+  latency=D, interval=D   time to the first token, and between tokens
+  header=NAME:VALUE       add a response header
+  times=N                 apply the server's fault to its next N requests only
+  every=N                 apply the server's fault to every Nth request, starting with the Nth";
 
-/// Departures from a healthy answer; the default is none.
+/// Differences from a normal response; the default is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fault {
-    /// Answer this status with an error body.
+    /// Respond with this status and an error body.
     pub status: Option<u16>,
-    /// Reset the connection instead of answering.
+    /// Reset the connection instead of responding.
     pub reset_before_headers: bool,
-    /// Reset the connection after so many events.
+    /// Reset the connection after this number of events.
     pub reset_after_events: Option<u64>,
-    /// Never answer.
+    /// Never respond.
     pub hang: bool,
-    /// Send nothing more after so many events.
+    /// Stop sending after this number of events.
     pub hang_after_events: Option<u64>,
-    /// After so many events, an error event and `[DONE]`.
+    /// Send an error event and `[DONE]` after this number of events.
     pub error_event_after: Option<u64>,
-    /// After so many events, a clean end.
+    /// End the stream normally after this number of events.
     pub end_after_events: Option<u64>,
-    /// Report no usage.
+    /// Omit usage.
     pub no_usage: bool,
-    /// Report so many completion tokens too many.
+    /// Report this number of completion tokens too many.
     pub extra_usage: u64,
-    /// Encode the answer with gzip.
+    /// Encode the response with gzip.
     pub gzip: bool,
-    /// Write so many bytes at a time.
+    /// Write this number of bytes at a time.
     pub fragment: Option<NonZeroUsize>,
-    /// Do not write event by event.
+    /// Combine as many events as possible in one write.
     pub coalesce: bool,
-    /// Lines of a stream end with CR LF.
+    /// End lines of a stream with CR LF.
     pub crlf: bool,
-    /// The first half of an answer is reasoning.
+    /// Send the first half of the completion as reasoning.
     pub reasoning: bool,
-    /// Length of an answer that nothing cuts.
+    /// The natural length of a completion.
     pub tokens: Option<u64>,
-    /// Time to the first token.
+    /// The time to the first token.
     pub latency: Option<Duration>,
-    /// Time from one token to the next.
+    /// The time between tokens.
     pub interval: Option<Duration>,
-    /// Further response headers.
+    /// Additional response headers.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// How many requests the server's own fault still holds for; `None` is all.
+    /// The number of requests for which the server's fault still applies; `None` for all.
     pub times: Option<u64>,
-    /// Of the server's requests, its own fault holds for every Nth only.
+    /// Applies the server's fault to every Nth request only.
     pub every: Option<Every>,
 }
 
-/// Every Nth of a sequence.
+/// Selects every Nth element of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Every {
     number: NonZeroU64,
@@ -96,7 +96,7 @@ impl FromStr for Fault {
 }
 
 impl Fault {
-    /// Adds a spec to what is there already.
+    /// Adds a spec to this fault.
     pub fn add(&mut self, spec: &str) -> Result<(), String> {
         spec.split(',').map(str::trim).filter(|word| !word.is_empty()).try_for_each(|word| self.add_word(word))
     }
@@ -129,7 +129,7 @@ impl Fault {
         Ok(())
     }
 
-    /// The fault for the next request: none where it is not its turn; counts `times` down, none once it is used up.
+    /// Returns the fault for the next request, according to `every` and `times`.
     pub(super) fn next(&mut self) -> Self {
         if self.every.as_mut().is_some_and(|every| !every.turn()) {
             return Self::default();
@@ -150,7 +150,7 @@ impl Every {
         Self { number, passed: 0 }
     }
 
-    /// Whether the next one is one of them.
+    /// Returns whether the next element is selected.
     fn turn(&mut self) -> bool {
         self.passed = (self.passed + 1) % self.number;
         self.passed == 0

@@ -4,23 +4,23 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, SER
 use hyper::{Response, StatusCode};
 
 use super::Fault;
-use super::reply::Reply;
+use super::response_body::ResponseBody;
 
-/// A whole answer's type.
+/// The media type of a JSON response.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// A stream's.
+/// The media type of a stream.
 pub(super) const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
-/// What `--enable-request-id-headers` echoes.
+/// The header that `--enable-request-id-headers` echoes.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A head for a body; `echo_id` is the request id to send back.
+/// Builds the head of a response; `echo_id` is the request id to return.
 pub(super) fn response(
     status: StatusCode,
     content_type: HeaderValue,
     fault: &Fault,
     echo_id: Option<HeaderValue>,
-    body: Reply,
-) -> Response<Reply> {
+    body: ResponseBody,
+) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();

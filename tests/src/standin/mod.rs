@@ -1,7 +1,7 @@
-//! A stand-in for vLLM 0.32: its wire format to the byte (as captured, `tests/fixtures/vllm`), without a model behind it.
+//! A stand-in for vLLM 0.32 without a model. Its wire format equals the captures in `tests/fixtures/vllm` byte for byte.
 //!
-//! Tokens are counted by a rule that a test can compute ([`tokens`]), what was sent is counted as it goes out, requests are
-//! remembered, and it misbehaves on demand ([`Fault`]). Start one in-process:
+//! Tokens are counted by a rule that a test can compute ([`tokens`]). The stand-in counts the tokens that it sends, records
+//! requests, and injects faults on demand ([`Fault`]). To start one in-process:
 //!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {
@@ -14,35 +14,35 @@
 //! # Ok(()) }
 //! ```
 
-mod ask;
-mod catalog;
 #[cfg(test)]
-mod conduct;
+mod behaviour;
+mod completion_length;
+#[cfg(test)]
+mod conformance;
 mod counters;
-mod embed;
+mod embeddings;
+mod error;
+mod event_writer;
 mod fault;
-#[cfg(test)]
-mod fixtures;
 mod head;
-mod io;
-mod lax;
-mod length;
+mod json_response;
+mod lenient_json;
+mod models;
 mod options;
 mod prompt;
-mod refusal;
-mod reply;
+mod recorder;
+mod request;
+mod response_body;
+mod response_plan;
 mod route;
-mod script;
 mod service;
-mod tally;
+mod socket;
 pub mod tokens;
-mod whole;
-mod wire;
 
-pub use counters::{Counters, ModelCounters, Outcome, REMEMBERED, REMEMBERED_BODY, Seen};
+pub use counters::{Counters, MAX_RECORDED_BODY, MAX_RECORDED_REQUESTS, ModelCounters, Outcome, RecordedRequest};
+pub use event_writer::FINGERPRINT;
 pub use fault::{Every, FAULT_HELP, Fault};
 pub use options::{CAPTURED_MODELS, Options};
-pub use wire::FINGERPRINT;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::AtomicU64;
@@ -55,11 +55,11 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use io::Socket;
+use recorder::Recorder;
 use service::Server;
-use tally::Tally;
+use socket::Socket;
 
-/// A running stand-in; dropping it closes its port and its connections.
+/// A running stand-in. Dropping it closes its port and its connections.
 pub struct StandIn {
     addr: SocketAddr,
     server: Arc<Server>,
@@ -69,69 +69,69 @@ pub struct StandIn {
 // === impl StandIn ===
 
 impl StandIn {
-    /// Starts one on a free port of the loopback.
+    /// Starts a stand-in on a free loopback port.
     pub async fn start(options: Options) -> std::io::Result<Self> {
         Self::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), options).await
     }
 
-    /// Starts one on this address.
+    /// Starts a stand-in on this address.
     pub async fn listen(addr: SocketAddr, options: Options) -> std::io::Result<Self> {
         let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
         let seed = u64::from(addr.port()) << 32 | u64::from(std::process::id());
-        let tally = Arc::new(Tally::new(&options.models));
+        let recorder = Arc::new(Recorder::new(&options.models));
         let fault = Mutex::new(options.fault.clone());
-        let server = Arc::new(Server { options, tally, fault, serial: AtomicU64::new(seed ^ wire::now()) });
+        let server = Arc::new(Server { options, recorder, fault, serial: AtomicU64::new(seed ^ event_writer::now()) });
         let accepting = tokio::spawn(accept(listener, server.clone()));
         Ok(Self { addr, server, accepting })
     }
 
-    /// Where it listens.
+    /// Returns the address.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// `http://127.0.0.1:PORT`
+    /// Returns `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    /// All counters at this moment.
+    /// Returns a snapshot of all counters.
     pub fn counters(&self) -> Counters {
-        self.server.tally.counters()
+        self.server.recorder.counters()
     }
 
-    /// The last [`REMEMBERED`] requests, oldest first.
-    pub fn requests(&self) -> Vec<Seen> {
-        self.server.tally.seen()
+    /// Returns the last [`MAX_RECORDED_REQUESTS`] requests, oldest first.
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.server.recorder.recorded()
     }
 
-    /// The last request, if any is remembered.
-    pub fn last_request(&self) -> Option<Seen> {
+    /// Returns the last request, if any.
+    pub fn last_request(&self) -> Option<RecordedRequest> {
         self.requests().pop()
     }
 
-    /// Forgets the requests; counters go on.
-    pub fn forget_requests(&self) {
-        self.server.tally.forget();
+    /// Clears the recorded requests. The counters are kept.
+    pub fn clear_requests(&self) {
+        self.server.recorder.clear();
     }
 
-    /// Misbehaves from now on; `Fault::default()` heals.
+    /// Injects this fault from now on; `Fault::default()` removes it.
     pub fn set_fault(&self, fault: Fault) {
         *self.server.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
-    /// Waits until no request is in flight, so that every one has its outcome.
+    /// Waits until no request is in flight, so that every request has its outcome.
     pub async fn idle(&self) {
         self.until(|counters| counters.in_flight == 0).await;
     }
 
-    /// Waits until the counters are so: `|counters| counters.requests == 3`. Bound it with a timeout.
+    /// Waits until the counters satisfy a condition: `|counters| counters.requests == 3`. Add a timeout.
     pub async fn until(&self, reached: impl Fn(&Counters) -> bool) {
         loop {
-            let changed = self.server.tally.changed.notified();
+            let changed = self.server.recorder.changed.notified();
             tokio::pin!(changed);
-            changed.as_mut().enable(); // before looking, or a change in between is missed
+            changed.as_mut().enable(); // before the check, so that no change is missed
             if reached(&self.counters()) {
                 return;
             }
@@ -139,7 +139,7 @@ impl StandIn {
         }
     }
 
-    /// Runs until its task fails; it does not fail.
+    /// Runs until the accept task ends, which it does not.
     pub async fn run(mut self) {
         let _ = (&mut self.accepting).await;
     }
@@ -151,7 +151,7 @@ impl Drop for StandIn {
     }
 }
 
-/// Accepts until aborted; the connections go with it.
+/// Accepts connections until aborted. Aborting also closes the connections.
 async fn accept(listener: TcpListener, server: Arc<Server>) {
     let mut connections = JoinSet::new();
     loop {
@@ -159,7 +159,7 @@ async fn accept(listener: TcpListener, server: Arc<Server>) {
             Ok((stream, _)) => {
                 connections.spawn(connection(stream, server.clone()));
             }
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await, // out of descriptors: wait for some
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await, // no file descriptors left: retry later
         }
         while connections.try_join_next().is_some() {}
     }
@@ -167,12 +167,12 @@ async fn accept(listener: TcpListener, server: Arc<Server>) {
 
 async fn connection(stream: TcpStream, server: Arc<Server>) {
     let _ = stream.set_nodelay(true);
-    let _counted = server.tally.connect();
-    let reset = io::ResetFlag::default();
+    let _counted = server.recorder.connect();
+    let reset = socket::ResetFlag::default();
     let socket = TokioIo::new(Socket { stream, reset: reset.clone() });
     let keep_alive = server.options.keep_alive;
     let service = service_fn(move |request| server.clone().answer(request, reset.clone()));
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(keep_alive);
-    let _ = builder.serve_connection(socket, service).await; // the peer's failures are the peer's
+    let _ = builder.serve_connection(socket, service).await; // errors of the peer are ignored
 }

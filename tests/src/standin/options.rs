@@ -1,4 +1,4 @@
-//! What a stand-in pretends to be: its models, its window, its speed, its quirks.
+//! The stand-in's options: models, context length, speed, compatibility flags.
 
 use std::time::Duration;
 
@@ -7,55 +7,55 @@ use super::Fault;
 /// The two names under which the captured server served its one model.
 pub const CAPTURED_MODELS: [&str; 2] = ["meta-llama/Meta-Llama-3-70B-Instruct", "mistralai/Mistral-7B-Instruct-v0.3"];
 
-/// How a stand-in behaves; [`Options::default`] is the captured server with tools and embeddings switched on.
+/// Options of a stand-in; [`Options::default`] is the captured server with tools and embeddings enabled.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Model id to serve; repeat it for more (as with vLLM, the first is what answers call themselves)
+    /// Model id to serve; repeatable. As in vLLM, responses contain the first
     #[arg(long = "model", value_name = "NAME", default_values_t = CAPTURED_MODELS.map(String::from))]
     pub models: Vec<String>,
-    /// Context window: prompt and completion together
+    /// Context length: prompt and completion together
     #[arg(long, value_name = "TOKENS", default_value_t = 4096)]
     pub max_model_len: u64,
-    /// Key that /v1 asks for as a bearer token; repeatable
+    /// API key that /v1 requires as a bearer token; repeatable
     #[arg(long = "api-key", value_name = "KEY")]
     pub api_keys: Vec<String>,
     /// Time to the first token (`250ms`, `1s`)
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0")]
     pub latency: Duration,
-    /// Time from one token to the next
+    /// Time between tokens
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0")]
     pub token_interval: Duration,
-    /// Length of an answer that nothing cuts
+    /// Natural length of a completion
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub tokens: u64,
     /// Bytes of text that count as one prompt token
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
     pub bytes_per_token: u64,
-    /// Prompt tokens of an image; without it images are refused, as by a text model
+    /// Prompt tokens per image; without this option images are rejected, as by a text model
     #[arg(long, value_name = "N")]
     pub image_tokens: Option<u64>,
-    /// Misbehaviour of every answer, comma-separated: see --help
+    /// Fault of every response, comma-separated: see --help
     #[arg(long, value_name = "SPEC", default_value = "")]
     pub fault: Fault,
-    /// Refuse prompt + max_tokens beyond the window, as vLLM did before it clamped
+    /// Reject prompt + max_tokens beyond the context length, as vLLM did before it clamped
     #[arg(long)]
     pub legacy_length: bool,
-    /// As vLLM's --enable-request-id-headers
+    /// Like vLLM's --enable-request-id-headers
     #[arg(long)]
     pub request_id_headers: bool,
-    /// As vLLM's --enable-prompt-tokens-details
+    /// Like vLLM's --enable-prompt-tokens-details
     #[arg(long)]
     pub prompt_tokens_details: bool,
-    /// As vLLM's --enable-force-include-usage
+    /// Like vLLM's --enable-force-include-usage
     #[arg(long)]
     pub force_usage: bool,
-    /// Refuse tools, as a server without a tool call parser does
+    /// Reject tools, as a server without a tool call parser does
     #[arg(long)]
     pub no_tools: bool,
-    /// No /v1/embeddings, as on a server that generates
+    /// Do not serve /v1/embeddings, like a server of a generative model
     #[arg(long)]
     pub no_embeddings: bool,
-    /// Idle connections are closed after this long
+    /// Time after which idle connections are closed
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
     pub keep_alive: Duration,
 }
@@ -86,13 +86,13 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The name that answers carry, whichever alias was asked for.
+    /// Returns the name in responses, whichever alias was requested.
     pub fn canonical_model(&self) -> &str {
         self.models.first().map_or("", String::as_str)
     }
 }
 
-/// Reads `250ms`, `1.5s`, `2m` or plain seconds.
+/// Parses `250ms`, `1.5s`, `2m` or plain seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let invalid = || format!("`{text}` is not a duration such as `250ms` or `1s`");
     let (number, unit) = [("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0)]

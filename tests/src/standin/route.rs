@@ -1,9 +1,9 @@
-//! Where a request goes: the paths of vLLM that are imitated, and the stand-in's own.
+//! The routes: vLLM's paths that the stand-in imitates, and its own control paths.
 
 use super::Options;
-use super::script::Api;
+use super::response_plan::Api;
 
-/// Where a request goes.
+/// The route of a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     Generate(Api),
@@ -41,13 +41,13 @@ impl Route {
         }
     }
 
-    /// Whether it is part of what a gateway would call.
+    /// Returns whether requests on this route are counted and recorded.
     pub fn counted(self) -> bool {
         matches!(self, Self::Generate(_) | Self::Embed | Self::Models)
     }
 }
 
-/// Percent-decoded once, as uvicorn does before it routes.
+/// Percent-decodes a path once, as uvicorn does before it routes.
 pub(super) fn decoded(path: &str) -> String {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();

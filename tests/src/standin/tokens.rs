@@ -1,39 +1,39 @@
-//! Counting tokens without a tokenizer: deterministic, and simple enough to compute by hand.
+//! Counts tokens without a tokenizer, by a deterministic rule that can be computed by hand.
 //!
 //! - text: one token per [`bytes_per_token`](super::Options::bytes_per_token) bytes (4), rounded up;
 //! - token ids: one each;
-//! - a chat: its messages, [`PER_MESSAGE`] more for each of them, [`PER_CHAT`] once; tools count as their JSON text;
-//! - what is generated: exactly four bytes of text per token, so an answer sent back as a prompt counts the same.
+//! - a chat: its messages, plus [`PER_MESSAGE`] for each message and [`PER_CHAT`] once; tools count as their JSON text;
+//! - generated text: exactly four bytes per token, so that a response sent back as a prompt counts the same.
 
 use serde_json::Value;
 
-/// What the chat template adds to each message.
+/// The tokens that the chat template adds to each message.
 pub const PER_MESSAGE: u64 = 4;
-/// What the chat template adds once, for the turn that the model shall take.
+/// The tokens that the chat template adds once, for the model's turn.
 pub const PER_CHAT: u64 = 3;
 
 const WORDS: [&str; 16] = [
     " the", " old", " fox", " ran", " far", " and", " saw", " two", " red", " hen", " who", " sat", " off", " log", " not", " one",
 ];
 
-/// Tokens of a text.
+/// Returns the tokens of a text.
 pub fn of_text(bytes: usize, bytes_per_token: u64) -> u64 {
     (bytes as u64).div_ceil(bytes_per_token.max(1))
 }
 
-/// The text of the generated token with this number.
+/// Returns the text of the generated token with this number.
 pub fn word(number: u64) -> &'static str {
     WORDS.get((number % 16) as usize).copied().unwrap_or(" the")
 }
 
-/// Text and images of a chat.
+/// The text and images of a chat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Chat {
-    /// Messages.
+    /// The number of messages.
     pub messages: u64,
-    /// Tokens of their texts.
+    /// The tokens of their texts.
     pub text: u64,
-    /// Parts that are not text.
+    /// The number of parts that are not text.
     pub images: u64,
 }
 
@@ -53,7 +53,7 @@ pub fn of_chat(messages: &[Value], bytes_per_token: u64) -> Chat {
 // === impl Chat ===
 
 impl Chat {
-    /// All of it as prompt tokens.
+    /// Returns all of them as prompt tokens.
     pub fn tokens(&self, image_tokens: u64) -> u64 {
         self.text + self.messages * PER_MESSAGE + PER_CHAT + self.images * image_tokens
     }

@@ -1,14 +1,14 @@
-//! An hour, or as long as is wanted, of everything at once: is memory flat, does nothing stay reserved, and is what the gate has charged
-//! what clients know to have cost?
+//! A long run of all features at once, by default one hour. It checks that memory stays flat, that no reservation remains, and that
+//! the gateway has charged what the clients expect.
 //!
-//! One Envoy with two workers and the filter in both places. Requests of two dozen [sorts](traffic) come at a fixed rate: chats and
-//! streams, streams given up at any moment, providers that fail in several ways, refusals. Clients keep [books](book) of their own, which
-//! are compared with the gate's when all is at rest.
+//! One Envoy runs two workers and the filter in both positions. Requests of two dozen [kinds](traffic) are sent at a fixed rate:
+//! chats and streams, aborted streams, several kinds of provider failures, rejections. The clients keep a [ledger](client_ledger)
+//! of their own, which is compared with the gateway's when no request is in flight.
 
-mod book;
-mod drive;
-mod garbage;
-mod gauges;
+mod client_ledger;
+mod gate_metrics;
+mod generator;
+mod malformed;
 mod manifests;
 mod report;
 mod sample;
@@ -25,65 +25,65 @@ use super::client::Client;
 use super::envoy::{self, Envoy, Setup};
 use super::machine::Machine;
 use super::{Configuration, Filter, upstream};
-use crate::harness::Draw;
-use book::today;
-use drive::Drive;
-use garbage::Garbage;
-use gauges::{Metrics, Provider};
-use sample::{Before, Sample};
+use crate::harness::Rng;
+use client_ledger::today;
+use gate_metrics::{Metrics, Provider};
+use generator::Generator;
+use malformed::MalformedUpstream;
+use sample::{Previous, Sample};
 
 pub(super) use manifests::manifests;
 pub use report::Report;
 
 const WORKERS: usize = 2;
-/// The last requests have so long to end, and the gate to settle them and to renew its gauges.
-const AT_REST_WITHIN: Duration = Duration::from_secs(10);
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// The deadline for the last requests to end, and for the gateway to settle them and to update its gauges.
+const IDLE_DEADLINE: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What is to be done.
+/// The parameters of a soak.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Envoy's binary.
+    /// The Envoy binary.
     pub envoy: PathBuf,
     /// The filter.
     pub module: PathBuf,
-    /// How long.
+    /// The duration.
     pub time: Duration,
-    /// Requests in a second.
+    /// Requests per second.
     pub rate: u32,
     /// Time between two samples.
     pub every: Duration,
-    /// What is drawn by lot follows from it.
+    /// The seed of the random requests.
     pub seed: u64,
 }
 
-/// Everything that runs.
+/// The running processes and connections.
 struct Soak {
     envoy: Envoy,
     gate: Client,
     admin: Client,
-    drive: Arc<Drive>,
+    generator: Arc<Generator>,
 }
 
-/// What the gate says when all is over.
+/// The gateway's state at the end.
 #[derive(Debug)]
-struct AtRest {
+struct FinalState {
     providers: Vec<Provider>,
     metrics: Metrics,
-    /// The day of it.
+    /// The day of the state.
     day: u64,
 }
 
-/// Soaks, telling `progress` how it goes, until `stop` or the end of the plan.
+/// Runs a soak until `stop` or the end of the plan, and reports its progress to `progress`.
 pub async fn run(plan: Plan, stop: impl Future<Output = ()>, mut progress: impl FnMut(&str)) -> Result<Report> {
     let machine = Machine::here();
     let (sound, cut, failing) = (upstream::start().await?, upstream::start().await?, upstream::start_failing().await?);
-    let garbage = Garbage::start().await?;
+    let garbage = MalformedUpstream::start().await?;
     let others = [
         (manifests::CUT, cut.addr()),
         (manifests::FAILING, failing.addr()),
         (manifests::GARBAGE, garbage.address()),
-        (manifests::SPENT, sound.addr()),
+        (manifests::EXHAUSTED, sound.addr()),
     ];
     let filter = Filter::Gateway(plan.module.clone(), Configuration::Soak);
     let setup = Setup { others: &others, callouts: true, workers: WORKERS, ..Setup::new(&plan.envoy, &filter, sound.addr()) };
@@ -91,14 +91,14 @@ pub async fn run(plan: Plan, stop: impl Future<Output = ()>, mut progress: impl 
     let mut soak = Soak::start(&setup).await?;
     let samples = soak.load(&plan, stop, &mut progress).await.with_context(|| soak.envoy.log())?;
     progress("coming to rest");
-    let rest = soak.at_rest().await.with_context(|| soak.envoy.log())?;
+    let rest = soak.wait_for_idle().await.with_context(|| soak.envoy.log())?;
     let log = soak.envoy.log();
-    let book = std::mem::take(&mut *soak.drive.book());
-    let (sent, missed) = (soak.drive.sent(), soak.drive.missed());
-    let under_way = soak.drive.under_way();
+    let client_ledger = std::mem::take(&mut *soak.generator.client_ledger());
+    let (sent, missed) = (soak.generator.sent(), soak.generator.missed());
+    let in_flight = soak.generator.in_flight();
     let envoy = envoy::version(&plan.envoy)?;
     let generated = [&sound, &cut, &failing].map(|standin| standin.counters().total.tokens()).iter().sum();
-    Ok(Report { plan, machine, envoy, samples, book, rest, sent, missed, under_way, generated, log })
+    Ok(Report { plan, machine, envoy, samples, client_ledger, rest, sent, missed, in_flight, generated, log })
 }
 
 // === impl Soak ===
@@ -107,15 +107,15 @@ impl Soak {
     async fn start(setup: &Setup<'_>) -> Result<Self> {
         let mut envoy = Envoy::start(setup, "soak")?;
         let address = envoy.address().await?;
-        let drive = Drive::new(address).await.with_context(|| envoy.log())?;
-        Ok(Self { gate: Client::connect(address).await?, admin: envoy.admin().await?, drive: Arc::new(drive), envoy })
+        let generator = Generator::new(address).await.with_context(|| envoy.log())?;
+        Ok(Self { gate: Client::connect(address).await?, admin: envoy.admin().await?, generator: Arc::new(generator), envoy })
     }
 
     async fn load(&mut self, plan: &Plan, stop: impl Future<Output = ()>, progress: &mut impl FnMut(&str)) -> Result<Vec<Sample>> {
-        let mut before = Before::default();
-        self.sample(&mut before, Duration::ZERO).await?; // what has happened until now is no part of it
+        let mut before = Previous::default();
+        self.sample(&mut before, Duration::ZERO).await?; // excludes what happened before the start
         let start = Instant::now();
-        tokio::spawn(Arc::clone(&self.drive).run(plan.rate, Draw::new(plan.seed)));
+        tokio::spawn(Arc::clone(&self.generator).run(plan.rate, Rng::new(plan.seed)));
         let (mut samples, mut next, end) = (Vec::new(), start, start + plan.time);
         tokio::pin!(stop);
         while next < end {
@@ -128,29 +128,29 @@ impl Soak {
             progress(&sample.line(&metrics));
             samples.push(sample);
         }
-        self.drive.stop();
+        self.generator.stop();
         Ok(samples)
     }
 
-    async fn sample(&mut self, before: &mut Before, at: Duration) -> Result<(Sample, Metrics)> {
-        let providers = gauges::providers(&mut self.gate).await?;
-        let metrics = gauges::metrics(&mut self.admin).await?;
-        Ok((before.sample(at, &self.envoy, &self.drive, &providers)?, metrics))
+    async fn sample(&mut self, before: &mut Previous, at: Duration) -> Result<(Sample, Metrics)> {
+        let providers = gate_metrics::providers(&mut self.gate).await?;
+        let metrics = gate_metrics::metrics(&mut self.admin).await?;
+        Ok((before.sample(at, &self.envoy, &self.generator, &providers)?, metrics))
     }
 
-    /// Waits until nothing is under way or reserved any more, or too long.
-    async fn at_rest(&mut self) -> Result<AtRest> {
+    /// Waits until no request is in flight and nothing is reserved, or until the deadline.
+    async fn wait_for_idle(&mut self) -> Result<FinalState> {
         let start = Instant::now();
         loop {
             let day = today();
-            let providers = gauges::providers(&mut self.gate).await?;
-            let metrics = gauges::metrics(&mut self.admin).await?;
+            let providers = gate_metrics::providers(&mut self.gate).await?;
+            let metrics = gate_metrics::metrics(&mut self.admin).await?;
             let reserved: u64 = providers.iter().map(|provider| provider.reserved + provider.external.reserved).sum();
-            let resting = self.drive.under_way() == 0 && reserved == 0 && metrics.reserved == 0;
-            if day == today() && (resting || start.elapsed() > AT_REST_WITHIN) {
-                return Ok(AtRest { providers, metrics, day });
+            let idle = self.generator.in_flight() == 0 && reserved == 0 && metrics.reserved == 0;
+            if day == today() && (idle || start.elapsed() > IDLE_DEADLINE) {
+                return Ok(FinalState { providers, metrics, day });
             }
-            sleep(LOOK_AGAIN).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 }

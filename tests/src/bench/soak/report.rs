@@ -1,4 +1,4 @@
-//! What came of a soak: the books compared, memory, and whether all of it is as it must be.
+//! The results of a soak: the compared charges, memory, and whether all checks passed.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,47 +6,47 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::super::fixed_rate::Latencies;
 use super::super::machine::Machine;
-use super::super::steady::Latencies;
 use super::super::table::write_aligned;
-use super::book::{Book, Charge, Outcome};
+use super::client_ledger::{Charge, ClientLedger, Outcome};
 use super::sample::Sample;
 use super::traffic::KINDS;
-use super::{AtRest, Plan, WORKERS};
+use super::{FinalState, Plan, WORKERS};
 
-/// Memory is judged from here on: until then caches fill and pools grow.
+/// Memory is checked from this time on; before it, caches and pools grow.
 const WARM_AFTER: f64 = 300.0;
-/// A shorter run tells nothing of the slope.
+/// The minimum duration for a meaningful slope.
 const JUDGED_FROM: f64 = 1200.0;
-/// Megabytes an hour.
+/// The allowed slope in megabytes per hour.
 const MOST_SLOPE: f64 = 4.0;
-/// Megabytes of one VM, with bodies of up to 128 KiB.
+/// The allowed size of one VM in megabytes, with bodies of up to 128 KiB.
 const MOST_VM: f64 = 4.0;
-/// Of the requests that were due. Less is no failure of the gate; but then it was not the load that was wanted.
+/// The allowed share of due requests that were not sent. More is not the gateway's failure, but the load was lower than requested.
 const HELD: f64 = 0.99;
-/// What Envoy logs when a VM traps, and the filter before it does.
+/// The log lines of a VM trap, and of the filter's panic before it.
 const TRACES: [&str; 3] = ["Uncaught RuntimeError", "panicked at", " failed: Uncaught"];
 
-/// All that was seen.
+/// The results of a soak.
 #[derive(Debug)]
 pub struct Report {
     pub(super) plan: Plan,
     pub(super) machine: Machine,
     pub(super) envoy: String,
     pub(super) samples: Vec<Sample>,
-    pub(super) book: Book,
-    pub(super) rest: AtRest,
+    pub(super) client_ledger: ClientLedger,
+    pub(super) rest: FinalState,
     pub(super) sent: u64,
     pub(super) missed: u64,
-    /// Requests without an end, when all should have been at rest.
-    pub(super) under_way: u64,
-    /// Tokens that the servers say they have read and written.
+    /// Requests that had not ended at the deadline.
+    pub(super) in_flight: u64,
+    /// Tokens that the servers have read and written, by their own count.
     pub(super) generated: u64,
-    /// What Envoy has logged.
+    /// Envoy's log.
     pub(super) log: String,
 }
 
-/// What has to be so.
+/// One check.
 #[derive(Debug, Serialize)]
 struct Check {
     what: &'static str,
@@ -54,7 +54,7 @@ struct Check {
     passed: bool,
 }
 
-/// What clients and the gate say of one provider.
+/// The charges of one provider, by the clients and by the gateway.
 #[derive(Debug, Serialize)]
 struct Line {
     provider: &'static str,
@@ -72,11 +72,11 @@ struct Line {
 /// Envoy's memory in megabytes.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Memory {
-    /// Seconds after the start from which on it counts.
+    /// The time after the start, in seconds, from which memory is checked.
     warm_after: f64,
     warm: f64,
     end: f64,
-    /// Megabytes an hour, by least squares.
+    /// Megabytes per hour, by least squares.
     slope: f64,
     vm: f64,
 }
@@ -84,12 +84,12 @@ struct Memory {
 // === impl Report ===
 
 impl Report {
-    /// Whether all is as it must be.
+    /// Returns whether all checks passed.
     pub fn passed(&self) -> bool {
         self.checks().iter().all(|check| check.passed)
     }
 
-    /// For people.
+    /// Formats the report as text.
     pub fn text(&self) -> String {
         let seconds = self.samples.last().map_or(0.0, |sample| sample.at);
         let mut text = format!(
@@ -101,7 +101,7 @@ impl Report {
             self.machine.line()
         );
         self.write_outcomes(&mut text);
-        let latencies = Latencies::of_micros(&self.book.all);
+        let latencies = Latencies::of_micros(&self.client_ledger.all);
         let _ = writeln!(
             text,
             "\nSmall chats: p50 {:.2} ms, p99 {:.2} ms, longest {:.0} ms",
@@ -129,17 +129,17 @@ impl Report {
         if self.share_sent() < HELD {
             let _ = writeln!(text, "note    the rate was not held: {} requests were due and not sent", self.missed);
         }
-        for example in &self.book.examples {
+        for example in &self.client_ledger.examples {
             let _ = writeln!(text, "\nunexpected: {example}");
         }
         text
     }
 
-    /// For programs.
+    /// Returns the report as JSON.
     pub fn json(&self) -> Value {
-        let latencies = Latencies::of_micros(&self.book.all);
+        let latencies = Latencies::of_micros(&self.client_ledger.all);
         let mut outcomes: BTreeMap<&str, BTreeMap<String, u64>> = BTreeMap::new();
-        for ((kind, outcome), count) in &self.book.outcomes {
+        for ((kind, outcome), count) in &self.client_ledger.outcomes {
             outcomes.entry(kind).or_default().insert(outcome.to_string(), *count);
         }
         json!({
@@ -153,7 +153,7 @@ impl Report {
             "sent": self.sent,
             "missed": self.missed,
             "outcomes": outcomes,
-            "unexpected": self.book.unexpected,
+            "unexpected": self.client_ledger.unexpected,
             "chat_ms": { "p50": latencies.percentile(50), "p99": latencies.percentile(99), "longest": latencies.percentile(100) },
             "memory_mb": self.memory(),
             "books": self.books(),
@@ -167,7 +167,7 @@ impl Report {
     fn write_outcomes(&self, text: &mut String) {
         let cells = ["", "‰", "requests", "came to"].map(str::to_owned).to_vec();
         let lines = KINDS.iter().map(|kind| {
-            let found = self.book.outcomes.iter().filter(|((name, _), _)| *name == kind.name);
+            let found = self.client_ledger.outcomes.iter().filter(|((name, _), _)| *name == kind.name);
             let (mut sum, mut parts) = (0, Vec::new());
             for ((_, outcome), count) in found {
                 sum += count;
@@ -201,7 +201,7 @@ impl Report {
     }
 
     fn books(&self) -> Vec<Line> {
-        let lines = self.book.accounts.iter().map(|(provider, account)| {
+        let lines = self.client_ledger.accounts.iter().map(|(provider, account)| {
             let found = self.rest.providers.iter().find(|found| found.name == *provider);
             let gate = self.rest.metrics.charged.get(*provider).copied().unwrap_or(0);
             let gate_today = found.map_or(0, |found| found.used_today);
@@ -211,11 +211,11 @@ impl Report {
                 clients_least: total.least,
                 clients_most: total.most,
                 gate,
-                drift: total.missed_by(gate),
+                drift: total.deviation(gate),
                 today_least: today.least,
                 today_most: today.most,
                 gate_today,
-                drift_today: today.missed_by(gate_today),
+                drift_today: today.deviation(gate_today),
                 reserved: found.map_or(0, |found| found.reserved + found.external.reserved),
             }
         });
@@ -232,11 +232,15 @@ impl Report {
         let used: u64 = self.rest.providers.iter().map(|provider| provider.used_today).sum();
         let reserved = lines.iter().map(|line| line.reserved).sum::<u64>() + self.rest.metrics.reserved;
         let traces = TRACES.iter().filter(|trace| self.log.contains(**trace)).count();
-        let answered = self.book.outcomes.keys().filter(|(_, outcome)| matches!(outcome, Outcome::Status(_))).count();
+        let answered = self.client_ledger.outcomes.keys().filter(|(_, outcome)| matches!(outcome, Outcome::Status(_))).count();
         let memory = self.memory();
         let mut checks = vec![
-            check("answers that should not have been", self.book.unexpected.to_string(), self.book.unexpected == 0 && answered > 0),
-            check("requests without an end", self.under_way.to_string(), self.under_way == 0),
+            check(
+                "answers that should not have been",
+                self.client_ledger.unexpected.to_string(),
+                self.client_ledger.unexpected == 0 && answered > 0,
+            ),
+            check("requests without an end", self.in_flight.to_string(), self.in_flight == 0),
             check("drift between clients and gate, tokens", drift.to_string(), drift == 0 && !lines.is_empty()),
             check(
                 "charged to callers and to providers",
@@ -288,7 +292,7 @@ impl Report {
     }
 }
 
-/// Of the line that comes closest to these points.
+/// Returns the slope of the regression line of these points.
 fn slope(points: &[(f64, f64)]) -> f64 {
     let count = points.len() as f64;
     let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / count, y + point.1 / count));

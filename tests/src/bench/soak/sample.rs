@@ -1,4 +1,4 @@
-//! One look at everything, every few seconds.
+//! A sample of all measurements, taken every few seconds.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,44 +6,44 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::super::steady::Latencies;
+use super::super::fixed_rate::Latencies;
 use super::super::{cpu, envoy::Envoy, memory};
-use super::book::Outcome;
-use super::drive::Drive;
-use super::gauges::{Metrics, Provider};
+use super::client_ledger::Outcome;
+use super::gate_metrics::{Metrics, Provider};
+use super::generator::Generator;
 
-/// What was seen.
+/// One sample.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Sample {
     /// Seconds since the start.
     pub(super) at: f64,
-    /// Since the sample before: requests sent in a second, and those that were due and were not sent.
+    /// Since the previous sample: requests sent per second, and requests that were due but not sent.
     pub(super) rate: f64,
     pub(super) missed: u64,
-    /// Answers since the sample before, by what they were.
+    /// Responses since the previous sample, by outcome.
     answers: BTreeMap<String, u64>,
-    /// Requests that have no answer yet.
-    under_way: u64,
-    /// Milliseconds that small whole chats took since the sample before.
+    /// Requests in flight.
+    in_flight: u64,
+    /// Response times of small chats without streaming since the previous sample, in milliseconds.
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
-    /// Envoy's memory in bytes, and what of it is its own alone.
+    /// Envoy's memory in bytes, and its proportional part.
     pub(super) resident: u64,
     proportional: Option<u64>,
-    /// Bytes of each wasm VM.
+    /// The size of each wasm VM in bytes.
     pub(super) vms: Vec<u64>,
-    /// Cores in use since the sample before: by each worker, by Envoy as a whole, and by clients and servers together.
+    /// CPU cores used since the previous sample: by each worker, by Envoy in total, and by clients and servers together.
     worker_cores: Vec<f64>,
     pub(super) envoy_cores: f64,
     generator_cores: f64,
-    /// What the gate says of all its providers together.
+    /// The sums over all providers, as the gateway reports them.
     pub(super) used: u64,
     pub(super) reserved: u64,
 }
 
-/// What the next sample is compared with.
+/// The previous values that the next sample is compared with.
 #[derive(Debug, Default)]
-pub(super) struct Before {
+pub(super) struct Previous {
     at: Duration,
     sent: u64,
     missed: u64,
@@ -53,17 +53,17 @@ pub(super) struct Before {
     generator: Duration,
 }
 
-// === impl Before ===
+// === impl Previous ===
 
-impl Before {
-    /// Looks, and is what the one after is compared with.
-    pub(super) fn sample(&mut self, at: Duration, envoy: &Envoy, drive: &Drive, providers: &[Provider]) -> Result<Sample> {
+impl Previous {
+    /// Takes a sample and keeps its values for the next.
+    pub(super) fn sample(&mut self, at: Duration, envoy: &Envoy, generator: &Generator, providers: &[Provider]) -> Result<Sample> {
         let pid = envoy.pid();
-        let (answers, latencies) = answers(drive);
+        let (answers, latencies) = answers(generator);
         let now = Self {
             at,
-            sent: drive.sent(),
-            missed: drive.missed(),
+            sent: generator.sent(),
+            missed: generator.missed(),
             answers,
             workers: cpu::of_threads(pid, "wrk:"),
             envoy: envoy.cpu()?,
@@ -79,7 +79,7 @@ impl Before {
             rate: (now.sent - self.sent) as f64 / seconds,
             missed: now.missed - self.missed,
             answers: now.answers.iter().map(since).filter(|(_, count)| *count > 0).collect(),
-            under_way: drive.under_way(),
+            in_flight: generator.in_flight(),
             p50_ms: latencies.percentile(50),
             p99_ms: latencies.percentile(99),
             resident: envoy.resident()?,
@@ -96,21 +96,21 @@ impl Before {
     }
 }
 
-fn answers(drive: &Drive) -> (BTreeMap<Outcome, u64>, Latencies) {
-    let mut book = drive.book();
+fn answers(generator: &Generator) -> (BTreeMap<Outcome, u64>, Latencies) {
+    let mut client_ledger = generator.client_ledger();
     let mut answers = BTreeMap::new();
-    for ((_, outcome), count) in &book.outcomes {
+    for ((_, outcome), count) in &client_ledger.outcomes {
         *answers.entry(*outcome).or_default() += count;
     }
-    let recent = std::mem::take(&mut book.recent);
-    drop(book);
+    let recent = std::mem::take(&mut client_ledger.recent);
+    drop(client_ledger);
     (answers, Latencies::of_micros(&recent))
 }
 
 // === impl Sample ===
 
 impl Sample {
-    /// One line for people.
+    /// Formats the sample in one line.
     pub(super) fn line(&self, metrics: &Metrics) -> String {
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
         let vms: Vec<String> = self.vms.iter().map(|bytes| format!("{:.2}", megabytes(*bytes))).collect();
@@ -129,7 +129,7 @@ impl Sample {
             self.generator_cores,
             self.used,
             self.reserved,
-            self.under_way,
+            self.in_flight,
             if metrics.errors > 0 { format!("  FILTER ERRORS {}", metrics.errors) } else { String::new() },
         )
     }
