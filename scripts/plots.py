@@ -1,4 +1,4 @@
-"""Draws what scripts/bench and scripts/soak have measured: one picture for each JSON file of the directory that is known here."""
+"""Draws the results of scripts/bench and scripts/soak: one chart for each known JSON file in the directory."""
 
 import json
 import pathlib
@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 OURS = "#2171b5"
 GREY = "#8c8c8c"
 PEER = "#d98c3f"
-# What is not this filter is grey; what limits nothing is brown.
+# Grey: not this filter. Brown: filters that enforce no limits.
 COLOURS = {
     "no filter": "#c8c8c8",
     "empty": GREY,
@@ -53,7 +53,7 @@ def caption(figure, found):
     version = found["envoy"].split("/")[1]
     load = machine["load_average"][0]
     parts = [f"Envoy {version}", f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_mib'] // 1024} GiB, Linux {machine['kernel']}"]
-    parts.append(f"load {load} before" + (" (busy: compare with care)" if load > 1 else ""))
+    parts.append(f"load {load} before" + (" (the machine was busy: compare with care)" if load > 1 else ""))
     if "date" in machine:
         parts.append(machine["date"])
     text = "\n".join(textwrap.wrap("; ".join(parts), 130))
@@ -73,7 +73,7 @@ def errors(spread):
 
 
 def bar(axes, place, spread, shade, digits=0, label=None, width=0.8):
-    """A bar from zero, its spread, and its number."""
+    """Draws a bar from zero with its spread and its value."""
     axes.bar(place, spread["median"], width, color=shade, label=label)
     axes.errorbar(place, spread["median"], yerr=errors(spread), color="#333333", linewidth=0.8, capsize=2)
     axes.annotate(f"{spread['median']:.{digits}f}", (place, spread["max"]), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7)
@@ -104,7 +104,7 @@ def cost(found):
     for axes in grid.flat[len(rows):]:
         axes.axis("off")
     rounds = len(rows[0]["cells"][0]["rounds"])
-    peers = " cpp and lua limit nothing." if any(column["name"] in ("cpp", "lua") for column in found["columns"]) else ""
+    peers = " cpp and lua enforce no limits." if any(column["name"] in ("cpp", "lua") for column in found["columns"]) else ""
     figure.suptitle(f"Envoy's CPU time per request, one worker; {of_rounds(rounds)}. Scales differ.{peers}")
     return figure
 
@@ -116,7 +116,7 @@ def latency(found):
         bar(left, place - 0.2, row["p50_ms"], "#6baed6", 2, "p50" if place == 0 else None, 0.38)
         bar(left, place + 0.2, row["p99_ms"], "#08519c", 2, "p99" if place == 0 else None, 0.38)
     left.legend(frameon=False)
-    left.set_ylabel("ms until the whole answer")
+    left.set_ylabel("ms until the end of the answer")
     left.set_title(f"{found['workload']}: {found['per_second']} requests/s, open loop")
     for place, row in enumerate(rows):
         bar(right, place, row["most_per_second"], colour(row["column"]))
@@ -124,7 +124,7 @@ def latency(found):
         text = f"{row['envoy_cores']['median']:.2f} cores"
         right.annotate(text, (place, 0), xytext=(0, 3), textcoords="offset points", ha="center", fontsize=7, color=shade)
     right.set_ylabel("requests/s")
-    right.set_title("Without a pause, 16 connections; and Envoy's share of it")
+    right.set_title("Closed loop, 16 connections; with the cores that Envoy used")
     for axes in (left, right):
         names(axes, [row["column"] for row in rows])
         zero_based(axes)
@@ -156,7 +156,7 @@ def refusals(found):
         bar(axes, place, row["micros"], OURS if row["status"] == 200 else "#9ecae1")
     names(axes, [row["name"] + ("\n(+ a connection)" if row["ends_connection"] else "") for row in found["rows"]])
     axes.set_ylabel("µs of CPU time per request")
-    axes.set_title("What a refused chat costs, beside a served one; median and range")
+    axes.set_title("CPU time of refused chats, compared with a served one; median and range")
     zero_based(axes)
     return figure
 
@@ -176,7 +176,7 @@ def soak(found):
     delay.set_ylabel("ms (logarithmic)")
     tokens.plot(minutes, [sample["reserved"] / 1e6 for sample in samples], color=OURS, label="reserved")
     tokens.set_ylabel("million tokens")
-    tokens.set_title("Reserved for what is under way; 0 at rest" if found["passed"] else "Reserved for what is under way")
+    tokens.set_title("Reserved for requests in flight; 0 after the last one" if found["passed"] else "Reserved for requests in flight")
     tokens.set_xlabel("minutes")
     for axes in (memory, tokens):
         axes.set_ylim(0, axes.dataLim.y1 * 1.2)

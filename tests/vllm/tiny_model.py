@@ -1,5 +1,5 @@
-"""Makes a tiny Llama with random weights, which vLLM serves on a CPU at some hundred tokens a second: what it says is noise,
-what it counts is not. The tokenizer has all bytes and few merges, so any text is made of many tokens.
+"""Creates a tiny Llama with random weights, which vLLM serves on a CPU at some hundred tokens per second. Its output is noise, but its token counts
+are real. The tokenizer contains all bytes and few merges, so every text has many tokens.
 
 Usage: tiny_model.py DIRECTORY
 """
@@ -18,7 +18,7 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-# What the merges are learned from: some words, some letters of other scripts, and JSON.
+# Training text for the merges: some words, some letters of other scripts, and JSON.
 LINES = [
     "Every answer that has ended is charged what it did cost, and every request under way what it may cost.",
     "A budget is a number of tokens for one day: system, user and assistant count alike.",
@@ -54,7 +54,7 @@ def model(vocabulary):
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=32,  # the smallest that vLLM's attention on CPUs takes
+        head_dim=32,  # the smallest that vLLM's attention on CPUs supports
         max_position_embeddings=WINDOW,
         bos_token_id=vocabulary.bos_token_id,
         eos_token_id=vocabulary.eos_token_id,
