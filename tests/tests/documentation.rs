@@ -31,15 +31,16 @@ fn prose(page: &str) -> String {
     page.lines().filter(keep).map(|line| format!("{line}\n")).collect()
 }
 
-/// Returns the anchors of a page's headings, as GitHub makes them.
+/// Returns the anchors of a page: those that GitHub makes of headings, and those that are written as `<a id="…">`.
 fn anchors(page: &str) -> BTreeSet<String> {
-    let headings = prose(page);
-    let headings = headings.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let prose = prose(page);
     let anchor = |heading: &str| {
         let kept = heading.to_lowercase().chars().filter(|c| c.is_alphanumeric() || "-_ ".contains(*c)).collect::<String>();
         kept.replace(' ', "-")
     };
-    headings.map(anchor).collect()
+    let headings = prose.lines().filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#').trim()));
+    let written = prose.split("<a id=\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(id, _)| id.to_owned());
+    headings.chain(written).collect()
 }
 
 /// Returns the targets of the links and images of a page.
