@@ -1,4 +1,4 @@
-//! What the README, the pages in `docs/` and the shipped configuration say, run as written.
+//! Runs what the README, the documentation and the shipped configuration contain, as written.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::io::{BufRead, BufReader};
@@ -45,7 +45,7 @@ impl Running {
 
     /// Starts it with these variables in its environment.
     fn start_in(options: &[&str], variables: &[(&str, &str)]) -> Self {
-        // Nobody else is given the port while it stands in no configuration; the script says so if it is taken after all.
+        // The port is free until another process binds it; the script reports it if it is taken.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let port_option = port.to_string();
         let mut command = Command::new("scripts/run");
@@ -62,7 +62,7 @@ impl Running {
         panic!("scripts/run ended: {}", running.said);
     }
 
-    /// A documented command, on this gateway's ports.
+    /// Returns a documented command with this gateway's ports.
     fn here(&self, command: &str) -> String {
         let (_, admin) = self.said.split_once("Metrics: http://").unwrap();
         let (admin, _) = admin.split_once('/').unwrap();
@@ -363,10 +363,10 @@ async fn a_reload_an_upgrade_and_a_roll_back_keep_the_counts() {
     assert_eq!((&after.since, after.cap), (&reloaded.since, 40_000_000));
     gate.replace("maxTokensPerDai", "maxTokensPerDay");
 
-    // A new module takes over while a stream goes on.
+    // A new module takes over during a stream.
     gate.run(&operation("pai_filter-2.wasm", "cp "));
     let second = gate.directory.join("pai_filter-2.wasm");
-    // Another build, as far as Envoy can tell: a custom section of no content.
+    // Another build for Envoy: it has one more custom section, without content.
     let module = [std::fs::read(&second).unwrap(), b"\x00\x02\x01x".to_vec()].concat();
     std::fs::write(&second, module).unwrap();
     let stream = blocks_of("docs/quickstart.md", "sh").into_iter().find(|block| block.contains("\"stream\": true")).unwrap();
