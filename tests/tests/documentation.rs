@@ -127,6 +127,20 @@ fn the_table_of_rules_names_files_that_are_there() {
     assert!(missing.is_empty(), "docs/architecture.md names what is not there: {missing:?}");
 }
 
+/// Without a rule in `stats_tags`, Prometheus shows a label as a part of the name.
+#[test]
+fn the_labels_of_the_metrics_are_tags_in_the_shipped_configurations() {
+    let page = read(&root().join("docs/metrics.md"));
+    let rows = table(&page, "Metrics");
+    let labels: BTreeSet<&str> = rows.iter().flat_map(|row| quoted(&row[2])).collect();
+    assert!(labels.contains("provider") && labels.contains("decision"), "{labels:?}");
+    for file in ["envoy/envoy.yaml", "envoy/fallback.yaml"] {
+        let envoy = read(&root().join(file));
+        let missing: Vec<_> = labels.iter().filter(|label| !envoy.contains(&format!("tag_name: {label},"))).collect();
+        assert!(missing.is_empty(), "{file} has no stats_tags for {missing:?}");
+    }
+}
+
 /// The drawing of one request's way names files, too.
 #[test]
 fn the_way_of_a_request_names_files_that_are_there() {
@@ -136,7 +150,7 @@ fn the_way_of_a_request_names_files_that_are_there() {
     let source = root().join("filter/src");
     let words =
         way.split(|c: char| c.is_whitespace() || ",()".contains(c)).filter(|word| word.ends_with(".rs") || word.ends_with('/'));
-    let missing: Vec<_> =
-        words.filter(|word| !source.join(word).exists() && !source.join("exchange").join(word).exists()).collect();
+    let folders = ["", "host", "exchange"].map(|folder| source.join(folder));
+    let missing: Vec<_> = words.filter(|word| !folders.iter().any(|folder| folder.join(word).exists())).collect();
     assert!(missing.is_empty(), "the drawing in docs/architecture.md names what is not there: {missing:?}");
 }
