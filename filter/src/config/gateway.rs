@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::http::headers::is_stripped;
+use crate::http::headers::is_stripped_request_header;
 use crate::identity::access_key::AccessKeys;
 use crate::policy::{Audience, Callout, Gateway, Operators, Provider, Routing};
 
@@ -66,7 +66,7 @@ fn identity_header(text: &str) -> Result<Box<str>, Reason> {
         return Err(format!("must be a header name, got {}", quoted(text)).into());
     }
     let name = text.to_ascii_lowercase();
-    if is_stripped(&name) || name.starts_with("x-envoy-") || FRAMING.contains(&name.as_str()) {
+    if is_stripped_request_header(&name) || name.starts_with("x-envoy-") || FRAMING.contains(&name.as_str()) {
         let hint = "cannot name a caller; use a header of its own, such as x-agent-id";
         return Err(format!("{} {hint}", quoted(&name)).into());
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::guard::injection::Sensitivity;
-use crate::guard::pattern::{InvalidPattern, MAX_PATTERNS, Pattern, Patterns};
+use crate::guard::pattern::{InvalidPattern, MAX_PATTERNS, PatternCheck, RegexPattern};
 use crate::guard::{Action, Check, Guard, ROLES, Unreadable};
 
 use super::field::{Field, Fields};
@@ -69,10 +69,10 @@ fn patterns(entry: &mut Fields) -> Result<Check, InvalidConfig> {
     entry.optional("sensitivity", |field| Err::<(), _>(field.refuse("is for guards of type `promptInjection`")))?;
     let deny = entry.required("deny", pattern_list)?;
     let allow = entry.optional("allow", pattern_list)?.unwrap_or_default();
-    Ok(Check::Pattern(Patterns::new(deny, allow)))
+    Ok(Check::Pattern(PatternCheck::new(deny, allow)))
 }
 
-fn pattern_list(list: Field) -> Result<Vec<Pattern>, InvalidConfig> {
+fn pattern_list(list: Field) -> Result<Vec<RegexPattern>, InvalidConfig> {
     let number = list.refuse(format!("must have 1 to {MAX_PATTERNS} patterns"));
     let mut count = 0;
     let patterns = list.list(|entry| {
@@ -85,10 +85,10 @@ fn pattern_list(list: Field) -> Result<Vec<Pattern>, InvalidConfig> {
     if patterns.is_empty() { Err(number) } else { Ok(patterns) }
 }
 
-fn pattern(text: &str) -> Result<Pattern, Reason> {
-    Pattern::new(text).map_err(|error| match error {
+fn pattern(text: &str) -> Result<RegexPattern, Reason> {
+    RegexPattern::new(text).map_err(|error| match error {
         // The engine's message names no part of the pattern.
-        InvalidPattern::Syntax(_) | InvalidPattern::TooLong | InvalidPattern::MatchesNothing => error.to_string().into(),
+        InvalidPattern::Syntax(_) | InvalidPattern::TooLong | InvalidPattern::MatchesEmpty => error.to_string().into(),
     })
 }
 

@@ -1,6 +1,6 @@
 //! How many tokens a model can hold: `max_model_len`, told by `GET /models` or by a refusal.
 
-use crate::json::{Kind, Reader};
+use crate::json::{Reader, ValueKind};
 use crate::openai::is_model_name;
 
 /// What is known of the windows of one provider's models.
@@ -125,10 +125,10 @@ fn read_message(reader: &mut Reader<'_>, depth: u8) -> Option<String> {
     let mut object = reader.object().ok()?;
     while let Some(key) = object.next(reader).ok()? {
         let kind = reader.kind().ok()?;
-        if key.is("message") && kind == Kind::String {
+        if key.is("message") && kind == ValueKind::String {
             return Some(reader.text().ok()?.decode().into_owned());
         }
-        if key.is("error") && kind == Kind::Object && depth == 0 {
+        if key.is("error") && kind == ValueKind::Object && depth == 0 {
             return read_message(reader, 1);
         }
         reader.skip().ok()?;
@@ -145,7 +145,7 @@ fn each_model(body: &[u8], each: &mut dyn FnMut(&str, u64)) -> Option<()> {
     let mut reader = Reader::new(body);
     let mut object = reader.object().ok()?;
     while let Some(key) = object.next(&mut reader).ok()? {
-        if !key.is("data") || reader.kind().ok()? != Kind::Array {
+        if !key.is("data") || reader.kind().ok()? != ValueKind::Array {
             reader.skip().ok()?;
             continue;
         }
@@ -165,9 +165,9 @@ fn model_entry(reader: &mut Reader<'_>) -> Option<(Option<String>, Option<u64>)>
     let mut model = reader.object().ok()?;
     while let Some(key) = model.next(reader).ok()? {
         let kind = reader.kind().ok()?;
-        if key.is("id") && kind == Kind::String {
+        if key.is("id") && kind == ValueKind::String {
             id = Some(reader.text().ok()?.decode().into_owned());
-        } else if key.is("max_model_len") && kind == Kind::Number {
+        } else if key.is("max_model_len") && kind == ValueKind::Number {
             length = std::str::from_utf8(reader.number().ok()?).ok()?.parse().ok().filter(|&length| length > 0);
         } else {
             reader.skip().ok()?;

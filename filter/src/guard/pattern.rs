@@ -22,11 +22,11 @@ const MAX_COMPILED_BYTES: usize = 32 * 1024;
 /// The deepest groups of a pattern.
 const MAX_NESTING: u32 = 32;
 
-/// Patterns that refuse a text, and the exceptions from them.
+/// PatternCheck that refuse a text, and the exceptions from them.
 #[derive(Debug)]
-pub struct Patterns {
-    deny: Vec<Pattern>,
-    allow: Vec<Pattern>,
+pub struct PatternCheck {
+    deny: Vec<RegexPattern>,
+    allow: Vec<RegexPattern>,
     /// Which of `deny` may match at all.
     plain: Box<Prefilter>,
     /// The same for folded texts. `None` where it would be the same.
@@ -35,18 +35,18 @@ pub struct Patterns {
 
 /// What the patterns of a guard say of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum PatternOutcome {
     /// No pattern matches, or exceptions cover it.
-    Nothing,
+    NoMatch,
     /// A pattern matches.
     Match,
     /// It would take too long to find out.
-    TooMuch,
+    WorkExhausted,
 }
 
 /// One regular expression, for texts as they are and for folded ones.
 #[derive(Debug)]
-pub struct Pattern {
+pub struct RegexPattern {
     plain: Regex,
     /// `None` where it would be the same.
     folded: Option<Regex>,
@@ -61,7 +61,7 @@ struct Exceptions(Vec<(usize, usize)>);
 pub enum InvalidPattern {
     /// It matches wherever it is looked for.
     #[error("matches the empty text, and so any text")]
-    MatchesNothing,
+    MatchesEmpty,
     /// It is longer than [`MAX_PATTERN_BYTES`].
     #[error("is longer than {MAX_PATTERN_BYTES} bytes")]
     TooLong,
@@ -70,11 +70,11 @@ pub enum InvalidPattern {
     Syntax(String),
 }
 
-// === impl Patterns ===
+// === impl PatternCheck ===
 
-impl Patterns {
+impl PatternCheck {
     /// What `deny` refuses, unless it lies within something that `allow` matches.
-    pub fn new(deny: Vec<Pattern>, allow: Vec<Pattern>) -> Self {
+    pub fn new(deny: Vec<RegexPattern>, allow: Vec<RegexPattern>) -> Self {
         let prefilter = |folded| Box::new(Prefilter::new(deny.iter().map(|deny| deny.regex(folded).as_str())));
         let plain = prefilter(false);
         let folded = deny.iter().any(|deny| deny.folded.is_some()).then(|| prefilter(true));
@@ -82,39 +82,39 @@ impl Patterns {
     }
 
     /// Looks through `text` and what is hidden in it. Each pattern that may match takes the length of what it is tried on off `work`.
-    pub fn judge(&self, text: &str, work: &mut usize) -> Found {
-        let mut found = Found::Nothing;
+    pub fn check(&self, text: &str, work: &mut usize) -> PatternOutcome {
+        let mut found = PatternOutcome::NoMatch;
         let mut folded = String::new();
         decode::views(text, &mut |view| {
-            found = self.judge_view(&view, false, work);
-            if found == Found::Nothing && !view.is_ascii() {
+            found = self.check_view(&view, false, work);
+            if found == PatternOutcome::NoMatch && !view.is_ascii() {
                 folded.clear();
                 fold::fold(&view, &mut folded);
-                found = self.judge_view(&folded, true, work);
+                found = self.check_view(&folded, true, work);
             }
-            found == Found::Nothing
+            found == PatternOutcome::NoMatch
         });
         found
     }
 
-    fn judge_view(&self, text: &str, folded: bool, work: &mut usize) -> Found {
+    fn check_view(&self, text: &str, folded: bool, work: &mut usize) -> PatternOutcome {
         let prefilter = self.folded.as_ref().filter(|_| folded).unwrap_or(&self.plain);
         let candidates = prefilter.candidates(text);
         let mut exceptions: Option<Exceptions> = None;
         // The first that matches has the exceptions looked for, too.
         let mut tried = 1 + self.allow.len();
         for (_, deny) in self.deny.iter().enumerate().filter(|(number, _)| prefilter::has(candidates, *number)) {
-            let Some(left) = work.checked_sub(text.len().saturating_mul(tried)) else { return Found::TooMuch };
+            let Some(left) = work.checked_sub(text.len().saturating_mul(tried)) else { return PatternOutcome::WorkExhausted };
             (*work, tried) = (left, 1);
             let matches = deny.regex(folded).find_iter(text).any(|found| {
                 let exceptions = exceptions.get_or_insert_with(|| self.exceptions(text, folded));
                 !exceptions.hold(found.start(), found.end())
             });
             if matches {
-                return Found::Match;
+                return PatternOutcome::Match;
             }
         }
-        Found::Nothing
+        PatternOutcome::NoMatch
     }
 
     fn exceptions(&self, text: &str, folded: bool) -> Exceptions {
@@ -143,9 +143,9 @@ impl Exceptions {
     }
 }
 
-// === impl Pattern ===
+// === impl RegexPattern ===
 
-impl Pattern {
+impl RegexPattern {
     /// Compiles `pattern`, which ignores the case of letters unless it says `(?-i)`.
     pub fn new(pattern: &str) -> Result<Self, InvalidPattern> {
         if pattern.len() > MAX_PATTERN_BYTES {
@@ -153,7 +153,7 @@ impl Pattern {
         }
         let plain = compile(pattern)?;
         if plain.is_match("") {
-            return Err(InvalidPattern::MatchesNothing);
+            return Err(InvalidPattern::MatchesEmpty);
         }
         // Characters beyond ASCII stand for themselves wherever they are in a pattern.
         let folded = (!pattern.is_ascii()).then(|| {

@@ -17,7 +17,7 @@ pub enum HeaderEdit {
 
 /// Headers that no provider gets: credentials, who the caller is, and what would move cost past the gate
 /// (`docs/security.md` has the reason of each).
-const STRIPPED: [&str; 24] = [
+const STRIPPED_REQUEST_HEADERS: [&str; 24] = [
     "authorization",
     "x-api-key",
     "api-key",
@@ -46,18 +46,18 @@ const STRIPPED: [&str; 24] = [
 ];
 
 /// Whether no provider gets a header of this name.
-pub fn is_stripped(name: &str) -> bool {
-    STRIPPED.contains(&name) || STRIPPED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+pub fn is_stripped_request_header(name: &str) -> bool {
+    STRIPPED_REQUEST_HEADERS.contains(&name) || STRIPPED_REQUEST_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Prefixes of names that no provider gets.
-const STRIPPED_PREFIXES: [&str; 2] = ["x-pai-", "x-amzn-sagemaker-"];
+const STRIPPED_REQUEST_PREFIXES: [&str; 2] = ["x-pai-", "x-amzn-sagemaker-"];
 
 /// Headers of a provider that no client gets, and the one by which an attempt keeps Envoy from trying again.
-const DROPPED: [&str; 3] = ["openai-organization", "set-cookie", "x-envoy-ratelimited"];
+const STRIPPED_RESPONSE_HEADERS: [&str; 3] = ["openai-organization", "set-cookie", "x-envoy-ratelimited"];
 
 /// Prefixes of names that no client gets from a provider.
-const DROPPED_PREFIXES: [&str; 2] = ["x-ratelimit-", "x-pai-"];
+const STRIPPED_RESPONSE_PREFIXES: [&str; 2] = ["x-ratelimit-", "x-pai-"];
 
 // === impl Headers ===
 
@@ -73,8 +73,8 @@ impl<'a> Headers<'a> {
     }
 
     /// Edits that take away what providers must not see, `also` the header that names the caller, if there is one.
-    pub fn strip(&self, also: Option<&str>) -> Vec<HeaderEdit> {
-        let mut edits = self.removals(&STRIPPED, &STRIPPED_PREFIXES);
+    pub fn strip_request_headers(&self, also: Option<&str>) -> Vec<HeaderEdit> {
+        let mut edits = self.removals(&STRIPPED_REQUEST_HEADERS, &STRIPPED_REQUEST_PREFIXES);
         if let Some(name) = also.filter(|name| self.get(name).is_some()) {
             edits.push(HeaderEdit::Remove(Cow::Owned(name.to_owned())));
         }
@@ -82,18 +82,18 @@ impl<'a> Headers<'a> {
     }
 
     /// Edits that take away what clients must not see.
-    pub fn drop_provider_headers(&self) -> Vec<HeaderEdit> {
-        self.removals(&DROPPED, &DROPPED_PREFIXES)
+    pub fn strip_response_headers(&self) -> Vec<HeaderEdit> {
+        self.removals(&STRIPPED_RESPONSE_HEADERS, &STRIPPED_RESPONSE_PREFIXES)
     }
 
     /// Whether a body comes encoded.
-    pub fn encoded(&self) -> bool {
+    pub fn is_encoded(&self) -> bool {
         self.all("content-encoding")
             .any(|value| !value.trim_ascii().is_empty() && !value.trim_ascii().eq_ignore_ascii_case(b"identity"))
     }
 
     /// Whether the connection is to speak something else from here on. What comes on it then is no body, and does not end.
-    pub fn upgrades(&self) -> bool {
+    pub fn is_upgrade(&self) -> bool {
         let mut options = self.all("connection").flat_map(|value| value.split(|&b| b == b','));
         self.get("upgrade").is_some() && options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
     }
@@ -123,15 +123,15 @@ impl<'a> Headers<'a> {
 
 /// The media type of a `content-type` value in lower case, without its parameters.
 pub fn media_type(value: &[u8]) -> Vec<u8> {
-    before_parameters(value).trim_ascii().to_ascii_lowercase()
+    without_parameters(value).trim_ascii().to_ascii_lowercase()
 }
 
 /// Whether vLLM takes a `content-type` value for JSON: it does not trim what stands before the parameters.
-pub fn vllm_takes_for_json(value: &[u8]) -> bool {
-    before_parameters(value).eq_ignore_ascii_case(b"application/json")
+pub fn is_json_for_vllm(value: &[u8]) -> bool {
+    without_parameters(value).eq_ignore_ascii_case(b"application/json")
 }
 
-fn before_parameters(value: &[u8]) -> &[u8] {
+fn without_parameters(value: &[u8]) -> &[u8] {
     value.split(|&b| b == b';').next().unwrap_or_default()
 }
 
@@ -152,7 +152,7 @@ mod tests {
             (b"x-request-id", b"1"),
             (b"accept-encoding", b"gzip"),
         ]);
-        let names: Vec<_> = headers.strip(None).into_iter().map(|edit| format!("{edit:?}")).collect();
+        let names: Vec<_> = headers.strip_request_headers(None).into_iter().map(|edit| format!("{edit:?}")).collect();
         assert_eq!(
             names,
             [
@@ -166,15 +166,17 @@ mod tests {
 
     #[test]
     fn encodings_and_media_types_are_told_apart() {
-        let encoded = |value: &'static [u8]| Headers(vec![(b"content-encoding", value)]).encoded();
+        let encoded = |value: &'static [u8]| Headers(vec![(b"content-encoding", value)]).is_encoded();
         assert!(encoded(b"gzip") && encoded(b"identity, gzip") && encoded(b"\xff"));
         assert!(!encoded(b"identity") && !encoded(b" Identity ") && !encoded(b""));
-        let upgrades = |connection: &'static [u8]| Headers(vec![(b"connection", connection), (b"upgrade", b"x")]).upgrades();
+        let upgrades = |connection: &'static [u8]| Headers(vec![(b"connection", connection), (b"upgrade", b"x")]).is_upgrade();
         assert!(
-            upgrades(b"keep-alive, Upgrade") && !upgrades(b"keep-alive") && !Headers(vec![(b"connection", b"upgrade")]).upgrades()
+            upgrades(b"keep-alive, Upgrade")
+                && !upgrades(b"keep-alive")
+                && !Headers(vec![(b"connection", b"upgrade")]).is_upgrade()
         );
         assert_eq!(media_type(b"Application/JSON ; charset=utf-8"), b"application/json");
         assert_eq!(media_type(b""), b"");
-        assert!(vllm_takes_for_json(b"Application/json;charset=utf-8") && !vllm_takes_for_json(b"application/json ;charset=utf-8"));
+        assert!(is_json_for_vllm(b"Application/json;charset=utf-8") && !is_json_for_vllm(b"application/json ;charset=utf-8"));
     }
 }

@@ -44,9 +44,9 @@ pub enum Case {
     /// A guard refused the prompt.
     PromptRejected,
     /// Requests in flight hold what is left of a budget, or a rate has to drain.
-    Reserved,
+    BudgetReserved,
     /// A budget is spent for today.
-    Spent,
+    BudgetExhausted,
     /// The ledger cannot be reached.
     LedgerUnavailable,
     /// No provider answered.
@@ -93,8 +93,8 @@ impl Case {
             Self::ModelNotAllowed => (403, REQUEST, "model_not_allowed"),
             Self::ContextLengthExceeded => (400, REQUEST, "context_length_exceeded"),
             Self::PromptRejected => (403, REQUEST, "prompt_rejected"),
-            Self::Reserved => (429, "tokens", "rate_limit_exceeded"),
-            Self::Spent => (429, "insufficient_quota", "insufficient_quota"),
+            Self::BudgetReserved => (429, "tokens", "rate_limit_exceeded"),
+            Self::BudgetExhausted => (429, "insufficient_quota", "insufficient_quota"),
             Self::LedgerUnavailable => (503, SERVER, "ledger_unavailable"),
             Self::UpstreamUnavailable => (503, SERVER, "upstream_unavailable"),
             Self::UpstreamTimeout => (504, SERVER, "upstream_timeout"),
@@ -123,17 +123,17 @@ impl Refusal {
     }
 
     /// A budget is spent until the day ends.
-    pub fn spent(message: impl Into<String>, now: Time) -> Self {
-        Self { retry_after: Some(now.seconds_to_midnight()), ..Self::new(Case::Spent, message) }
+    pub fn budget_exhausted(message: impl Into<String>, now: Time) -> Self {
+        Self { retry_after: Some(now.seconds_to_midnight()), ..Self::new(Case::BudgetExhausted, message) }
     }
 
     /// A budget is reserved by requests in flight.
-    pub fn reserved(message: impl Into<String>) -> Self {
-        Self { retry_after: Some(1), ..Self::new(Case::Reserved, message) }
+    pub fn budget_reserved(message: impl Into<String>) -> Self {
+        Self { retry_after: Some(1), ..Self::new(Case::BudgetReserved, message) }
     }
 
     /// A rate has drained far enough in `wait` nanoseconds; `why` is what the message says before it says so.
-    pub fn drains(case: Case, why: &str, wait: u64) -> Self {
+    pub fn rate_exceeded(case: Case, why: &str, wait: u64) -> Self {
         let seconds = wait.div_ceil(1_000_000_000).max(1);
         Self { retry_after: Some(seconds), ..Self::new(case, format!("{why} Try again in {seconds} s.")) }
     }
@@ -149,7 +149,7 @@ impl Refusal {
     }
 
     /// Envoy itself has answered, with this status.
-    pub fn local(status: u16, provider: Option<&str>) -> Self {
+    pub fn from_local_reply(status: u16, provider: Option<&str>) -> Self {
         let who = provider.map_or_else(|| "the provider".to_owned(), |name| format!("model provider `{name}`"));
         let (case, why) = match status {
             408 => (Case::RequestTimeout, "The request did not come in time. Send it again.".to_owned()),
@@ -170,7 +170,7 @@ impl Refusal {
         if let Some(seconds) = self.retry_after {
             headers.push(("retry-after", seconds.to_string()));
         }
-        if self.case == Case::Spent {
+        if self.case == Case::BudgetExhausted {
             // The official clients would try again at once, until midnight.
             headers.push(("x-should-retry", "false".to_owned()));
         }
@@ -213,10 +213,10 @@ mod tests {
 
     #[test]
     fn a_spent_budget_is_not_tried_again_before_midnight() {
-        let reply = Refusal::spent("spent", Time(86_399_500_000_000)).reply();
+        let reply = Refusal::budget_exhausted("spent", Time(86_399_500_000_000)).reply();
         let header = |name| reply.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
         assert_eq!((reply.status, header("retry-after"), header("x-should-retry")), (429, Some("1"), Some("false")));
-        let reply = Refusal::reserved("busy").reply();
+        let reply = Refusal::budget_reserved("busy").reply();
         assert!(reply.headers.contains(&("retry-after", "1".to_owned())));
         assert!(reply.headers.iter().all(|(name, _)| *name != "x-should-retry"));
     }

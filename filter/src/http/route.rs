@@ -20,7 +20,7 @@ pub enum Route {
 impl Route {
     /// Reads a request line. The path is decoded once and compared whole: vLLM decodes too, so that `/v1/%63ompletions` must not
     /// be another path than `/v1/completions`.
-    pub fn of(method: &[u8], target: &[u8]) -> Option<Self> {
+    pub fn parse(method: &[u8], target: &[u8]) -> Option<Self> {
         let path = target.split(|&b| b == b'?').next().unwrap_or_default();
         let path = percent_decode(path)?;
         match (method, &*path) {
@@ -99,7 +99,7 @@ mod tests {
             ("GET", "/metrics", None),
             ("GET", "", None),
         ] {
-            assert_eq!(Route::of(method.as_bytes(), target.as_bytes()), expected, "{method} {target}");
+            assert_eq!(Route::parse(method.as_bytes(), target.as_bytes()), expected, "{method} {target}");
         }
     }
 }

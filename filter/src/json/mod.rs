@@ -1,14 +1,14 @@
 //! Reading JSON where it lies: no tree, no copies, ranges into the bytes.
 //!
 //! [`Reader`] walks one complete document strictly (RFC 8259, UTF-8, bounded depth): what it accepts, every parser reads the
-//! same way. [`Members`] follows a document that arrives in pieces and tells where the members of its outermost object lie.
+//! same way. [`MemberScanner`] follows a document that arrives in pieces and tells where the members of its outermost object lie.
 
-mod members;
+mod member_scanner;
 mod reader;
 mod scan;
 
-pub use members::{Mark, Members};
-pub use reader::{Array, InvalidJson, Kind, Object, Reader, Text};
+pub use member_scanner::{Mark, MemberScanner};
+pub use reader::{ArrayReader, InvalidJson, JsonString, ObjectReader, Reader, ValueKind};
 
 /// Appends `text` to `out` as a JSON string, quotes included.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {

@@ -37,7 +37,7 @@ pub enum InvalidJson {
 
 /// What a value is, by its first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// `{…}`
     Object,
     /// `[…]`
@@ -54,7 +54,7 @@ pub enum Kind {
 
 /// A string as it stands in the document.
 #[derive(Debug, Clone, Copy)]
-pub struct Text<'a> {
+pub struct JsonString<'a> {
     /// Checked to be UTF-8.
     raw: &'a [u8],
     /// Bytes that decoding saves; 0 where nothing is escaped.
@@ -62,12 +62,12 @@ pub struct Text<'a> {
 }
 
 /// Steps through the members of an object.
-pub struct Object {
+pub struct ObjectReader {
     first: bool,
 }
 
 /// Steps through the items of an array.
-pub struct Array {
+pub struct ArrayReader {
     first: bool,
 }
 
@@ -85,14 +85,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes white space and says what comes, without reading it.
-    pub fn kind(&mut self) -> Result<Kind, InvalidJson> {
+    pub fn kind(&mut self) -> Result<ValueKind, InvalidJson> {
         match self.next_token()? {
-            b'{' => Ok(Kind::Object),
-            b'[' => Ok(Kind::Array),
-            b'"' => Ok(Kind::String),
-            b'-' | b'0'..=b'9' => Ok(Kind::Number),
-            b't' | b'f' => Ok(Kind::Bool),
-            b'n' => Ok(Kind::Null),
+            b'{' => Ok(ValueKind::Object),
+            b'[' => Ok(ValueKind::Array),
+            b'"' => Ok(ValueKind::String),
+            b'-' | b'0'..=b'9' => Ok(ValueKind::Number),
+            b't' | b'f' => Ok(ValueKind::Bool),
+            b'n' => Ok(ValueKind::Null),
             _ => Err(InvalidJson::Unexpected(self.at)),
         }
     }
@@ -102,30 +102,30 @@ impl<'a> Reader<'a> {
         let kind = self.kind()?;
         let start = self.at;
         match kind {
-            Kind::Object | Kind::Array => self.skip_nested()?,
-            Kind::String => drop(self.text()?),
-            Kind::Number => drop(self.number()?),
-            Kind::Bool | Kind::Null => self.literal()?,
+            ValueKind::Object | ValueKind::Array => self.skip_nested()?,
+            ValueKind::String => drop(self.text()?),
+            ValueKind::Number => drop(self.number()?),
+            ValueKind::Bool | ValueKind::Null => self.literal()?,
         }
         Ok(start..self.at)
     }
 
     /// Enters an object.
-    pub fn object(&mut self) -> Result<Object, InvalidJson> {
+    pub fn object(&mut self) -> Result<ObjectReader, InvalidJson> {
         self.expect(b'{')?;
         self.descend()?;
-        Ok(Object { first: true })
+        Ok(ObjectReader { first: true })
     }
 
     /// Enters an array.
-    pub fn array(&mut self) -> Result<Array, InvalidJson> {
+    pub fn array(&mut self) -> Result<ArrayReader, InvalidJson> {
         self.expect(b'[')?;
         self.descend()?;
-        Ok(Array { first: true })
+        Ok(ArrayReader { first: true })
     }
 
     /// Reads a string.
-    pub fn text(&mut self) -> Result<Text<'a>, InvalidJson> {
+    pub fn text(&mut self) -> Result<JsonString<'a>, InvalidJson> {
         self.expect(b'"')?;
         let start = self.at;
         let mut overhead = 0;
@@ -144,7 +144,7 @@ impl<'a> Reader<'a> {
         if !ascii {
             std::str::from_utf8(raw).map_err(|e| InvalidJson::NotUtf8(start + e.valid_up_to()))?;
         }
-        Ok(Text { raw, overhead })
+        Ok(JsonString { raw, overhead })
     }
 
     /// Reads a number and returns its digits as written.
@@ -281,15 +281,15 @@ impl<'a> Reader<'a> {
             // Here a value begins.
             let mut opened = false;
             match self.kind()? {
-                kind @ (Kind::Object | Kind::Array) => {
+                kind @ (ValueKind::Object | ValueKind::Array) => {
                     self.at += 1;
                     self.descend()?;
-                    objects = objects << 1 | u128::from(kind == Kind::Object);
+                    objects = objects << 1 | u128::from(kind == ValueKind::Object);
                     opened = true;
                 }
-                Kind::String => drop(self.text()?),
-                Kind::Number => drop(self.number()?),
-                Kind::Bool | Kind::Null => self.literal()?,
+                ValueKind::String => drop(self.text()?),
+                ValueKind::Number => drop(self.number()?),
+                ValueKind::Bool | ValueKind::Null => self.literal()?,
             }
             // Here a value has ended, or a container has just begun: close what closes.
             loop {
@@ -319,11 +319,11 @@ impl<'a> Reader<'a> {
     }
 }
 
-// === impl Object ===
+// === impl ObjectReader ===
 
-impl Object {
+impl ObjectReader {
     /// The next key, with the reader before its value; `None` after the closing brace.
-    pub fn next<'a>(&mut self, reader: &mut Reader<'a>) -> Result<Option<Text<'a>>, InvalidJson> {
+    pub fn next<'a>(&mut self, reader: &mut Reader<'a>) -> Result<Option<JsonString<'a>>, InvalidJson> {
         if !more(reader, &mut self.first, b'}')? {
             return Ok(None);
         }
@@ -333,9 +333,9 @@ impl Object {
     }
 }
 
-// === impl Array ===
+// === impl ArrayReader ===
 
-impl Array {
+impl ArrayReader {
     /// Whether another item follows, with the reader before it.
     pub fn next(&mut self, reader: &mut Reader<'_>) -> Result<bool, InvalidJson> {
         // `[1,]` is no JSON: what follows a comma is a value, which the caller reads next and so checks.
@@ -355,9 +355,9 @@ fn more(reader: &mut Reader<'_>, first: &mut bool, close: u8) -> Result<bool, In
     Ok(true)
 }
 
-// === impl Text ===
+// === impl JsonString ===
 
-impl<'a> Text<'a> {
+impl<'a> JsonString<'a> {
     /// Whether it says exactly `word`, however it is spelled.
     pub fn is(&self, word: &str) -> bool {
         if self.overhead == 0 { self.raw == word.as_bytes() } else { self.decode() == word }

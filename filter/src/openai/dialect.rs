@@ -1,36 +1,36 @@
 //! A body written for one dialect, made fit for another.
 //!
-//! [`Peculiarities`] are the members that not every dialect takes, found once in the body. For each other dialect they say what has
-//! to change, at ranges of the original body, or that the request cannot be said there. What only hints at how to sample is dropped;
-//! what bounds how much is made, or what the answer is to look like, is said or the candidate is passed over.
+//! [`UnsupportedFields`] are the members that not every dialect takes, found once in the body. For each other dialect they say what has
+//! to change, at ranges of the original body, or that the request cannot be value there. What only hints at how to sample is dropped;
+//! what bounds how much is made, or what the answer is to look like, is value or the candidate is passed over.
 
 mod fields;
 
 use std::ops::Range;
 
-use self::fields::{Field, Idle, Rule};
-use super::edit::Change;
+use self::fields::{DialectField, FieldRule, NoOp};
+use super::body_edit::BodyChange;
 use super::{Operation, Request};
-use crate::json::{InvalidJson, Kind, Reader};
+use crate::json::{InvalidJson, Reader, ValueKind};
 use crate::policy::Dialect;
 
 /// More members than this are not a client's doing.
-const MAX_MEMBERS: usize = 128;
+const MAX_FIELDS: usize = 128;
 
 /// Names and words longer than this are none that matter.
-const MAX_WORD: usize = 64;
+const MAX_NAME_BYTES: usize = 64;
 
 /// Below this, vLLM takes a temperature for 0 (`_SAMPLING_EPS`).
 const GREEDY: f64 = 1e-5;
 
 /// The members of one request that not every dialect takes, found once in the original body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Peculiarities {
+pub struct UnsupportedFields {
     /// `None` where nothing was read, or too many were found.
     operation: Option<Operation>,
     /// In the order of the body.
-    members: Vec<Member>,
-    /// Members of the body, peculiar or not.
+    members: Vec<FoundField>,
+    /// MemberScanner of the body, peculiar or not.
     count: usize,
 }
 
@@ -46,7 +46,7 @@ pub struct Translation {
 
 /// Why a request has no equivalent in another dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unsayable {
+pub enum Untranslatable {
     /// The dialect has no such path.
     #[error("it has no such operation")]
     Operation,
@@ -63,23 +63,23 @@ pub enum Unsayable {
 
 /// A peculiar member.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Member {
-    field: &'static Field,
+struct FoundField {
+    field: &'static DialectField,
     /// Its place among all members.
     ordinal: usize,
     /// Where the member before it ends.
     before: usize,
     /// With its quotes.
     key: Range<usize>,
-    value: Range<usize>,
+    range: Range<usize>,
     /// Where the next member begins.
     next: usize,
-    said: Said,
+    value: FieldValue,
 }
 
 /// What a value says, as far as it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
+enum FieldValue {
     Null,
     Bool(bool),
     /// The bits of an `f64`.
@@ -98,16 +98,16 @@ enum Said {
     Options(u8),
 }
 
-/// The options of a stream that some dialect knows; the last bit of [`Said::Options`] is any other.
+/// The options of a stream that some dialect knows; the last bit of [`FieldValue::Options`] is any other.
 const OPTIONS: [&str; 2] = ["include_usage", "include_obfuscation"];
 const OTHER_OPTION: u8 = 1 << OPTIONS.len();
 
 /// The words that rules name.
 const WORDS: [&str; 8] = ["text", "json_object", "json_schema", "float", "base64", "float32", "native", "little"];
 
-// === impl Peculiarities ===
+// === impl UnsupportedFields ===
 
-impl Peculiarities {
+impl UnsupportedFields {
     /// Reads a body that [`Request::parse`] has taken.
     pub fn read(body: &[u8], operation: Operation) -> Self {
         Self::find(body, operation).ok().flatten().unwrap_or_default()
@@ -121,15 +121,15 @@ impl Peculiarities {
         while let Some(name) = object.next(&mut reader)? {
             let start = key_start(body, before);
             found.close(start);
-            let field = if name.len() > MAX_WORD { None } else { Field::find(&name.decode(), operation) };
+            let field = if name.len() > MAX_NAME_BYTES { None } else { DialectField::find(&name.decode(), operation) };
             if let Some(field) = field {
-                if found.members.len() == MAX_MEMBERS {
+                if found.members.len() == MAX_FIELDS {
                     return Ok(None);
                 }
                 let key = start..start + name.raw().len() + 2;
-                let (said, value) = said(&mut reader, field.name)?;
+                let (value, range) = read_value(&mut reader, field.name)?;
                 let ordinal = found.count;
-                found.members.push(Member { field, ordinal, before, key, next: value.end, value, said });
+                found.members.push(FoundField { field, ordinal, before, key, next: range.end, range, value });
             } else {
                 reader.skip()?;
             }
@@ -148,30 +148,30 @@ impl Peculiarities {
     }
 
     /// What has to change so that a body written for `from` is taken by `to`. `request` is what the body was parsed to.
-    pub fn translate(&self, request: &Request, from: Dialect, to: Dialect) -> Result<Translation, Unsayable> {
+    pub fn translate(&self, request: &Request, from: Dialect, to: Dialect) -> Result<Translation, Untranslatable> {
         if from == to {
             return Ok(Translation::default());
         }
-        let operation = self.operation.ok_or(Unsayable::Unread)?;
+        let operation = self.operation.ok_or(Untranslatable::Unread)?;
         if to == Dialect::Anthropic && operation != Operation::Chat {
-            return Err(Unsayable::Operation);
+            return Err(Untranslatable::Operation);
         }
         if request.prompt.token_ids > 0 {
-            return Err(Unsayable::TokenIds);
+            return Err(Untranslatable::TokenIds);
         }
         if to == Dialect::Vllm && request.choices > 1 && self.is_greedy() {
-            return Err(Unsayable::Field("n"));
+            return Err(Untranslatable::Field("n"));
         }
         let mut translation = Translation::default();
         let mut removed = Vec::new();
         for member in &self.members {
-            match self.fate(member, request, to)? {
-                Fate::Stays => {}
-                Fate::Goes => removed.push(member),
-                Fate::Renamed(key) => translation.changes.push((member.key.clone(), key.into())),
-                Fate::Becomes(value) => translation.changes.push((member.value.clone(), value.into())),
-                Fate::AsksForUsage => {
-                    translation.changes.push((member.value.clone(), br#"{"include_usage":true}"#.to_vec()));
+            match self.action(member, request, to)? {
+                FieldAction::Keep => {}
+                FieldAction::Remove => removed.push(member),
+                FieldAction::Rename(key) => translation.changes.push((member.key.clone(), key.into())),
+                FieldAction::Replace(value) => translation.changes.push((member.range.clone(), value.into())),
+                FieldAction::RequestUsage => {
+                    translation.changes.push((member.range.clone(), br#"{"include_usage":true}"#.to_vec()));
                     translation.stream_options = true;
                 }
             }
@@ -182,12 +182,12 @@ impl Peculiarities {
     }
 
     /// A member goes with the comma after it; those after which nothing stays go with the comma before them.
-    fn remove(&self, removed: &[&Member], changes: &mut Vec<Change>) {
+    fn remove(&self, removed: &[&FoundField], changes: &mut Vec<BodyChange>) {
         let mut end = self.count;
         for member in removed.iter().rev() {
             let range = if member.ordinal + 1 == end {
                 end = member.ordinal;
-                member.before..member.value.end
+                member.before..member.range.end
             } else {
                 member.key.start..member.next
             };
@@ -196,70 +196,80 @@ impl Peculiarities {
     }
 
     fn is_greedy(&self) -> bool {
-        self.members.iter().any(|member| member.field.name == "temperature" && member.said.number().is_some_and(|t| t < GREEDY))
+        self.members.iter().any(|member| member.field.name == "temperature" && member.value.number().is_some_and(|t| t < GREEDY))
     }
 
-    fn says(&self, rule: Rule, to: Dialect) -> bool {
-        self.members.iter().any(|member| member.field.rule(to) == rule && member.said != Said::Null)
+    fn is_set(&self, rule: FieldRule, to: Dialect) -> bool {
+        self.members.iter().any(|member| member.field.rule(to) == rule && member.value != FieldValue::Null)
     }
 
-    fn fate(&self, member: &Member, request: &Request, to: Dialect) -> Result<Fate, Unsayable> {
-        let said = member.said;
-        let sayable = match member.field.rule(to) {
-            Rule::Pass => true,
-            Rule::Drop => return Ok(Fate::Goes),
-            Rule::DropIdle(idle) if idle.holds(said) => return Ok(Fate::Goes),
-            Rule::DropIdle(_) => false,
-            Rule::PassIdle(idle) => idle.holds(said),
-            Rule::Within(least, most) => said.number().is_none_or(|n| (f64::from(least)..=f64::from(most)).contains(&n)),
-            Rule::Positive => said.number().is_none_or(|n| n > 0.0),
-            Rule::Cap(most) if said.number().is_some_and(|n| n > f64::from(most)) => return Ok(Fate::Becomes(most.to_string())),
-            Rule::Cap(_) => true,
+    fn action(&self, member: &FoundField, request: &Request, to: Dialect) -> Result<FieldAction, Untranslatable> {
+        let value = member.value;
+        let translatable = match member.field.rule(to) {
+            FieldRule::Pass => true,
+            FieldRule::Drop => return Ok(FieldAction::Remove),
+            FieldRule::DropIfNoOp(no_op) if no_op.holds(value) => return Ok(FieldAction::Remove),
+            FieldRule::DropIfNoOp(_) => false,
+            FieldRule::PassIfNoOp(no_op) => no_op.holds(value),
+            FieldRule::Within(least, most) => value.number().is_none_or(|n| (f64::from(least)..=f64::from(most)).contains(&n)),
+            FieldRule::Positive => value.number().is_none_or(|n| n > 0.0),
+            FieldRule::Cap(most) if value.number().is_some_and(|n| n > f64::from(most)) => {
+                return Ok(FieldAction::Replace(most.to_string()));
+            }
+            FieldRule::Cap(_) => true,
             // OpenAI refuses an empty list with some requests.
-            Rule::Stops(_) if said == Said::Empty => return Ok(Fate::Goes),
-            Rule::Items(most) | Rule::Stops(most) => !matches!(said, Said::Items { count, .. } if count > most),
-            Rule::NotBlank => !matches!(said, Said::Items { blank: true, .. }),
-            Rule::OlderLimit if said == Said::Null || self.says(Rule::NewerLimit, to) => return Ok(Fate::Goes),
-            Rule::OlderLimit => return Ok(Fate::Renamed(r#""max_completion_tokens""#)),
-            Rule::NewerLimit if said == Said::Null && self.says(Rule::OlderLimit, to) => return Ok(Fate::Goes),
-            Rule::NewerLimit => true,
-            Rule::UsageOnly(known) if request.stream && said.has_other_options(known) => return Ok(Fate::AsksForUsage),
-            Rule::UsageOnly(_) => true,
+            FieldRule::StopItems(_) if value == FieldValue::Empty => return Ok(FieldAction::Remove),
+            FieldRule::Items(most) | FieldRule::StopItems(most) => {
+                !matches!(value, FieldValue::Items { count, .. } if count > most)
+            }
+            FieldRule::NotBlank => !matches!(value, FieldValue::Items { blank: true, .. }),
+            FieldRule::MaxTokens if value == FieldValue::Null || self.is_set(FieldRule::MaxCompletionTokens, to) => {
+                return Ok(FieldAction::Remove);
+            }
+            FieldRule::MaxTokens => return Ok(FieldAction::Rename(r#""max_completion_tokens""#)),
+            FieldRule::MaxCompletionTokens if value == FieldValue::Null && self.is_set(FieldRule::MaxTokens, to) => {
+                return Ok(FieldAction::Remove);
+            }
+            FieldRule::MaxCompletionTokens => true,
+            FieldRule::UsageOnly(known) if request.stream && value.has_other_options(known) => {
+                return Ok(FieldAction::RequestUsage);
+            }
+            FieldRule::UsageOnly(_) => true,
         };
-        if sayable { Ok(Fate::Stays) } else { Err(Unsayable::Field(member.field.name)) }
+        if translatable { Ok(FieldAction::Keep) } else { Err(Untranslatable::Field(member.field.name)) }
     }
 }
 
 /// What becomes of one member.
-enum Fate {
-    Stays,
-    Goes,
+enum FieldAction {
+    Keep,
+    Remove,
     /// Another key, with its quotes.
-    Renamed(&'static str),
-    Becomes(String),
-    AsksForUsage,
+    Rename(&'static str),
+    Replace(String),
+    RequestUsage,
 }
 
-// === impl Idle ===
+// === impl NoOp ===
 
-impl Idle {
-    /// Whether a member that says `said` asks for nothing.
-    fn holds(self, said: Said) -> bool {
-        if said == Said::Null {
+impl NoOp {
+    /// Whether a member that says `value` asks for nothing.
+    fn holds(self, value: FieldValue) -> bool {
+        if value == FieldValue::Null {
             return true;
         }
         match self {
             Self::Null => false,
-            Self::Off => matches!(said, Said::Bool(false) | Said::Empty) || said.number() == Some(0.0),
-            Self::True => said == Said::Bool(true),
-            Self::Words(words) => matches!(said, Said::Word(Some(word)) if words.contains(&word)),
+            Self::Off => matches!(value, FieldValue::Bool(false) | FieldValue::Empty) || value.number() == Some(0.0),
+            Self::True => value == FieldValue::Bool(true),
+            Self::AnyOf(words) => matches!(value, FieldValue::Word(Some(word)) if words.contains(&word)),
         }
     }
 }
 
-// === impl Said ===
+// === impl FieldValue ===
 
-impl Said {
+impl FieldValue {
     fn number(self) -> Option<f64> {
         match self {
             Self::Number(bits) => Some(f64::from_bits(bits)),
@@ -281,61 +291,61 @@ fn key_start(body: &[u8], from: usize) -> usize {
 }
 
 /// Reads the value of the member `name`, and where it stands.
-fn said(reader: &mut Reader<'_>, name: &str) -> Result<(Said, Range<usize>), InvalidJson> {
+fn read_value(reader: &mut Reader<'_>, name: &str) -> Result<(FieldValue, Range<usize>), InvalidJson> {
     let kind = reader.kind()?;
     let start = reader.offset();
-    let said = match kind {
-        Kind::Null => {
+    let value = match kind {
+        ValueKind::Null => {
             reader.literal()?;
-            Said::Null
+            FieldValue::Null
         }
-        Kind::Bool => Said::Bool(reader.bool()?),
-        Kind::Number => number(reader)?,
-        Kind::String => string(reader, name)?,
-        Kind::Array => items(reader, name)?,
-        Kind::Object if name == "stream_options" => options(reader)?,
-        Kind::Object => typed(reader)?,
+        ValueKind::Bool => FieldValue::Bool(reader.bool()?),
+        ValueKind::Number => number(reader)?,
+        ValueKind::String => string(reader, name)?,
+        ValueKind::Array => items(reader, name)?,
+        ValueKind::Object if name == "stream_options" => options(reader)?,
+        ValueKind::Object => object_value(reader)?,
     };
-    Ok((said, start..reader.offset()))
+    Ok((value, start..reader.offset()))
 }
 
-fn number(reader: &mut Reader<'_>) -> Result<Said, InvalidJson> {
+fn number(reader: &mut Reader<'_>) -> Result<FieldValue, InvalidJson> {
     let digits = std::str::from_utf8(reader.number()?).unwrap_or_default();
-    Ok(Said::Number(digits.parse::<f64>().unwrap_or_default().to_bits()))
+    Ok(FieldValue::Number(digits.parse::<f64>().unwrap_or_default().to_bits()))
 }
 
-fn string(reader: &mut Reader<'_>, name: &str) -> Result<Said, InvalidJson> {
+fn string(reader: &mut Reader<'_>, name: &str) -> Result<FieldValue, InvalidJson> {
     let text = reader.text()?;
     Ok(match name {
-        "stop" => Said::Items { count: 1, blank: text.decode().trim().is_empty() },
-        _ if text.is_empty() => Said::Empty,
-        _ => Said::Word(WORDS.into_iter().find(|word| text.is(word))),
+        "stop" => FieldValue::Items { count: 1, blank: text.decode().trim().is_empty() },
+        _ if text.is_empty() => FieldValue::Empty,
+        _ => FieldValue::Word(WORDS.into_iter().find(|word| text.is(word))),
     })
 }
 
-fn items(reader: &mut Reader<'_>, name: &str) -> Result<Said, InvalidJson> {
+fn items(reader: &mut Reader<'_>, name: &str) -> Result<FieldValue, InvalidJson> {
     let mut items = reader.array()?;
     let (mut count, mut blank) = (0_u32, false);
     while items.next(reader)? {
         count = count.saturating_add(1);
-        if name == "stop" && reader.kind()? == Kind::String {
+        if name == "stop" && reader.kind()? == ValueKind::String {
             blank |= reader.text()?.decode().trim().is_empty();
         } else {
             reader.skip()?;
         }
     }
-    Ok(if count == 0 { Said::Empty } else { Said::Items { count, blank } })
+    Ok(if count == 0 { FieldValue::Empty } else { FieldValue::Items { count, blank } })
 }
 
 /// An object, by its `type` if it has exactly one that is a word.
-fn typed(reader: &mut Reader<'_>) -> Result<Said, InvalidJson> {
+fn object_value(reader: &mut Reader<'_>) -> Result<FieldValue, InvalidJson> {
     let mut object = reader.object()?;
     let (mut empty, mut types, mut word) = (true, 0_u32, None);
     while let Some(key) = object.next(reader)? {
         empty = false;
         let is_type = key.is("type");
         types = types.saturating_add(is_type.into());
-        if is_type && reader.kind()? == Kind::String {
+        if is_type && reader.kind()? == ValueKind::String {
             let text = reader.text()?;
             word = WORDS.into_iter().find(|word| text.is(word));
         } else {
@@ -343,20 +353,20 @@ fn typed(reader: &mut Reader<'_>) -> Result<Said, InvalidJson> {
         }
     }
     Ok(match (empty, types, word) {
-        (true, ..) => Said::Empty,
-        (_, 1, Some(word)) => Said::Word(Some(word)),
-        _ => Said::Object,
+        (true, ..) => FieldValue::Empty,
+        (_, 1, Some(word)) => FieldValue::Word(Some(word)),
+        _ => FieldValue::Object,
     })
 }
 
-fn options(reader: &mut Reader<'_>) -> Result<Said, InvalidJson> {
+fn options(reader: &mut Reader<'_>) -> Result<FieldValue, InvalidJson> {
     let mut object = reader.object()?;
     let mut options = 0;
     while let Some(key) = object.next(reader)? {
         options |= OPTIONS.iter().position(|name| key.is(name)).map_or(OTHER_OPTION, |bit| 1 << bit);
         reader.skip()?;
     }
-    Ok(Said::Options(options))
+    Ok(FieldValue::Options(options))
 }
 
 #[cfg(test)]

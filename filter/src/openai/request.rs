@@ -1,18 +1,18 @@
 //! What a request says about cost, read strictly.
 //!
-//! A governed key may stand once, however it is spelled, and only with the type that OpenAI's API documents; vLLM takes
+//! A governed_field key may stand once, however it is spelled, and only with the type that OpenAI's API documents; vLLM takes
 //! `"5"`, `5.0` and `"yes"` too, and the last of two keys, which is how a lax gateway and its server come to disagree.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use super::{Operation, PromptSize};
-use crate::json::{InvalidJson, Kind, Reader, Text};
+use crate::json::{InvalidJson, JsonString, Reader, ValueKind};
 
 /// The longest model id or reference.
 pub const MAX_MODEL_BYTES: usize = 256;
 
-/// A request body as far as it is governed.
+/// A request body as far as it is governed_field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The model id or reference, of the form `[\x21-\x7e]{1,256}`.
@@ -37,12 +37,12 @@ pub struct Request {
     pub sequences: u64,
     /// What reaches the prompt.
     pub prompt: PromptSize,
-    pub(super) places: Places,
+    pub(super) ranges: FieldRanges,
 }
 
-/// Where the governed members lie, for editing.
+/// Where the governed_field members lie, for editing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Places {
+pub(super) struct FieldRanges {
     /// After the opening brace.
     pub start: usize,
     pub model: Range<usize>,
@@ -50,12 +50,12 @@ pub(super) struct Places {
     pub max_tokens: Option<(Range<usize>, bool)>,
     /// `max_completion_tokens`, likewise.
     pub max_completion_tokens: Option<(Range<usize>, bool)>,
-    pub stream_options: Option<StreamOptionsPlaces>,
+    pub stream_options: Option<StreamOptionsRanges>,
 }
 
 /// Where the members of `stream_options` lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum StreamOptionsPlaces {
+pub(super) enum StreamOptionsRanges {
     Null(Range<usize>),
     Object {
         /// After the opening brace.
@@ -83,13 +83,13 @@ pub enum InvalidBody {
     /// JSON, but no object.
     #[error("the body must be a JSON object")]
     NotObject,
-    /// A governed key stands twice.
+    /// A governed_field key stands twice.
     #[error("`{0}` is given more than once")]
     Duplicate(&'static str),
     /// A key that must be there is not.
     #[error("`{0}` is missing")]
     Missing(&'static str),
-    /// A governed key has a value that it must not have.
+    /// A governed_field key has a value that it must not have.
     #[error("`{param}` {reason}")]
     Wrong {
         /// The key.
@@ -99,9 +99,9 @@ pub enum InvalidBody {
     },
 }
 
-/// What a governed key is about.
+/// What a governed_field key is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Key {
+enum FieldKind {
     Model,
     Messages,
     /// `prompt` or `input`.
@@ -114,7 +114,7 @@ enum Key {
     Stream,
     StreamOptions,
     /// Something that a template may write into the prompt.
-    Text,
+    PromptText,
     /// Something that moves cost or content past the gate; why: `docs/security.md`.
     Forbidden,
     Priority,
@@ -125,40 +125,40 @@ enum Key {
     Truncate,
 }
 
-/// The governed keys. A key's place is its bit in the set of those seen.
-const KEYS: [(&str, Key); 27] = [
-    ("model", Key::Model),
-    ("messages", Key::Messages),
-    ("prompt", Key::Prompts),
-    ("input", Key::Prompts),
-    ("max_tokens", Key::MaxTokens),
-    ("max_completion_tokens", Key::MaxCompletionTokens),
-    ("min_tokens", Key::MinTokens),
-    ("n", Key::N),
-    ("best_of", Key::BestOf),
-    ("stream", Key::Stream),
-    ("stream_options", Key::StreamOptions),
-    ("priority", Key::Priority),
-    ("vllm_xargs", Key::ExtraArguments),
-    ("chat_template_kwargs", Key::TemplateArguments),
-    ("truncate_prompt_tokens", Key::Truncate),
-    ("tools", Key::Text),
-    ("functions", Key::Text),
-    ("documents", Key::Text),
-    ("response_format", Key::Text),
-    ("structured_outputs", Key::Text),
-    ("guided_json", Key::Text),
-    ("suffix", Key::Text),
-    ("kv_transfer_params", Key::Forbidden),
-    ("ec_transfer_params", Key::Forbidden),
-    ("use_beam_search", Key::Forbidden),
-    ("prompt_embeds", Key::Forbidden),
-    ("chat_template", Key::Forbidden),
+/// The governed_field keys. A key's place is its bit in the set of those seen.
+const GOVERNED_FIELDS: [(&str, FieldKind); 27] = [
+    ("model", FieldKind::Model),
+    ("messages", FieldKind::Messages),
+    ("prompt", FieldKind::Prompts),
+    ("input", FieldKind::Prompts),
+    ("max_tokens", FieldKind::MaxTokens),
+    ("max_completion_tokens", FieldKind::MaxCompletionTokens),
+    ("min_tokens", FieldKind::MinTokens),
+    ("n", FieldKind::N),
+    ("best_of", FieldKind::BestOf),
+    ("stream", FieldKind::Stream),
+    ("stream_options", FieldKind::StreamOptions),
+    ("priority", FieldKind::Priority),
+    ("vllm_xargs", FieldKind::ExtraArguments),
+    ("chat_template_kwargs", FieldKind::TemplateArguments),
+    ("truncate_prompt_tokens", FieldKind::Truncate),
+    ("tools", FieldKind::PromptText),
+    ("functions", FieldKind::PromptText),
+    ("documents", FieldKind::PromptText),
+    ("response_format", FieldKind::PromptText),
+    ("structured_outputs", FieldKind::PromptText),
+    ("guided_json", FieldKind::PromptText),
+    ("suffix", FieldKind::PromptText),
+    ("kv_transfer_params", FieldKind::Forbidden),
+    ("ec_transfer_params", FieldKind::Forbidden),
+    ("use_beam_search", FieldKind::Forbidden),
+    ("prompt_embeds", FieldKind::Forbidden),
+    ("chat_template", FieldKind::Forbidden),
 ];
 
 /// What a body says while it is being read.
 #[derive(Default)]
-struct Draft {
+struct RequestBuilder {
     seen: u32,
     model: Option<String>,
     stream: bool,
@@ -171,7 +171,7 @@ struct Draft {
     best_of: Option<u64>,
     prompts: Option<u64>,
     prompt: PromptSize,
-    places: Places,
+    ranges: FieldRanges,
 }
 
 // === impl Request ===
@@ -183,24 +183,24 @@ impl Request {
             return Err(InvalidBody::Empty);
         }
         let mut reader = Reader::new(body);
-        if reader.kind()? != Kind::Object {
+        if reader.kind()? != ValueKind::Object {
             reader.skip()?;
             reader.finish()?;
             return Err(InvalidBody::NotObject);
         }
-        let mut draft = Draft::default();
+        let mut builder = RequestBuilder::default();
         let mut object = reader.object()?;
-        draft.places.start = reader.offset();
+        builder.ranges.start = reader.offset();
         while let Some(name) = object.next(&mut reader)? {
-            match governed(&name) {
-                Some(place) => draft.member(place, &mut reader)?,
+            match governed_field(&name) {
+                Some(place) => builder.member(place, &mut reader)?,
                 None => {
                     reader.skip()?;
                 }
             }
         }
         reader.finish()?;
-        draft.finish(operation)
+        builder.finish(operation)
     }
 }
 
@@ -220,65 +220,65 @@ impl InvalidBody {
     }
 }
 
-/// A governed key's place in [`KEYS`], its name and what it is about.
-type Governed = (usize, &'static str, Key);
+/// A governed_field key's place in [`GOVERNED_FIELDS`], its name and what it is about.
+type Governed = (usize, &'static str, FieldKind);
 
-fn governed(text: &Text<'_>) -> Option<Governed> {
+fn governed_field(text: &JsonString<'_>) -> Option<Governed> {
     let name: Cow<'_, str> = text.decode();
-    let found = KEYS.iter().enumerate().find(|(_, (known, _))| *known == name);
+    let found = GOVERNED_FIELDS.iter().enumerate().find(|(_, (known, _))| *known == name);
     found.map(|(place, (name, key))| (place, *name, *key))
 }
 
-// === impl Draft ===
+// === impl RequestBuilder ===
 
-impl Draft {
+impl RequestBuilder {
     fn member(&mut self, (place, name, key): Governed, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
         if self.seen & 1 << place != 0 {
             return Err(InvalidBody::Duplicate(name));
         }
         self.seen |= 1 << place;
         match key {
-            Key::Model => self.model(reader),
-            Key::MaxTokens => {
+            FieldKind::Model => self.model(reader),
+            FieldKind::MaxTokens => {
                 let (value, place) = positive(reader, name)?;
-                (self.max_tokens, self.places.max_tokens) = (value, Some((place, value.is_some())));
+                (self.max_tokens, self.ranges.max_tokens) = (value, Some((place, value.is_some())));
                 Ok(())
             }
-            Key::MaxCompletionTokens => {
+            FieldKind::MaxCompletionTokens => {
                 let (value, place) = positive(reader, name)?;
-                (self.max_completion_tokens, self.places.max_completion_tokens) = (value, Some((place, value.is_some())));
+                (self.max_completion_tokens, self.ranges.max_completion_tokens) = (value, Some((place, value.is_some())));
                 Ok(())
             }
-            Key::MinTokens => {
+            FieldKind::MinTokens => {
                 self.min_tokens = not_negative(reader, name)?;
                 Ok(())
             }
-            Key::N => {
+            FieldKind::N => {
                 (self.n, _) = positive(reader, name)?;
                 Ok(())
             }
-            Key::BestOf => {
+            FieldKind::BestOf => {
                 (self.best_of, _) = positive(reader, name)?;
                 Ok(())
             }
-            Key::Stream => {
+            FieldKind::Stream => {
                 self.stream = flag(reader, name)?.0;
                 Ok(())
             }
-            Key::StreamOptions => self.stream_options(reader),
-            Key::Messages => self.messages(reader),
-            Key::Prompts => self.prompts(reader, name),
-            Key::Text => Ok(self.prompt.verbatim(reader)?),
-            Key::Forbidden => absent(reader, name),
-            Key::Priority => priority(reader, name),
-            Key::ExtraArguments => arguments(reader, name),
-            Key::TemplateArguments => {
+            FieldKind::StreamOptions => self.stream_options(reader),
+            FieldKind::Messages => self.messages(reader),
+            FieldKind::Prompts => self.prompts(reader, name),
+            FieldKind::PromptText => Ok(self.prompt.verbatim(reader)?),
+            FieldKind::Forbidden => absent(reader, name),
+            FieldKind::Priority => priority(reader, name),
+            FieldKind::ExtraArguments => arguments(reader, name),
+            FieldKind::TemplateArguments => {
                 let start = reader.offset();
                 arguments(reader, name)?;
                 self.prompt.text_bytes += (reader.offset() - start) as u64;
                 Ok(())
             }
-            Key::Truncate => {
+            FieldKind::Truncate => {
                 (self.prompt.truncated, self.prompt.cut) = truncation(reader, name)?;
                 Ok(())
             }
@@ -288,7 +288,7 @@ impl Draft {
     fn model(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
         const RULE: InvalidBody =
             InvalidBody::Wrong { param: "model", reason: "must be a string of 1 to 256 visible ASCII characters" };
-        if reader.kind()? != Kind::String {
+        if reader.kind()? != ValueKind::String {
             reader.skip()?;
             return Err(RULE);
         }
@@ -297,13 +297,13 @@ impl Draft {
         if !is_model_name(&model) {
             return Err(RULE);
         }
-        self.places.model = start..reader.offset();
+        self.ranges.model = start..reader.offset();
         self.model = Some(model.into_owned());
         Ok(())
     }
 
     fn messages(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
-        if reader.kind()? != Kind::Array {
+        if reader.kind()? != ValueKind::Array {
             return Err(InvalidBody::wrong("messages", "must be an array"));
         }
         self.prompt.messages(reader)
@@ -319,11 +319,11 @@ impl Draft {
     fn stream_options(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
         const NAME: &str = "stream_options";
         match reader.kind()? {
-            Kind::Null => {
-                self.places.stream_options = Some(StreamOptionsPlaces::Null(reader.skip()?));
+            ValueKind::Null => {
+                self.ranges.stream_options = Some(StreamOptionsRanges::Null(reader.skip()?));
                 return Ok(());
             }
-            Kind::Object => {}
+            ValueKind::Object => {}
             _ => return Err(InvalidBody::wrong(NAME, "must be an object or null")),
         }
         let mut options = reader.object()?;
@@ -345,12 +345,12 @@ impl Draft {
             let (flag, range) = flag(reader, NAME)?;
             (*value, *place) = (flag, Some(range));
         }
-        self.places.stream_options = Some(StreamOptionsPlaces::Object { start, empty, include_usage, continuous_usage });
+        self.ranges.stream_options = Some(StreamOptionsRanges::Object { start, empty, include_usage, continuous_usage });
         Ok(())
     }
 
     fn has(&self, name: &str) -> bool {
-        KEYS.iter().position(|(known, _)| *known == name).is_some_and(|place| self.seen & 1 << place != 0)
+        GOVERNED_FIELDS.iter().position(|(known, _)| *known == name).is_some_and(|place| self.seen & 1 << place != 0)
     }
 
     fn finish(mut self, operation: Operation) -> Result<Request, InvalidBody> {
@@ -365,7 +365,7 @@ impl Draft {
         }
         if operation != Operation::Chat {
             // No server goes by it there.
-            self.places.max_completion_tokens = None;
+            self.ranges.max_completion_tokens = None;
         }
         // Each prompt is cut by itself.
         self.prompt.cut = self.prompt.cut.map(|cut| cut.saturating_mul(self.prompts.unwrap_or(1).max(1)));
@@ -388,14 +388,14 @@ impl Draft {
             prompts,
             sequences: choices.max(self.best_of.unwrap_or(1)).saturating_mul(prompts),
             prompt: self.prompt,
-            places: self.places,
+            ranges: self.ranges,
         })
     }
 }
 
 /// Reads an integer of at least 1, or null, and where it stands.
 fn positive(reader: &mut Reader<'_>, param: &'static str) -> Result<(Option<u64>, Range<usize>), InvalidBody> {
-    if reader.kind()? == Kind::Null {
+    if reader.kind()? == ValueKind::Null {
         return Ok((None, reader.skip()?));
     }
     let start = reader.offset();
@@ -408,7 +408,7 @@ fn positive(reader: &mut Reader<'_>, param: &'static str) -> Result<(Option<u64>
 
 /// Reads an integer of at least 0, or null for 0.
 fn not_negative(reader: &mut Reader<'_>, param: &'static str) -> Result<u64, InvalidBody> {
-    if reader.kind()? == Kind::Null {
+    if reader.kind()? == ValueKind::Null {
         reader.literal()?;
         return Ok(0);
     }
@@ -417,7 +417,7 @@ fn not_negative(reader: &mut Reader<'_>, param: &'static str) -> Result<u64, Inv
 
 /// Reads whether the server is to cut prompts, and to how many tokens; -1 stands for its window.
 fn truncation(reader: &mut Reader<'_>, param: &'static str) -> Result<(bool, Option<u64>), InvalidBody> {
-    if reader.kind()? == Kind::Null {
+    if reader.kind()? == ValueKind::Null {
         reader.literal()?;
         return Ok((false, None));
     }
@@ -432,7 +432,7 @@ fn truncation(reader: &mut Reader<'_>, param: &'static str) -> Result<(bool, Opt
 /// Reads an integer written as one: `-?[0-9]+`, within 64 bits.
 fn integer(reader: &mut Reader<'_>, param: &'static str) -> Result<i64, InvalidBody> {
     const REASON: &str = "must be an integer, written without quotes, point or exponent";
-    if reader.kind()? != Kind::Number {
+    if reader.kind()? != ValueKind::Number {
         return Err(InvalidBody::wrong(param, REASON));
     }
     let digits = std::str::from_utf8(reader.number()?).unwrap_or_default();
@@ -444,8 +444,8 @@ fn flag(reader: &mut Reader<'_>, param: &'static str) -> Result<(bool, Range<usi
     let kind = reader.kind()?;
     let start = reader.offset();
     let value = match kind {
-        Kind::Bool => reader.bool()?,
-        Kind::Null => {
+        ValueKind::Bool => reader.bool()?,
+        ValueKind::Null => {
             reader.literal()?;
             false
         }
@@ -456,23 +456,23 @@ fn flag(reader: &mut Reader<'_>, param: &'static str) -> Result<(bool, Range<usi
 
 fn absent(reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBody> {
     match reader.kind()? {
-        Kind::Null => Ok(reader.literal()?),
-        Kind::Bool if !reader.bool()? => Ok(()),
+        ValueKind::Null => Ok(reader.literal()?),
+        ValueKind::Bool if !reader.bool()? => Ok(()),
         _ => Err(InvalidBody::wrong(param, "is not allowed here")),
     }
 }
 
 /// Reads an object that must not hold what must not stand beside it either.
 fn arguments(reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBody> {
-    if reader.kind()? == Kind::Null {
+    if reader.kind()? == ValueKind::Null {
         return Ok(reader.literal()?);
     }
-    if reader.kind()? != Kind::Object {
+    if reader.kind()? != ValueKind::Object {
         return Err(InvalidBody::wrong(param, "must be an object or null"));
     }
     let mut arguments = reader.object()?;
     while let Some(key) = arguments.next(reader)? {
-        if matches!(governed(&key), Some((_, _, Key::Forbidden))) {
+        if matches!(governed_field(&key), Some((_, _, FieldKind::Forbidden))) {
             return Err(InvalidBody::wrong(param, "must not hold what is not allowed by itself"));
         }
         reader.skip()?;
@@ -482,8 +482,8 @@ fn arguments(reader: &mut Reader<'_>, param: &'static str) -> Result<(), Invalid
 
 fn priority(reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBody> {
     match reader.kind()? {
-        Kind::Null => Ok(reader.literal()?),
-        Kind::Number if integer(reader, param)? == 0 => Ok(()),
+        ValueKind::Null => Ok(reader.literal()?),
+        ValueKind::Number if integer(reader, param)? == 0 => Ok(()),
         _ => Err(InvalidBody::wrong(param, "is not the client's to choose: leave it out, or send 0")),
     }
 }

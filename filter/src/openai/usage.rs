@@ -1,6 +1,6 @@
 //! Token counts as providers report them.
 
-use crate::json::{Kind, Reader};
+use crate::json::{Reader, ValueKind};
 
 /// What one `usage` object says, in tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Usage {
 ///
 /// vLLM's continuous usage counts each completion by itself, with the prompt it belongs to; the last chunk has the sums.
 #[derive(Debug, Clone, Default)]
-pub struct Tally {
+pub struct UsageCounter {
     /// Completions for each prompt, by which an index is taken apart.
     choices: usize,
     prompts: Vec<u64>,
@@ -35,7 +35,7 @@ impl Usage {
     /// Reads the value of a `usage` member; `None` where it is null or does not make sense.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(value);
-        if reader.kind().ok()? != Kind::Object {
+        if reader.kind().ok()? != ValueKind::Object {
             return None;
         }
         let (mut prompt, mut completion, mut total) = (None, None, None);
@@ -68,7 +68,7 @@ impl Usage {
 
 /// Reads a count, or nothing if something else stands there (which is then still to be read).
 fn count(reader: &mut Reader<'_>) -> Option<u64> {
-    if reader.kind().ok()? != Kind::Number {
+    if reader.kind().ok()? != ValueKind::Number {
         return None;
     }
     let digits = reader.number().ok()?;
@@ -76,9 +76,9 @@ fn count(reader: &mut Reader<'_>) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok().filter(|&n: &u64| n <= 1 << 53)
 }
 
-// === impl Tally ===
+// === impl UsageCounter ===
 
-impl Tally {
+impl UsageCounter {
     /// For a request of `choices` completions for each prompt.
     pub fn new(choices: u64) -> Self {
         Self { choices: usize::try_from(choices).unwrap_or(usize::MAX).max(1), ..Self::default() }
@@ -166,13 +166,13 @@ mod tests {
 
     #[test]
     fn continuous_usage_adds_up_over_choices_and_prompts() {
-        let mut tally = Tally::new(2);
-        assert_eq!(tally.usage(), None);
+        let mut counter = UsageCounter::new(2);
+        assert_eq!(counter.usage(), None);
         for (index, prompt, completion) in [(0, 5, 1), (1, 5, 1), (2, 7, 1), (3, 7, 4), (0, 5, 3), (usize::MAX, 9, 9)] {
-            tally.report(Usage { prompt, completion }, Some(index));
+            counter.report(Usage { prompt, completion }, Some(index));
         }
-        assert_eq!(tally.usage(), Some(Usage { prompt: 12, completion: 9 }));
-        tally.report(Usage { prompt: 12, completion: 16 }, None);
-        assert_eq!(tally.usage(), Some(Usage { prompt: 12, completion: 16 }));
+        assert_eq!(counter.usage(), Some(Usage { prompt: 12, completion: 9 }));
+        counter.report(Usage { prompt: 12, completion: 16 }, None);
+        assert_eq!(counter.usage(), Some(Usage { prompt: 12, completion: 16 }));
     }
 }

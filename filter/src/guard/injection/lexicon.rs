@@ -8,16 +8,16 @@ use crate::guard::fold::fold;
 /// Buckets of entries: a power of two.
 const BUCKETS: usize = 4096;
 /// The longest phrase, in words.
-const LONGEST_PHRASE: usize = 6;
+const MAX_PHRASE_WORDS: usize = 6;
 
 /// Words and phrases, and what they mean.
 pub struct Lexicon {
     /// Where each bucket begins in `entries`; one more than there are buckets.
     starts: Vec<u32>,
-    entries: Vec<Entry>,
+    entries: Vec<LexiconEntry>,
 }
 
-struct Entry {
+struct LexiconEntry {
     stem: Box<str>,
     /// Whether more may follow the stem.
     open: bool,
@@ -38,13 +38,13 @@ impl Lexicon {
     }
 
     fn new() -> Self {
-        let mut buckets: Vec<Vec<Entry>> = Vec::new();
+        let mut buckets: Vec<Vec<LexiconEntry>> = Vec::new();
         buckets.resize_with(BUCKETS, Vec::new);
         for (classes, words) in VOCABULARY {
             for word in words.split_ascii_whitespace() {
-                let entry = Entry::new(word, *classes);
+                let entry = LexiconEntry::new(word, *classes);
                 let Some(bucket) = buckets.get_mut(bucket(entry.stem.as_bytes())) else { continue };
-                match bucket.iter_mut().find(|known| known.same(&entry)) {
+                match bucket.iter_mut().find(|known| known.has_same_words(&entry)) {
                     Some(known) => {
                         known.classes |= entry.classes;
                         known.anchor |= entry.anchor;
@@ -95,20 +95,20 @@ impl Lexicon {
         self.entries.iter().filter(|entry| entry.rest.is_empty()).map(|entry| (&*entry.stem, entry.classes))
     }
 
-    fn bucket(&self, start: &[u8]) -> &[Entry] {
+    fn bucket(&self, start: &[u8]) -> &[LexiconEntry] {
         let bucket = bucket(start);
         let at = |index: usize| self.starts.get(index).map_or(0, |&start| start as usize);
         self.entries.get(at(bucket)..at(bucket + 1)).unwrap_or_default()
     }
 }
 
-// === impl Entry ===
+// === impl LexiconEntry ===
 
-impl Entry {
+impl LexiconEntry {
     fn new(word: &str, classes: Classes) -> Self {
         let mut folded = String::new();
         fold(word, &mut folded);
-        let mut words = folded.split('_').filter(|word| !word.is_empty()).take(LONGEST_PHRASE);
+        let mut words = folded.split('_').filter(|word| !word.is_empty()).take(MAX_PHRASE_WORDS);
         let first = words.next().unwrap_or_default();
         let rest: Box<[Box<str>]> = words.map(Box::from).collect();
         // Buckets are chosen by three bytes, so that a shorter stem cannot be open.
@@ -120,7 +120,7 @@ impl Entry {
         Self { stem: stem.into(), open, rest, classes, anchor }
     }
 
-    fn same(&self, other: &Self) -> bool {
+    fn has_same_words(&self, other: &Self) -> bool {
         self.stem == other.stem && self.open == other.open && self.rest == other.rest
     }
 }

@@ -14,7 +14,7 @@ mod words;
 use crate::guard::{decode, fold};
 
 pub use rules::VERSION;
-use rules::{MENTION, Near, RULES, Rule, TITLE};
+use rules::{AttackRule, MENTION, Near, RULES, TITLE};
 pub use scan::Form;
 use scan::Scan;
 use tokens::{CLOSES, HIDDEN, OPENS};
@@ -33,7 +33,7 @@ pub enum Sensitivity {
 
 /// What was found in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Finding {
+pub struct Detection {
     /// The least sensitive setting that takes it for an attack.
     pub level: Sensitivity,
     /// The kind of attack.
@@ -53,19 +53,19 @@ pub fn suspects(bytes: &[u8], form: Form) -> bool {
 }
 
 /// The strongest finding in `text` that `most` does not pass over.
-pub fn judge(text: &str, most: Sensitivity) -> Option<Finding> {
+pub fn detect(text: &str, most: Sensitivity) -> Option<Detection> {
     let mut strongest = None;
     let mut folded = String::new();
     decode::views(text, &mut |view| {
         folded.clear();
         fold::fold(&view, &mut folded);
-        strongest = stronger(strongest, read(&folded, most));
-        !matches!(strongest, Some(Finding { level: Sensitivity::Low, .. }))
+        strongest = strongest_of(strongest, read(&folded, most));
+        !matches!(strongest, Some(Detection { level: Sensitivity::Low, .. }))
     });
     strongest
 }
 
-fn read(folded: &str, most: Sensitivity) -> Option<Finding> {
+fn read(folded: &str, most: Sensitivity) -> Option<Detection> {
     let mut strongest = None;
     let mut tokens = Vec::new();
     let mut start = 0;
@@ -74,8 +74,8 @@ fn read(folded: &str, most: Sensitivity) -> Option<Finding> {
         tokens.clear();
         tokens::read(folded.get(start..end).unwrap_or_default(), &mut tokens);
         negate(&mut tokens);
-        strongest = stronger(strongest, find(&tokens, most));
-        if end == folded.len() || matches!(strongest, Some(Finding { level: Sensitivity::Low, .. })) {
+        strongest = strongest_of(strongest, find(&tokens, most));
+        if end == folded.len() || matches!(strongest, Some(Detection { level: Sensitivity::Low, .. })) {
             break;
         }
         start = boundary(folded, end - OVERLAP);
@@ -88,7 +88,7 @@ fn boundary(text: &str, at: usize) -> usize {
     (at..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(text.len())
 }
 
-fn stronger(one: Option<Finding>, other: Option<Finding>) -> Option<Finding> {
+fn strongest_of(one: Option<Detection>, other: Option<Detection>) -> Option<Detection> {
     match (one, other) {
         (Some(one), Some(other)) if other.level < one.level => Some(other),
         (None, other) => other,
@@ -113,15 +113,15 @@ fn negate(tokens: &mut [Classes]) {
     }
 }
 
-fn find(tokens: &[Classes], most: Sensitivity) -> Option<Finding> {
+fn find(tokens: &[Classes], most: Sensitivity) -> Option<Detection> {
     let keys = const { keys() };
-    let mut strongest: Option<Finding> = None;
+    let mut strongest: Option<Detection> = None;
     let present = tokens.iter().fold(0, |present, token| present | token);
     for (at, &token) in tokens.iter().enumerate().filter(|(_, token)| *token & keys != 0) {
         let near = around(tokens, at, REACH, REACH).iter().fold(0, |near, token| near | token);
         let mut mentioned: Option<bool> = None;
         for rule in RULES.iter().filter(|rule| rule.key & token != 0 && rule.level <= most) {
-            // What is no stronger than what was found changes nothing.
+            // What is no strongest_of than what was found changes nothing.
             if strongest.is_some_and(|strongest| strongest.level <= rule.level) {
                 continue;
             }
@@ -132,10 +132,10 @@ fn find(tokens: &[Classes], most: Sensitivity) -> Option<Finding> {
             let level =
                 if *mentioned.get_or_insert_with(|| is_mentioned(tokens, present, at)) { Sensitivity::High } else { rule.level };
             if level <= most {
-                strongest = stronger(strongest, Some(Finding { level, family: rule.family }));
+                strongest = strongest_of(strongest, Some(Detection { level, family: rule.family }));
             }
         }
-        if matches!(strongest, Some(Finding { level: Sensitivity::Low, .. })) {
+        if matches!(strongest, Some(Detection { level: Sensitivity::Low, .. })) {
             break;
         }
     }
@@ -171,9 +171,9 @@ fn around(tokens: &[Classes], at: usize, before: usize, after: usize) -> &[Class
     tokens.get(at.saturating_sub(before)..end).unwrap_or_default()
 }
 
-// === impl Rule ===
+// === impl AttackRule ===
 
-impl Rule {
+impl AttackRule {
     fn matches(&self, tokens: &[Classes], at: usize) -> bool {
         let holds = |near: &Near| near.holds(tokens, at, self.key);
         self.needs.iter().all(holds) && !self.unless.iter().any(holds)

@@ -11,7 +11,7 @@ use super::words::*;
 pub const VERSION: &str = "1";
 
 /// What makes an attack.
-pub struct Rule {
+pub struct AttackRule {
     /// The kind of attack, as reasons name it.
     pub family: &'static str,
     /// The least sensitive setting that takes it for an attack.
@@ -27,16 +27,16 @@ pub struct Rule {
 /// Any of some classes within so many words before or after the key.
 pub struct Near(pub Classes, pub usize, pub usize);
 
-const fn rule(family: &'static str, level: Sensitivity, key: Classes, needs: &'static [Near]) -> Rule {
-    Rule { family, level, key, needs, unless: &[] }
+const fn rule(family: &'static str, level: Sensitivity, key: Classes, needs: &'static [Near]) -> AttackRule {
+    AttackRule { family, level, key, needs, unless: &[] }
 }
 
-const fn except(rule: Rule, unless: &'static [Near]) -> Rule {
-    Rule { unless, ..rule }
+const fn except(rule: AttackRule, unless: &'static [Near]) -> AttackRule {
+    AttackRule { unless, ..rule }
 }
 
 /// Every rule.
-pub const RULES: &[Rule] = &[
+pub const RULES: &[AttackRule] = &[
     rule("override", Low, INSTR, &[Near(IGNORE, 7, 7), Near(PRIOR, 4, 4), Near(ALL | YOUR | SYSTEM, 5, 5)]),
     rule("override", Low, INSTR, &[Near(IGNORE, 6, 6), Near(PRIOR | YOUR | SYSTEM, 5, 4)]),
     except(rule("override", Medium, INSTR, &[Near(IGNORE, 4, 4), Near(ALL, 4, 3)]), &[Near(WITHIN, 0, 5), Near(ASKS, 9, 0)]),

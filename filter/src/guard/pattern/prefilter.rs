@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
 
-use super::syntax::{self, Bytes, Edge, Look, Tree};
+use super::syntax::{self, Ast, Bytes, Edge, Look};
 
 /// The largest automaton, in nodes. What does not fit is not ruled out.
 const MAX_NODES: usize = 8 * 1024;
@@ -22,7 +22,7 @@ const CREDIT_PER_BYTE: i64 = 8;
 /// The most of them that is saved up.
 const MAX_CREDIT: i64 = 1 << 20;
 
-/// Patterns as one automaton.
+/// PatternCheck as one automaton.
 #[derive(Debug)]
 pub struct Prefilter {
     nodes: Vec<Node>,
@@ -55,13 +55,13 @@ enum Node {
 
 /// What becomes of the question for a place where nodes are followed.
 #[derive(Debug, Clone, Copy)]
-enum Asked {
+enum LookHandling {
     /// It waits for the next byte.
-    Later,
+    Defer,
     /// It is left out.
-    Never,
+    Assume,
     /// It is answered.
-    Between(Edge, Edge),
+    Evaluate(Edge, Edge),
 }
 
 /// Where a text may have led.
@@ -87,12 +87,12 @@ struct Cache {
     bytes: usize,
     emptied: usize,
     credit: i64,
-    walk: Walk,
+    walk: ClosureWalk,
 }
 
 /// Following nodes, each once.
 #[derive(Debug, Default)]
-struct Walk {
+struct ClosureWalk {
     open: Vec<u32>,
     /// The round in which each node was seen last.
     seen: Vec<u32>,
@@ -100,7 +100,7 @@ struct Walk {
     visits: i64,
 }
 
-/// Patterns on their way to be an automaton.
+/// PatternCheck on their way to be an automaton.
 #[derive(Default)]
 struct Builder {
     nodes: Vec<Node>,
@@ -211,7 +211,10 @@ impl Prefilter {
         let edge = byte.map_or(Edge::None, Edge::of);
         let mut here = Vec::new();
         cache.walk.begin(self.nodes.len());
-        state.nodes.iter().for_each(|&node| cache.walk.follow(&self.nodes, node, Asked::Between(state.before, edge), &mut here));
+        state
+            .nodes
+            .iter()
+            .for_each(|&node| cache.walk.follow(&self.nodes, node, LookHandling::Evaluate(state.before, edge), &mut here));
         let matched = here.iter().fold(0, |matched, &node| match self.node(node) {
             Some(Node::Match(pattern)) => matched | 1 << pattern,
             _ => matched,
@@ -220,7 +223,7 @@ impl Prefilter {
         if let Some(byte) = byte {
             cache.walk.begin(self.nodes.len());
             let next = self.ways(&here, byte).chain(self.idle.iter().copied());
-            next.for_each(|node| cache.walk.follow(&self.nodes, node, Asked::Later, &mut nodes));
+            next.for_each(|node| cache.walk.follow(&self.nodes, node, LookHandling::Defer, &mut nodes));
             nodes = sorted(nodes);
         }
         let emptied = cache.emptied;
@@ -274,11 +277,11 @@ impl Prefilter {
 
     /// Which pairs of classes may begin a match. Every place is taken for one of any kind.
     fn pairs(&self) -> Vec<bool> {
-        let mut walk = Walk::default();
+        let mut walk = ClosureWalk::default();
         let ends = |nodes: &[u32]| nodes.iter().any(|&node| matches!(self.node(node), Some(Node::Match(_))));
         let mut first = Vec::new();
         walk.begin(self.nodes.len());
-        self.idle.iter().for_each(|&node| walk.follow(&self.nodes, node, Asked::Never, &mut first));
+        self.idle.iter().for_each(|&node| walk.follow(&self.nodes, node, LookHandling::Assume, &mut first));
         if ends(&first) {
             return Vec::new();
         }
@@ -287,7 +290,7 @@ impl Prefilter {
             let mut second = Vec::new();
             walk.begin(self.nodes.len());
             for next in self.ways(&first, byte) {
-                walk.follow(&self.nodes, next, Asked::Never, &mut second);
+                walk.follow(&self.nodes, next, LookHandling::Assume, &mut second);
             }
             let ends = ends(&second);
             let bytes = second.iter().fold(Bytes::default(), |bytes, &node| match self.node(node) {
@@ -318,9 +321,9 @@ impl Cache {
     }
 }
 
-// === impl Walk ===
+// === impl ClosureWalk ===
 
-impl Walk {
+impl ClosureWalk {
     /// Forgets which of `count` nodes were seen.
     fn begin(&mut self, count: usize) {
         self.round = self.round.wrapping_add(1);
@@ -331,7 +334,7 @@ impl Walk {
     }
 
     /// Adds to `out` the nodes that wait for a byte, or are an end, from `node` on.
-    fn follow(&mut self, nodes: &[Node], node: u32, asked: Asked, out: &mut Vec<u32>) {
+    fn follow(&mut self, nodes: &[Node], node: u32, looks: LookHandling, out: &mut Vec<u32>) {
         self.open.push(node);
         while let Some(at) = self.open.pop() {
             self.visits += 1;
@@ -339,10 +342,10 @@ impl Walk {
             if std::mem::replace(seen, self.round) == self.round {
                 continue;
             }
-            match (nodes.get(at as usize), asked) {
+            match (nodes.get(at as usize), looks) {
                 (Some(&Node::Fork(one, other)), _) => self.open.extend([one, other]),
-                (Some(&Node::Look { next, .. }), Asked::Never) => self.open.push(next),
-                (Some(&Node::Look { look, next }), Asked::Between(before, after)) => {
+                (Some(&Node::Look { next, .. }), LookHandling::Assume) => self.open.push(next),
+                (Some(&Node::Look { look, next }), LookHandling::Evaluate(before, after)) => {
                     self.open.extend(look.holds(before, after).then_some(next));
                 }
                 _ => out.push(at),
@@ -357,9 +360,9 @@ impl Builder {
     /// Adds a pattern. `None`: it is not known to the automaton.
     fn pattern(&mut self, number: usize, pattern: &str) -> Option<()> {
         let number = u8::try_from(number).ok().filter(|number| u32::from(*number) < u64::BITS)?;
-        let tree = syntax::parse(pattern)?;
+        let ast = syntax::parse(pattern)?;
         let nodes = self.nodes.len();
-        let start = self.push(Node::Match(number)).and_then(|end| self.add(&tree, end));
+        let start = self.push(Node::Match(number)).and_then(|end| self.add(&ast, end));
         if start.is_none() {
             self.nodes.truncate(nodes);
         }
@@ -368,20 +371,20 @@ impl Builder {
         Some(())
     }
 
-    /// Adds what leads to `next` by way of `tree`, and says where it begins. `None`: the automaton is too large.
-    fn add(&mut self, tree: &Tree, next: u32) -> Option<u32> {
-        match tree {
-            Tree::Class(bytes) if bytes.foreign != 0 => {
+    /// Adds what leads to `next` by way of `ast`, and says where it begins. `None`: the automaton is too large.
+    fn add(&mut self, ast: &Ast, next: u32) -> Option<u32> {
+        match ast {
+            Ast::Class(bytes) if bytes.foreign != 0 => {
                 let rest = self.rest_of_character(next)?;
                 self.byte(*bytes, rest)
             }
-            Tree::Class(bytes) => self.byte(*bytes, next),
-            Tree::Literal(c) => {
+            Ast::Class(bytes) => self.byte(*bytes, next),
+            Ast::Literal(c) => {
                 c.encode_utf8(&mut [0; 4]).bytes().rev().try_fold(next, |next, byte| self.byte(Bytes::of(byte), next))
             }
-            Tree::Look(look) => self.push(Node::Look { look: *look, next }),
-            Tree::Sequence(trees) => trees.iter().rev().try_fold(next, |next, tree| self.add(tree, next)),
-            Tree::Either(branches) => {
+            Ast::Look(look) => self.push(Node::Look { look: *look, next }),
+            Ast::Sequence(asts) => asts.iter().rev().try_fold(next, |next, ast| self.add(ast, next)),
+            Ast::Alternation(branches) => {
                 let (first, others) = branches.split_first()?;
                 let first = self.add(first, next)?;
                 others.iter().try_fold(first, |before, branch| {
@@ -389,31 +392,31 @@ impl Builder {
                     self.push(Node::Fork(before, branch))
                 })
             }
-            Tree::Repeated(tree, least, None) => {
+            Ast::Repeated(ast, least, None) => {
                 let fork = self.push(Node::Fork(next, next))?;
-                let body = self.add(tree, fork)?;
+                let body = self.add(ast, fork)?;
                 self.set(fork, Node::Fork(body, next));
-                if *least == 0 { Some(fork) } else { self.copies(tree, least - 1, body) }
+                if *least == 0 { Some(fork) } else { self.copies(ast, least - 1, body) }
             }
-            Tree::Repeated(tree, least, Some(most)) => {
+            Ast::Repeated(ast, least, Some(most)) => {
                 let mut start = next;
                 for _ in *least..*most {
-                    let body = self.add(tree, start)?;
+                    let body = self.add(ast, start)?;
                     // Nothing, however often.
                     if body == start {
                         break;
                     }
                     start = self.push(Node::Fork(body, next))?;
                 }
-                self.copies(tree, *least, start)
+                self.copies(ast, *least, start)
             }
         }
     }
 
-    fn copies(&mut self, tree: &Tree, count: u32, next: u32) -> Option<u32> {
+    fn copies(&mut self, ast: &Ast, count: u32, next: u32) -> Option<u32> {
         let mut start = next;
         for _ in 0..count {
-            let body = self.add(tree, start)?;
+            let body = self.add(ast, start)?;
             if body == start {
                 break;
             }
@@ -467,9 +470,9 @@ impl Builder {
         if samples.is_empty() {
             samples.push(0);
         }
-        let (mut walk, mut idle) = (Walk::default(), Vec::new());
+        let (mut walk, mut idle) = (ClosureWalk::default(), Vec::new());
         walk.begin(self.nodes.len());
-        self.starts.drain(..).for_each(|start| walk.follow(&self.nodes, start, Asked::Later, &mut idle));
+        self.starts.drain(..).for_each(|start| walk.follow(&self.nodes, start, LookHandling::Defer, &mut idle));
         let idle = sorted(idle);
         let Self { nodes, sets, known, .. } = self;
         let cache = RefCell::new(Cache { credit: MAX_CREDIT, ..Cache::default() });

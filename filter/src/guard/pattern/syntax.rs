@@ -1,4 +1,4 @@
-//! Patterns as trees.
+//! PatternCheck as asts.
 //!
 //! This reads what `regex-lite` has accepted, and as `regex-lite` reads it: characters are code points, classes are those of
 //! ASCII, and case is ASCII's. It only widens: of a class beyond ASCII it keeps how its characters begin. What it does not
@@ -11,16 +11,16 @@ const FOREIGN: u32 = 0x80;
 
 /// What a pattern is made of.
 #[derive(Debug, Clone)]
-pub enum Tree {
+pub enum Ast {
     /// One character: one of these bytes, and what continues it where it is beyond ASCII.
     Class(Bytes),
     /// This character beyond ASCII.
     Literal(char),
     Look(Look),
     /// So many times, and without an end if there is no second number.
-    Repeated(Box<Tree>, u32, Option<u32>),
-    Sequence(Vec<Tree>),
-    Either(Vec<Tree>),
+    Repeated(Box<Ast>, u32, Option<u32>),
+    Sequence(Vec<Ast>),
+    Alternation(Vec<Ast>),
 }
 
 /// A set of bytes.
@@ -30,7 +30,7 @@ pub struct Bytes {
     pub foreign: u128,
 }
 
-/// What is asked of a place between two characters.
+/// What is looks of a place between two characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
     Start,
@@ -59,10 +59,10 @@ pub enum Edge {
 }
 
 /// Reads `pattern`, which ignores case unless it says otherwise.
-pub fn parse(pattern: &str) -> Option<Tree> {
+pub fn parse(pattern: &str) -> Option<Ast> {
     let mut parser = Parser { rest: pattern, flags: Flags { ignore_case: true, ..Flags::default() } };
-    let tree = parser.either()?;
-    parser.rest.is_empty().then_some(tree)
+    let ast = parser.alternation()?;
+    parser.rest.is_empty().then_some(ast)
 }
 
 struct Parser<'p> {
@@ -207,14 +207,14 @@ impl<'p> Parser<'p> {
         Some(before)
     }
 
-    fn either(&mut self) -> Option<Tree> {
+    fn alternation(&mut self) -> Option<Ast> {
         let mut branches = Vec::new();
         let mut branch = Vec::new();
         while let Some(c) = self.peek().filter(|c| *c != ')') {
             match c {
                 '|' => {
                     self.next();
-                    branches.push(Tree::Sequence(std::mem::take(&mut branch)));
+                    branches.push(Ast::Sequence(std::mem::take(&mut branch)));
                 }
                 '(' => branch.extend(self.group()?),
                 '*' | '+' | '?' | '{' => {
@@ -225,12 +225,12 @@ impl<'p> Parser<'p> {
                 _ => branch.push(self.single()?),
             }
         }
-        branches.push(Tree::Sequence(branch));
-        Some(Tree::Either(branches))
+        branches.push(Ast::Sequence(branch));
+        Some(Ast::Alternation(branches))
     }
 
     /// A group, or flags for the rest of the group that they stand in.
-    fn group(&mut self) -> Option<Option<Tree>> {
+    fn group(&mut self) -> Option<Option<Ast>> {
         self.take("(")?;
         let outer = self.flags;
         if self.take("?P<").or_else(|| self.take("?<")).is_some() {
@@ -238,10 +238,10 @@ impl<'p> Parser<'p> {
         } else if self.take("?").is_some() && self.flags()? {
             return Some(None);
         }
-        let tree = self.either()?;
+        let ast = self.alternation()?;
         self.take(")")?;
         self.flags = outer;
-        Some(Some(tree))
+        Some(Some(ast))
     }
 
     /// Flags, and whether nothing but them is in their group.
@@ -263,7 +263,7 @@ impl<'p> Parser<'p> {
         }
     }
 
-    fn repetition(&mut self, repeated: Tree) -> Option<Tree> {
+    fn repetition(&mut self, repeated: Ast) -> Option<Ast> {
         let (least, most) = match self.next()? {
             '*' => (0, None),
             '+' => (1, None),
@@ -281,13 +281,13 @@ impl<'p> Parser<'p> {
         _ = self.take("?");
         // As many of them as there are may be stacked upon each other.
         Some(match (least, most) {
-            (0, Some(0)) => Tree::Sequence(Vec::new()),
+            (0, Some(0)) => Ast::Sequence(Vec::new()),
             (1, Some(1)) => repeated,
-            _ => Tree::Repeated(Box::new(repeated), least, most),
+            _ => Ast::Repeated(Box::new(repeated), least, most),
         })
     }
 
-    fn single(&mut self) -> Option<Tree> {
+    fn single(&mut self) -> Option<Ast> {
         let Flags { lines, crlf, dot_is_all, .. } = self.flags;
         Some(match self.peek()? {
             '\\' => return self.escape(),
@@ -298,9 +298,9 @@ impl<'p> Parser<'p> {
                     (_, false) => &[(0x0a, 0x0a)],
                     (_, true) => &[(0x0a, 0x0a), (0x0d, 0x0d)],
                 };
-                Tree::Class(Bytes::of_ranges(&others(ends)))
+                Ast::Class(Bytes::of_ranges(&others(ends)))
             }
-            '^' | '$' => Tree::Look(match (self.next()?, lines, crlf) {
+            '^' | '$' => Ast::Look(match (self.next()?, lines, crlf) {
                 ('^', false, _) => Look::Start,
                 ('^', _, false) => Look::LineStart,
                 ('^', _, true) => Look::CrlfStart,
@@ -312,23 +312,23 @@ impl<'p> Parser<'p> {
         })
     }
 
-    fn literal(&self, c: char) -> Tree {
-        let Some(byte) = u8::try_from(c).ok().filter(u8::is_ascii) else { return Tree::Literal(c) };
+    fn literal(&self, c: char) -> Ast {
+        let Some(byte) = u8::try_from(c).ok().filter(u8::is_ascii) else { return Ast::Literal(c) };
         let mut bytes = Bytes::of(byte);
         if self.flags.ignore_case {
             bytes.insert(byte.to_ascii_lowercase());
             bytes.insert(byte.to_ascii_uppercase());
         }
-        Tree::Class(bytes)
+        Ast::Class(bytes)
     }
 
-    fn escape(&mut self) -> Option<Tree> {
+    fn escape(&mut self) -> Option<Ast> {
         if let Some(look) = self.look() {
-            return Some(Tree::Look(look));
+            return Some(Ast::Look(look));
         }
         Some(match self.item()? {
             Item::Char(c) => self.literal(c),
-            Item::Ranges(ranges) => Tree::Class(Bytes::of_ranges(&ranges)),
+            Item::Ranges(ranges) => Ast::Class(Bytes::of_ranges(&ranges)),
         })
     }
 
@@ -386,7 +386,7 @@ impl<'p> Parser<'p> {
         char::from_u32(u32::from_str_radix(digits, 16).ok()?)
     }
 
-    fn class(&mut self) -> Option<Tree> {
+    fn class(&mut self) -> Option<Ast> {
         self.take("[")?;
         let negated = self.take("^").is_some();
         let mut ranges = Vec::new();
@@ -416,7 +416,7 @@ impl<'p> Parser<'p> {
             ranges.extend(ranges.clone().into_iter().filter_map(other_case));
             ranges = merged(ranges);
         }
-        Some(Tree::Class(Bytes::of_ranges(&if negated { others(&ranges) } else { ranges })))
+        Some(Ast::Class(Bytes::of_ranges(&if negated { others(&ranges) } else { ranges })))
     }
 
     /// Whether a hyphen that makes a range is next.

@@ -1,6 +1,6 @@
 //! How large a prompt is, before any tokenizer has seen it.
 
-use crate::json::{InvalidJson, Kind, Reader};
+use crate::json::{InvalidJson, Reader, ValueKind};
 
 use super::request::InvalidBody;
 
@@ -22,7 +22,7 @@ pub struct PromptSize {
 }
 
 /// The keys of a content part that hold something other than text (`research`: vLLM's `MM_PARSER_MAP`, OpenAI's `file`).
-pub(super) const MEDIA: [&str; 11] = [
+pub(super) const MEDIA_FIELDS: [&str; 11] = [
     "image_url",
     "input_image",
     "image_embeds",
@@ -37,7 +37,7 @@ pub(super) const MEDIA: [&str; 11] = [
 ];
 
 /// Prompts as tensors.
-const EMBEDS: InvalidBody =
+const PROMPT_EMBEDS: InvalidBody =
     InvalidBody::Wrong { param: "messages", reason: "must not hold `prompt_embeds`: their tokens cannot be counted" };
 
 // === impl PromptSize ===
@@ -47,7 +47,7 @@ impl PromptSize {
     pub(super) fn messages(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
         let mut messages = reader.array()?;
         while messages.next(reader)? {
-            if reader.kind()? != Kind::Object {
+            if reader.kind()? != ValueKind::Object {
                 return Err(InvalidBody::wrong("messages", "must be an array of objects"));
             }
             self.messages += 1;
@@ -66,11 +66,11 @@ impl PromptSize {
     /// Reads `prompt` or `input`, which `param` names, and returns how many prompts it holds.
     pub(super) fn prompts(&mut self, reader: &mut Reader<'_>, param: &'static str) -> Result<u64, InvalidBody> {
         match reader.kind()? {
-            Kind::String => {
+            ValueKind::String => {
                 self.text_bytes += reader.text()?.len() as u64;
                 Ok(1)
             }
-            Kind::Array => self.prompt_list(reader, param),
+            ValueKind::Array => self.prompt_list(reader, param),
             _ => Err(Self::wrong_prompt(param)),
         }
     }
@@ -78,7 +78,7 @@ impl PromptSize {
     fn message(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
         let mut message = reader.object()?;
         while let Some(key) = message.next(reader)? {
-            if key.is("content") && reader.kind()? == Kind::Array {
+            if key.is("content") && reader.kind()? == ValueKind::Array {
                 self.parts(reader)?;
             } else {
                 self.value(reader)?;
@@ -90,7 +90,7 @@ impl PromptSize {
     fn parts(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
         let mut parts = reader.array()?;
         while parts.next(reader)? {
-            if reader.kind()? == Kind::Object {
+            if reader.kind()? == ValueKind::Object {
                 self.part(reader)?;
             } else {
                 self.value(reader)?;
@@ -104,13 +104,13 @@ impl PromptSize {
         let mut part = reader.object()?;
         while let Some(key) = part.next(reader)? {
             if key.is("prompt_embeds") {
-                return Err(EMBEDS);
-            } else if MEDIA.iter().any(|name| key.is(name)) {
+                return Err(PROMPT_EMBEDS);
+            } else if MEDIA_FIELDS.iter().any(|name| key.is(name)) {
                 media = true;
                 reader.skip()?;
-            } else if key.is("type") && reader.kind()? == Kind::String {
+            } else if key.is("type") && reader.kind()? == ValueKind::String {
                 if reader.text()?.is("prompt_embeds") {
-                    return Err(EMBEDS);
+                    return Err(PROMPT_EMBEDS);
                 }
             } else {
                 self.value(reader)?;
@@ -121,7 +121,7 @@ impl PromptSize {
     }
 
     fn value(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidJson> {
-        if reader.kind()? == Kind::String {
+        if reader.kind()? == ValueKind::String {
             self.text_bytes += reader.text()?.len() as u64;
             return Ok(());
         }
@@ -133,15 +133,15 @@ impl PromptSize {
         let (mut prompts, mut ids) = (0, 0);
         while items.next(reader)? {
             match reader.kind()? {
-                Kind::String => {
+                ValueKind::String => {
                     self.text_bytes += reader.text()?.len() as u64;
                     prompts += 1;
                 }
-                Kind::Array => {
+                ValueKind::Array => {
                     self.ids(reader, param)?;
                     prompts += 1;
                 }
-                Kind::Number => {
+                ValueKind::Number => {
                     token_id(reader, param)?;
                     ids += 1;
                 }
@@ -158,7 +158,7 @@ impl PromptSize {
     fn ids(&mut self, reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBody> {
         let mut ids = reader.array()?;
         while ids.next(reader)? {
-            if reader.kind()? != Kind::Number {
+            if reader.kind()? != ValueKind::Number {
                 return Err(Self::wrong_prompt(param));
             }
             token_id(reader, param)?;

@@ -4,12 +4,12 @@ use memchr::memmem;
 
 /// The members before `choices`, which a server repeats in every chunk: id, time, model. Once seen, they are compared, not read.
 #[derive(Debug, Default)]
-pub(super) struct Prefix {
-    state: State,
+pub(super) struct ChunkPrefix {
+    state: PrefixState,
 }
 
 #[derive(Debug, Default)]
-enum State {
+enum PrefixState {
     #[default]
     Unknown,
     /// From the opening brace to before the comma.
@@ -18,17 +18,17 @@ enum State {
     None,
 }
 
-// === impl Prefix ===
+// === impl ChunkPrefix ===
 
-impl Prefix {
+impl ChunkPrefix {
     /// How many bytes at the start of a chunk need no reading: what follows is a comma, and another member after it.
     pub fn skip(&mut self, chunk: &[u8]) -> usize {
-        if let State::Unknown = self.state {
+        if let PrefixState::Unknown = self.state {
             self.learn(chunk);
             return 0;
         }
         match &self.state {
-            State::Known(prefix) if chunk.starts_with(prefix) && chunk.get(prefix.len()) == Some(&b',') => prefix.len(),
+            PrefixState::Known(prefix) if chunk.starts_with(prefix) && chunk.get(prefix.len()) == Some(&b',') => prefix.len(),
             _ => 0,
         }
     }
@@ -36,7 +36,7 @@ impl Prefix {
     fn learn(&mut self, chunk: &[u8]) {
         let Some(comma) = memmem::find(chunk, b",\"choices\":") else { return };
         let prefix = chunk.get(..comma).unwrap_or_default();
-        self.state = if is_flat(prefix) { State::Known(prefix.to_vec()) } else { State::None };
+        self.state = if is_flat(prefix) { PrefixState::Known(prefix.to_vec()) } else { PrefixState::None };
     }
 }
 
@@ -66,7 +66,7 @@ mod tests {
             (r#"{"usage":1,"choices":[]}"#, r#"{"usage":1,"choices":[]}"#, 0),
             ("[DONE]", "[DONE]", 0),
         ] {
-            let mut prefix = Prefix::default();
+            let mut prefix = ChunkPrefix::default();
             assert_eq!(prefix.skip(first.as_bytes()), 0);
             assert_eq!(prefix.skip(then.as_bytes()), expected, "{first} {then}");
         }

@@ -1,22 +1,22 @@
 //! One JSON object of an answer, read for its usage while it passes.
 
-use super::Usage;
-use crate::json::{Mark, Members};
+use crate::json::{Mark, MemberScanner};
+use crate::openai::Usage;
 
 /// Bytes of a `usage` value that are kept for reading; vLLM's longest are a few hundred.
-const USAGE_LIMIT: usize = 4096;
+const MAX_USAGE_BYTES: usize = 4096;
 
 /// Bytes of `choices` that are kept: enough for the index of the first.
-const CHOICES_LIMIT: usize = 32;
+const MAX_CHOICES_BYTES: usize = 32;
 
 /// Bytes between a comma and a value that are held back until the key is known.
-const KEY_LIMIT: usize = 256;
+const MAX_KEY_BYTES: usize = 256;
 
 /// Copies an object that arrives in pieces, reads its `usage`, and leaves it out where it is to be hidden.
 #[derive(Debug, Default)]
-pub(super) struct Probe {
-    members: Members,
-    member: Member,
+pub(super) struct UsageExtractor {
+    members: MemberScanner,
+    member: CurrentMember,
     /// What has passed since the last comma, while the key is unknown.
     pending: Vec<u8>,
     usage: Vec<u8>,
@@ -26,7 +26,7 @@ pub(super) struct Probe {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Member {
+enum CurrentMember {
     #[default]
     Other,
     /// A comma or the opening brace was the last mark.
@@ -43,7 +43,7 @@ pub(super) trait Sink {
 }
 
 /// A sink for what goes on by itself.
-pub(super) struct Unchanged;
+pub(super) struct Discard;
 
 /// What a chunk says of completions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,13 +56,13 @@ pub(super) enum Choices {
     At(usize),
 }
 
-// === impl Probe ===
+// === impl UsageExtractor ===
 
-impl Probe {
+impl UsageExtractor {
     /// Makes ready for another object.
     pub fn reset(&mut self) {
-        self.members = Members::new();
-        self.member = Member::Other;
+        self.members = MemberScanner::new();
+        self.member = CurrentMember::Other;
         self.skip_comma = false;
         self.pending.clear();
         self.usage.clear();
@@ -72,41 +72,41 @@ impl Probe {
     /// Makes ready for an object of which the first members have passed, and nothing of the comma after them.
     pub fn reset_after_member(&mut self) {
         self.reset();
-        self.members = Members::after_member();
+        self.members = MemberScanner::after_member();
     }
 
-    /// Takes in the next piece and appends to `out` what passes.
-    pub fn feed(&mut self, piece: &[u8], hide: bool, out: &mut impl Sink) {
+    /// Takes in the next chunk and appends to `out` what passes.
+    pub fn feed(&mut self, chunk: &[u8], hide: bool, out: &mut impl Sink) {
         let (mut at, mut from) = (0, 0);
-        while let Some(mark) = self.members.next(piece, &mut at) {
+        while let Some(mark) = self.members.next(chunk, &mut at) {
             match mark {
                 Mark::Before(here) => {
-                    self.pass(slice(piece, from, here), out);
+                    self.pass(slice(chunk, from, here), out);
                     from = here;
                     if std::mem::take(&mut self.skip_comma) {
                         from += 1;
                     }
-                    self.member = Member::Unknown;
+                    self.member = CurrentMember::Unknown;
                 }
                 Mark::Value(here) => {
-                    self.known(slice(piece, from, here), hide, out);
+                    self.start_value(slice(chunk, from, here), hide, out);
                     from = here;
                 }
                 Mark::End(here) => {
-                    self.pass(slice(piece, from, here), out);
+                    self.pass(slice(chunk, from, here), out);
                     from = here;
-                    self.member = Member::Other;
+                    self.member = CurrentMember::Other;
                 }
                 Mark::Close(_) => {}
             }
         }
-        self.pass(slice(piece, from, piece.len()), out);
+        self.pass(slice(chunk, from, chunk.len()), out);
     }
 
     /// What stands at the end of the object and is still held back.
     pub fn flush(&mut self, out: &mut impl Sink) {
         if !self.pending.is_empty() {
-            self.member = Member::Other;
+            self.member = CurrentMember::Other;
             out.put(&self.pending);
             self.pending.clear();
         }
@@ -138,37 +138,37 @@ impl Probe {
     /// Deals with bytes of the current member.
     fn pass(&mut self, bytes: &[u8], out: &mut impl Sink) {
         match self.member {
-            Member::Other => {}
-            Member::Unknown if self.pending.len() + bytes.len() <= KEY_LIMIT => {
+            CurrentMember::Other => {}
+            CurrentMember::Unknown if self.pending.len() + bytes.len() <= MAX_KEY_BYTES => {
                 self.pending.extend_from_slice(bytes);
                 return;
             }
-            Member::Unknown => {
+            CurrentMember::Unknown => {
                 out.put(&self.pending);
                 self.pending.clear();
-                self.member = Member::Other;
+                self.member = CurrentMember::Other;
             }
-            Member::Usage => keep(&mut self.usage, bytes, USAGE_LIMIT),
-            Member::HiddenUsage => {
-                keep(&mut self.usage, bytes, USAGE_LIMIT);
+            CurrentMember::Usage => keep(&mut self.usage, bytes, MAX_USAGE_BYTES),
+            CurrentMember::HiddenUsage => {
+                keep(&mut self.usage, bytes, MAX_USAGE_BYTES);
                 return;
             }
-            Member::Choices => keep(&mut self.choices, bytes, CHOICES_LIMIT),
+            CurrentMember::Choices => keep(&mut self.choices, bytes, MAX_CHOICES_BYTES),
         }
         out.put(bytes);
     }
 
     /// Decides about a member now that its key is known; `bytes` end before the value.
-    fn known(&mut self, bytes: &[u8], hide: bool, out: &mut impl Sink) {
-        let undecided = self.member == Member::Unknown;
+    fn start_value(&mut self, bytes: &[u8], hide: bool, out: &mut impl Sink) {
+        let undecided = self.member == CurrentMember::Unknown;
         self.member = match self.members.key() {
-            b"usage" if hide && undecided => Member::HiddenUsage,
-            b"usage" => Member::Usage,
-            b"choices" => Member::Choices,
-            _ => Member::Other,
+            b"usage" if hide && undecided => CurrentMember::HiddenUsage,
+            b"usage" => CurrentMember::Usage,
+            b"choices" => CurrentMember::Choices,
+            _ => CurrentMember::Other,
         };
         match self.member {
-            Member::HiddenUsage => {
+            CurrentMember::HiddenUsage => {
                 let first = self.pending.first().or(bytes.first()) == Some(&b'{');
                 if first {
                     out.put(b"{");
@@ -178,7 +178,7 @@ impl Probe {
                 self.pending.clear();
             }
             other => {
-                if other == Member::Usage {
+                if other == CurrentMember::Usage {
                     self.usage.clear();
                 }
                 out.put(&self.pending);
@@ -195,7 +195,7 @@ impl Sink for Vec<u8> {
     }
 }
 
-impl Sink for Unchanged {
+impl Sink for Discard {
     fn put(&mut self, _bytes: &[u8]) {}
 }
 
