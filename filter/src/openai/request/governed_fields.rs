@@ -1,0 +1,82 @@
+//! The fields of a request body that the filter governs. All others pass unread.
+
+use std::borrow::Cow;
+
+use super::forbidden_fields::FORBIDDEN_FIELDS;
+use crate::json::JsonString;
+
+/// A governed field of a body.
+pub(super) struct GovernedField {
+    /// Its index among the governed fields, the forbidden ones included.
+    pub index: usize,
+    pub name: &'static str,
+    pub kind: FieldKind,
+}
+
+/// How the value of a governed field is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FieldKind {
+    Model,
+    Messages,
+    /// `prompt` or `input`.
+    Prompts,
+    MaxTokens,
+    MaxCompletionTokens,
+    MinTokens,
+    N,
+    BestOf,
+    Stream,
+    StreamOptions,
+    /// A value that a chat template may write into the prompt.
+    PromptText,
+    /// See [`FORBIDDEN_FIELDS`].
+    Forbidden,
+    /// Only 0 is accepted.
+    Priority,
+    /// An object that vLLM passes to the engine together with the transfer parameters. It must hold no forbidden field.
+    ExtraArguments,
+    /// An object that reaches the prompt as text. It must hold no forbidden field, such as a template.
+    TemplateArguments,
+    TruncatePrompt,
+}
+
+const GOVERNED_FIELDS: [(&str, FieldKind); 22] = [
+    ("model", FieldKind::Model),
+    ("messages", FieldKind::Messages),
+    ("prompt", FieldKind::Prompts),
+    ("input", FieldKind::Prompts),
+    ("max_tokens", FieldKind::MaxTokens),
+    ("max_completion_tokens", FieldKind::MaxCompletionTokens),
+    ("min_tokens", FieldKind::MinTokens),
+    ("n", FieldKind::N),
+    ("best_of", FieldKind::BestOf),
+    ("stream", FieldKind::Stream),
+    ("stream_options", FieldKind::StreamOptions),
+    ("priority", FieldKind::Priority),
+    ("vllm_xargs", FieldKind::ExtraArguments),
+    ("chat_template_kwargs", FieldKind::TemplateArguments),
+    ("truncate_prompt_tokens", FieldKind::TruncatePrompt),
+    ("tools", FieldKind::PromptText),
+    ("functions", FieldKind::PromptText),
+    ("documents", FieldKind::PromptText),
+    ("response_format", FieldKind::PromptText),
+    ("structured_outputs", FieldKind::PromptText),
+    ("guided_json", FieldKind::PromptText),
+    ("suffix", FieldKind::PromptText),
+];
+
+/// Returns the governed field with this name, compared as decoded.
+pub(super) fn find(name: &JsonString<'_>) -> Option<GovernedField> {
+    let name: Cow<'_, str> = name.decode();
+    if let Some(index) = GOVERNED_FIELDS.iter().position(|(known, _)| *known == name) {
+        return GOVERNED_FIELDS.get(index).map(|&(name, kind)| GovernedField { index, name, kind });
+    }
+    let index = FORBIDDEN_FIELDS.iter().position(|known| *known == name)?;
+    let name = FORBIDDEN_FIELDS.get(index)?;
+    Some(GovernedField { index: GOVERNED_FIELDS.len() + index, name, kind: FieldKind::Forbidden })
+}
+
+/// Returns the index of the governed field `name`.
+pub(super) fn index(name: &str) -> Option<usize> {
+    GOVERNED_FIELDS.iter().position(|(known, _)| *known == name)
+}
