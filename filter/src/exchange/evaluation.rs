@@ -103,7 +103,12 @@ impl<'a> Evaluation<'a> {
         };
         let translation = self.translation().unwrap_or_default();
         let usage = self.ask_usage().filter(|_| !translation.stream_options);
-        let edit = BodyEdit { model: Some(self.candidate.model), limit, limit_field: self.limit_field(), usage };
+        let edit = BodyEdit {
+            model: Some(self.candidate.model),
+            limit,
+            limit_field: LimitField::injected_for(self.provider.dialect, self.inbound.operation),
+            usage,
+        };
         Ok((grant, edit.changes(&self.inbound.request, translation.changes)))
     }
 
@@ -201,13 +206,6 @@ impl<'a> Evaluation<'a> {
             let name = claim.map(|claim| claim.subject.describe_budget(budget));
             short(&name.unwrap_or_default(), shortfall, env)
         })
-    }
-
-    fn limit_field(&self) -> LimitField {
-        match (self.provider.dialect, self.inbound.operation) {
-            (Dialect::OpenAi, Operation::Chat) => LimitField::MaxCompletionTokens,
-            _ => LimitField::MaxTokens,
-        }
     }
 
     /// What usage to ask for beyond what the client asked for.

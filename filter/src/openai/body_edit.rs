@@ -1,65 +1,55 @@
-//! Changing a body in place: what is not named here goes on byte for byte.
+//! Edits of a request body, made in place: bytes that no edit names are sent unchanged.
 
 use std::ops::Range;
 
-use super::Request;
 use super::request::StreamOptionsRanges;
+use super::{LimitField, Request};
 use crate::json::write_string;
 
-/// What the gate changes in a request body.
+/// What the filter changes in a request body.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BodyEdit<'a> {
     /// The model id that the provider knows.
     pub model: Option<&'a str>,
-    /// A limit of completion tokens.
+    /// The limit of completion tokens to set.
     pub limit: Option<u64>,
-    /// The field that a limit goes into where the request names none.
+    /// The field to add a limit to where the request sets none.
     pub limit_field: LimitField,
-    /// The usage to ask for, on a stream.
+    /// The usage to request from the server; for streams only.
     pub usage: Option<RequestedUsage>,
 }
 
-/// The field that bounds completion tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum LimitField {
-    /// The field of the older API, which every vLLM and Anthropic's endpoint know.
-    #[default]
-    MaxTokens,
-    /// The field that OpenAI's reasoning models insist on.
-    MaxCompletionTokens,
-}
-
-/// How much usage a stream is to report.
+/// How often a stream reports usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestedUsage {
-    /// Once, at the end.
+    /// Once, in the last chunk.
     Final,
-    /// On every chunk as well (vLLM).
+    /// On every chunk as well (vLLM only).
     Continuous,
 }
 
-/// The first `length` bytes of a body, and what stands in their place.
+/// A replacement for the first `length` bytes of a body.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Splice {
-    /// Bytes of the original that go.
+    /// Number of original bytes that are replaced.
     pub length: usize,
-    /// What comes instead.
+    /// The bytes to send in their place.
     pub bytes: Vec<u8>,
 }
 
-/// A piece of a body, and what stands in its place.
+/// A range of a body, and the bytes that replace it.
 pub(super) type BodyChange = (Range<usize>, Vec<u8>);
 
-/// BodyChanges to one body, in order and apart from each other.
+/// Changes to one body, sorted by offset; none overlap.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BodyChanges(Vec<BodyChange>);
 
 // === impl BodyChanges ===
 
 impl BodyChanges {
-    /// Sorts changes; one that begins inside of another is left out.
+    /// Sorts the changes, and drops each one that starts within another.
     fn new(mut changes: Vec<BodyChange>) -> Self {
-        // Of two at one place, what inserts comes first.
+        // Of two changes at one offset, the insertion comes first.
         changes.sort_by_key(|(range, _)| (range.start, range.end));
         let mut end = 0;
         changes.retain(|(range, _)| {
@@ -72,19 +62,19 @@ impl BodyChanges {
         Self(changes)
     }
 
-    /// How much of the body, from its beginning, is to be there for [`BodyChanges::splice`].
+    /// Returns how many bytes from the start of the body [`BodyChanges::splice`] needs.
     pub fn required_prefix(&self) -> usize {
         self.0.last().map_or(0, |(range, _)| range.end)
     }
 
-    /// How long a body of `length` bytes is afterwards.
+    /// Returns the length of a body of `length` bytes after the changes.
     pub fn new_length(&self, length: usize) -> usize {
         let gone: usize = self.0.iter().map(|(range, _)| range.len()).sum();
         let new: usize = self.0.iter().map(|(_, replacement)| replacement.len()).sum();
         length.saturating_sub(gone).saturating_add(new)
     }
 
-    /// Carries them out on `body`; `None` where nothing changes.
+    /// Applies the changes to `body`. Returns `None` if there are none.
     pub fn splice(&self, body: &[u8]) -> Option<Splice> {
         let length = self.0.last()?.0.end;
         let mut bytes = Vec::with_capacity(self.new_length(length));
@@ -101,7 +91,7 @@ impl BodyChanges {
 // === impl BodyEdit ===
 
 impl BodyEdit<'_> {
-    /// The changes to the body from which `request` was read, `further` ones among them.
+    /// Returns the changes to the body from which `request` was parsed, `further` ones included.
     pub fn changes(&self, request: &Request, further: Vec<BodyChange>) -> BodyChanges {
         let mut changes: Vec<BodyChange> = Vec::with_capacity(4 + further.len());
         self.change_model(request, &mut changes);
@@ -125,7 +115,7 @@ impl BodyEdit<'_> {
         let mut named = [older, newer].into_iter().flatten().filter(|(_, named)| *named).peekable();
         let text = limit.to_string();
         if named.peek().is_some() {
-            // Servers differ in which of two they obey.
+            // If the client sets both fields, both are changed: servers differ in which one they apply.
             changes.extend(named.map(|(place, _)| (place.clone(), text.clone().into_bytes())));
             return;
         }
@@ -162,15 +152,6 @@ impl BodyEdit<'_> {
                     changes.push(insert(*start, &format!("{}{comma}", missing.join(","))));
                 }
             }
-        }
-    }
-}
-
-impl LimitField {
-    fn name(self) -> &'static str {
-        match self {
-            Self::MaxTokens => "max_tokens",
-            Self::MaxCompletionTokens => "max_completion_tokens",
         }
     }
 }

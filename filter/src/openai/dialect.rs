@@ -1,8 +1,9 @@
-//! A body written for one dialect, made fit for another.
+//! Translation of a request body from one dialect to another.
 //!
-//! [`UnsupportedFields`] are the members that not every dialect takes, found once in the body. For each other dialect they say what has
-//! to change, at ranges of the original body, or that the request cannot be value there. What only hints at how to sample is dropped;
-//! what bounds how much is made, or what the answer is to look like, is value or the candidate is passed over.
+//! [`UnsupportedFields`] are the fields that not every dialect supports, fields once in the body. For each other dialect they yield
+//! the changes to the original body, or the reason why the request cannot be translated. A field that only hints at sampling is
+//! dropped. A field that limits how much is generated, or defines the form of the answer, is translated; if it cannot be, the
+//! candidate is skipped.
 
 mod fields;
 
@@ -14,70 +15,70 @@ use super::{Operation, Request};
 use crate::json::{InvalidJson, Reader, ValueKind};
 use crate::policy::Dialect;
 
-/// More members than this are not a client's doing.
+/// The maximum number of fields that are recorded. No client sends more.
 const MAX_FIELDS: usize = 128;
 
-/// Names and words longer than this are none that matter.
+/// The maximum length of a field name that is looked up, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
-/// Below this, vLLM takes a temperature for 0 (`_SAMPLING_EPS`).
+/// vLLM treats a temperature below this as 0 (`_SAMPLING_EPS`).
 const GREEDY: f64 = 1e-5;
 
-/// The members of one request that not every dialect takes, found once in the original body.
+/// The fields of one request that not every dialect supports, fields once in the original body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnsupportedFields {
-    /// `None` where nothing was read, or too many were found.
+    /// `None` if the body was not read, or has too many such fields.
     operation: Option<Operation>,
     /// In the order of the body.
     members: Vec<FoundField>,
-    /// MemberScanner of the body, peculiar or not.
+    /// Number of all members of the body.
     count: usize,
 }
 
-/// What makes a body fit for another dialect.
+/// The changes that translate a body to another dialect.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Translation {
-    /// Ranges of the original body and what stands in their place, sorted by start; none overlap. A removal may begin where an
-    /// insertion after the opening brace stands, which then has to come first.
+    /// Ranges of the original body and their replacements, sorted by start; none overlap. A removal may start at the same offset as
+    /// an insertion after the opening brace, which must be applied first.
     pub changes: Vec<(Range<usize>, Vec<u8>)>,
-    /// The whole value of `stream_options` was rewritten, and asks for usage.
+    /// Whether the whole value of `stream_options` was replaced by one that requests usage.
     pub stream_options: bool,
 }
 
-/// Why a request has no equivalent in another dialect.
+/// Why a request cannot be translated to a dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Untranslatable {
-    /// The dialect has no such path.
-    #[error("it has no such operation")]
+    /// The dialect does not support the operation.
+    #[error("the operation is not supported")]
     Operation,
-    /// A member asks for something that the dialect cannot say.
-    #[error("`{0}` asks for what it cannot do")]
+    /// The dialect does not support what the field requests.
+    #[error("`{0}` cannot be translated")]
     Field(&'static str),
-    /// A prompt given as token ids is one for one tokenizer only.
-    #[error("token ids mean something else to another model")]
+    /// The prompt is given as token ids, which depend on the tokenizer.
+    #[error("token ids depend on the tokenizer")]
     TokenIds,
-    /// The body was not read, or has more than 128 members that dialects differ in.
-    #[error("the request is not understood well enough")]
+    /// The body was not read, or has more than 128 fields that dialects differ in.
+    #[error("the request was not read")]
     Unread,
 }
 
-/// A peculiar member.
+/// A field that dialects differ in, as found in a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct FoundField {
-    field: &'static DialectField,
-    /// Its place among all members.
+    definition: &'static DialectField,
+    /// Its index among all members of the body.
     ordinal: usize,
-    /// Where the member before it ends.
+    /// The offset after the preceding field.
     before: usize,
     /// With its quotes.
     key: Range<usize>,
     range: Range<usize>,
-    /// Where the next member begins.
+    /// The offset of the next field.
     next: usize,
     value: FieldValue,
 }
 
-/// What a value says, as far as it matters.
+/// A value, as far as rules depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FieldValue {
     Null,
@@ -86,19 +87,19 @@ enum FieldValue {
     Number(u64),
     /// An empty string, array or object.
     Empty,
-    /// A string, or an object with a string as its `type`: the word if it is one that a rule names.
+    /// A string, or an object with a string as its `type`; `Some` if a rule names that word.
     Word(Option<&'static str>),
-    /// How many, and whether one of them is a string of white space.
+    /// The number of items, and whether one of them is a string of white space.
     Items {
         count: u32,
         blank: bool,
     },
     Object,
-    /// The options of a stream: a bit for each of [`OPTIONS`].
+    /// `stream_options`: one bit for each of [`OPTIONS`].
     Options(u8),
 }
 
-/// The options of a stream that some dialect knows; the last bit of [`FieldValue::Options`] is any other.
+/// The options of a stream that some dialect supports. The last bit of [`FieldValue::Options`] is set for any other.
 const OPTIONS: [&str; 2] = ["include_usage", "include_obfuscation"];
 const OTHER_OPTION: u8 = 1 << OPTIONS.len();
 
@@ -108,7 +109,7 @@ const WORDS: [&str; 8] = ["text", "json_object", "json_schema", "float", "base64
 // === impl UnsupportedFields ===
 
 impl UnsupportedFields {
-    /// Reads a body that [`Request::parse`] has taken.
+    /// Finds the fields in a body that [`Request::parse`] has accepted.
     pub fn read(body: &[u8], operation: Operation) -> Self {
         Self::find(body, operation).ok().flatten().unwrap_or_default()
     }
@@ -116,30 +117,30 @@ impl UnsupportedFields {
     fn find(body: &[u8], operation: Operation) -> Result<Option<Self>, InvalidJson> {
         let mut reader = Reader::new(body);
         let mut object = reader.object()?;
-        let mut found = Self { operation: Some(operation), ..Self::default() };
+        let mut fields = Self { operation: Some(operation), ..Self::default() };
         let mut before = reader.offset();
         while let Some(name) = object.next(&mut reader)? {
             let start = key_start(body, before);
-            found.close(start);
+            fields.close(start);
             let field = if name.len() > MAX_NAME_BYTES { None } else { DialectField::find(&name.decode(), operation) };
             if let Some(field) = field {
-                if found.members.len() == MAX_FIELDS {
+                if fields.members.len() == MAX_FIELDS {
                     return Ok(None);
                 }
                 let key = start..start + name.raw().len() + 2;
                 let (value, range) = read_value(&mut reader, field.name)?;
-                let ordinal = found.count;
-                found.members.push(FoundField { field, ordinal, before, key, next: range.end, range, value });
+                let ordinal = fields.count;
+                fields.members.push(FoundField { definition: field, ordinal, before, key, next: range.end, range, value });
             } else {
                 reader.skip()?;
             }
-            found.count += 1;
+            fields.count += 1;
             before = reader.offset();
         }
-        Ok(Some(found))
+        Ok(Some(fields))
     }
 
-    /// Another member begins at `start`.
+    /// Records that the next field starts at `start`.
     fn close(&mut self, start: usize) {
         let count = self.count;
         if let Some(last) = self.members.last_mut().filter(|last| last.ordinal + 1 == count) {
@@ -147,7 +148,7 @@ impl UnsupportedFields {
         }
     }
 
-    /// What has to change so that a body written for `from` is taken by `to`. `request` is what the body was parsed to.
+    /// Returns the changes that translate a body from the dialect `from` to `to`. `request` is the parsed body.
     pub fn translate(&self, request: &Request, from: Dialect, to: Dialect) -> Result<Translation, Untranslatable> {
         if from == to {
             return Ok(Translation::default());
@@ -164,14 +165,14 @@ impl UnsupportedFields {
         }
         let mut translation = Translation::default();
         let mut removed = Vec::new();
-        for member in &self.members {
-            match self.action(member, request, to)? {
+        for field in &self.members {
+            match self.action(field, request, to)? {
                 FieldAction::Keep => {}
-                FieldAction::Remove => removed.push(member),
-                FieldAction::Rename(key) => translation.changes.push((member.key.clone(), key.into())),
-                FieldAction::Replace(value) => translation.changes.push((member.range.clone(), value.into())),
+                FieldAction::Remove => removed.push(field),
+                FieldAction::Rename(key) => translation.changes.push((field.key.clone(), key.into())),
+                FieldAction::Replace(value) => translation.changes.push((field.range.clone(), value.into())),
                 FieldAction::RequestUsage => {
-                    translation.changes.push((member.range.clone(), br#"{"include_usage":true}"#.to_vec()));
+                    translation.changes.push((field.range.clone(), br#"{"include_usage":true}"#.to_vec()));
                     translation.stream_options = true;
                 }
             }
@@ -181,31 +182,31 @@ impl UnsupportedFields {
         Ok(translation)
     }
 
-    /// A member goes with the comma after it; those after which nothing stays go with the comma before them.
+    /// Removes each field together with the comma after it. Fields at the end are removed together with the comma before them.
     fn remove(&self, removed: &[&FoundField], changes: &mut Vec<BodyChange>) {
         let mut end = self.count;
-        for member in removed.iter().rev() {
-            let range = if member.ordinal + 1 == end {
-                end = member.ordinal;
-                member.before..member.range.end
+        for field in removed.iter().rev() {
+            let range = if field.ordinal + 1 == end {
+                end = field.ordinal;
+                field.before..field.range.end
             } else {
-                member.key.start..member.next
+                field.key.start..field.next
             };
             changes.push((range, Vec::new()));
         }
     }
 
     fn is_greedy(&self) -> bool {
-        self.members.iter().any(|member| member.field.name == "temperature" && member.value.number().is_some_and(|t| t < GREEDY))
+        self.members.iter().any(|field| field.definition.name == "temperature" && field.value.number().is_some_and(|t| t < GREEDY))
     }
 
     fn is_set(&self, rule: FieldRule, to: Dialect) -> bool {
-        self.members.iter().any(|member| member.field.rule(to) == rule && member.value != FieldValue::Null)
+        self.members.iter().any(|field| field.definition.rule(to) == rule && field.value != FieldValue::Null)
     }
 
-    fn action(&self, member: &FoundField, request: &Request, to: Dialect) -> Result<FieldAction, Untranslatable> {
-        let value = member.value;
-        let translatable = match member.field.rule(to) {
+    fn action(&self, field: &FoundField, request: &Request, to: Dialect) -> Result<FieldAction, Untranslatable> {
+        let value = field.value;
+        let translatable = match field.definition.rule(to) {
             FieldRule::Pass => true,
             FieldRule::Drop => return Ok(FieldAction::Remove),
             FieldRule::DropIfNoOp(no_op) if no_op.holds(value) => return Ok(FieldAction::Remove),
@@ -217,7 +218,7 @@ impl UnsupportedFields {
                 return Ok(FieldAction::Replace(most.to_string()));
             }
             FieldRule::Cap(_) => true,
-            // OpenAI refuses an empty list with some requests.
+            // OpenAI rejects an empty list for some models.
             FieldRule::StopItems(_) if value == FieldValue::Empty => return Ok(FieldAction::Remove),
             FieldRule::Items(most) | FieldRule::StopItems(most) => {
                 !matches!(value, FieldValue::Items { count, .. } if count > most)
@@ -236,11 +237,11 @@ impl UnsupportedFields {
             }
             FieldRule::UsageOnly(_) => true,
         };
-        if translatable { Ok(FieldAction::Keep) } else { Err(Untranslatable::Field(member.field.name)) }
+        if translatable { Ok(FieldAction::Keep) } else { Err(Untranslatable::Field(field.definition.name)) }
     }
 }
 
-/// What becomes of one member.
+/// What is done with one field.
 enum FieldAction {
     Keep,
     Remove,
@@ -253,7 +254,7 @@ enum FieldAction {
 // === impl NoOp ===
 
 impl NoOp {
-    /// Whether a member that says `value` asks for nothing.
+    /// Returns whether a field with this value requests nothing.
     fn holds(self, value: FieldValue) -> bool {
         if value == FieldValue::Null {
             return true;
@@ -284,13 +285,13 @@ impl FieldValue {
     }
 }
 
-/// The first quote after `from`: between members stand white space and commas only.
+/// Returns the offset of the first quote after `from`. Only white space and commas are between members.
 fn key_start(body: &[u8], from: usize) -> usize {
     let rest = body.get(from..).unwrap_or_default();
     from + memchr::memchr(b'"', rest).unwrap_or(rest.len())
 }
 
-/// Reads the value of the member `name`, and where it stands.
+/// Reads the value of the field `name`. Returns it with its byte range.
 fn read_value(reader: &mut Reader<'_>, name: &str) -> Result<(FieldValue, Range<usize>), InvalidJson> {
     let kind = reader.kind()?;
     let start = reader.offset();
@@ -337,7 +338,7 @@ fn items(reader: &mut Reader<'_>, name: &str) -> Result<FieldValue, InvalidJson>
     Ok(if count == 0 { FieldValue::Empty } else { FieldValue::Items { count, blank } })
 }
 
-/// An object, by its `type` if it has exactly one that is a word.
+/// Reads an object by its `type`, if it has exactly one that is a word.
 fn object_value(reader: &mut Reader<'_>) -> Result<FieldValue, InvalidJson> {
     let mut object = reader.object()?;
     let (mut empty, mut types, mut word) = (true, 0_u32, None);

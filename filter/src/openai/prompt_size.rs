@@ -1,27 +1,28 @@
-//! How large a prompt is, before any tokenizer has seen it.
+//! The size of a prompt, measured without a tokenizer.
 
 use crate::json::{InvalidJson, Reader, ValueKind};
 
 use super::request::InvalidBody;
 
-/// What of a request reaches the prompt, summed over all its prompts.
+/// The size of what reaches the prompt, summed over all prompts of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PromptSize {
     /// Bytes of text: strings as decoded, tools and other structured values as written.
     pub text_bytes: u64,
-    /// Messages, each of which a chat template wraps in tokens of its own.
+    /// Messages. A chat template adds tokens around each of them.
     pub messages: u64,
     /// Tokens given as ids.
     pub token_ids: u64,
-    /// Images, audio and other parts whose tokens their bytes do not tell.
+    /// Images, audio and other parts whose token count does not follow from their bytes.
     pub parts: u64,
-    /// Tokens that the server is to cut all prompts together to, at most; `None` where it cuts nothing, or to its window.
+    /// The number of tokens to which the server truncates all prompts together; `None` if it does not truncate, or to the context
+    /// length.
     pub cut: Option<u64>,
-    /// The request has the server cut its prompts.
+    /// Whether the server truncates the prompts.
     pub truncated: bool,
 }
 
-/// The keys of a content part that hold something other than text (`research`: vLLM's `MM_PARSER_MAP`, OpenAI's `file`).
+/// The keys of a content part that hold something other than text: vLLM's `MM_PARSER_MAP`, and OpenAI's `file`.
 pub(super) const MEDIA_FIELDS: [&str; 11] = [
     "image_url",
     "input_image",
@@ -36,7 +37,7 @@ pub(super) const MEDIA_FIELDS: [&str; 11] = [
     "image",
 ];
 
-/// Prompts as tensors.
+/// Prompts sent as tensors.
 const PROMPT_EMBEDS: InvalidBody =
     InvalidBody::Wrong { param: "messages", reason: "must not hold `prompt_embeds`: their tokens cannot be counted" };
 
@@ -56,14 +57,14 @@ impl PromptSize {
         Ok(())
     }
 
-    /// Reads a value that a template writes out whole, `tools` for instance.
+    /// Reads a value that a template writes into the prompt as a whole, such as `tools`.
     pub(super) fn verbatim(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidJson> {
         let range = reader.skip()?;
         self.text_bytes += range.len() as u64;
         Ok(())
     }
 
-    /// Reads `prompt` or `input`, which `param` names, and returns how many prompts it holds.
+    /// Reads `prompt` or `input`, named by `param`. Returns the number of prompts.
     pub(super) fn prompts(&mut self, reader: &mut Reader<'_>, param: &'static str) -> Result<u64, InvalidBody> {
         match reader.kind()? {
             ValueKind::String => {

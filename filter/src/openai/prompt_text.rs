@@ -1,7 +1,7 @@
-//! Every text of a request that can reach the prompt, and who says it.
+//! Every text of a request that can reach the prompt, with its role.
 //!
-//! A chat template may write any member of a message into the prompt, and keys of objects too, so everything counts that is
-//! not known to stay outside. What holds something other than text is reported as such.
+//! A chat template may write any member of a message into the prompt, and keys of objects too. So every text is visited unless it
+//! is known not to reach the prompt. Parts that are not text are visited as unreadable.
 
 use std::borrow::Cow;
 
@@ -9,23 +9,23 @@ use crate::json::{InvalidJson, JsonString, Reader, ValueKind};
 
 use super::prompt_size::MEDIA_FIELDS;
 
-/// One find of [`visit_segments`].
+/// A part of a request that can reach the prompt; visit [`visit_segments`].
 #[derive(Debug)]
 pub enum PromptSegment<'a> {
     /// A text by itself.
     Text(JsonString<'a>),
-    /// A text that is one part of a message's content: the server puts them together.
+    /// A text that is one part of a message's content. The server joins the parts.
     Part(JsonString<'a>),
     /// An image, audio, a file, or token ids.
     Unreadable,
-    /// The parts of one message are complete.
+    /// The end of a message: all its parts have been visited.
     MessageEnd,
 }
 
-/// Who says a text: the `role` of its message; `None` where there is none, or no single string.
+/// The `role` of the message that holds a text; `None` if there is none, or it is not a single string.
 pub type Role<'a> = Option<Cow<'a, str>>;
 
-/// Members of a request that no server writes into a prompt.
+/// Fields that no server writes into a prompt.
 const NOT_IN_PROMPT: [&str; 14] = [
     "model",
     "stop",
@@ -43,28 +43,28 @@ const NOT_IN_PROMPT: [&str; 14] = [
     "encoding_format",
 ];
 
-/// The recipient of the pieces, and what it needs.
+/// Reads a body and calls `visit` for each segment.
 struct Visitor<'v, 'a> {
     body: &'a [u8],
     roles: bool,
-    see: &'v mut dyn FnMut(&Role<'a>, PromptSegment<'a>) -> bool,
+    visit: &'v mut dyn FnMut(&Role<'a>, PromptSegment<'a>) -> bool,
 }
 
 /// Why reading stopped.
 enum Stop {
     Json(InvalidJson),
-    Enough,
+    Requested,
 }
 
-/// Reads `body` and shows `see` every segment until it returns false. Roles are told only if `roles`.
+/// Reads `body` and calls `visit` with every segment until it returns false. Roles are read only if `roles` is true.
 pub fn visit_segments<'a>(
     body: &'a [u8],
     roles: bool,
-    see: &mut dyn FnMut(&Role<'a>, PromptSegment<'a>) -> bool,
+    visit: &mut dyn FnMut(&Role<'a>, PromptSegment<'a>) -> bool,
 ) -> Result<(), InvalidJson> {
-    match (Visitor { body, roles, see }).request() {
+    match (Visitor { body, roles, visit }).request() {
         Err(Stop::Json(error)) => Err(error),
-        Ok(()) | Err(Stop::Enough) => Ok(()),
+        Ok(()) | Err(Stop::Requested) => Ok(()),
     }
 }
 
@@ -88,8 +88,8 @@ impl<'a> Visitor<'_, 'a> {
         Ok(())
     }
 
-    fn show(&mut self, role: &Role<'a>, segment: PromptSegment<'a>) -> Result<(), Stop> {
-        if (self.see)(role, segment) { Ok(()) } else { Err(Stop::Enough) }
+    fn segment(&mut self, role: &Role<'a>, segment: PromptSegment<'a>) -> Result<(), Stop> {
+        if (self.visit)(role, segment) { Ok(()) } else { Err(Stop::Requested) }
     }
 
     fn messages(&mut self, reader: &mut Reader<'a>) -> Result<(), Stop> {
@@ -111,16 +111,16 @@ impl<'a> Visitor<'_, 'a> {
             if key.is("content") {
                 self.content(&role, reader)?;
             } else if key.is("audio") && reader.kind()? == ValueKind::Object {
-                self.show(&role, PromptSegment::Unreadable)?;
+                self.segment(&role, PromptSegment::Unreadable)?;
                 reader.skip()?;
             } else {
                 self.value(&role, reader)?;
             }
         }
-        self.show(&role, PromptSegment::MessageEnd)
+        self.segment(&role, PromptSegment::MessageEnd)
     }
 
-    /// The role of the message that begins at `start`; it may stand behind the texts that it is about.
+    /// Returns the role of the message that starts at offset `start`. The `role` may follow the texts that it applies to.
     fn role(&self, start: usize) -> Result<Role<'a>, InvalidJson> {
         let mut reader = Reader::new(self.body.get(start..).unwrap_or_default());
         let mut message = reader.object()?;
@@ -137,12 +137,12 @@ impl<'a> Visitor<'_, 'a> {
         Ok(role)
     }
 
-    /// What a message says: a string, or parts to any depth.
+    /// Visits the content of a message: a string, or parts nested to any depth.
     fn content(&mut self, role: &Role<'a>, reader: &mut Reader<'a>) -> Result<(), Stop> {
         match reader.kind()? {
             ValueKind::String => {
                 let text = reader.text()?;
-                self.show(role, PromptSegment::Part(text))
+                self.segment(role, PromptSegment::Part(text))
             }
             ValueKind::Array => {
                 let mut parts = reader.array()?;
@@ -165,23 +165,23 @@ impl<'a> Visitor<'_, 'a> {
             let kind = reader.kind()?;
             if is_media(&key) {
                 if kind != ValueKind::Null {
-                    self.show(role, PromptSegment::Unreadable)?;
+                    self.segment(role, PromptSegment::Unreadable)?;
                 }
                 reader.skip()?;
             } else if key.is("type") && kind == ValueKind::String {
                 let text = reader.text()?;
-                // A part may name media that the server holds already.
+                // A part may refer to media that the server already holds.
                 let segment = if is_media(&text) { PromptSegment::Unreadable } else { PromptSegment::Text(text) };
-                self.show(role, segment)?;
+                self.segment(role, segment)?;
             } else {
-                self.show(role, PromptSegment::Text(key))?;
+                self.segment(role, PromptSegment::Text(key))?;
                 self.content(role, reader)?;
             }
         }
         Ok(())
     }
 
-    /// Strings and token ids, and lists of them.
+    /// Visits strings, token ids, and lists of them.
     fn prompts(&mut self, reader: &mut Reader<'a>) -> Result<(), Stop> {
         match reader.kind()? {
             ValueKind::Array => {
@@ -192,7 +192,7 @@ impl<'a> Visitor<'_, 'a> {
                         ValueKind::Number if ids => _ = reader.number()?,
                         ValueKind::Number => {
                             ids = true;
-                            self.show(&None, PromptSegment::Unreadable)?;
+                            self.segment(&None, PromptSegment::Unreadable)?;
                             reader.number()?;
                         }
                         _ => self.prompts(reader)?,
@@ -204,12 +204,12 @@ impl<'a> Visitor<'_, 'a> {
         }
     }
 
-    /// Any value that a template may write out: its strings and its keys.
+    /// Visits the strings and keys of any value that a template may write into the prompt.
     fn value(&mut self, role: &Role<'a>, reader: &mut Reader<'a>) -> Result<(), Stop> {
         match reader.kind()? {
             ValueKind::String => {
                 let text = reader.text()?;
-                self.show(role, PromptSegment::Text(text))
+                self.segment(role, PromptSegment::Text(text))
             }
             ValueKind::Array => {
                 let mut items = reader.array()?;
@@ -221,7 +221,7 @@ impl<'a> Visitor<'_, 'a> {
             ValueKind::Object => {
                 let mut object = reader.object()?;
                 while let Some(key) = object.next(reader)? {
-                    self.show(role, PromptSegment::Text(key))?;
+                    self.segment(role, PromptSegment::Text(key))?;
                     self.value(role, reader)?;
                 }
                 Ok(())
@@ -252,7 +252,7 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// What is found in `body`: `role:text`, `+` before a part, `!` for what cannot be visit_segments, `|` after a message.
+    /// Returns the segments of `body`: `role:text`, `+` before a part, `!` for what cannot be read, `|` after a message.
     fn found(body: &str) -> String {
         let mut found = Vec::new();
         visit_segments(body.as_bytes(), true, &mut |role, segment| {
@@ -315,11 +315,11 @@ mod tests {
     fn it_stops_when_told() {
         let mut seen = 0;
         let body = br#"{"a":["x","y","z"]}"#;
-        let mut see = |_: &Role<'_>, _: PromptSegment<'_>| {
+        let mut visit = |_: &Role<'_>, _: PromptSegment<'_>| {
             seen += 1;
             seen < 2
         };
-        assert_eq!(visit_segments(body, false, &mut see), Ok(()));
+        assert_eq!(visit_segments(body, false, &mut visit), Ok(()));
         assert_eq!(seen, 2);
     }
 }

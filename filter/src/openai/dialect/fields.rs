@@ -1,8 +1,8 @@
-//! The members of a request body that not every dialect takes, and what becomes of each in another dialect.
+//! The fields of a request body that not every dialect supports, and how each is translated.
 //!
 //! Sources: vLLM 0.32 (`entrypoints/openai/*/protocol.py`, `entrypoints/pooling/base/protocol.py`, and a running server), OpenAI's
-//! Python client 3.54 (`types/**/*_create_params.py`, made from its OpenAPI document), Anthropic's page "OpenAI SDK compatibility".
-//! `docs/dialects.md` shows this table to users; a test holds the two equal.
+//! Python client 3.54 (`types/**/*_create_params.py`, generated from its OpenAPI document), Anthropic's page "OpenAI SDK
+//! compatibility". `docs/dialects.md` contains this table; a test compares the two.
 
 use self::FieldRule::{
     Cap, Drop, DropIfNoOp, Items, MaxCompletionTokens, MaxTokens, NotBlank, Pass, PassIfNoOp, Positive, StopItems, UsageOnly,
@@ -12,58 +12,58 @@ use self::NoOp::{AnyOf, Null, Off, True};
 use crate::openai::Operation;
 use crate::policy::Dialect;
 
-/// One member by name, on some operations.
+/// One field, on some operations.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct DialectField {
     pub name: &'static str,
-    /// A bit for each operation.
+    /// One bit for each operation.
     pub on: u8,
     pub vllm: FieldRule,
     pub openai: FieldRule,
     pub anthropic: FieldRule,
 }
 
-/// What becomes of a member on its way to a dialect. "No" is an [`super::Untranslatable`].
+/// How a field is translated to a dialect. A field that is rejected makes the request [`super::Untranslatable`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FieldRule {
-    /// It stays as it is.
+    /// The field is kept.
     Pass,
-    /// It goes: a hint that the target does not take.
+    /// The field is dropped: a hint that the target does not support.
     Drop,
-    /// It goes where it asks for nothing, otherwise no: the target does not take the key.
+    /// The field is dropped if it requests nothing, otherwise rejected: the target rejects the key.
     DropIfNoOp(NoOp),
-    /// It stays where it asks for nothing, otherwise no: the target takes the key, but does not do what it asks for.
+    /// The field is kept if it requests nothing, otherwise rejected: the target accepts the key, but does not do what it requests.
     PassIfNoOp(NoOp),
-    /// A number within these bounds stays, another: no.
+    /// A number within these bounds is kept, any other rejected.
     Within(i32, i32),
-    /// A number above zero stays, another: no.
+    /// A number above zero is kept, any other rejected.
     Positive,
-    /// A larger number becomes this one.
+    /// A larger number is lowered to this one.
     Cap(u32),
-    /// A list of at most so many items stays, a longer one: no.
+    /// A list of at most this many items is kept, a longer one rejected.
     Items(u32),
-    /// As [`Self::Items`], and an empty list goes.
+    /// Like [`Self::Items`]; an empty list is dropped.
     StopItems(u32),
-    /// It stays, but not with a string of white space: no.
+    /// The field is kept, but rejected if it holds a string of white space.
     NotBlank,
-    /// `max_tokens` where its name is `max_completion_tokens`.
+    /// `max_tokens`, renamed to `max_completion_tokens`.
     MaxTokens,
-    /// `max_completion_tokens` beside it.
+    /// `max_completion_tokens`, kept.
     MaxCompletionTokens,
-    /// The options of a stream. Where there are others than these, only usage is asked for.
+    /// `stream_options`. If it has other options than these, it is replaced by a request for usage only.
     UsageOnly(&'static [&'static str]),
 }
 
-/// The values, beside null, with which a member asks for nothing.
+/// The values with which a field requests nothing. Null always is one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoOp {
-    /// None.
+    /// Null only.
     Null,
-    /// `false`, 0, and what is empty.
+    /// `false`, 0, and empty values.
     Off,
-    /// `true`, where that is what happens anyway.
+    /// `true`: the server does so anyway.
     True,
-    /// AnyOf: of the value itself, or of its `type`.
+    /// One of these words, as the value itself or as its `type`.
     AnyOf(&'static [&'static str]),
 }
 
@@ -73,7 +73,7 @@ pub(super) const EMBEDDINGS: u8 = 1 << 2;
 pub(super) const GENERATION: u8 = CHAT | COMPLETIONS;
 pub(super) const ALL: u8 = GENERATION | EMBEDDINGS;
 
-/// Sorted by name. No name stands twice for one operation.
+/// Sorted by name. No name occurs twice for one operation.
 pub(super) const FIELDS: &[DialectField] = &[
     extra("add_generation_prompt", CHAT, DropIfNoOp(True)),
     extra("add_generation_prompt", EMBEDDINGS, Drop),
@@ -170,7 +170,7 @@ const fn field(name: &'static str, on: u8, vllm: FieldRule, openai: FieldRule, a
     DialectField { name, on, vllm, openai, anthropic }
 }
 
-/// A member that only vLLM knows, with the same rule for all others.
+/// Creates a field that only vLLM supports. All other dialects have the same rule for it.
 const fn extra(name: &'static str, on: u8, rule: FieldRule) -> DialectField {
     field(name, on, Pass, rule, rule)
 }
@@ -178,14 +178,14 @@ const fn extra(name: &'static str, on: u8, rule: FieldRule) -> DialectField {
 // === impl DialectField ===
 
 impl DialectField {
-    /// The field of this name, if it is one that dialects differ in.
+    /// Returns the field of this name, if dialects differ in it.
     pub fn find(name: &str, operation: Operation) -> Option<&'static Self> {
         let first = FIELDS.partition_point(|field| field.name < name);
         let named = FIELDS.iter().skip(first).take_while(|field| field.name == name);
         named.into_iter().find(|field| field.on & bit(operation) != 0)
     }
 
-    /// What becomes of it on its way to `dialect`.
+    /// Returns how the field is translated to `dialect`.
     pub fn rule(&self, dialect: Dialect) -> FieldRule {
         match dialect {
             Dialect::Vllm => self.vllm,

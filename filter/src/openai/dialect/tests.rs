@@ -11,13 +11,13 @@ const REFERENCE: &str = include_str!("../../../../docs/dialects.md");
 
 const BOTH_HOSTED: [Dialect; 2] = [OpenAi, Anthropic];
 
-/// The body with these changes.
+/// Applies `changes` to `body`.
 fn applied(body: &str, changes: &BodyChanges) -> String {
     let splice = changes.splice(body.as_bytes()).unwrap_or_default();
     String::from_utf8([&splice.bytes, &body.as_bytes()[splice.length..]].concat()).unwrap()
 }
 
-/// What is sent once the gate has edited the body, too.
+/// Returns the body that is sent, with the filter's own edit too.
 fn sent(body: &str, operation: Operation, from: Dialect, to: Dialect, edit: BodyEdit<'_>) -> Result<String, Untranslatable> {
     let request = Request::parse(body.as_bytes(), operation).unwrap_or_else(|error| panic!("{error}: {body}"));
     let translation = UnsupportedFields::read(body.as_bytes(), operation).translate(&request, from, to)?;
@@ -28,7 +28,7 @@ fn sent(body: &str, operation: Operation, from: Dialect, to: Dialect, edit: Body
     Ok(sent)
 }
 
-/// The names of an object's members as decoded, sorted, and one that stands twice.
+/// Returns the decoded and sorted member names of an object, and any name that occurs twice.
 fn names(object: &str) -> (Vec<String>, Option<String>) {
     let mut reader = Reader::new(object.as_bytes());
     let mut members = reader.object().unwrap();
@@ -42,7 +42,7 @@ fn names(object: &str) -> (Vec<String>, Option<String>) {
     (names, twice)
 }
 
-/// A whole body of `operation` with these members.
+/// Returns a body of `operation` with these members.
 fn with(operation: Operation, members: &str) -> String {
     let subject = match operation {
         Operation::Chat => r#""messages":[]"#,
@@ -52,7 +52,7 @@ fn with(operation: Operation, members: &str) -> String {
     format!(r#"{{"model":"m",{subject},{members}}}"#)
 }
 
-/// What is left of `members`, which stand last, on their way from one dialect to another.
+/// Returns what is left of `members`, the last of the body, after the translation.
 fn left(operation: Operation, members: &str, from: Dialect, to: Dialect) -> Result<String, Untranslatable> {
     let sent = sent(&with(operation, members), operation, from, to, BodyEdit::default())?;
     let rest = with(operation, "");
@@ -397,7 +397,7 @@ fn the_reference_shows_the_table() {
     assert_eq!(shown, expected, "docs/dialects.md should have these rows:\n{}", expected.join("\n"));
 }
 
-/// A field's row of the reference.
+/// Returns the row of a field in the reference.
 fn row(field: &fields::DialectField) -> String {
     let on = match field.on {
         fields::CHAT => "chat",

@@ -1,8 +1,9 @@
-//! What every event of a stream begins with.
+//! The members that every event of a stream starts with.
 
 use memchr::memmem;
 
-/// The members before `choices`, which a server repeats in every chunk: id, time, model. Once seen, they are compared, not read.
+/// The members before `choices` (id, time, model), which a server repeats in every chunk. They are parsed once and compared from
+/// then on.
 #[derive(Debug, Default)]
 pub(super) struct ChunkPrefix {
     state: PrefixState,
@@ -14,14 +15,14 @@ enum PrefixState {
     Unknown,
     /// From the opening brace to before the comma.
     Known(Vec<u8>),
-    /// The first chunk had none that can be told by looking at it.
+    /// The first chunk has no prefix that a comparison alone identifies.
     None,
 }
 
 // === impl ChunkPrefix ===
 
 impl ChunkPrefix {
-    /// How many bytes at the start of a chunk need no reading: what follows is a comma, and another member after it.
+    /// Returns how many bytes at the start of a chunk need no parsing. A comma and another member follow them.
     pub fn skip(&mut self, chunk: &[u8]) -> usize {
         if let PrefixState::Unknown = self.state {
             self.learn(chunk);
@@ -40,7 +41,7 @@ impl ChunkPrefix {
     }
 }
 
-/// Whether the text is an object's opening brace and whole members, nothing in it nested, escaped or about usage.
+/// Returns whether the text is an opening brace and whole members, none of them nested, escaped or named `usage`.
 fn is_flat(prefix: &[u8]) -> bool {
     let Some((b'{', members)) = prefix.split_first() else { return false };
     let quotes = members.iter().filter(|&&b| b == b'"').count();

@@ -144,7 +144,7 @@ fn a_stream_cut_for_good_is_counted_as_far_as_it_came() {
 
 #[test]
 fn nothing_is_lost_of_a_stream_that_ends_in_a_long_event() {
-    let long = format!("data: {{\"a\":\"{}\",\"b", "x".repeat(sse::MAX_EVENT_BYTES));
+    let long = format!("data: {{\"a\":\"{}\",\"b", "x".repeat(crate::http::sse::MAX_EVENT_BYTES));
     for hide in [HideUsage::Nothing, HideUsage::All] {
         let (out, _) = pass(ResponseBody::stream(1, 1, hide), [long.as_bytes()]);
         assert!(out == long.as_bytes(), "{} of {} bytes", out.len(), long.len());

@@ -1,27 +1,27 @@
-//! One JSON object of an answer, read for its usage while it passes.
+//! Reads the `usage` of one JSON object of a response while it is copied to the client.
 
 use crate::json::{Mark, MemberScanner};
 use crate::openai::Usage;
 
-/// Bytes of a `usage` value that are kept for reading; vLLM's longest are a few hundred.
+/// Bytes of a `usage` value that are kept for parsing. vLLM's longest have a few hundred.
 const MAX_USAGE_BYTES: usize = 4096;
 
-/// Bytes of `choices` that are kept: enough for the index of the first.
+/// Bytes of `choices` that are kept: enough for the index of the first choice.
 const MAX_CHOICES_BYTES: usize = 32;
 
 /// Bytes between a comma and a value that are held back until the key is known.
 const MAX_KEY_BYTES: usize = 256;
 
-/// Copies an object that arrives in pieces, reads its `usage`, and leaves it out where it is to be hidden.
+/// Copies an object that arrives in chunks, extracts its `usage`, and omits the member from the copy if it is to be hidden.
 #[derive(Debug, Default)]
 pub(super) struct UsageExtractor {
     members: MemberScanner,
     member: CurrentMember,
-    /// What has passed since the last comma, while the key is unknown.
+    /// The bytes since the last comma, while the key is unknown.
     pending: Vec<u8>,
     usage: Vec<u8>,
     choices: Vec<u8>,
-    /// The hidden member was the first: the comma after it goes too.
+    /// The hidden member was the first one: the comma after it is omitted too.
     skip_comma: bool,
 }
 
@@ -29,37 +29,37 @@ pub(super) struct UsageExtractor {
 enum CurrentMember {
     #[default]
     Other,
-    /// A comma or the opening brace was the last mark.
+    /// The last mark was a comma or the opening brace.
     Unknown,
     Usage,
     HiddenUsage,
     Choices,
 }
 
-/// Where what passes goes.
+/// Receives the copy.
 pub(super) trait Sink {
-    /// Takes the next bytes.
+    /// Appends the next bytes.
     fn put(&mut self, bytes: &[u8]);
 }
 
-/// A sink for what goes on by itself.
+/// Discards the copy, for an object that is sent on unchanged.
 pub(super) struct Discard;
 
-/// What a chunk says of completions.
+/// The completions that a chunk is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Choices {
-    /// There is no such member.
+    /// The object has no `choices`.
     None,
-    /// It is an empty array: the chunk is about the whole.
+    /// `choices` is an empty array: the chunk is about the whole response.
     Empty,
-    /// It speaks of the completion at this index.
+    /// `choices` starts with the completion at this index.
     At(usize),
 }
 
 // === impl UsageExtractor ===
 
 impl UsageExtractor {
-    /// Makes ready for another object.
+    /// Prepares for the next object.
     pub fn reset(&mut self) {
         self.members = MemberScanner::new();
         self.member = CurrentMember::Other;
@@ -69,13 +69,13 @@ impl UsageExtractor {
         self.choices.clear();
     }
 
-    /// Makes ready for an object of which the first members have passed, and nothing of the comma after them.
+    /// Prepares for an object whose first members have been copied, up to the comma after them.
     pub fn reset_after_member(&mut self) {
         self.reset();
         self.members = MemberScanner::after_member();
     }
 
-    /// Takes in the next chunk and appends to `out` what passes.
+    /// Processes the next chunk, and appends what is sent on to `out`.
     pub fn feed(&mut self, chunk: &[u8], hide: bool, out: &mut impl Sink) {
         let (mut at, mut from) = (0, 0);
         while let Some(mark) = self.members.next(chunk, &mut at) {
@@ -103,7 +103,7 @@ impl UsageExtractor {
         self.pass(slice(chunk, from, chunk.len()), out);
     }
 
-    /// What stands at the end of the object and is still held back.
+    /// Appends the bytes that are still held back at the end of the object.
     pub fn flush(&mut self, out: &mut impl Sink) {
         if !self.pending.is_empty() {
             self.member = CurrentMember::Other;
@@ -112,17 +112,17 @@ impl UsageExtractor {
         }
     }
 
-    /// The usage, if the object had one that is not null.
+    /// Returns the usage, if the object had one other than null.
     pub fn usage(&self) -> Option<Usage> {
         Usage::parse(self.usage_text()?)
     }
 
-    /// The same, as it stands.
+    /// Returns the usage as written in the object.
     pub fn usage_text(&self) -> Option<&[u8]> {
         self.usage.starts_with(b"{").then_some(&self.usage)
     }
 
-    /// What the object says of completions.
+    /// Returns the completions that the object is about.
     pub fn choices(&self) -> Choices {
         let Some(inside) = self.choices.strip_prefix(b"[").map(<[u8]>::trim_ascii_start) else { return Choices::None };
         if matches!(inside.first(), None | Some(b']')) {
@@ -135,7 +135,7 @@ impl UsageExtractor {
         Choices::At(index.unwrap_or(0))
     }
 
-    /// Deals with bytes of the current member.
+    /// Copies, holds back or omits bytes of the current member.
     fn pass(&mut self, bytes: &[u8], out: &mut impl Sink) {
         match self.member {
             CurrentMember::Other => {}
@@ -158,11 +158,11 @@ impl UsageExtractor {
         out.put(bytes);
     }
 
-    /// Decides about a member now that its key is known; `bytes` end before the value.
+    /// Decides about a member once its key is known. `bytes` end before the value.
     fn start_value(&mut self, bytes: &[u8], hide: bool, out: &mut impl Sink) {
-        let undecided = self.member == CurrentMember::Unknown;
+        let unknown = self.member == CurrentMember::Unknown;
         self.member = match self.members.key() {
-            b"usage" if hide && undecided => CurrentMember::HiddenUsage,
+            b"usage" if hide && unknown => CurrentMember::HiddenUsage,
             b"usage" => CurrentMember::Usage,
             b"choices" => CurrentMember::Choices,
             _ => CurrentMember::Other,
@@ -203,7 +203,7 @@ fn slice(bytes: &[u8], from: usize, to: usize) -> &[u8] {
     bytes.get(from..to).unwrap_or_default()
 }
 
-/// Appends what fits.
+/// Appends as many bytes as fit into `limit`.
 fn keep(buffer: &mut Vec<u8>, bytes: &[u8], limit: usize) {
     let room = limit.saturating_sub(buffer.len()).min(bytes.len());
     buffer.extend_from_slice(slice(bytes, 0, room));
