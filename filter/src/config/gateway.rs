@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::http::headers::is_stripped_request_header;
+use crate::http::stripped_headers::is_stripped_request_header;
 use crate::identity::access_key::AccessKeys;
 use crate::policy::{Audience, Callout, Gateway, Operators, Provider, Routing};
 

@@ -1,32 +1,32 @@
-//! The event-stream reader: where events end, whatever the chunks.
+//! Splits an event stream into events, independent of chunk boundaries.
 //!
-//! It works on bytes and knows lines only: an event is everything up to and including its blank line. `\n`, `\r\n` and `\r` end
-//! a line. An event is handed on as soon as its last byte is there; one that grows beyond [`MAX_EVENT_BYTES`] is handed on in
-//! parts, so that memory stays bounded however long a line is.
+//! The reader works on bytes and lines only: an event ends with its blank line, and a line with `\n`, `\r\n` or `\r`. An event is
+//! passed on as soon as its last byte has been received. An event longer than [`MAX_EVENT_BYTES`] is passed on in fragments, so
+//! that memory stays bounded.
 
 use memchr::memchr2;
 
-/// Bytes of an unfinished event that are held back.
+/// The maximum number of bytes of an incomplete event that are held back.
 pub const MAX_EVENT_BYTES: usize = 64 * 1024;
 
 /// Splits a stream into events.
 #[derive(Debug, Default)]
 pub struct EventReader {
-    /// The unfinished event.
+    /// The incomplete event.
     held: Vec<u8>,
     line: LineState,
-    /// The unfinished event has outgrown the limit, and parts of it are gone.
+    /// The incomplete event has exceeded the limit, and fragments of it were passed on.
     long: bool,
 }
 
-/// What a stream is made of.
+/// A part of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventPart<'a> {
     /// A whole event with its blank line.
     Whole(&'a [u8]),
-    /// A part of an event that is too long to hold, and whether it is the last.
+    /// A fragment of an event that is too long to hold, and whether it is the last one.
     Fragment(&'a [u8], bool),
-    /// The second half of a `\r\n` whose first half ended the event before.
+    /// The `\n` of a `\r\n` whose `\r` ended the previous event.
     LineFeed,
 }
 
@@ -46,7 +46,7 @@ enum LineState {
 // === impl EventReader ===
 
 impl EventReader {
-    /// Takes in a chunk and hands on what it completes.
+    /// Processes the next chunk, and calls `each` with every part that it completes.
     pub fn feed(&mut self, chunk: &[u8], mut each: impl FnMut(EventPart<'_>)) {
         let mut rest = chunk;
         if self.line == LineState::EventAfterCr && !rest.is_empty() {
@@ -64,12 +64,12 @@ impl EventReader {
         self.hold(rest, &mut each);
     }
 
-    /// Takes what is unfinished when the stream has ended: bytes that nothing followed.
+    /// Returns the incomplete event at the end of the stream.
     pub fn finish(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.held)
     }
 
-    /// The offset after the next blank line in `bytes`, which continue what was seen.
+    /// Returns the offset after the next blank line in `bytes`, the continuation of what was read.
     fn event_end(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         loop {
@@ -128,7 +128,7 @@ impl EventReader {
     }
 }
 
-/// The value of a line that begins with `data:`, and its offset in the line.
+/// Returns the value of a line that starts with `data:`, with its offset in the line.
 pub fn data_value(line: &[u8]) -> Option<(usize, &[u8])> {
     let value = line.strip_prefix(b"data:")?;
     match value.strip_prefix(b" ") {
@@ -145,7 +145,7 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// The stream as the reader hands it on, events marked by `|`.
+    /// Returns the stream as the reader passes it on, events marked by `|`.
     fn read(chunks: &[&[u8]]) -> String {
         let mut reader = EventReader::default();
         let mut seen = Vec::new();

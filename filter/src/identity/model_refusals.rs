@@ -1,7 +1,8 @@
 //! What a client is answered that names a model which it may not use.
 
 use crate::http::refusal::{Case, Refusal, printable};
-use crate::identity::model_access::{DenialReason, ModelAccess, UnresolvedModel};
+use crate::identity::model_access::{DenialReason, ModelAccess};
+use crate::policy::model_resolution::UnresolvedModel;
 
 /// No such model, as far as this caller can see.
 pub fn not_found(access: &ModelAccess<'_>, name: &str) -> Refusal {

@@ -1,6 +1,6 @@
 //! Translation of a request body from one dialect to another.
 //!
-//! [`UnsupportedFields`] are the fields that not every dialect supports, fields once in the body. For each other dialect they yield
+//! [`UnsupportedFields`] are the fields that not every dialect supports, found once in the body. For each other dialect they yield
 //! the changes to the original body, or the reason why the request cannot be translated. A field that only hints at sampling is
 //! dropped. A field that limits how much is generated, or defines the form of the answer, is translated; if it cannot be, the
 //! candidate is skipped.
@@ -24,7 +24,7 @@ const MAX_NAME_BYTES: usize = 64;
 /// vLLM treats a temperature below this as 0 (`_SAMPLING_EPS`).
 const GREEDY: f64 = 1e-5;
 
-/// The fields of one request that not every dialect supports, fields once in the original body.
+/// The fields of one request that not every dialect supports, found once in the original body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnsupportedFields {
     /// `None` if the body was not read, or has too many such fields.
