@@ -1,4 +1,4 @@
-//! What guards cost: nanoseconds for one body of each kind.
+//! The time that guards take, in nanoseconds for one body of each kind.
 //!
 //! `cargo run --release -p pai-filter --example guards`, or as WebAssembly: `scripts/bench-guards`.
 

@@ -1,4 +1,4 @@
-//! Context lengths of models (`max_model_len`): learned from `GET /models`, and from the error with which vLLM rejects a request
+//! Context lengths of models (`max_model_len`): reported by `GET /models`, and by the error with which vLLM rejects a request
 //! that is too long.
 
 use crate::json::{Reader, ValueKind};

@@ -1,7 +1,7 @@
-//! Prompt guards: what a provider does not want to be asked.
+//! Prompt guards: what prompts a provider does not accept.
 //!
-//! A *guard* judges every text of a request that can reach the prompt. [`evaluate`] runs a provider's guards over a body and says
-//! which one refuses it, and which ones only report. It never says what the text was.
+//! A *guard* checks every text of a request that can reach the prompt. [`evaluate`] runs a provider's guards over a body. It
+//! returns the guard that rejects the request and the guards that only audit it, and never any of the text.
 
 mod decode;
 mod fold;
@@ -22,128 +22,129 @@ use pattern::{PatternCheck, PatternOutcome};
 /// One entry of `spec.guards`, compiled.
 #[derive(Debug)]
 pub struct Guard {
-    /// A DNS-1123 label, unique in its provider.
+    /// A DNS-1123 label, unique among the guards of its provider.
     pub name: Box<str>,
-    /// What follows from a matched.
+    /// What is done with a request that the guard matches.
     pub action: Action,
-    /// Whose texts are judged. `None`: everyone's.
+    /// The roles whose texts are checked; `None` for all.
     pub roles: Option<Vec<Box<str>>>,
-    /// Whether what is no text passes.
+    /// How parts that are not text are treated.
     pub unreadable: Unreadable,
-    /// What is looked for.
+    /// What the guard looks for.
     pub check: Check,
 }
 
-/// What follows from a matched.
+/// What is done with a request that a guard matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Action {
-    /// The request is refused.
+    /// The request is rejected.
     #[default]
     Reject,
-    /// The request passes, and the matched is reported.
+    /// The request passes, and the match is reported.
     Audit,
 }
 
-/// Images, audio, files, token ids: what a guard of texts cannot evaluate.
+/// How images, audio, files and token ids, which a guard cannot read, are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unreadable {
-    /// It counts as a matched.
+    /// They count as a match.
     #[default]
     Reject,
-    /// It passes unseen.
+    /// They pass unread.
     Allow,
 }
 
 /// What a guard looks for.
 #[derive(Debug)]
 pub enum Check {
-    /// Attempts to take a model over.
+    /// Prompt injection.
     Injection(Sensitivity),
-    /// What an operator has listed.
+    /// Patterns that the operator lists.
     Pattern(PatternCheck),
 }
 
-/// What a provider's guards say about a request.
+/// The result of a provider's guards for one request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct GuardVerdict {
-    /// The first guard, in the order of the configuration, that refuses it.
+    /// The first guard, in the order of the configuration, that rejects the request.
     pub rejection: Option<GuardMatch>,
-    /// The guards that let it pass and report it, in the order of the configuration.
+    /// The guards that audit the request, in the order of the configuration.
     pub audits: Vec<GuardMatch>,
 }
 
-/// What a guard has found.
+/// A match of one guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GuardMatch {
-    /// The guard's place in the list.
+    /// The index of the guard.
     pub guard: usize,
-    /// What it found.
+    /// Why it matched.
     pub reason: MatchReason,
 }
 
-/// Why a guard has matched. It holds nothing of the text.
+/// Why a guard matched. It contains nothing of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MatchReason {
-    /// An attempt to take the model over, of this kind.
+    /// Prompt injection of this family.
     Injection(&'static str),
     /// A listed pattern.
     Pattern,
-    /// Something that is no text.
+    /// A part that is not text.
     Unreadable,
-    /// A text that would take too long to evaluate.
+    /// A text that would take too long to check.
     TooLong,
     /// The body could not be read to its end.
     Malformed,
 }
 
-/// Bytes of text × patterns that may match them, for which patterns are tried in one request. It takes some two seconds; a worker
-/// that is busy for a minute is taken for dead.
+/// The work limit of one request: bytes of text, times the patterns that are searched in them. It takes about two seconds; Envoy's
+/// watchdog considers a worker that is busy for a minute dead.
 const MAX_PATTERN_WORK: usize = 16 * 1024 * 1024;
 
-/// Well-known roles. Any other is a template's own, and nobody knows whose words such a text is taken for.
+/// Well-known roles. A text with any other role is checked by every guard: which role a template gives it is not known.
 pub const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
 
-/// Judges `body`, which [`crate::openai::Request::parse`] has accepted.
+/// Evaluates guards for `body`, which [`crate::openai::Request::parse`] has accepted.
 pub fn evaluate(guards: &[Guard], body: &[u8], operation: Operation) -> GuardVerdict {
     if guards.is_empty() {
         return GuardVerdict::default();
     }
-    // Nothing is suspect in most bodies, and nothing but texts is in them. Embeddings and completions may hold token ids.
+    // Most bodies hold only texts, none of them suspicious. Embeddings and completions may hold token ids.
     let quick = operation == Operation::Chat && guards.iter().all(|guard| matches!(guard.check, Check::Injection(_)));
     if quick && !injection::suspects(body, Form::Body) {
         return GuardVerdict::default();
     }
-    let mut evaluation = Evaluation { guards, matches: vec![None; guards.len()], parts: Parts::default(), work: MAX_PATTERN_WORK };
+    let mut evaluation =
+        GuardEvaluation { guards, matches: vec![None; guards.len()], parts: Parts::default(), work: MAX_PATTERN_WORK };
     let roles = guards.iter().any(|guard| guard.roles.is_some());
-    if prompt_text::visit_segments(body, roles, &mut |role, piece| evaluation.segment(role, piece)).is_err() {
+    if prompt_text::visit_segments(body, roles, &mut |role, segment| evaluation.segment(role, segment)).is_err() {
         evaluation.match_all(MatchReason::Malformed);
     }
     evaluation.verdict()
 }
 
-/// The guards while they listen.
-struct Evaluation<'g, 'a> {
+/// An evaluation in progress.
+struct GuardEvaluation<'g, 'a> {
     guards: &'g [Guard],
-    /// What each guard has found.
+    /// The match of each guard so far.
     matches: Vec<Option<MatchReason>>,
-    /// The parts of the message at hand.
+    /// The parts of the current message.
     parts: Parts<'a>,
-    /// What may still be done with patterns.
+    /// The work that patterns may still do.
     work: usize,
 }
 
-/// Parts of one message, kept as small as they are: there may be as many as the body has bytes to write them.
+/// The parts of one message, stored compactly: a body may consist of little else.
 #[derive(Default)]
 struct Parts<'a> {
-    /// The first, as long as it is the only one.
+    /// The first part, while it is the only one.
     first: Option<JsonString<'a>>,
-    /// All of them, one behind the other, once there are more.
+    /// All parts concatenated, once there is more than one.
     joined: String,
-    /// Where each but the last ends.
+    /// The end of each part but the last.
     ends: Vec<u32>,
 }
 
-/// A text on its way to the guards.
+/// A text to be checked.
 enum SegmentText<'a> {
     Raw(JsonString<'a>),
     Joined(&'a str),
@@ -152,7 +153,7 @@ enum SegmentText<'a> {
 // === impl Guard ===
 
 impl Guard {
-    /// Whether it judges what `role` says. A text without a role, or with one that nobody knows, is judged by all.
+    /// Returns whether the guard checks texts of `role`. Texts without a role, or with an unknown one, are checked by all guards.
     fn applies_to(&self, role: &Role<'_>) -> bool {
         match (&self.roles, role) {
             (Some(roles), Some(role)) => roles.iter().any(|known| **known == **role) || !ROLES.contains(&&**role),
@@ -161,12 +162,12 @@ impl Guard {
     }
 }
 
-// === impl Evaluation ===
+// === impl GuardEvaluation ===
 
-impl<'a> Evaluation<'_, 'a> {
-    /// Takes one piece, and says whether more is of interest.
-    fn segment(&mut self, role: &Role<'a>, piece: PromptSegment<'a>) -> bool {
-        match piece {
+impl<'a> GuardEvaluation<'_, 'a> {
+    /// Processes one segment. Returns whether further segments could change the verdict.
+    fn segment(&mut self, role: &Role<'a>, segment: PromptSegment<'a>) -> bool {
+        match segment {
             PromptSegment::Text(text) => self.text(role, SegmentText::Raw(text)),
             PromptSegment::Part(text) => {
                 self.parts.add(text);
@@ -178,7 +179,8 @@ impl<'a> Evaluation<'_, 'a> {
         self.is_undecided()
     }
 
-    /// The parts of a message as the server joins them, and as a model reads words that were cut.
+    /// Checks the parts of a message joined by line breaks, as servers join them, and without, for words that are split between
+    /// parts.
     fn message(&mut self, role: &Role<'a>) {
         let parts = std::mem::take(&mut self.parts);
         if !parts.ends.is_empty() {
@@ -187,7 +189,7 @@ impl<'a> Evaluation<'_, 'a> {
         }
     }
 
-    fn text(&mut self, role: &Role<'_>, words: SegmentText<'_>) {
+    fn text(&mut self, role: &Role<'_>, segment: SegmentText<'_>) {
         let mut decoded: Option<Cow<'_, str>> = None;
         let mut detection: Option<Option<Detection>> = None;
         for (guard, matched) in self.guards.iter().zip(&mut self.matches) {
@@ -196,7 +198,7 @@ impl<'a> Evaluation<'_, 'a> {
             }
             *matched = match &guard.check {
                 Check::Pattern(patterns) => {
-                    let text = decoded.get_or_insert_with(|| words.decode());
+                    let text = decoded.get_or_insert_with(|| segment.decode());
                     match patterns.check(text, &mut self.work) {
                         PatternOutcome::NoMatch => None,
                         PatternOutcome::Match => Some(MatchReason::Pattern),
@@ -205,7 +207,7 @@ impl<'a> Evaluation<'_, 'a> {
                 }
                 Check::Injection(most) => {
                     let found = detection.get_or_insert_with(|| {
-                        let text = if words.may_match() { decoded.get_or_insert_with(|| words.decode()) } else { return None };
+                        let text = if segment.may_match() { decoded.get_or_insert_with(|| segment.decode()) } else { return None };
                         injection::detect(text, Sensitivity::High)
                     });
                     found.filter(|found| found.level <= *most).map(|found| MatchReason::Injection(found.family))
@@ -226,7 +228,7 @@ impl<'a> Evaluation<'_, 'a> {
         self.matches.iter_mut().for_each(|matched| _ = matched.get_or_insert(reason));
     }
 
-    /// Whether another text could change the verdict.
+    /// Returns whether another text could change the verdict.
     fn is_undecided(&self) -> bool {
         let mut rejected = false;
         self.guards.iter().zip(&self.matches).any(|(guard, matched)| {
@@ -262,7 +264,7 @@ impl<'a> Parts<'a> {
         self.joined.push_str(&text.decode());
     }
 
-    /// The parts with line breaks between them.
+    /// Returns the parts joined by line breaks.
     fn lines(&self) -> String {
         let mut lines = String::with_capacity(self.joined.len() + self.ends.len());
         let mut start = 0;

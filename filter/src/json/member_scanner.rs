@@ -1,29 +1,29 @@
-//! The members of an object that arrives in pieces.
+//! Locates the members of an object that arrives in chunks.
 
 use super::scan;
 
-/// Follows one JSON object through any cuts and marks where its outermost members lie.
+/// Follows one JSON object across chunk boundaries, and marks where its outermost members are.
 ///
-/// It keeps a few words of state and no bytes of the document. It does not judge: what is no JSON object yields no marks or
-/// odd ones, never a panic.
+/// The state is a few words; no bytes of the document are kept. The document is not validated: input that is not a JSON object
+/// yields no marks or meaningless ones, never a panic.
 #[derive(Debug, Clone, Copy)]
 pub struct MemberScanner {
     phase: ScanPhase,
     key: KeyBuffer,
-    /// Brackets open inside the current value.
+    /// The number of open brackets within the current value.
     nested: u32,
 }
 
-/// Something found at an offset of the piece at hand.
+/// A mark at an offset of the current chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// A comma between members, or the opening brace: what follows is a key.
+    /// A comma between members, or the opening brace; a key follows.
     Before(usize),
-    /// The first byte of a member's value; [`MemberScanner::key`] names it.
+    /// The first byte of a member's value. [`MemberScanner::key`] returns its key.
     Value(usize),
-    /// One past the last byte of a member's value.
+    /// The offset after the last byte of a member's value.
     End(usize),
-    /// One past the closing brace.
+    /// The offset after the closing brace.
     Close(usize),
 }
 
@@ -33,25 +33,25 @@ enum ScanPhase {
     Start,
     /// Before a key.
     BeforeKey,
-    /// Inside a key; `true` after a backslash.
+    /// In a key; `true` after a backslash.
     InKey(bool),
     /// Between a key and its value.
     BeforeValue,
-    /// Inside a number or a word.
+    /// In a number or a literal.
     Word,
-    /// Inside an array or object, outside strings.
+    /// In an array or object, outside strings.
     Structure,
-    /// Inside a string.
+    /// In a string.
     String,
-    /// Inside a string, after a backslash.
+    /// In a string, after a backslash.
     Escape,
     /// After a value.
     AfterValue,
-    /// After the object, or where there is none.
+    /// After the object, or where the input is not an object.
     Over,
 }
 
-/// The beginning of a key, as spelled.
+/// The start of a key, as spelled in the document.
 #[derive(Debug, Clone, Copy)]
 struct KeyBuffer {
     bytes: [u8; KeyBuffer::CAPACITY],
@@ -61,22 +61,22 @@ struct KeyBuffer {
 // === impl MemberScanner ===
 
 impl MemberScanner {
-    /// Before the first byte.
+    /// Creates a scanner at the start of a document.
     pub const fn new() -> Self {
         Self { phase: ScanPhase::Start, key: KeyBuffer::EMPTY, nested: 0 }
     }
 
-    /// As if a member had just been read.
+    /// Creates a scanner in an object, after the value of a member.
     pub const fn after_member() -> Self {
         Self { phase: ScanPhase::AfterValue, ..Self::new() }
     }
 
-    /// The key of the current member; empty if it is longer than the longest key that matters.
+    /// Returns the key of the current member; empty if it is longer than [`KeyBuffer::CAPACITY`].
     pub fn key(&self) -> &[u8] {
         self.key.get()
     }
 
-    /// Moves on from `*at` to the next mark, or to the end of `bytes`.
+    /// Advances `*at` to the next mark, or to the end of `bytes`.
     pub fn next(&mut self, bytes: &[u8], at: &mut usize) -> Option<Mark> {
         while let Some(&byte) = bytes.get(*at) {
             let here = *at;
@@ -122,7 +122,7 @@ impl MemberScanner {
         None
     }
 
-    /// Reads `byte`, at offset `here`, where a brace, a comma or a key is due.
+    /// Reads `byte` at offset `here`, where a brace, a comma or a key is expected.
     fn between(&mut self, byte: u8, here: usize) -> Option<Mark> {
         let (phase, mark) = match (self.phase, byte) {
             (ScanPhase::Start, b'{') | (ScanPhase::AfterValue, b',') => (ScanPhase::BeforeKey, Some(Mark::Before(here))),
@@ -186,7 +186,7 @@ impl Default for MemberScanner {
 // === impl KeyBuffer ===
 
 impl KeyBuffer {
-    /// As long as the longest key that anyone asks for, and one more, by which a longer key is told.
+    /// One byte more than the longest key that callers compare with, so that longer keys differ from it.
     const CAPACITY: usize = 16;
     const EMPTY: Self = Self { bytes: [0; Self::CAPACITY], length: 0 };
 
@@ -208,7 +208,7 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// Keys and values of an object cut after every `step` bytes.
+    /// Returns the keys and values of an object that is split after every `step` bytes.
     fn members(text: &str, step: usize) -> Vec<(String, String)> {
         let (mut cursor, mut seen, mut base) = (MemberScanner::new(), Vec::new(), 0);
         let mut start = 0;

@@ -1,7 +1,7 @@
-//! Reading JSON where it lies: no tree, no copies, ranges into the bytes.
+//! JSON, read in place: no tree, no copies, byte ranges into the document.
 //!
-//! [`Reader`] walks one complete document strictly (RFC 8259, UTF-8, bounded depth): what it accepts, every parser reads the
-//! same way. [`MemberScanner`] follows a document that arrives in pieces and tells where the members of its outermost object lie.
+//! [`Reader`] reads one complete document strictly (RFC 8259, UTF-8, bounded depth): every parser reads what it accepts in the same
+//! way. [`MemberScanner`] follows a document that arrives in chunks, and reports where the members of its outermost object are.
 
 mod member_scanner;
 mod reader;

@@ -1,14 +1,14 @@
-//! The strict reader of a whole document.
+//! A strict reader of one complete document.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use super::scan;
 
-/// Arrays and objects nested deeper than this are refused: one bit of a `u128` each.
+/// The maximum depth of arrays and objects: one bit of a `u128` each.
 const MAX_DEPTH: usize = 128;
 
-/// A cursor over one JSON document. Every method leaves it after what was read.
+/// A cursor over one JSON document. Every method leaves it after the value it has read.
 pub struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -18,24 +18,24 @@ pub struct Reader<'a> {
 /// Why a document is not strict JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidJson {
-    /// The document stops in the middle.
-    #[error("it ends too early")]
+    /// The document is truncated.
+    #[error("it is truncated")]
     Truncated,
-    /// A byte that the grammar does not allow there (offset in bytes).
+    /// A byte that the grammar does not allow at this offset.
     #[error("unexpected byte at offset {0}")]
     Unexpected(usize),
-    /// More than one document (offset in bytes).
-    #[error("something follows the document at offset {0}")]
+    /// Bytes after the end of the document, at this offset.
+    #[error("unexpected data after the document, at offset {0}")]
     Trailing(usize),
-    /// A string that is not UTF-8 (offset in bytes).
+    /// A string at this offset is not UTF-8.
     #[error("a string at offset {0} is not UTF-8")]
     NotUtf8(usize),
-    /// Nested deeper than 128.
+    /// Arrays and objects are nested deeper than 128 levels.
     #[error("nested deeper than 128 levels")]
     TooDeep,
 }
 
-/// What a value is, by its first byte.
+/// The kind of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueKind {
     /// `{…}`
@@ -52,21 +52,21 @@ pub enum ValueKind {
     Null,
 }
 
-/// A string as it stands in the document.
+/// A string of the document, with its escapes.
 #[derive(Debug, Clone, Copy)]
 pub struct JsonString<'a> {
-    /// Checked to be UTF-8.
+    /// The bytes between the quotes; valid UTF-8.
     raw: &'a [u8],
-    /// Bytes that decoding saves; 0 where nothing is escaped.
+    /// By how many bytes the string is shorter when decoded; 0 if it has no escapes.
     overhead: usize,
 }
 
-/// Steps through the members of an object.
+/// Iterates over the members of an object.
 pub struct ObjectReader {
     first: bool,
 }
 
-/// Steps through the items of an array.
+/// Iterates over the items of an array.
 pub struct ArrayReader {
     first: bool,
 }
@@ -74,17 +74,17 @@ pub struct ArrayReader {
 // === impl Reader ===
 
 impl<'a> Reader<'a> {
-    /// Begins at the start of `bytes`.
+    /// Creates a reader at the start of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0, depth: 0 }
     }
 
-    /// Offset of the next byte.
+    /// Returns the offset of the next byte.
     pub fn offset(&self) -> usize {
         self.at
     }
 
-    /// Passes white space and says what comes, without reading it.
+    /// Skips white space and returns the kind of the next value, without reading it.
     pub fn kind(&mut self) -> Result<ValueKind, InvalidJson> {
         match self.next_token()? {
             b'{' => Ok(ValueKind::Object),
@@ -97,7 +97,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads any value and returns where it lies.
+    /// Reads any value. Returns its byte range.
     pub fn skip(&mut self) -> Result<Range<usize>, InvalidJson> {
         let kind = self.kind()?;
         let start = self.at;
@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
         Ok(JsonString { raw, overhead })
     }
 
-    /// Reads a number and returns its digits as written.
+    /// Reads a number. Returns it as written.
     pub fn number(&mut self) -> Result<&'a [u8], InvalidJson> {
         self.next_token()?;
         let start = self.at;
@@ -193,7 +193,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Refuses anything but white space after the document.
+    /// Checks that nothing but white space follows the document.
     pub fn finish(mut self) -> Result<(), InvalidJson> {
         match self.next_token() {
             Err(_) => Ok(()),
@@ -240,7 +240,7 @@ impl<'a> Reader<'a> {
         if self.at == start { Err(self.unexpected(self.peek())) } else { Ok(()) }
     }
 
-    /// Passes one escape and returns how many bytes it is longer than what it stands for.
+    /// Skips one escape. Returns by how many bytes it is longer than the character it encodes.
     fn escape(&mut self) -> Result<usize, InvalidJson> {
         self.at += 1;
         match self.peek() {
@@ -251,7 +251,7 @@ impl<'a> Reader<'a> {
             Some(b'u') => {
                 self.at += 1;
                 let unit = self.hex4()?;
-                // A surrogate is half of a character of four bytes; the pair takes twelve.
+                // A surrogate is half of a character of four bytes. The pair of escapes has twelve.
                 Ok(match unit {
                     0..0x80 => 5,
                     0x80..0x800 | 0xd800..0xe000 => 4,
@@ -273,12 +273,12 @@ impl<'a> Reader<'a> {
         Ok(unit)
     }
 
-    /// Passes an array or object without recursion: one bit per level says which it is.
+    /// Skips an array or object without recursion. One bit per level records which of the two it is.
     fn skip_nested(&mut self) -> Result<(), InvalidJson> {
         let outer = self.depth;
         let mut objects: u128 = 0;
         loop {
-            // Here a value begins.
+            // A value starts here.
             let mut opened = false;
             match self.kind()? {
                 kind @ (ValueKind::Object | ValueKind::Array) => {
@@ -291,7 +291,7 @@ impl<'a> Reader<'a> {
                 ValueKind::Number => drop(self.number()?),
                 ValueKind::Bool | ValueKind::Null => self.literal()?,
             }
-            // Here a value has ended, or a container has just begun: close what closes.
+            // A value has ended or a container has just started: close all containers that end here.
             loop {
                 let object = objects & 1 == 1;
                 let close = if object { b'}' } else { b']' };
@@ -322,7 +322,7 @@ impl<'a> Reader<'a> {
 // === impl ObjectReader ===
 
 impl ObjectReader {
-    /// The next key, with the reader before its value; `None` after the closing brace.
+    /// Returns the next key, and leaves the reader before its value. Returns `None` after the closing brace.
     pub fn next<'a>(&mut self, reader: &mut Reader<'a>) -> Result<Option<JsonString<'a>>, InvalidJson> {
         if !more(reader, &mut self.first, b'}')? {
             return Ok(None);
@@ -336,9 +336,9 @@ impl ObjectReader {
 // === impl ArrayReader ===
 
 impl ArrayReader {
-    /// Whether another item follows, with the reader before it.
+    /// Returns whether another item follows, and leaves the reader before it.
     pub fn next(&mut self, reader: &mut Reader<'_>) -> Result<bool, InvalidJson> {
-        // `[1,]` is no JSON: what follows a comma is a value, which the caller reads next and so checks.
+        // `[1,]` is rejected when the caller reads the value that must follow the comma.
         more(reader, &mut self.first, b']')
     }
 }
@@ -358,29 +358,29 @@ fn more(reader: &mut Reader<'_>, first: &mut bool, close: u8) -> Result<bool, In
 // === impl JsonString ===
 
 impl<'a> JsonString<'a> {
-    /// Whether it says exactly `word`, however it is spelled.
+    /// Returns whether the decoded string equals `word`.
     pub fn is(&self, word: &str) -> bool {
         if self.overhead == 0 { self.raw == word.as_bytes() } else { self.decode() == word }
     }
 
-    /// As it stands in the document, without the quotes.
+    /// Returns the string as in the document, without the quotes.
     pub fn raw(&self) -> &'a [u8] {
         self.raw
     }
 
-    /// Its length in bytes once decoded.
+    /// Returns the length of the decoded string, in bytes.
     pub fn len(&self) -> usize {
         self.raw.len() - self.overhead
     }
 
-    /// Whether it says nothing.
+    /// Returns whether the string is empty.
     pub fn is_empty(&self) -> bool {
         self.raw.is_empty()
     }
 
-    /// What it says. A lone surrogate, which UTF-8 cannot hold, becomes U+FFFD.
+    /// Decodes the string. A lone surrogate, which UTF-8 cannot represent, becomes U+FFFD.
     pub fn decode(&self) -> Cow<'a, str> {
-        // It is UTF-8, so that nothing is lost.
+        // It was checked to be UTF-8, so the default is not used.
         let raw = std::str::from_utf8(self.raw).unwrap_or_default();
         if self.overhead == 0 {
             return Cow::Borrowed(raw);
@@ -399,7 +399,7 @@ impl<'a> JsonString<'a> {
     }
 }
 
-/// The character that `escape`, which begins with a backslash and was checked, stands for, and the bytes it takes.
+/// Returns the character that a valid escape encodes, and the length of the escape in bytes.
 fn unescape(escape: &str) -> (char, usize) {
     match escape.as_bytes().get(1) {
         Some(b'b') => ('\u{8}', 2),

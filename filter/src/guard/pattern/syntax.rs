@@ -1,23 +1,23 @@
-//! PatternCheck as asts.
+//! Parses patterns into syntax trees.
 //!
-//! This reads what `regex-lite` has accepted, and as `regex-lite` reads it: characters are code points, classes are those of
-//! ASCII, and case is ASCII's. It only widens: of a class beyond ASCII it keeps how its characters begin. What it does not
-//! know (verbose mode) it refuses.
+//! The parser reads patterns that `regex-lite` has compiled, in the same way: characters are code points, named classes and case
+//! are ASCII only. It only widens: of a class beyond ASCII it keeps the first bytes of its characters. It returns `None` for syntax
+//! that it does not support (verbose mode).
 
 use std::collections::BinaryHeap;
 
-/// The first code point of two bytes.
+/// The first code point that is encoded in more than one byte.
 const FOREIGN: u32 = 0x80;
 
-/// What a pattern is made of.
+/// The syntax tree of a pattern.
 #[derive(Debug, Clone)]
 pub enum Ast {
-    /// One character: one of these bytes, and what continues it where it is beyond ASCII.
+    /// One character: one of these bytes, and its continuation bytes if it is beyond ASCII.
     Class(Bytes),
-    /// This character beyond ASCII.
+    /// This character, beyond ASCII.
     Literal(char),
     Look(Look),
-    /// So many times, and without an end if there is no second number.
+    /// Repeated at least as often as the first number, and at most as often as the second; without a maximum if it is `None`.
     Repeated(Box<Ast>, u32, Option<u32>),
     Sequence(Vec<Ast>),
     Alternation(Vec<Ast>),
@@ -30,7 +30,7 @@ pub struct Bytes {
     pub foreign: u128,
 }
 
-/// What is looks of a place between two characters.
+/// An assertion about the position between two characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
     Start,
@@ -47,10 +47,10 @@ pub enum Look {
     NoWordAfter,
 }
 
-/// What stands beside such a place.
+/// What is next to such a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Edge {
-    /// The end of the text.
+    /// The start or end of the text.
     None,
     Word,
     LineFeed,
@@ -58,7 +58,7 @@ pub enum Edge {
     Other,
 }
 
-/// Reads `pattern`, which ignores case unless it says otherwise.
+/// Parses `pattern`, which ignores case unless it contains `(?-i)`.
 pub fn parse(pattern: &str) -> Option<Ast> {
     let mut parser = Parser { rest: pattern, flags: Flags { ignore_case: true, ..Flags::default() } };
     let ast = parser.alternation()?;
@@ -78,10 +78,10 @@ struct Flags {
     crlf: bool,
 }
 
-/// Code points from the first to the last.
+/// Code points from the first to the last, both included.
 type Range = (u32, u32);
 
-/// What a class may have between its brackets.
+/// An item of a class in brackets.
 enum Item {
     Char(char),
     Ranges(Vec<Range>),
@@ -106,7 +106,7 @@ impl Bytes {
         half >> (byte & 0x7f) & 1 == 1
     }
 
-    /// The bytes with which a place beside them is one of `edge`.
+    /// Returns the bytes that make a position next to them an `edge`.
     pub fn beside(edge: Edge) -> Self {
         let mut bytes = Self::default();
         (0..=u8::MAX).filter(|&byte| Edge::of(byte) == edge).for_each(|byte| bytes.insert(byte));
@@ -129,7 +129,7 @@ impl Bytes {
     }
 }
 
-/// The first byte of a character beyond ASCII.
+/// Returns the first byte of a character beyond ASCII.
 fn leading(code: u32) -> u8 {
     match code {
         ..0x800 => 0xc0 | (code >> 6) as u8,
@@ -141,7 +141,7 @@ fn leading(code: u32) -> u8 {
 // === impl Look ===
 
 impl Look {
-    /// Whether it holds between `before` and `after`.
+    /// Returns whether the assertion holds between `before` and `after`.
     pub fn holds(self, before: Edge, after: Edge) -> bool {
         let (word_before, word_after) = (before == Edge::Word, after == Edge::Word);
         match self {
@@ -200,7 +200,7 @@ impl<'p> Parser<'p> {
         Some(())
     }
 
-    /// What stands before `end`, which is passed.
+    /// Returns the text before `end`, and skips both.
     fn until(&mut self, end: char) -> Option<&'p str> {
         let (before, rest) = self.rest.split_once(end)?;
         self.rest = rest;
@@ -229,7 +229,7 @@ impl<'p> Parser<'p> {
         Some(Ast::Alternation(branches))
     }
 
-    /// A group, or flags for the rest of the group that they stand in.
+    /// Parses a group. Returns `None` within `Some` for flags that apply to the rest of the enclosing group.
     fn group(&mut self) -> Option<Option<Ast>> {
         self.take("(")?;
         let outer = self.flags;
@@ -244,7 +244,7 @@ impl<'p> Parser<'p> {
         Some(Some(ast))
     }
 
-    /// Flags, and whether nothing but them is in their group.
+    /// Parses flags. Returns whether the group consists of flags only.
     fn flags(&mut self) -> Option<bool> {
         let mut on = true;
         loop {
@@ -254,7 +254,7 @@ impl<'p> Parser<'p> {
                 'm' => self.flags.lines = on,
                 's' => self.flags.dot_is_all = on,
                 'R' => self.flags.crlf = on,
-                // Greed decides how long a match is, not whether there is one.
+                // Greediness affects the length of a match, not whether there is one.
                 'U' | 'u' => {}
                 ':' => return Some(false),
                 ')' => return Some(true),
@@ -279,7 +279,7 @@ impl<'p> Parser<'p> {
             }
         };
         _ = self.take("?");
-        // As many of them as there are may be stacked upon each other.
+        // Any number of repetitions may follow each other.
         Some(match (least, most) {
             (0, Some(0)) => Ast::Sequence(Vec::new()),
             (1, Some(1)) => repeated,
@@ -348,7 +348,7 @@ impl<'p> Parser<'p> {
         LOOKS.iter().find(|(name, _)| self.take(name).is_some()).map(|(_, look)| *look)
     }
 
-    /// An escape or a plain character.
+    /// Parses an escape or a plain character.
     fn item(&mut self) -> Option<Item> {
         let c = self.next()?;
         if c != '\\' {
@@ -419,7 +419,7 @@ impl<'p> Parser<'p> {
         Some(Ast::Class(Bytes::of_ranges(&if negated { others(&ranges) } else { ranges })))
     }
 
-    /// Whether a hyphen that makes a range is next.
+    /// Returns whether a hyphen that denotes a range is next.
     fn is_range(&self) -> bool {
         self.rest.strip_prefix('-').is_some_and(|rest| !rest.starts_with([']', '-']))
     }
@@ -437,7 +437,7 @@ fn one(c: char) -> Range {
     (u32::from(c), u32::from(c))
 }
 
-/// The classes that have names.
+/// Returns the ranges of a named class.
 fn named(name: &str) -> Option<Vec<Range>> {
     let pairs: &[u8] = match name {
         "alnum" => b"09AZaz",
@@ -472,7 +472,7 @@ fn merged(ranges: Vec<Range>) -> Vec<Range> {
     ranges
 }
 
-/// What sorted `ranges` leave out.
+/// Returns the code points that are not in the sorted `ranges`.
 fn others(ranges: &[Range]) -> Vec<Range> {
     let mut others = Vec::new();
     let mut next = 0;
@@ -488,8 +488,8 @@ fn others(ranges: &[Range]) -> Vec<Range> {
     others
 }
 
-/// The letters of a range in the other case. `regex-lite` looks for capitals only where there are no small letters, so that
-/// `[Y-b]` is no `y`; a negated class that left out more than that would be too narrow.
+/// Returns the letters of a range in the other case. Like `regex-lite`, it adds capitals only where there are no small letters:
+/// `[Y-b]` does not match `y`. A negated class that excluded more would be too narrow.
 fn other_case((first, last): Range) -> Option<Range> {
     let within = |from: char, to: char| {
         let (first, last) = (first.max(from.into()), last.min(to.into()));
