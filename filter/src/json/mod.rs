@@ -6,9 +6,11 @@
 mod member_scanner;
 mod reader;
 mod scan;
+mod string;
 
 pub use member_scanner::{Mark, MemberScanner};
-pub use reader::{ArrayReader, InvalidJson, JsonString, ObjectReader, Reader, ValueKind};
+pub use reader::{ArrayReader, InvalidJson, ObjectReader, Reader, ValueKind};
+pub use string::JsonString;
 
 /// Appends `text` to `out` as a JSON string, quotes included.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {

@@ -4,7 +4,12 @@
 //! are ASCII only. It only widens: of a class beyond ASCII it keeps the first bytes of its characters. It returns `None` for syntax
 //! that it does not support (verbose mode).
 
-use std::collections::BinaryHeap;
+mod look;
+mod ranges;
+
+use self::ranges::{Range, merged, named, one, other_case, others};
+
+pub use self::look::{Edge, Look};
 
 /// The first code point that is encoded in more than one byte.
 const FOREIGN: u32 = 0x80;
@@ -30,34 +35,6 @@ pub struct Bytes {
     pub foreign: u128,
 }
 
-/// An assertion about the position between two characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    Start,
-    End,
-    LineStart,
-    LineEnd,
-    CrlfStart,
-    CrlfEnd,
-    Boundary,
-    NoBoundary,
-    WordStart,
-    WordEnd,
-    NoWordBefore,
-    NoWordAfter,
-}
-
-/// What is next to such a position.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Edge {
-    /// The start or end of the text.
-    None,
-    Word,
-    LineFeed,
-    CarriageReturn,
-    Other,
-}
-
 /// Parses `pattern`, which ignores case unless it contains `(?-i)`.
 pub fn parse(pattern: &str) -> Option<Ast> {
     let mut parser = Parser { rest: pattern, flags: Flags { ignore_case: true, ..Flags::default() } };
@@ -77,9 +54,6 @@ struct Flags {
     dot_is_all: bool,
     crlf: bool,
 }
-
-/// Code points from the first to the last, both included.
-type Range = (u32, u32);
 
 /// An item of a class in brackets.
 enum Item {
@@ -135,50 +109,6 @@ fn leading(code: u32) -> u8 {
         ..0x800 => 0xc0 | (code >> 6) as u8,
         0x800..0x1_0000 => 0xe0 | (code >> 12) as u8,
         _ => 0xf0 | (code >> 18) as u8,
-    }
-}
-
-// === impl Look ===
-
-impl Look {
-    /// Returns whether the assertion holds between `before` and `after`.
-    pub fn holds(self, before: Edge, after: Edge) -> bool {
-        let (word_before, word_after) = (before == Edge::Word, after == Edge::Word);
-        match self {
-            Self::Start => before == Edge::None,
-            Self::End => after == Edge::None,
-            Self::LineStart => matches!(before, Edge::None | Edge::LineFeed),
-            Self::LineEnd => matches!(after, Edge::None | Edge::LineFeed),
-            Self::CrlfStart => match before {
-                Edge::None | Edge::LineFeed => true,
-                Edge::CarriageReturn => after != Edge::LineFeed,
-                _ => false,
-            },
-            Self::CrlfEnd => match after {
-                Edge::None | Edge::CarriageReturn => true,
-                Edge::LineFeed => before != Edge::CarriageReturn,
-                _ => false,
-            },
-            Self::Boundary => word_before != word_after,
-            Self::NoBoundary => word_before == word_after,
-            Self::WordStart => !word_before && word_after,
-            Self::WordEnd => word_before && !word_after,
-            Self::NoWordBefore => !word_before,
-            Self::NoWordAfter => !word_after,
-        }
-    }
-}
-
-// === impl Edge ===
-
-impl Edge {
-    pub fn of(byte: u8) -> Self {
-        match byte {
-            b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => Self::Word,
-            b'\n' => Self::LineFeed,
-            b'\r' => Self::CarriageReturn,
-            _ => Self::Other,
-        }
     }
 }
 
@@ -431,70 +361,4 @@ impl<'p> Parser<'p> {
         self.take("]")?;
         Some(if negated { others(&ranges) } else { ranges })
     }
-}
-
-fn one(c: char) -> Range {
-    (u32::from(c), u32::from(c))
-}
-
-/// Returns the ranges of a named class.
-fn named(name: &str) -> Option<Vec<Range>> {
-    let pairs: &[u8] = match name {
-        "alnum" => b"09AZaz",
-        "alpha" => b"AZaz",
-        "ascii" => b"\x00\x7f",
-        "blank" => b"\t\t  ",
-        "cntrl" => b"\x00\x1f\x7f\x7f",
-        "digit" => b"09",
-        "graph" => b"!~",
-        "lower" => b"az",
-        "print" => b" ~",
-        "punct" => b"!/:@[`{~",
-        "space" => b"\t\r  ",
-        "upper" => b"AZ",
-        "word" => b"09AZ__az",
-        "xdigit" => b"09AFaf",
-        _ => return None,
-    };
-    Some(pairs.as_chunks::<2>().0.iter().map(|&[first, last]| (first.into(), last.into())).collect())
-}
-
-/// Sorts `ranges` and joins those that touch.
-fn merged(ranges: Vec<Range>) -> Vec<Range> {
-    let mut ranges = BinaryHeap::from(ranges).into_sorted_vec();
-    ranges.dedup_by(|next, last| {
-        let touches = next.0 <= last.1 + 1;
-        if touches {
-            last.1 = last.1.max(next.1);
-        }
-        touches
-    });
-    ranges
-}
-
-/// Returns the code points that are not in the sorted `ranges`.
-fn others(ranges: &[Range]) -> Vec<Range> {
-    let mut others = Vec::new();
-    let mut next = 0;
-    for &(first, last) in ranges {
-        if next < first {
-            others.push((next, first - 1));
-        }
-        next = last + 1;
-    }
-    if next <= u32::from(char::MAX) {
-        others.push((next, char::MAX.into()));
-    }
-    others
-}
-
-/// Returns the letters of a range in the other case. Like `regex-lite`, it adds capitals only where there are no small letters:
-/// `[Y-b]` does not match `y`. A negated class that excluded more would be too narrow.
-fn other_case((first, last): Range) -> Option<Range> {
-    let within = |from: char, to: char| {
-        let (first, last) = (first.max(from.into()), last.min(to.into()));
-        (first <= last).then_some((first, last))
-    };
-    let small = within('a', 'z').map(|(first, last)| (first - 0x20, last - 0x20));
-    small.or_else(|| within('A', 'Z').map(|(first, last)| (first + 0x20, last + 0x20)))
 }
