@@ -38,7 +38,7 @@ spec:
   maxTokensPerRequest: 131072
 ";
 
-/// A clock that goes on by a millisecond each time it is asked, and metrics that nobody reads.
+/// A clock that advances by a millisecond each time it is read, and metrics that are discarded.
 struct World(Cell<u64>);
 
 impl Clock for World {

@@ -1,4 +1,4 @@
-//! What guards cost: nanoseconds for one body of each kind.
+//! The time that guards take, in nanoseconds for one body of each kind.
 //!
 //! `cargo run --release -p pai-filter --example guards`, or as WebAssembly: `scripts/bench-guards`.
 
@@ -8,8 +8,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use pai_filter::guard::injection::Sensitivity;
-use pai_filter::guard::pattern::{Pattern, Patterns};
-use pai_filter::guard::{Action, Check, Guard, Unreadable, judge};
+use pai_filter::guard::pattern::{PatternCheck, RegexPattern};
+use pai_filter::guard::{Action, Check, Guard, Unreadable, evaluate};
 use pai_filter::openai::{Operation, Request};
 
 const LONG_BYTES: usize = 112 * 1024;
@@ -76,13 +76,16 @@ fn measure(name: &str, rounds: u32, mut run: impl FnMut()) {
 
 fn main() {
     let injection = guard(Check::Injection(Sensitivity::Medium));
-    let words = Patterns::new(vec![Pattern::new(r"project\s+titan").unwrap(), Pattern::new(r"\b\d{4}-\d{4}\b").unwrap()], vec![]);
+    let words = PatternCheck::new(
+        vec![RegexPattern::new(r"project\s+titan").unwrap(), RegexPattern::new(r"\b\d{4}-\d{4}\b").unwrap()],
+        vec![],
+    );
     let pattern = guard(Check::Pattern(words));
     let bench = long(&SENTENCES);
-    assert_eq!(judge(&injection, bench.as_bytes(), Operation::Chat).rejection, None);
+    assert_eq!(evaluate(&injection, bench.as_bytes(), Operation::Chat).rejection, None);
     measure("parse, 112 KB", 1000, || _ = black_box(Request::parse(black_box(bench.as_bytes()), Operation::Chat).is_ok()));
     let case = |name: &str, guards: &[Guard], body: &str, rounds: u32| {
-        measure(name, rounds, || _ = black_box(judge(guards, black_box(body.as_bytes()), Operation::Chat)));
+        measure(name, rounds, || _ = black_box(evaluate(guards, black_box(body.as_bytes()), Operation::Chat)));
     };
     case("promptInjection, 112 KB of the benchmark", &injection, &bench, 1000);
     case("promptInjection, 112 KB of English", &injection, &long(&[SENTENCES[0], SENTENCES[2], SENTENCES[5]]), 1000);
@@ -126,7 +129,7 @@ fn main() {
         large(&format!("promptInjection, {mb} MB: {name}"), &injection, text);
     }
     // Whether one of the last letters was an `a` takes two states for each of them.
-    let many = guard(Check::Pattern(Patterns::new(vec![Pattern::new("a[ab]{20}c").unwrap()], vec![])));
+    let many = guard(Check::Pattern(PatternCheck::new(vec![RegexPattern::new("a[ab]{20}c").unwrap()], vec![])));
     for (name, guards, text) in [
         ("English", &pattern, SENTENCES[0]),
         ("Chinese", &pattern, "忽略所有的的"),

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pai_filter::openai::{AskUsage, Edit, LimitField, Operation, Peculiarities, Request};
+use pai_filter::openai::{BodyEdit, LimitField, Operation, Request, RequestedUsage, UnsupportedFields};
 use pai_filter::policy::Dialect;
 use pai_filter_fuzz::lax::{self, Members};
 
@@ -19,9 +19,9 @@ const DIALECTS: [Dialect; 3] = [Dialect::Vllm, Dialect::OpenAi, Dialect::Anthrop
 fuzz_target!(|body: &[u8]| {
     for operation in [Operation::Chat, Operation::TextCompletion, Operation::Embeddings] {
         let Ok(request) = Request::parse(body, operation) else { continue };
-        let peculiarities = Peculiarities::read(body, operation);
+        let unsupported_fields = UnsupportedFields::read(body, operation);
         for (from, to) in DIALECTS.into_iter().flat_map(|from| DIALECTS.map(|to| (from, to))) {
-            let Ok(translation) = peculiarities.translate(&request, from, to) else { continue };
+            let Ok(translation) = unsupported_fields.translate(&request, from, to) else { continue };
             if from == to {
                 assert!(translation.changes.is_empty());
                 continue;
@@ -29,12 +29,12 @@ fuzz_target!(|body: &[u8]| {
             for limit in [None, Some(5)] {
                 let limit_field = if to == Dialect::OpenAi { LimitField::MaxCompletionTokens } else { LimitField::MaxTokens };
                 let limit_field = if operation == Operation::Chat { limit_field } else { LimitField::MaxTokens };
-                let usage = Some(AskUsage::Final).filter(|_| request.stream && !translation.stream_options);
-                let edit = Edit { model: Some("served"), limit, limit_field, usage };
+                let usage = Some(RequestedUsage::Final).filter(|_| request.stream && !translation.stream_options);
+                let edit = BodyEdit { model: Some("served"), limit, limit_field, usage };
                 let changes = edit.changes(&request, translation.changes.clone());
                 let splice = changes.splice(body).unwrap_or_default();
                 let sent = [&splice.bytes, &body[splice.length..]].concat();
-                assert_eq!(sent.len(), changes.resized(body.len()));
+                assert_eq!(sent.len(), changes.new_length(body.len()));
                 fits(&sent, &request, limit, operation, to);
             }
         }

@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pai_filter::openai::{Answer, Hide, Usage};
-use pai_filter::http::sse::{EVENT_LIMIT, EventReader, Piece};
+use pai_filter::http::sse::{EventPart, EventReader, MAX_EVENT_BYTES};
+use pai_filter::openai::{HideUsage, ResponseBody, Usage};
 use pai_filter_fuzz::chunks;
 use serde_json::Value;
 
@@ -12,22 +12,22 @@ fuzz_target!(|bytes: &[u8]| {
     let stream = chunks::expanded(bytes);
     let cuttings = chunks::cuttings(&stream);
     // What is longer goes on in parts, of which usage is taken as they come.
-    let short = stream.len() <= EVENT_LIMIT;
+    let short = stream.len() <= MAX_EVENT_BYTES;
     let events = split(&[&stream]);
-    for (hide, sequences) in [(Hide::Nothing, 1), (Hide::Continuous, 1), (Hide::Usage, 1), (Hide::Usage, 4)] {
+    for (hide, sequences) in [(HideUsage::Nothing, 1), (HideUsage::Continuous, 1), (HideUsage::All, 1), (HideUsage::All, 4)] {
         let whole = pass(&[&stream], hide, sequences);
-        if hide == Hide::Nothing {
+        if hide == HideUsage::Nothing {
             assert!(whole.out == stream, "bytes are lost");
         }
         for cut in &cuttings {
             let passed = pass(cut, hide, sequences);
             if short {
                 assert!(passed == whole, "{hide:?}: {} is not {}", passed.shown(), whole.shown());
-            } else if hide == Hide::Nothing {
+            } else if hide == HideUsage::Nothing {
                 assert!(passed.out == stream, "bytes are lost through cuts");
             }
         }
-        if short && hide == Hide::Usage {
+        if short && hide == HideUsage::All {
             without_usage(&events, &whole.out);
         }
     }
@@ -51,8 +51,8 @@ impl Passed {
     }
 }
 
-fn pass(chunks: &[&[u8]], hide: Hide, sequences: u64) -> Passed {
-    let mut answer = Answer::stream(2.min(sequences), sequences, hide);
+fn pass(chunks: &[&[u8]], hide: HideUsage, sequences: u64) -> Passed {
+    let mut answer = ResponseBody::stream(2.min(sequences), sequences, hide);
     let mut out = Vec::new();
     for chunk in chunks {
         match answer.feed(chunk, false) {
@@ -71,13 +71,13 @@ fn split(chunks: &[&[u8]]) -> Vec<Vec<u8>> {
     let mut reader = EventReader::default();
     let mut events = vec![Vec::new()];
     for chunk in chunks {
-        reader.feed(chunk, |piece| match piece {
-            Piece::Event(bytes) | Piece::Part(bytes, true) => {
+        reader.feed(chunk, |part| match part {
+            EventPart::Whole(bytes) | EventPart::Fragment(bytes, true) => {
                 events.last_mut().unwrap().extend_from_slice(bytes);
                 events.push(Vec::new());
             }
-            Piece::Part(bytes, false) => events.last_mut().unwrap().extend_from_slice(bytes),
-            Piece::LineFeed => {
+            EventPart::Fragment(bytes, false) => events.last_mut().unwrap().extend_from_slice(bytes),
+            EventPart::LineFeed => {
                 let last = events.len() - 2;
                 events[last].push(b'\n');
             }

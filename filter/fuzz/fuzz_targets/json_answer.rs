@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pai_filter::openai::{Answer, Usage};
+use pai_filter::openai::{ResponseBody, Usage};
 use pai_filter_fuzz::chunks;
 use serde_json::Value;
 
@@ -26,7 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn read(chunks: &[&[u8]]) -> (Option<Usage>, bool) {
-    let mut answer = Answer::json(1);
+    let mut answer = ResponseBody::json(1);
     for chunk in chunks {
         assert_eq!(answer.feed(chunk, false), None);
     }

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pai_filter::openai::{AskUsage, Edit, Operation, Request};
+use pai_filter::openai::{BodyEdit, Operation, Request, RequestedUsage};
 use pai_filter_fuzz::lax::{self, Members, Reading};
 
 /// What may only be there as nothing.
@@ -38,11 +38,12 @@ fn decided(request: &Request) -> Reading {
 
 /// An edited body says what it is to say, and the rest is as it was.
 fn edits(body: &[u8], request: &Request, members: &Members, operation: Operation) {
-    let edit = Edit { model: Some("other\"\\"), limit: Some(7), usage: Some(AskUsage::Continuous), ..Edit::default() };
+    let edit =
+        BodyEdit { model: Some("other\"\\"), limit: Some(7), usage: Some(RequestedUsage::Continuous), ..BodyEdit::default() };
     let changes = edit.changes(request, Vec::new());
     let splice = changes.splice(body).unwrap();
     let sent = [&splice.bytes, &body[splice.length..]].concat();
-    assert_eq!(sent.len(), changes.resized(body.len()));
+    assert_eq!(sent.len(), changes.new_length(body.len()));
     let mut after = lax::members(&sent).unwrap();
     let read = lax::read(&after, operation);
     assert_eq!((read.model.as_deref(), read.include_usage, read.continuous_usage), (Some("other\"\\"), true, true));

@@ -39,8 +39,8 @@ fn thrown<'a>(bytes: &'a [u8], dice: &mut Dice, most: usize) -> Vec<&'a [u8]> {
     let (mut pieces, mut rest) = (Vec::new(), bytes);
     let most = most.max(1 + bytes.len() / 128);
     while !rest.is_empty() {
-        let (piece, tail) = rest.split_at(dice.below(most + 1).min(rest.len()));
-        pieces.push(piece);
+        let (part, tail) = rest.split_at(dice.below(most + 1).min(rest.len()));
+        pieces.push(part);
         rest = tail;
     }
     pieces

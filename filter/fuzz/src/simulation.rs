@@ -8,16 +8,16 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use pai_filter::budget::subject::Subject;
 use pai_filter::clock::{Clock, Time};
 use pai_filter::exchange::Exchange;
-use pai_filter::exchange::gate::Gate;
-use pai_filter::http::headers::{HeaderEdit, Headers};
 use pai_filter::exchange::environment::Environment;
+use pai_filter::exchange::gate::Gate;
 use pai_filter::exchange::step::{AttemptStep, BodyStep, ResponseStep, Step};
-use pai_filter::budget::subject::Subject;
-use pai_filter::store::Store;
-use pai_filter::metrics::{Kind, Meter};
 use pai_filter::exchange::worker::{Retries, Worker};
+use pai_filter::http::headers::{HeaderEdit, Headers};
+use pai_filter::metrics::{Kind, Meter};
+use pai_filter::store::Store;
 
 const NAMES: [&str; 3] = ["one", "two", "three"];
 const ME: &[u8] = b"td/me";

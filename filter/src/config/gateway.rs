@@ -1,6 +1,6 @@
 //! `kind: Gateway`.
 
-use crate::http::headers::is_stripped;
+use crate::http::stripped_headers::is_stripped_request_header;
 use crate::policy::{Audience, Callout, Gateway, Operators, Routing};
 
 use super::agent::identity;
@@ -67,7 +67,7 @@ fn identity_header(text: &str) -> Result<Box<str>, Reason> {
         return Err(format!("must be a header name, got {}", quoted(text)).into());
     }
     let name = text.to_ascii_lowercase();
-    if is_stripped(&name) || name.starts_with("x-envoy-") || FRAMING.contains(&name.as_str()) {
+    if is_stripped_request_header(&name) || name.starts_with("x-envoy-") || FRAMING.contains(&name.as_str()) {
         let hint = "cannot name a caller; use a header of its own, such as x-agent-id";
         return Err(format!("{} {hint}", quoted(&name)).into());
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::guard::injection::Sensitivity;
-use crate::guard::pattern::{InvalidPattern, MAX_PATTERNS, Pattern, Patterns};
+use crate::guard::pattern::{InvalidPattern, MAX_PATTERNS, PatternCheck, RegexPattern};
 use crate::guard::{Action, Check, Guard, ROLES, Unreadable};
 
 use super::field::{Field, Fields, did_you_mean};
@@ -75,7 +75,7 @@ fn patterns(entry: &mut Fields<'_>) -> Result<Check, Reported> {
     let deny = entry.required("deny", pattern_list);
     let allow = entry.optional("allow", pattern_list);
     sensitivity?;
-    Ok(Check::Pattern(Patterns::new(deny?, allow?.unwrap_or_default())))
+    Ok(Check::Pattern(PatternCheck::new(deny?, allow?.unwrap_or_default())))
 }
 
 /// Refuses a field that is there.
@@ -83,7 +83,7 @@ fn refuse_present(entry: &mut Fields<'_>, name: &'static str, reason: &str) -> R
     entry.optional(name, |field| Err::<(), _>(field.refuse(reason))).map(|_| ())
 }
 
-fn pattern_list(list: Field<'_>) -> Result<Vec<Pattern>, Reported> {
+fn pattern_list(list: Field<'_>) -> Result<Vec<RegexPattern>, Reported> {
     match list.len() {
         Some(0) => Err(list.refuse(format!("must have 1 to {MAX_PATTERNS} patterns"))),
         Some(count) if count > MAX_PATTERNS => {
@@ -93,10 +93,10 @@ fn pattern_list(list: Field<'_>) -> Result<Vec<Pattern>, Reported> {
     }
 }
 
-fn pattern(text: &str) -> Result<Pattern, Reason> {
-    Pattern::new(text).map_err(|error| match error {
+fn pattern(text: &str) -> Result<RegexPattern, Reason> {
+    RegexPattern::new(text).map_err(|error| match error {
         // The engine's message names no part of the pattern.
-        InvalidPattern::Syntax(_) | InvalidPattern::TooLong | InvalidPattern::MatchesNothing => error.to_string().into(),
+        InvalidPattern::Syntax(_) | InvalidPattern::TooLong | InvalidPattern::MatchesEmpty => error.to_string().into(),
     })
 }
 

@@ -429,7 +429,7 @@ fn values_of_guards_are_refused() {
         assert_eq!(refusal(&vllm(spec)), format!("ModelProvider p: {expected}"), "{spec}");
     }
     let syntax = refusal(&vllm("guards: [{name: a, type: pattern, deny: [x, y, '(secret']}]"));
-    assert!(syntax.starts_with("ModelProvider p: spec.guards[0].deny[2]: is no pattern"), "{syntax}");
+    assert!(syntax.starts_with("ModelProvider p: spec.guards[0].deny[2]: is not a valid pattern"), "{syntax}");
     assert!(!syntax.contains("secret"), "{syntax}");
 }
 

@@ -1,9 +1,10 @@
-//! How many tokens a model can hold: `max_model_len`, told by `GET /models` or by a refusal.
+//! Context lengths of models (`max_model_len`): reported by `GET /models`, and by the error with which vLLM rejects a request
+//! that is too long.
 
-use crate::json::{Kind, Reader};
+use crate::json::{Reader, ValueKind};
 use crate::openai::is_model_name;
 
-/// What is known of the windows of one provider's models.
+/// The known context lengths of one provider's models.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ContextLengths {
     models: Vec<ModelContextLength>,
@@ -14,60 +15,60 @@ struct ModelContextLength {
     model: String,
     /// `max_model_len`; 0 while unknown.
     length: u64,
-    /// The largest total of one completion and its prompt that was seen: the window is no smaller.
+    /// The largest total of a completion and its prompt that was seen, in tokens. The context length is at least this.
     floor: u64,
 }
 
-/// Models remembered for each provider; more than any server serves.
+/// The maximum number of models remembered for one provider, above what any server serves.
 const MAX_MODELS: usize = 256;
 
 // === impl ContextLengths ===
 
 impl ContextLengths {
-    /// `max_model_len` of a model, if known.
+    /// Returns `max_model_len` of a model, if known.
     pub fn length(&self, model: &str) -> Option<u64> {
-        self.find(model).map(|window| window.length).filter(|&length| length > 0)
+        self.find(model).map(|entry| entry.length).filter(|&length| length > 0)
     }
 
-    /// A length that the model's window is known to reach.
+    /// Returns a lower bound of the model's context length; 0 if nothing is known.
     pub fn floor(&self, model: &str) -> u64 {
-        self.find(model).map_or(0, |window| window.floor.max(window.length))
+        self.find(model).map_or(0, |entry| entry.floor.max(entry.length))
     }
 
-    /// Learns `max_model_len`; says whether that is news.
+    /// Records `max_model_len` of a model. Returns whether anything changed.
     pub fn record(&mut self, model: &str, length: u64) -> bool {
-        self.update(model, |window| {
-            // A server may come back with a smaller window than it had.
-            window.floor = window.floor.min(length);
-            std::mem::replace(&mut window.length, length) != length
+        self.update(model, |entry| {
+            // A restarted server may have a shorter context length than before.
+            entry.floor = entry.floor.min(length);
+            std::mem::replace(&mut entry.length, length) != length
         })
     }
 
-    /// Learns that a completion and its prompt had `total` tokens; says whether that is news.
+    /// Records that a completion and its prompt had `total` tokens together. Returns whether anything changed.
     pub fn record_floor(&mut self, model: &str, total: u64) -> bool {
         if self.floor(model) >= total {
             return false;
         }
-        self.update(model, |window| {
-            window.floor = total;
+        self.update(model, |entry| {
+            entry.floor = total;
             true
         })
     }
 
-    /// Learns from the body of `GET /models`; says whether there was news.
+    /// Records the body of `GET /models`. Returns whether anything changed.
     pub fn record_model_list(&mut self, body: &[u8]) -> bool {
-        let mut news = false;
-        // A list that breaks off has taught what stood before.
-        let _ = each_model(body, &mut |model, length| news |= self.record(model, length));
-        news
+        let mut changed = false;
+        // The entries before an error are recorded too.
+        let _ = each_model(body, &mut |model, length| changed |= self.record(model, length));
+        changed
     }
 
     fn find(&self, model: &str) -> Option<&ModelContextLength> {
-        self.models.iter().find(|window| window.model == model)
+        self.models.iter().find(|entry| entry.model == model)
     }
 
     fn update(&mut self, model: &str, change: impl FnOnce(&mut ModelContextLength) -> bool) -> bool {
-        let place = match self.models.iter().position(|window| window.model == model) {
+        let place = match self.models.iter().position(|entry| entry.model == model) {
             Some(place) => place,
             None if self.models.len() < MAX_MODELS && is_model_name(model) => {
                 self.models.push(ModelContextLength { model: model.to_owned(), length: 0, floor: 0 });
@@ -78,26 +79,26 @@ impl ContextLengths {
         self.models.get_mut(place).is_some_and(change)
     }
 
-    /// One line for each model.
+    /// Encodes the lengths, one line for each model.
     pub fn encode(&self) -> Vec<u8> {
-        let line = |window: &ModelContextLength| format!("{} {} {}\n", window.model, window.length, window.floor);
+        let line = |entry: &ModelContextLength| format!("{} {} {}\n", entry.model, entry.length, entry.floor);
         self.models.iter().map(line).collect::<String>().into_bytes()
     }
 
-    /// Reads what [`ContextLengths::encode`] wrote; what is not of its form is left out.
+    /// Decodes the output of [`ContextLengths::encode`]. Lines of another form are ignored.
     pub fn decode(bytes: &[u8]) -> Self {
-        let window = |line: &str| {
+        let entry = |line: &str| {
             let mut words = line.split(' ');
             let mut next = || words.next();
             Some(ModelContextLength { model: next()?.to_owned(), length: next()?.parse().ok()?, floor: next()?.parse().ok()? })
         };
         let text = std::str::from_utf8(bytes).unwrap_or_default();
-        Self { models: text.lines().filter_map(window).take(MAX_MODELS).collect() }
+        Self { models: text.lines().filter_map(entry).take(MAX_MODELS).collect() }
     }
 }
 
-/// The `max_model_len` that a refusal tells. Only vLLM's own sentences count, and only from their first word on: what a client
-/// wrote may be quoted further in.
+/// Returns the `max_model_len` that an error message of vLLM's states. Only vLLM's own sentences are matched, and only at the start
+/// of the message: further on, the message may quote the client.
 pub fn length_from_error(message: &str) -> Option<u64> {
     if let Some(rest) = message.strip_prefix("This model's maximum context length is ") {
         return leading_number(rest);
@@ -115,7 +116,8 @@ pub fn length_from_error(message: &str) -> Option<u64> {
     leading_number(rest.strip_prefix("max_total_tokens=").unwrap_or(rest))
 }
 
-/// `error.message` of an answer in OpenAI's error shape (or the flat shape of older vLLMs), even if the end is missing.
+/// Returns `error.message` of a response in OpenAI's error format, or in the flat format of older vLLM versions. The body may be
+/// truncated.
 pub fn error_message(body: &[u8]) -> Option<String> {
     let mut reader = Reader::new(body);
     read_message(&mut reader, 0)
@@ -125,10 +127,10 @@ fn read_message(reader: &mut Reader<'_>, depth: u8) -> Option<String> {
     let mut object = reader.object().ok()?;
     while let Some(key) = object.next(reader).ok()? {
         let kind = reader.kind().ok()?;
-        if key.is("message") && kind == Kind::String {
+        if key.is("message") && kind == ValueKind::String {
             return Some(reader.text().ok()?.decode().into_owned());
         }
-        if key.is("error") && kind == Kind::Object && depth == 0 {
+        if key.is("error") && kind == ValueKind::Object && depth == 0 {
             return read_message(reader, 1);
         }
         reader.skip().ok()?;
@@ -145,7 +147,7 @@ fn each_model(body: &[u8], each: &mut dyn FnMut(&str, u64)) -> Option<()> {
     let mut reader = Reader::new(body);
     let mut object = reader.object().ok()?;
     while let Some(key) = object.next(&mut reader).ok()? {
-        if !key.is("data") || reader.kind().ok()? != Kind::Array {
+        if !key.is("data") || reader.kind().ok()? != ValueKind::Array {
             reader.skip().ok()?;
             continue;
         }
@@ -159,15 +161,15 @@ fn each_model(body: &[u8], each: &mut dyn FnMut(&str, u64)) -> Option<()> {
     Some(())
 }
 
-/// Reads one entry of the list.
+/// Reads one entry of the list: its id and `max_model_len`.
 fn model_entry(reader: &mut Reader<'_>) -> Option<(Option<String>, Option<u64>)> {
     let (mut id, mut length) = (None, None);
     let mut model = reader.object().ok()?;
     while let Some(key) = model.next(reader).ok()? {
         let kind = reader.kind().ok()?;
-        if key.is("id") && kind == Kind::String {
+        if key.is("id") && kind == ValueKind::String {
             id = Some(reader.text().ok()?.decode().into_owned());
-        } else if key.is("max_model_len") && kind == Kind::Number {
+        } else if key.is("max_model_len") && kind == ValueKind::Number {
             length = std::str::from_utf8(reader.number().ok()?).ok()?.parse().ok().filter(|&length| length > 0);
         } else {
             reader.skip().ok()?;
@@ -219,21 +221,21 @@ mod tests {
 
     #[test]
     fn windows_are_remembered_up_to_a_bound() {
-        let mut windows = ContextLengths::default();
+        let mut lengths = ContextLengths::default();
         let body = br#"{"object":"list","data":[{"id":"a","max_model_len":4096},{"id":"lora","max_model_len":null},{"id":"b","max_model_len":8}]}"#;
-        assert!(windows.record_model_list(body));
-        assert!(!windows.record_model_list(body));
+        assert!(lengths.record_model_list(body));
+        assert!(!lengths.record_model_list(body));
         assert_eq!(
-            (windows.length("a"), windows.length("lora"), windows.length("b"), windows.length("c")),
+            (lengths.length("a"), lengths.length("lora"), lengths.length("b"), lengths.length("c")),
             (Some(4096), None, Some(8), None)
         );
-        assert!(windows.record_floor("c", 70) && !windows.record_floor("c", 60) && !windows.record_floor("a", 60));
-        assert_eq!((windows.floor("c"), windows.length("c")), (70, None));
+        assert!(lengths.record_floor("c", 70) && !lengths.record_floor("c", 60) && !lengths.record_floor("a", 60));
+        assert_eq!((lengths.floor("c"), lengths.length("c")), (70, None));
         for at in 0..1000 {
-            windows.record(&format!("model-{at}"), 1);
+            lengths.record(&format!("model-{at}"), 1);
         }
-        assert_eq!(windows.models.len(), MAX_MODELS);
-        assert!(!windows.record("with blank", 1));
-        assert_eq!(ContextLengths::decode(&windows.encode()), windows);
+        assert_eq!(lengths.models.len(), MAX_MODELS);
+        assert!(!lengths.record("with blank", 1));
+        assert_eq!(ContextLengths::decode(&lengths.encode()), lengths);
     }
 }

@@ -1,52 +1,52 @@
-//! How many tokens a prompt will be, before its server has counted them, and how the server's counts teach it.
+//! Estimates the number of tokens of a prompt before its server has counted them.
 //!
-//! Nothing here knows a tokenizer. Until a model has been seen, a byte of text is reckoned as one token, which text
-//! does not exceed; from then on, a high quantile of the tokens per byte that its server reported.
+//! No tokenizer is involved. Until a model is calibrated, every byte of text is estimated as one token, which text does not exceed.
+//! From then on, the estimate is a high quantile of the tokens per byte that the model's server has reported.
 
 use crate::openai::PromptSize;
 
-/// Bounds of the tokens of one request's prompts.
+/// Bounds of the number of tokens of one request's prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Estimate {
-    /// No tokenizer in use makes fewer.
+    /// The lower bound: no tokenizer in use produces fewer tokens.
     pub low: u64,
-    /// Hardly more; before anything was calibration, as many as there are bytes.
+    /// The upper bound, rarely exceeded; one token per byte until the model is calibrated.
     pub high: u64,
 }
 
-/// What a model's server has reported: a histogram of tokens per byte.
+/// The samples that a model's server has reported: a histogram of tokens per byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Calibration {
-    /// How often the tokens per byte fell into each 1/64; the last counts everything above.
+    /// The number of samples in each bucket of 1/64 token per byte. The last bucket counts all above.
     counts: [u8; Calibration::BUCKETS],
-    /// Tokens that an image or another part took at most, lately; 0 before the first.
+    /// The maximum number of tokens of an image or another part, recently; 0 before the first sample.
     part: u32,
 }
 
-/// Tokens that a chat template puts around one message; few put more.
+/// Tokens that a chat template adds around one message. Few templates add more.
 const TOKENS_PER_MESSAGE: u64 = 16;
-/// Tokens that a template puts before all messages (a short default system prompt), and special tokens.
+/// Tokens that a template adds before all messages (special tokens, a short default system prompt).
 const TOKENS_PER_REQUEST: u64 = 64;
-/// Bytes that one token stands for at most: long runs of blanks are single tokens of up to 128.
+/// The maximum number of bytes of one token: long runs of blanks are single tokens of up to 128 bytes.
 const BYTES_PER_TOKEN: u64 = 128;
-/// Tokens of an image or another part before any was seen: four times one of 1024 × 1024 pixels for today's models.
+/// Tokens of an image or another part before the first sample: four times those of 1024 × 1024 pixels in today's models.
 const DEFAULT_PART_TOKENS: u64 = 4096;
 
 // === impl Calibration ===
 
 impl Calibration {
     const BUCKETS: usize = 128;
-    /// Buckets for one token per byte.
+    /// The number of buckets for one token per byte.
     const SCALE: u64 = 64;
-    /// Reports before the histogram is believed.
+    /// The number of samples from which the histogram is used.
     const MIN_SAMPLES: u32 = 4;
-    /// The upper bound is never below a token for four bytes, whatever was reported: a client that sends blanks for an hour must not
-    /// make everybody's prose look cheap.
+    /// The upper bound is at least one token for four bytes, whatever the samples: a client that sends white space for an hour
+    /// cannot skew the estimate for others.
     const MIN_HIGH: u64 = Self::SCALE / 4;
-    /// Below this, a template's tokens outweigh the text's.
+    /// Prompts with fewer bytes are no samples: the tokens of the template outweigh those of the text.
     const MIN_BYTES: u64 = 128;
 
-    /// Bounds for a prompt of this size.
+    /// Returns bounds for a prompt of this size.
     pub fn estimate(&self, size: &PromptSize) -> Estimate {
         let bytes = size.text_bytes;
         let high = match self.quantiles() {
@@ -69,7 +69,7 @@ impl Calibration {
         }
     }
 
-    /// Takes in the server's count for a prompt of this size; says whether that changed anything.
+    /// Records the number of tokens that the server reported for a prompt of this size. Returns whether the calibration changed.
     pub fn record(&mut self, size: &PromptSize, tokens: u64) -> bool {
         let text = tokens.saturating_sub(size.token_ids).saturating_sub(size.messages.saturating_mul(TOKENS_PER_MESSAGE / 4));
         if size.parts > 0 {
@@ -83,7 +83,7 @@ impl Calibration {
         let Some(count) = self.counts.get_mut(usize::try_from(bucket).unwrap_or(last).min(last)) else { return false };
         *count += 1;
         if *count == u8::MAX {
-            // Old reports count for less and less.
+            // Old samples count for less over time.
             self.counts.iter_mut().for_each(|count| *count /= 2);
         }
         true
@@ -98,7 +98,7 @@ impl Calibration {
         std::mem::replace(&mut self.part, part) != part
     }
 
-    /// The upper edges of the buckets below which half and 99 % of the reports fell.
+    /// Returns the upper edges of the buckets that hold the median and the 99th percentile of the samples.
     fn quantiles(&self) -> Option<[u64; 2]> {
         let total: u32 = self.counts.iter().map(|&count| u32::from(count)).sum();
         if total < Self::MIN_SAMPLES {
@@ -113,18 +113,18 @@ impl Calibration {
             };
             self.counts.iter().position(reached).unwrap_or(Self::BUCKETS) as u64 + 1
         };
-        // One bucket of margin on top: the next prompt is not quite like the last.
+        // One bucket of margin: the next prompt differs from the samples.
         Some([edge(50), edge(99) + 1])
     }
 
-    /// The histogram as bytes.
+    /// Encodes the histogram.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = self.counts.to_vec();
         bytes.extend_from_slice(&self.part.to_le_bytes());
         bytes
     }
 
-    /// Reads what [`Calibration::encode`] wrote; anything else is as good as nothing.
+    /// Decodes the output of [`Calibration::encode`]. Returns an empty histogram for anything else.
     pub fn decode(bytes: &[u8]) -> Self {
         let read = || {
             let (counts, part) = bytes.split_first_chunk()?;
@@ -188,8 +188,8 @@ mod tests {
         assert_eq!(calibration.estimate(&cut).low, 10);
         let to_more = PromptSize { cut: Some(100_000), ..cut };
         assert_eq!(calibration.estimate(&to_more).low, calibration.estimate(&text(3000)).low);
-        let to_the_window = PromptSize { cut: None, ..cut };
-        assert_eq!(calibration.estimate(&to_the_window).low, calibration.estimate(&text(3000)).low);
+        let to_the_context_length = PromptSize { cut: None, ..cut };
+        assert_eq!(calibration.estimate(&to_the_context_length).low, calibration.estimate(&text(3000)).low);
     }
 
     #[test]

@@ -72,8 +72,8 @@ impl SkipReason {
     /// The same for a metric, of which there are not to be too many.
     fn label(self) -> &'static str {
         match self {
-            Self::Budget(Case::Spent) => "spent",
-            Self::Budget(Case::Reserved) => "reserved",
+            Self::Budget(Case::BudgetExhausted) => "spent",
+            Self::Budget(Case::BudgetReserved) => "reserved",
             Self::Budget(Case::ContextLengthExceeded) => "too_large",
             Self::Budget(_) => "ledger",
             Self::Resting => "resting",

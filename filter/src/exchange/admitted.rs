@@ -140,7 +140,7 @@ impl Admitted {
         if self.started == 0 {
             self.stage = Stage::Unsent;
         }
-        let reply = Refusal::local(503, Some(self.attempt.provider_name())).reply();
+        let reply = Refusal::from_local_reply(503, Some(self.attempt.provider_name())).reply();
         if astray { AttemptStep::Misrouted(reply) } else { AttemptStep::Refuse(reply) }
     }
 
@@ -151,7 +151,7 @@ impl Admitted {
 
     /// How much of the body the current attempt wants to see; 0 where it goes on as it is.
     pub fn reach(&self) -> usize {
-        if self.rewriter == Rewriter::Attempts { self.attempt.changes().reach() } else { 0 }
+        if self.rewriter == Rewriter::Attempts { self.attempt.changes().required_prefix() } else { 0 }
     }
 
     /// What stands in place of the beginning of the body.

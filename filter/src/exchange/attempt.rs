@@ -15,7 +15,7 @@ use crate::http::headers::{HeaderEdit, Headers, media_type};
 use crate::http::refusal::{Case, Refusal, Reply};
 use crate::identity::caller::Caller;
 use crate::metrics::status_class;
-use crate::openai::{Answer, Changes, Hide, Request, Usage};
+use crate::openai::{BodyChanges, HideUsage, Request, ResponseBody, Usage};
 use crate::policy::{Candidate, Dialect, Provider};
 
 /// Bytes of a refusal's body that are kept: vLLM's longest sentence about its window takes a quarter of it.
@@ -33,7 +33,7 @@ pub struct Attempt {
     prompt_estimate: u64,
     unsure_limit: bool,
     /// What makes the body its own.
-    changes: Changes,
+    changes: BodyChanges,
     response: Response,
 }
 
@@ -61,7 +61,7 @@ enum Response {
 #[derive(Debug)]
 struct ProviderAnswer {
     status: u16,
-    answer: Answer,
+    answer: ResponseBody,
     first_token: Option<Time>,
     /// The beginning of a 400, which may tell the model's window.
     refusal: Vec<u8>,
@@ -75,7 +75,7 @@ struct ProviderAnswer {
 
 impl Attempt {
     /// For a candidate that was granted what the request needs, if its body is changed so.
-    pub fn new(gate: Rc<Gate>, candidate: Candidate<'_>, grant: Admission, changes: Changes) -> Self {
+    pub fn new(gate: Rc<Gate>, candidate: Candidate<'_>, grant: Admission, changes: BodyChanges) -> Self {
         let Admission { permit, prompt_estimate, unsure_limit } = grant;
         Self {
             provider: candidate.provider,
@@ -105,7 +105,7 @@ impl Attempt {
     }
 
     /// What makes the body its own.
-    pub fn changes(&self) -> &Changes {
+    pub fn changes(&self) -> &BodyChanges {
         &self.changes
     }
 
@@ -145,7 +145,7 @@ impl Attempt {
 
     /// Whether anything is to be learned or hidden from the answer's body.
     pub fn reads_answer(&self) -> bool {
-        matches!(&self.response, Response::Provider(provider) if provider.replaced.is_none() && provider.answer.reads())
+        matches!(&self.response, Response::Provider(provider) if provider.replaced.is_none() && provider.answer.is_read())
     }
 
     /// Whether the answer is held.
@@ -155,7 +155,7 @@ impl Attempt {
 
     /// Envoy answers in place of the provider; `details` are its `response.code_details`.
     pub fn on_local_reply(&mut self, status: u16, details: &[u8], inbound: &InboundRequest, env: &Environment<'_>) -> ResponseStep {
-        let refusal = Refusal::local(status, Some(self.provider_name()));
+        let refusal = Refusal::from_local_reply(status, Some(self.provider_name()));
         self.response = Response::Local(refusal.case);
         // What was settled has been noted.
         if !self.is_settled() && matches!(refusal.case, Case::UpstreamUnavailable | Case::UpstreamTimeout) {
@@ -180,15 +180,15 @@ impl Attempt {
             self.note(status, env);
         }
         let answer = self.read(headers, inbound);
-        let rewrites = answer.rewrites();
-        let held = self.unsure_limit && status == 400 && !end_of_stream && answer.reads();
+        let rewrites = answer.may_change_length();
+        let held = self.unsure_limit && status == 400 && !end_of_stream && answer.is_read();
         let answer = ProviderAnswer { status, answer, first_token: None, refusal: Vec::new(), replaced, held };
         self.response = Response::Provider(Box::new(answer));
         if replaced.is_some() {
             let refusal = Refusal::upstream_auth(&format!("model provider `{}`", self.provider_name()));
             return self.replace(&refusal, inbound, env);
         }
-        let mut edits = headers.drop_provider_headers();
+        let mut edits = headers.strip_response_headers();
         if rewrites && headers.get("content-length").is_some() {
             edits.push(HeaderEdit::Remove("content-length".into()));
         }
@@ -230,7 +230,7 @@ impl Attempt {
         }
         let passed = answer.feed(chunk, end_of_stream);
         // An answer that is no stream is timed at its end.
-        if first_token.is_none() && answer.rewrites() && answer.started() {
+        if first_token.is_none() && answer.may_change_length() && answer.started() {
             *first_token = Some(env.now());
         }
         passed.map_or(BodyStep::Continue, BodyStep::Replace)
@@ -353,13 +353,13 @@ impl Attempt {
     }
 
     fn is_stream(&self) -> bool {
-        matches!(&self.response, Response::Provider(provider) if provider.answer.rewrites())
+        matches!(&self.response, Response::Provider(provider) if provider.answer.may_change_length())
     }
 
     /// Returns when the first token arrived; of an answer that is no stream, all of them arrive at its end, which is now.
     fn first_token(&self, env: &Environment<'_>) -> Option<Time> {
         match &self.response {
-            Response::Provider(provider) if provider.answer.rewrites() => provider.first_token,
+            Response::Provider(provider) if provider.answer.may_change_length() => provider.first_token,
             Response::Provider(provider) => provider.answer.started().then(|| env.now()),
             Response::Awaited | Response::Local(_) => None,
         }
@@ -380,15 +380,15 @@ impl Attempt {
     }
 
     /// How the answer is to be read, by its headers.
-    fn read(&self, headers: &Headers<'_>, inbound: &InboundRequest) -> Answer {
+    fn read(&self, headers: &Headers<'_>, inbound: &InboundRequest) -> ResponseBody {
         let request = &inbound.request;
-        if headers.encoded() {
-            return Answer::opaque();
+        if headers.is_encoded() {
+            return ResponseBody::opaque();
         }
         match &*media_type(headers.get("content-type").unwrap_or_default()) {
-            b"text/event-stream" => Answer::stream(request.choices, request.sequences, hide(request, self.dialect())),
-            b"application/json" => Answer::json(request.choices),
-            _ => Answer::opaque(),
+            b"text/event-stream" => ResponseBody::stream(request.choices, request.sequences, hide(request, self.dialect())),
+            b"application/json" => ResponseBody::json(request.choices),
+            _ => ResponseBody::opaque(),
         }
     }
 
@@ -417,10 +417,10 @@ fn told_window(refusal: &[u8]) -> Option<u64> {
 }
 
 /// What the client did not ask for of the usage that the gate asks for.
-fn hide(request: &Request, dialect: Dialect) -> Hide {
+fn hide(request: &Request, dialect: Dialect) -> HideUsage {
     match (request.include_usage, request.continuous_usage) {
-        (false, _) => Hide::Usage,
-        (true, false) if dialect == Dialect::Vllm => Hide::Continuous,
-        (true, _) => Hide::Nothing,
+        (false, _) => HideUsage::All,
+        (true, false) if dialect == Dialect::Vllm => HideUsage::Continuous,
+        (true, _) => HideUsage::Nothing,
     }
 }

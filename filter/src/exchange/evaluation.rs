@@ -12,9 +12,9 @@ use crate::exchange::attempt::Admission;
 use crate::exchange::environment::Environment;
 use crate::exchange::gate::{Gate, ModelState, ProviderState};
 use crate::exchange::inbound::InboundRequest;
-use crate::guard::{self, Hit, Reason};
+use crate::guard::{self, GuardMatch, MatchReason};
 use crate::http::refusal::{Case, Refusal};
-use crate::openai::{AskUsage, Changes, Edit, LimitField, Operation, Peculiarities, Translation, Unsayable};
+use crate::openai::{BodyChanges, BodyEdit, LimitField, Operation, RequestedUsage, Translation, UnsupportedFields, Untranslatable};
 use crate::policy::{Candidate, Dialect, Provider, Routing};
 
 /// A candidate, and the request that it may serve.
@@ -89,7 +89,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Reserves what the request may take, and says how it is to be changed.
-    pub fn reserve(&self, fitting: &Fit, env: &Environment<'_>) -> Result<(Admission, Changes), Refusal> {
+    pub fn reserve(&self, fitting: &Fit, env: &Environment<'_>) -> Result<(Admission, BodyChanges), Refusal> {
         let Fit { plan, bounds, ask } = fitting;
         let permit = self.claim(*ask, env)?;
         env.count(&self.model.series.reserved_tokens, permit.granted.unwrap_or(0));
@@ -103,23 +103,28 @@ impl<'a> Evaluation<'a> {
         };
         let translation = self.translation().unwrap_or_default();
         let usage = self.ask_usage().filter(|_| !translation.stream_options);
-        let edit = Edit { model: Some(self.candidate.model), limit, limit_field: self.limit_field(), usage };
+        let edit = BodyEdit {
+            model: Some(self.candidate.model),
+            limit,
+            limit_field: LimitField::injected_for(self.provider.dialect, self.inbound.operation),
+            usage,
+        };
         Ok((grant, edit.changes(&self.inbound.request, translation.changes)))
     }
 
     /// Whether the request, of which this is the body, can be said in the candidate's dialect.
     pub fn can_translate(&self, body: &[u8]) -> bool {
         if self.provider.dialect != self.inbound.dialect {
-            self.inbound.peculiarities.get_or_init(|| Peculiarities::read(body, self.inbound.operation));
+            self.inbound.unsupported_fields.get_or_init(|| UnsupportedFields::read(body, self.inbound.operation));
         }
         self.translation().is_ok()
     }
 
     /// What makes the request fit the candidate's dialect.
-    fn translation(&self) -> Result<Translation, Unsayable> {
-        let InboundRequest { request, dialect, peculiarities, .. } = self.inbound;
-        match peculiarities.get() {
-            Some(peculiarities) => peculiarities.translate(request, *dialect, self.provider.dialect),
+    fn translation(&self) -> Result<Translation, Untranslatable> {
+        let InboundRequest { request, dialect, unsupported_fields, .. } = self.inbound;
+        match unsupported_fields.get() {
+            Some(unsupported_fields) => unsupported_fields.translate(request, *dialect, self.provider.dialect),
             None => Ok(Translation::default()),
         }
     }
@@ -173,9 +178,9 @@ impl<'a> Evaluation<'a> {
 
     /// Has the provider's guards judge the body. The names of those that find something go into `matched_guards`, whatever comes of it.
     pub fn guard(&self, body: &[u8], matched_guards: &mut String, env: &Environment<'_>) -> Result<(), Refusal> {
-        let judgement = guard::judge(&self.provider.guards, body, self.inbound.operation);
-        let name = |hit: &Hit| self.provider.guards.get(hit.guard).map_or("", |guard| &*guard.name);
-        let hits: Vec<&Hit> = judgement.audits.iter().chain(&judgement.rejection).collect();
+        let verdict = guard::evaluate(&self.provider.guards, body, self.inbound.operation);
+        let name = |hit: &GuardMatch| self.provider.guards.get(hit.guard).map_or("", |guard| &*guard.name);
+        let hits: Vec<&GuardMatch> = verdict.audits.iter().chain(&verdict.rejection).collect();
         hits.iter().for_each(|hit| self.state.count_guard_match(hit.guard, env));
         for hit in &hits {
             if !matched_guards.is_empty() {
@@ -183,11 +188,11 @@ impl<'a> Evaluation<'a> {
             }
             matched_guards.push_str(name(hit));
         }
-        let Some(hit) = judgement.rejection else { return Ok(()) };
+        let Some(hit) = verdict.rejection else { return Ok(()) };
         let what = match hit.reason {
-            Reason::Unreadable => "that it cannot read (an image, audio, a file or token ids)",
-            Reason::TooLong => "that it cannot judge in the time it has: shorten it",
-            Reason::Injection(_) | Reason::Pattern | Reason::Malformed => "that is not allowed there",
+            MatchReason::Unreadable => "that it cannot read (an image, audio, a file or token ids)",
+            MatchReason::TooLong => "that it cannot judge in the time it has: shorten it",
+            MatchReason::Injection(_) | MatchReason::Pattern | MatchReason::Malformed => "that is not allowed there",
         };
         let provider = &self.provider.name;
         let why = format!("Guard `{}` of model provider `{provider}` has found something in the prompt {what}.", name(&hit));
@@ -203,19 +208,12 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    fn limit_field(&self) -> LimitField {
-        match (self.provider.dialect, self.inbound.operation) {
-            (Dialect::OpenAi, Operation::Chat) => LimitField::MaxCompletionTokens,
-            _ => LimitField::MaxTokens,
-        }
-    }
-
     /// What usage to ask for beyond what the client asked for.
-    fn ask_usage(&self) -> Option<AskUsage> {
+    fn ask_usage(&self) -> Option<RequestedUsage> {
         match self.provider.dialect {
             _ if !self.inbound.request.stream || self.inbound.operation == Operation::Embeddings => None,
-            Dialect::Vllm => Some(AskUsage::Continuous),
-            Dialect::OpenAi | Dialect::Anthropic => Some(AskUsage::Final),
+            Dialect::Vllm => Some(RequestedUsage::Continuous),
+            Dialect::OpenAi | Dialect::Anthropic => Some(RequestedUsage::Final),
         }
     }
 }
@@ -226,9 +224,13 @@ fn short(name: &str, shortfall: Shortfall, env: &Environment<'_>) -> Refusal {
     match shortfall {
         Shortfall::Spent => {
             let reset = go_duration(now.seconds_to_midnight());
-            Refusal::spent(format!("This request does not fit {name}. It resets at 00:00 UTC, in {reset}."), now)
+            Refusal::budget_exhausted(format!("This request does not fit {name}. It resets at 00:00 UTC, in {reset}."), now)
         }
-        Shortfall::Reserved => Refusal::reserved(format!("Requests in flight hold what is left of {name}. Try again in a moment.")),
-        Shortfall::Drains(wait) => Refusal::drains(Case::Reserved, &format!("This request does not yet fit {name}."), wait),
+        Shortfall::Reserved => {
+            Refusal::budget_reserved(format!("Requests in flight hold what is left of {name}. Try again in a moment."))
+        }
+        Shortfall::Drains(wait) => {
+            Refusal::rate_exceeded(Case::BudgetReserved, &format!("This request does not yet fit {name}."), wait)
+        }
     }
 }

@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use crate::budget::rate_limit_headers::rate_limit_headers;
 use crate::budget::subject::BudgetKind;
-use crate::estimate::prompt_estimator::{PromptEstimator, ProviderContextLengths};
+use crate::estimate::prompt_estimator::PromptEstimator;
+use crate::estimate::provider_context_lengths::ProviderContextLengths;
 use crate::exchange::caller_series::CallerSeries;
 use crate::exchange::cooldown::Cooldown;
 use crate::exchange::environment::Environment;

@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 use crate::clock::Time;
 use crate::http::headers::HeaderEdit;
 use crate::identity::caller::Caller;
-use crate::openai::{Changes, Operation, Peculiarities, Request};
+use crate::openai::{BodyChanges, Operation, Request, UnsupportedFields};
 use crate::policy::{Dialect, Provider};
 
 /// A request that was read and resolved.
@@ -23,7 +23,7 @@ pub struct InboundRequest {
     /// The dialect that it is written in: that of the provider it names.
     pub dialect: Dialect,
     /// What other dialects may not take of it; read when the first candidate of another dialect is looked at.
-    pub peculiarities: OnceCell<Peculiarities>,
+    pub unsupported_fields: OnceCell<UnsupportedFields>,
     /// Bytes of its body.
     pub length: usize,
     /// Whether a header tells that length.
@@ -34,11 +34,11 @@ pub struct InboundRequest {
 
 impl InboundRequest {
     /// Adds the edits that make the headers, which point at `target`, those of a request to `provider` whose body has these changes.
-    pub fn rewrite(&self, edits: &mut Vec<HeaderEdit>, provider: &Provider, target: &[u8], changes: &Changes) {
+    pub fn rewrite(&self, edits: &mut Vec<HeaderEdit>, provider: &Provider, target: &[u8], changes: &BodyChanges) {
         rewrite_target(edits, provider, self.operation, target);
         // Also where nothing changes: an attempt before may have had another length.
         if self.has_length {
-            edits.push(HeaderEdit::Set("content-length", changes.resized(self.length).to_string().into()));
+            edits.push(HeaderEdit::Set("content-length", changes.new_length(self.length).to_string().into()));
         }
     }
 }

@@ -45,10 +45,11 @@ use crate::exchange::selection::Selection;
 use crate::exchange::step::{AttemptEdits, AttemptStep, BodyStep, CalloutRequest, Forward, ResponseStep, Step};
 use crate::exchange::worker::Retries;
 use crate::http::api::models;
-use crate::http::headers::{HeaderEdit, Headers, media_type, vllm_takes_for_json};
+use crate::http::headers::{HeaderEdit, Headers, is_json_for_vllm, media_type};
 use crate::http::refusal::{Case, Refusal, Reply};
 use crate::http::route::Route;
-use crate::identity::caller::{Caller, Credentials, Identification};
+use crate::identity::caller::{Caller, Identification};
+use crate::identity::credentials::Credentials;
 use crate::identity::model_access::ModelAccess;
 use crate::identity::model_refusals;
 use crate::openai::{Operation, Request, Splice};
@@ -222,7 +223,7 @@ impl Exchange {
 
     /// What of a request's headers or trailers no provider gets.
     pub fn strip(&self, headers: &Headers<'_>) -> Vec<HeaderEdit> {
-        headers.strip(self.gate.policy.gateway.identity_header.as_deref())
+        headers.strip_request_headers(self.gate.policy.gateway.identity_header.as_deref())
     }
 
     /// The body has not come in time.
@@ -260,12 +261,12 @@ impl Exchange {
                     None => admitted.on_response_headers(status, headers, end_of_stream, env),
                 };
             }
-            Phase::Reading(_) | Phase::Waiting(_) if local.is_some() => instead(&Refusal::local(status, None)),
+            Phase::Reading(_) | Phase::Waiting(_) if local.is_some() => instead(&Refusal::from_local_reply(status, None)),
             // With `routing: fixed`, a provider may answer before it has the body.
             Phase::Reading(_) | Phase::Waiting(_) if matches!(status, 401 | 403) => {
                 instead(&Refusal::upstream_auth("the provider"))
             }
-            Phase::Reading(_) | Phase::Waiting(_) => (ResponseStep::Edit(headers.drop_provider_headers()), "unjudged"),
+            Phase::Reading(_) | Phase::Waiting(_) => (ResponseStep::Edit(headers.strip_response_headers()), "unjudged"),
             Phase::Open | Phase::Answered { .. } | Phase::Closed => return ResponseStep::Continue,
         };
         self.phase = Phase::Answered { decision, candidate: None };
@@ -367,7 +368,7 @@ impl Exchange {
         let gate = Rc::clone(&self.gate);
         let policy = &gate.policy;
         let target = headers.get(":path").unwrap_or_default();
-        let route = Route::of(headers.get(":method").unwrap_or_default(), target);
+        let route = Route::parse(headers.get(":method").unwrap_or_default(), target);
         let credentials = Credentials { headers, peer, operator_endpoint: route == Some(Route::ModelProviders) };
         let identified = Caller::identify(&credentials, policy, &|| env.now())?;
         // Whatever comes of it, a request of somebody who is known counts.
@@ -393,7 +394,7 @@ impl Exchange {
                 return answer(&other, &gate, caller, env).map(Opening::Answer);
             }
         };
-        if headers.encoded() {
+        if headers.is_encoded() {
             let why = "Encoded request bodies are not accepted. Send the body as it is, without `content-encoding`.";
             return Err(Refusal::new(Case::UnsupportedEncoding, why));
         }
@@ -401,12 +402,12 @@ impl Exchange {
             return Err(self.too_large());
         }
         counted?;
-        if headers.upgrades() {
+        if headers.is_upgrade() {
             return Err(Refusal::new(Case::InvalidBody, "The connection cannot be upgraded. Send the request without `upgrade`."));
         }
         let content_type = headers.get("content-type").unwrap_or_default();
         let mut edits = self.strip(headers);
-        if !vllm_takes_for_json(content_type) {
+        if !is_json_for_vllm(content_type) {
             edits.push(HeaderEdit::Set("content-type", "application/json".into()));
         }
         Ok(Opening::Read(Reading {
@@ -463,7 +464,7 @@ impl Exchange {
             }
             Err(refused) => {
                 let mut step = self.refuse(&refused, Some((named.provider, named.model.to_owned())));
-                if let (Step::Reply(reply), Case::Spent | Case::Reserved) = (&mut step, refused.case) {
+                if let (Step::Reply(reply), Case::BudgetExhausted | Case::BudgetReserved) = (&mut step, refused.case) {
                     reply.headers.extend(gate.rate_limit_headers(caller, Some(named.provider), env));
                 }
                 step
@@ -485,14 +486,14 @@ impl Exchange {
         let Reading { caller, operation, target, has_length, edits, .. } = reading;
         let others = access.fallbacks(named);
         let dialect = gate.policy.dialect(named.provider);
-        let peculiarities = OnceCell::new();
+        let unsupported_fields = OnceCell::new();
         let inbound = InboundRequest {
             caller,
             operation,
             started: env.now(),
             request,
             dialect,
-            peculiarities,
+            unsupported_fields,
             length: body.len(),
             has_length,
         };
@@ -558,7 +559,7 @@ enum Opening {
 
 /// What an attempt is answered that no gate has let through.
 pub fn no_exchange() -> AttemptStep {
-    AttemptStep::Misrouted(Refusal::local(503, None).reply())
+    AttemptStep::Misrouted(Refusal::from_local_reply(503, None).reply())
 }
 
 /// A refusal in place of an answer, and what it is counted as.

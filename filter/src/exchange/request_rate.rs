@@ -17,5 +17,5 @@ pub fn count_request(budgets: &Budgets, caller: Caller, env: &Environment<'_>) -
     };
     let cap = rate.capped().next().map_or(0, |(_, cap)| cap);
     let why = format!("The requests per minute of {} are {cap}.", rate.subject.describe());
-    Err(Refusal::drains(Case::RequestRate, &why, wait))
+    Err(Refusal::rate_exceeded(Case::RequestRate, &why, wait))
 }

@@ -137,15 +137,15 @@ impl<'a, 'h> Selection<'a, 'h> {
 
 /// What is told of several refusals: the first of the most hopeful kind, and the shortest wait.
 fn most_recoverable(short: Vec<Refusal>) -> Refusal {
-    const HOPE: [Case; 4] = [Case::Reserved, Case::LedgerUnavailable, Case::Spent, Case::ContextLengthExceeded];
+    const HOPE: [Case; 4] = [Case::BudgetReserved, Case::LedgerUnavailable, Case::BudgetExhausted, Case::ContextLengthExceeded];
     let several = short.len() > 1;
     let hope = |refusal: &Refusal| HOPE.iter().position(|case| *case == refusal.case).unwrap_or(HOPE.len());
-    let wait = short.iter().filter(|refusal| refusal.case == Case::Reserved).filter_map(|refusal| refusal.retry_after).min();
+    let wait = short.iter().filter(|refusal| refusal.case == Case::BudgetReserved).filter_map(|refusal| refusal.retry_after).min();
     let Some(mut refusal) = short.into_iter().min_by_key(hope) else { return Refusal::ledger_unavailable() };
     if several {
         refusal.message.push_str(" No other model of this agent can take it either.");
     }
-    if refusal.case == Case::Reserved {
+    if refusal.case == Case::BudgetReserved {
         refusal.retry_after = wait;
     }
     refusal

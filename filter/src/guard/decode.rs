@@ -1,37 +1,37 @@
-//! Views of a text: itself, and what is encoded in it, one level deep.
+//! Views of a text: the text itself, and what is encoded in it, one level deep.
 
 use std::borrow::Cow;
 
-/// The fewest characters of Base64 that are tried.
+/// The minimum length of Base64 that is decoded, in characters.
 const LEAST_BASE64: usize = 32;
-/// The fewest digits of hexadecimal that are tried.
+/// The minimum length of hexadecimal that is decoded, in digits.
 const LEAST_HEX: usize = 32;
 
-/// Shows `see` every view of `text` until it returns false: with character references and escapes decoded, backwards and
-/// rotated by 13 where it looks so, and what Base64 and hexadecimal runs in it say.
-pub fn views(text: &str, see: &mut dyn FnMut(Cow<'_, str>) -> bool) {
+/// Calls `visit` with every view of `text` until it returns false: with character references and escapes decoded, reversed or
+/// rotated by 13 if words indicate it, and the decoded Base64 and hexadecimal runs in it.
+pub fn views(text: &str, visit: &mut dyn FnMut(Cow<'_, str>) -> bool) {
     let plain = references(text);
     let turns = turns(&plain);
     let turned = turns.backwards.then(|| plain.chars().rev().collect::<String>());
     let rotated = turns.rotated.then(|| plain.chars().map(rotate).collect::<String>());
-    if !see(plain) || turned.is_some_and(|view| !see(view.into())) || rotated.is_some_and(|view| !see(view.into())) {
+    if !visit(plain) || turned.is_some_and(|view| !visit(view.into())) || rotated.is_some_and(|view| !visit(view.into())) {
         return;
     }
     let mut rest = text;
     while let Some((run, tail)) = next_run(rest) {
         if let Some(decoded) = hex(run).or_else(|| base64(run))
-            && !see(decoded.into())
+            && !visit(decoded.into())
         {
             return;
         }
         rest = tail;
     }
     if let Some(decoded) = spaced_hex(text) {
-        see(decoded.into());
+        visit(decoded.into());
     }
 }
 
-/// Decodes HTML's character references, and escapes of the kinds `\u0041` and `\x41`.
+/// Decodes HTML character references, and escapes such as `\u0041`, `\x41` and `%2f`.
 pub fn references(text: &str) -> Cow<'_, str> {
     if memchr::memchr3(b'&', b'\\', b'%', text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
@@ -56,7 +56,7 @@ pub fn references(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The character that a reference at the start of `text` stands for, if it stands for one, and its length.
+/// Decodes the reference at the start of `text`. Returns its character, if it is valid, and its length.
 fn reference(text: &str) -> Option<(Option<char>, usize)> {
     let number = |digits: &str, radix| u32::from_str_radix(digits, radix).ok().map(char::from_u32);
     if let Some(rest) = text.strip_prefix("&#") {
@@ -74,7 +74,7 @@ fn reference(text: &str) -> Option<(Option<char>, usize)> {
         return Some((Some(c), name.len() + 2));
     }
     if text.starts_with('%') {
-        // Signs only: letters so written are nobody's, and would not be looked for.
+        // Only punctuation: percent-encoded letters are not read as words by models.
         let c = number(text.get(1..3)?, 16)?.filter(|c| c.is_ascii() && !c.is_ascii_alphanumeric())?;
         return Some((Some(c), 3));
     }
@@ -86,10 +86,10 @@ fn reference(text: &str) -> Option<(Option<char>, usize)> {
     number(text.get(skip..skip + digits)?, 16).map(|c| (c, skip + digits))
 }
 
-/// The longest name of a reference.
+/// The maximum length of a named reference.
 const LONGEST_NAME: usize = 7;
 
-/// Named references that hide words, or markup.
+/// Named references that hide words or markup.
 const NAMED: [(&str, char); 14] = [
     ("lt", '<'),
     ("gt", '>'),
@@ -107,7 +107,7 @@ const NAMED: [(&str, char); 14] = [
     ("NewLine", '\n'),
 ];
 
-/// The next run of the letters of Base64, and what follows it.
+/// Returns the next run of Base64 characters and the text after it.
 fn next_run(text: &str) -> Option<(&str, &str)> {
     let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_');
     let at = stretch(text.as_bytes(), LEAST_BASE64.min(LEAST_HEX), letter)?;
@@ -115,7 +115,7 @@ fn next_run(text: &str) -> Option<(&str, &str)> {
     rest.split_at_checked(rest.bytes().take_while(|&b| letter(b)).count())
 }
 
-/// Where the first `least` bytes in a row begin that all are `such`. Most bytes are passed over unseen.
+/// Returns the offset of the first `least` consecutive bytes that all are `such`. Most bytes are skipped unread.
 fn stretch(bytes: &[u8], least: usize, such: impl Fn(u8) -> bool) -> Option<usize> {
     let mut at = 0;
     while let Some(last) = bytes.get(at..at + least)?.iter().rposition(|&b| !such(b)) {
@@ -164,7 +164,7 @@ fn nibble(digit: u8) -> u8 {
     char::from(digit).to_digit(16).unwrap_or_default() as u8
 }
 
-/// `69 67 6e …`: pairs of hexadecimal digits with something between them.
+/// Decodes pairs of hexadecimal digits with separators between them, such as `69 67 6e …`.
 fn spaced_hex(text: &str) -> Option<String> {
     let such = |b: u8| b.is_ascii_hexdigit() || matches!(b, b'x' | b' ' | b',' | b':' | b'\n' | b'-');
     stretch(text.as_bytes(), LEAST_HEX / 2 * 3 - 1, such)?;
@@ -188,19 +188,19 @@ fn spaced_hex(text: &str) -> Option<String> {
     if longest.len() * 2 < LEAST_HEX { None } else { readable(longest) }
 }
 
-/// `bytes` as text, if they look like it.
+/// Returns `bytes` as text if they are readable text.
 fn readable(bytes: Vec<u8>) -> Option<String> {
     let text = String::from_utf8(bytes).ok()?;
     let odd = text.chars().filter(|c| c.is_control() && !c.is_whitespace()).count();
     (odd == 0 && text.contains(|c: char| c.is_alphabetic())).then_some(text)
 }
 
-/// How words begin that are read from the right.
+/// The first letters of reversed words that indicate a reversed text.
 pub const BACKWARDS: [&[u8; 5]; 8] = [b"suoiv", b"snoit", b"noitc", b"tpmor", b"erong", b"selur", b"drage", b"metsy"];
-/// How words begin that are rotated by 13.
+/// The first letters of words rotated by 13 that indicate a rotated text.
 pub const ROTATED: [&[u8; 5]; 9] = [b"erfge", b"ceriv", b"erirn", b"vafge", b"cebzc", b"vtabe", b"ehyrf", b"qvfer", b"flfgr"];
 
-/// How a text looks as if it were turned.
+/// Which transformations the words of a text indicate.
 #[derive(Default)]
 struct Turns {
     backwards: bool,
@@ -218,7 +218,7 @@ fn turns(text: &str) -> Turns {
     turns
 }
 
-/// With which letters the words that tell go on, by the letter that they begin with.
+/// For each first letter of these words, a bit set of second letters.
 #[expect(clippy::indexing_slicing, reason = "a constant")]
 const PAIRS: [u32; 32] = {
     let mut pairs = [0; 32];
@@ -241,7 +241,7 @@ const fn seconds(mut starts: &[&[u8; 5]], letter: usize) -> u32 {
     seconds
 }
 
-/// Whether a word begins at `at`, and as one of `starts`.
+/// Returns whether a word starts at `at`, with one of `starts`.
 fn is_word(text: &[u8], at: usize, starts: &[&[u8; 5]]) -> bool {
     let before = at.checked_sub(1).and_then(|before| text.get(before));
     let word = text.get(at..at + 5).unwrap_or_default();

@@ -1,12 +1,12 @@
-//! Folding: what a reader takes two characters for is made one character.
+//! Folding: characters that look alike to a reader become the same character.
 //!
-//! Case, width, accents, styles and enclosures of Latin letters go; what is not seen (zero-width, direction, variation) goes
-//! too; tags, which no human sees and every tokenizer does, become the letters that they stand for. Letters of other scripts
-//! stay, in lower case: whether they are meant as Latin ones is for the word they stand in to tell ([`to_latin`]).
+//! Case, width, accents, styles and enclosures of Latin letters are removed, and so are invisible characters (zero-width,
+//! direction, variation). Tag characters, which people do not see but tokenizers do, become the letters they encode. Letters of
+//! other scripts stay, in lower case: whether they stand for Latin ones depends on the whole word ([`to_latin`]).
 
 use std::sync::OnceLock;
 
-/// The letters without their marks, U+00C0 to U+024F; `.` where there is none.
+/// The base letters of U+00C0 to U+024F; `.` where there is none.
 const LATIN: &[u8; 400] = b"\
 aaaaaaaceeeeiiiidnooooo.ouuuuytsaaaaaaaceeeeiiiidnooooo.ouuuuyty\
 aaaaaaccccccccddddeeeeeeeeeegggggggghhhhiiiiiiiiiiiijjkkklllllll\
@@ -16,14 +16,15 @@ bbbb..occdddddeeeffgyhiikkl.mnnooooopprssssttttuuuvyyzzzzzz...sp\
 aaaaeeeeiiiioooorrrruuuusstt..hhndoozzaaeeooooooooyylnt...acclts\
 z..b.veejj.qrryy";
 
-/// The letters without their marks, U+1E00 to U+1EFF.
+/// The base letters of U+1E00 to U+1EFF.
 const LATIN_ADDITIONAL: &[u8; 256] = b"\
 aabbbbbbccddddddddddeeeeeeeeeeffgghhhhhhhhhhiiiikkkkkkllllllllmm\
 mmmmnnnnnnnnoooooooopppprrrrrrrrssssssssssttttttttuuuuuuuuuuvvvv\
 wwwwwwwwwwxxxxyyzzzzzzhtwyas....aaaaaaaaaaaaaaaaaaaaaaaaeeeeeeee\
 eeeeeeeeiiiioooooooooooooooooooooooouuuuuuuuuuuuuuyyyyyyyy....yy";
 
-/// Single characters that stand for a Latin letter: small capitals, phonetic letters, superscripts, letterlike symbols.
+/// Characters that stand for a Latin letter, each followed by it: small capitals, phonetic letters, superscripts, letterlike
+/// symbols.
 const STYLED: &str = "ᴀaʙbᴄcᴅdᴇeꜰfɢgʜhɪiᴊjᴋkʟlᴍmɴnᴏoᴘpꞯqʀrꜱsᴛtᴜuᴠvᴡwʏyᴢz\
 ɑaɐaɓbƈcɖdɗdɘeəeɛeɡgɠgɦhɨiɩiɫlɭlɱmɲnɳnɵoɔcɽrɾrɹrʂsʇtʈtʉuʋvʍwʎyʐzʒzɯmɥhǝe\
 ᵃaᵇbᶜcᵈdᵉeᶠfᵍgʰhⁱiʲjᵏkˡlᵐmⁿnᵒoᵖpʳrˢsᵗtᵘuᵛvʷwˣxʸyᶻzᴬaᴮbᴰdᴱeᴳgᴴhᴵiᴶjᴷkᴸlᴹmᴺnᴼoᴾpᴿrᵀtᵁuⱽvᵂw\
@@ -32,21 +33,21 @@ const STYLED: &str = "ᴀaʙbᴄcᴅdᴇeꜰfɢgʜhɪiᴊjᴋkʟlᴍmɴnᴏoᴘp
 ⁰0¹1²2³3⁴4⁵5⁶6⁷7⁸8⁹9₀0₁1₂2₃3₄4₅5₆6₇7₈8₉9\
 ‐-‑-‒-–-—-―-−-‘'’'‛'′'ʼ'´'“\"”\"„\"‟\"«\"»\"‹\"›\"「\"」\"『\"』\"《\"》\"。.、,，,！!？?：:；;（(）)【[】]［[］]〈<〉>⟨<⟩>‖|∣|ǀ|⟦[⟧]⁄/∕/….";
 
-/// Letters of other scripts that are written with and without a mark, or in several forms.
+/// Letters of other scripts that occur with and without a mark, or in several forms, each followed by its folded form.
 const LOOSE: &str = "йиѝиёеѐеїіғгқкңнүуұуҳхάαέεήηίιόουυύυώωϊιϋυΐιΰυςσأاإاآاٱاىيئيؤوةهیيکكھه";
 
-/// Letters of other scripts that look like a Latin one.
+/// Letters of other scripts that resemble a Latin one, each followed by it.
 const CONFUSABLE: &str = "аaвbсcԁdеeѐeёeғfԍgһhнhіiїiјjкkӏlмmпnոnоoөoрpԛqгrѕsтtυuսuцuѵvνvԝwшwѡwхxуyүyӯyзzԑeєeьbбbдdлlиnйnяrчyэeщwфoүy\
 αaβbγyδdεeζzηnθoιiκkλlμuπnρpσoςcτtφoχxωwοoϲcϳjձdցgհhյjքpօoեeսuաwꭰdꭱrꓮaꓐbꓚcꓓdꓰeꓝfꓖgꓧhꓲiꓙjꓗkꓡlꓟmꓠnꓳoꓑpꓣrꓢsꓔtꓴuꓦvꓪwꓫxꓬyꓜz\
 аaἀaάaέeήnίiόoύuώw";
 
-/// Those of them that cannot be told from the Latin one.
+/// Those of them that are indistinguishable from the Latin letter.
 const TWINS: &str = "авсԁеԍһіјкӏмноөрԛѕтуѵԝхαβειικμνοορτυχγηωոսօեհցꓮꓐꓚꓓꓰꓝꓖꓧꓲꓙꓗꓡꓟꓠꓳꓑꓣꓢꓔꓴꓦꓪꓫꓬꓜ";
 
-/// Latin letters that look like a Cyrillic one.
+/// Latin letters that resemble a Cyrillic one, each followed by it.
 const CYRILLIC: &str = "aаbвcсeеhнiіkкmмnпoоpрrгtтuиxхyуjј3з6б0о";
 
-/// Folds `text` onto the end of `out`.
+/// Appends the folded `text` to `out`.
 pub fn fold(text: &str, out: &mut String) {
     let tables = Tables::get();
     let mut rest = text;
@@ -65,25 +66,25 @@ pub fn fold(text: &str, out: &mut String) {
     }
 }
 
-/// A word as Latin, if all its letters can be taken for Latin ones.
+/// Returns a word in Latin letters, if all its letters resemble Latin ones.
 pub fn to_latin(word: &str) -> Option<String> {
     let tables = Tables::get();
     word.chars().map(|c| if c.is_ascii() { Some(c) } else { tables.confusable.get(c) }).collect()
 }
 
-/// Whether a word of another script looks Latin as a whole, or has Latin letters too.
+/// Returns whether a word of another script looks Latin as a whole, or contains Latin letters.
 pub fn may_be_latin(word: &str) -> bool {
     let twins = &Tables::get().twins;
     word.bytes().any(|b| b.is_ascii_alphanumeric()) || word.chars().all(|c| twins.binary_search(&c).is_ok())
 }
 
-/// A word as Cyrillic, its Latin letters replaced by those that look the same.
+/// Returns a word with its Latin letters replaced by Cyrillic ones that resemble them.
 pub fn to_cyrillic(word: &str) -> String {
     let tables = Tables::get();
     word.chars().map(|c| if c.is_ascii() { tables.cyrillic.get(c).unwrap_or(c) } else { c }).collect()
 }
 
-/// The base letter of an accented Latin one.
+/// Returns the base letter of an accented Latin letter.
 pub fn base(c: char) -> Option<u8> {
     let code = u32::from(c);
     let found = match code {
@@ -96,7 +97,7 @@ pub fn base(c: char) -> Option<u8> {
 
 fn fold_char(tables: &Tables, c: char, out: &mut String) {
     match u32::from(c) {
-        // The most frequent first: Russian, then letters that have one form only, Han, Kana and Hangul.
+        // The most frequent first: Russian, then scripts whose letters have one form only (Han, Kana, Hangul).
         0x419 | 0x439 => out.push('и'),
         0x430..=0x44f => out.push(c),
         code @ 0x410..=0x42f => out.extend(char::from_u32(code + 0x20)),
@@ -104,9 +105,9 @@ fn fold_char(tables: &Tables, c: char, out: &mut String) {
         0xa0 | 0x1680 | 0x2000..=0x200a | 0x202f | 0x205f | 0x3000 => out.push(' '),
         0x85 | 0x2028 | 0x2029 => out.push('\n'),
         code if is_unseen(code) => {}
-        // Tags: ASCII that is not shown.
+        // Tag characters: invisible ASCII.
         code @ 0xe0020..=0xe007e => push(out, code - 0xe0000),
-        // Full width, and the styled alphabets, which come in runs of 26.
+        // Full-width characters and styled alphabets, in runs of 26.
         code @ 0xff01..=0xff5e => push(out, code - 0xff01 + 0x21),
         code @ 0x1d400..=0x1d6a3 => letter(out, (code - 0x1d400) % 26),
         code @ 0x1d7ce..=0x1d7ff => push(out, (code - 0x1d7ce) % 10 + 0x30),
@@ -132,7 +133,7 @@ fn fold_char(tables: &Tables, c: char, out: &mut String) {
     }
 }
 
-/// Characters that are not seen, or are seen as a mark on another only.
+/// Returns whether a character is invisible, or only a mark on another.
 fn is_unseen(code: u32) -> bool {
     matches!(code,
         0xad | 0x34f | 0x300..=0x36f | 0x483..=0x489 | 0x591..=0x5c7 | 0x610..=0x61a | 0x61c | 0x640 | 0x64b..=0x65f | 0x670
@@ -142,10 +143,10 @@ fn is_unseen(code: u32) -> bool {
         | 0xe007f..=0xe0fff)
 }
 
-/// A table of pairs, sorted by what is replaced.
+/// A table of replacements, sorted by the replaced character.
 struct Pairs(Vec<(char, char)>);
 
-/// The tables as they are looked up, made once.
+/// The tables, built once.
 struct Tables {
     styled: Pairs,
     loose: Pairs,

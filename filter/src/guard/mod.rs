@@ -1,7 +1,7 @@
-//! Prompt guards: what a provider does not want to be asked.
+//! Prompt guards: what prompts a provider does not accept.
 //!
-//! A *guard* judges every text of a request that can reach the prompt. [`judge`] runs a provider's guards over a body and says
-//! which one refuses it, and which ones only report. It never says what the text was.
+//! A *guard* checks every text of a request that can reach the prompt. [`evaluate`] runs a provider's guards over a body. It
+//! returns the guard that rejects the request and the guards that only audit it, and never any of the text.
 
 mod decode;
 mod fold;
@@ -12,148 +12,149 @@ mod tests;
 
 use std::borrow::Cow;
 
-use crate::json::Text;
+use crate::json::JsonString;
 use crate::openai::Operation;
-use crate::openai::texts::{self, Piece, Role};
+use crate::openai::prompt_text::{self, PromptSegment, Role};
 
-use injection::{Finding, Form, Sensitivity};
-use pattern::{Found, Patterns};
+use injection::{Detection, Form, Sensitivity};
+use pattern::{PatternCheck, PatternOutcome};
 
 /// One entry of `spec.guards`, compiled.
 #[derive(Debug)]
 pub struct Guard {
-    /// A DNS-1123 label, unique in its provider.
+    /// A DNS-1123 label, unique among the guards of its provider.
     pub name: Box<str>,
-    /// What follows from a hit.
+    /// What is done with a request that the guard matches.
     pub action: Action,
-    /// Whose texts are judged. `None`: everyone's.
+    /// The roles whose texts are checked; `None` for all.
     pub roles: Option<Vec<Box<str>>>,
-    /// Whether what is no text passes.
+    /// How parts that are not text are treated.
     pub unreadable: Unreadable,
-    /// What is looked for.
+    /// What the guard looks for.
     pub check: Check,
 }
 
-/// What follows from a hit.
+/// What is done with a request that a guard matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Action {
-    /// The request is refused.
+    /// The request is rejected.
     #[default]
     Reject,
-    /// The request passes, and the hit is reported.
+    /// The request passes, and the match is reported.
     Audit,
 }
 
-/// Images, audio, files, token ids: what a guard of texts cannot judge.
+/// How images, audio, files and token ids, which a guard cannot read, are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unreadable {
-    /// It counts as a hit.
+    /// They count as a match.
     #[default]
     Reject,
-    /// It passes unseen.
+    /// They pass unread.
     Allow,
 }
 
 /// What a guard looks for.
 #[derive(Debug)]
 pub enum Check {
-    /// Attempts to take a model over.
+    /// Prompt injection.
     Injection(Sensitivity),
-    /// What an operator has listed.
-    Pattern(Patterns),
+    /// Patterns that the operator lists.
+    Pattern(PatternCheck),
 }
 
-/// What a provider's guards say about a request.
+/// The result of a provider's guards for one request.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Judgement {
-    /// The first guard, in the order of the configuration, that refuses it.
-    pub rejection: Option<Hit>,
-    /// The guards that let it pass and report it, in the order of the configuration.
-    pub audits: Vec<Hit>,
+pub struct GuardVerdict {
+    /// The first guard, in the order of the configuration, that rejects the request.
+    pub rejection: Option<GuardMatch>,
+    /// The guards that audit the request, in the order of the configuration.
+    pub audits: Vec<GuardMatch>,
 }
 
-/// What a guard has found.
+/// A match of one guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hit {
-    /// The guard's place in the list.
+pub struct GuardMatch {
+    /// The index of the guard.
     pub guard: usize,
-    /// What it found.
-    pub reason: Reason,
+    /// Why it matched.
+    pub reason: MatchReason,
 }
 
-/// Why a guard has hit. It holds nothing of the text.
+/// Why a guard matched. It contains nothing of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// An attempt to take the model over, of this kind.
+pub enum MatchReason {
+    /// Prompt injection of this family.
     Injection(&'static str),
     /// A listed pattern.
     Pattern,
-    /// Something that is no text.
+    /// A part that is not text.
     Unreadable,
-    /// A text that would take too long to judge.
+    /// A text that would take too long to check.
     TooLong,
     /// The body could not be read to its end.
     Malformed,
 }
 
-/// Bytes of text × patterns that may match them, for which patterns are tried in one request. It takes some two seconds; a worker
-/// that is busy for a minute is taken for dead.
-const MOST_WORK: usize = 16 * 1024 * 1024;
+/// The work limit of one request: bytes of text, times the patterns that are searched in them. It takes about two seconds; Envoy's
+/// watchdog considers a worker that is busy for a minute dead.
+const MAX_PATTERN_WORK: usize = 16 * 1024 * 1024;
 
-/// Well-known roles. Any other is a template's own, and nobody knows whose words such a text is taken for.
+/// Well-known roles. A text with any other role is checked by every guard: which role a template gives it is not known.
 pub const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
 
-/// Judges `body`, which [`crate::openai::Request::parse`] has accepted.
-pub fn judge(guards: &[Guard], body: &[u8], operation: Operation) -> Judgement {
+/// Evaluates guards for `body`, which [`crate::openai::Request::parse`] has accepted.
+pub fn evaluate(guards: &[Guard], body: &[u8], operation: Operation) -> GuardVerdict {
     if guards.is_empty() {
-        return Judgement::default();
+        return GuardVerdict::default();
     }
-    // Nothing is suspect in most bodies, and nothing but texts is in them. Embeddings and completions may hold token ids.
+    // Most bodies hold only texts, none of them suspicious. Embeddings and completions may hold token ids.
     let quick = operation == Operation::Chat && guards.iter().all(|guard| matches!(guard.check, Check::Injection(_)));
     if quick && !injection::suspects(body, Form::Body) {
-        return Judgement::default();
+        return GuardVerdict::default();
     }
-    let mut bench = Bench { guards, hits: vec![None; guards.len()], parts: Parts::default(), work: MOST_WORK };
+    let mut evaluation =
+        GuardEvaluation { guards, matches: vec![None; guards.len()], parts: Parts::default(), work: MAX_PATTERN_WORK };
     let roles = guards.iter().any(|guard| guard.roles.is_some());
-    if texts::read(body, roles, &mut |role, piece| bench.hear(role, piece)).is_err() {
-        bench.hit_all(Reason::Malformed);
+    if prompt_text::visit_segments(body, roles, &mut |role, segment| evaluation.segment(role, segment)).is_err() {
+        evaluation.match_all(MatchReason::Malformed);
     }
-    bench.rule()
+    evaluation.verdict()
 }
 
-/// The guards while they listen.
-struct Bench<'g, 'a> {
+/// An evaluation in progress.
+struct GuardEvaluation<'g, 'a> {
     guards: &'g [Guard],
-    /// What each guard has found.
-    hits: Vec<Option<Reason>>,
-    /// The parts of the message at hand.
+    /// The match of each guard so far.
+    matches: Vec<Option<MatchReason>>,
+    /// The parts of the current message.
     parts: Parts<'a>,
-    /// What may still be done with patterns.
+    /// The work that patterns may still do.
     work: usize,
 }
 
-/// Parts of one message, kept as small as they are: there may be as many as the body has bytes to write them.
+/// The parts of one message, stored compactly: a body may consist of little else.
 #[derive(Default)]
 struct Parts<'a> {
-    /// The first, as long as it is the only one.
-    first: Option<Text<'a>>,
-    /// All of them, one behind the other, once there are more.
+    /// The first part, while it is the only one.
+    first: Option<JsonString<'a>>,
+    /// All parts concatenated, once there is more than one.
     joined: String,
-    /// Where each but the last ends.
+    /// The end of each part but the last.
     ends: Vec<u32>,
 }
 
-/// A text on its way to the guards.
-enum Words<'a> {
-    Raw(Text<'a>),
+/// A text to be checked.
+enum SegmentText<'a> {
+    Raw(JsonString<'a>),
     Joined(&'a str),
 }
 
 // === impl Guard ===
 
 impl Guard {
-    /// Whether it judges what `role` says. A text without a role, or with one that nobody knows, is judged by all.
-    fn hears(&self, role: &Role<'_>) -> bool {
+    /// Returns whether the guard checks texts of `role`. Texts without a role, or with an unknown one, are checked by all guards.
+    fn applies_to(&self, role: &Role<'_>) -> bool {
         match (&self.roles, role) {
             (Some(roles), Some(role)) => roles.iter().any(|known| **known == **role) || !ROLES.contains(&&**role),
             _ => true,
@@ -161,94 +162,96 @@ impl Guard {
     }
 }
 
-// === impl Bench ===
+// === impl GuardEvaluation ===
 
-impl<'a> Bench<'_, 'a> {
-    /// Takes one piece, and says whether more is of interest.
-    fn hear(&mut self, role: &Role<'a>, piece: Piece<'a>) -> bool {
-        match piece {
-            Piece::Text(text) => self.text(role, Words::Raw(text)),
-            Piece::Part(text) => {
+impl<'a> GuardEvaluation<'_, 'a> {
+    /// Processes one segment. Returns whether further segments could change the verdict.
+    fn segment(&mut self, role: &Role<'a>, segment: PromptSegment<'a>) -> bool {
+        match segment {
+            PromptSegment::Text(text) => self.text(role, SegmentText::Raw(text)),
+            PromptSegment::Part(text) => {
                 self.parts.add(text);
-                self.text(role, Words::Raw(text));
+                self.text(role, SegmentText::Raw(text));
             }
-            Piece::Unreadable => self.unreadable(role),
-            Piece::MessageEnd => self.message(role),
+            PromptSegment::Unreadable => self.unreadable(role),
+            PromptSegment::MessageEnd => self.message(role),
         }
-        self.is_open()
+        self.is_undecided()
     }
 
-    /// The parts of a message as the server joins them, and as a model reads words that were cut.
+    /// Checks the parts of a message joined by line breaks, as servers join them, and without, for words that are split between
+    /// parts.
     fn message(&mut self, role: &Role<'a>) {
         let parts = std::mem::take(&mut self.parts);
         if !parts.ends.is_empty() {
-            self.text(role, Words::Joined(&parts.lines()));
-            self.text(role, Words::Joined(&parts.joined));
+            self.text(role, SegmentText::Joined(&parts.lines()));
+            self.text(role, SegmentText::Joined(&parts.joined));
         }
     }
 
-    fn text(&mut self, role: &Role<'_>, words: Words<'_>) {
+    fn text(&mut self, role: &Role<'_>, segment: SegmentText<'_>) {
         let mut decoded: Option<Cow<'_, str>> = None;
-        let mut finding: Option<Option<Finding>> = None;
-        for (guard, hit) in self.guards.iter().zip(&mut self.hits) {
-            if hit.is_some() || !guard.hears(role) {
+        let mut detection: Option<Option<Detection>> = None;
+        for (guard, matched) in self.guards.iter().zip(&mut self.matches) {
+            if matched.is_some() || !guard.applies_to(role) {
                 continue;
             }
-            *hit = match &guard.check {
+            *matched = match &guard.check {
                 Check::Pattern(patterns) => {
-                    let text = decoded.get_or_insert_with(|| words.decode());
-                    match patterns.judge(text, &mut self.work) {
-                        Found::Nothing => None,
-                        Found::Match => Some(Reason::Pattern),
-                        Found::TooMuch => Some(Reason::TooLong),
+                    let text = decoded.get_or_insert_with(|| segment.decode());
+                    match patterns.check(text, &mut self.work) {
+                        PatternOutcome::NoMatch => None,
+                        PatternOutcome::Match => Some(MatchReason::Pattern),
+                        PatternOutcome::WorkExhausted => Some(MatchReason::TooLong),
                     }
                 }
                 Check::Injection(most) => {
-                    let found = finding.get_or_insert_with(|| {
-                        let text = if words.are_suspect() { decoded.get_or_insert_with(|| words.decode()) } else { return None };
-                        injection::judge(text, Sensitivity::High)
+                    let found = detection.get_or_insert_with(|| {
+                        let text = if segment.may_match() { decoded.get_or_insert_with(|| segment.decode()) } else { return None };
+                        injection::detect(text, Sensitivity::High)
                     });
-                    found.filter(|found| found.level <= *most).map(|found| Reason::Injection(found.family))
+                    found.filter(|found| found.level <= *most).map(|found| MatchReason::Injection(found.family))
                 }
             };
         }
     }
 
     fn unreadable(&mut self, role: &Role<'_>) {
-        for (guard, hit) in self.guards.iter().zip(&mut self.hits) {
-            if hit.is_none() && guard.unreadable == Unreadable::Reject && guard.hears(role) {
-                *hit = Some(Reason::Unreadable);
+        for (guard, matched) in self.guards.iter().zip(&mut self.matches) {
+            if matched.is_none() && guard.unreadable == Unreadable::Reject && guard.applies_to(role) {
+                *matched = Some(MatchReason::Unreadable);
             }
         }
     }
 
-    fn hit_all(&mut self, reason: Reason) {
-        self.hits.iter_mut().for_each(|hit| _ = hit.get_or_insert(reason));
+    fn match_all(&mut self, reason: MatchReason) {
+        self.matches.iter_mut().for_each(|matched| _ = matched.get_or_insert(reason));
     }
 
-    /// Whether another text could change the judgement.
-    fn is_open(&self) -> bool {
+    /// Returns whether another text could change the verdict.
+    fn is_undecided(&self) -> bool {
         let mut rejected = false;
-        self.guards.iter().zip(&self.hits).any(|(guard, hit)| {
+        self.guards.iter().zip(&self.matches).any(|(guard, matched)| {
             let audits = guard.action == Action::Audit;
-            let open = hit.is_none() && (audits || !rejected);
-            rejected |= hit.is_some() && !audits;
+            let open = matched.is_none() && (audits || !rejected);
+            rejected |= matched.is_some() && !audits;
             open
         })
     }
 
-    fn rule(self) -> Judgement {
-        let hits = self.hits.iter().enumerate().filter_map(|(guard, hit)| hit.map(|reason| Hit { guard, reason }));
-        let (audits, rejections): (Vec<Hit>, Vec<Hit>) =
-            hits.partition(|hit| self.guards.get(hit.guard).is_some_and(|guard| guard.action == Action::Audit));
-        Judgement { rejection: rejections.first().copied(), audits }
+    fn verdict(self) -> GuardVerdict {
+        let matches =
+            self.matches.iter().enumerate().filter_map(|(guard, matched)| matched.map(|reason| GuardMatch { guard, reason }));
+        let (audits, rejections): (Vec<GuardMatch>, Vec<GuardMatch>) =
+            matches.partition(|matched| self.guards.get(matched.guard).is_some_and(|guard| guard.action == Action::Audit));
+        GuardVerdict { rejection: rejections.first().copied(), audits }
     }
 }
 
 // === impl Parts ===
 
 impl<'a> Parts<'a> {
-    fn add(&mut self, text: Text<'a>) {
+    fn add(&mut self, text: JsonString<'a>) {
         match self.first.take() {
             None if self.ends.is_empty() => {
                 self.first = Some(text);
@@ -261,7 +264,7 @@ impl<'a> Parts<'a> {
         self.joined.push_str(&text.decode());
     }
 
-    /// The parts with line breaks between them.
+    /// Returns the parts joined by line breaks.
     fn lines(&self) -> String {
         let mut lines = String::with_capacity(self.joined.len() + self.ends.len());
         let mut start = 0;
@@ -275,9 +278,9 @@ impl<'a> Parts<'a> {
     }
 }
 
-// === impl Words ===
+// === impl SegmentText ===
 
-impl<'a> Words<'a> {
+impl<'a> SegmentText<'a> {
     fn decode(&self) -> Cow<'a, str> {
         match self {
             Self::Raw(text) => text.decode(),
@@ -285,7 +288,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    fn are_suspect(&self) -> bool {
+    fn may_match(&self) -> bool {
         match self {
             Self::Raw(text) => injection::suspects(text.raw(), Form::Raw),
             Self::Joined(text) => injection::suspects(text.as_bytes(), Form::Decoded),

@@ -1,7 +1,7 @@
-//! The guard of patterns: what an operator does not want in a prompt, as regular expressions.
+//! The pattern guard: regular expressions that prompts must not match.
 //!
-//! One search is linear in the text whatever the pattern says, and what a pattern may cost is bounded where it is read. Only where
-//! exceptions have to be weighed is there more than one search for a pattern, one for each match.
+//! One search takes time linear in the text, whatever the pattern; the size of a pattern is limited when it is compiled. Only
+//! exceptions make more than one search for a pattern necessary, one for each match.
 
 mod prefilter;
 mod syntax;
@@ -13,108 +13,108 @@ use regex_lite::{Regex, RegexBuilder};
 use super::{decode, fold};
 use prefilter::Prefilter;
 
-/// The longest pattern, in bytes.
+/// The maximum length of a pattern, in bytes.
 pub const MAX_PATTERN_BYTES: usize = 1024;
-/// The most patterns of one guard.
+/// The maximum number of patterns of one guard.
 pub const MAX_PATTERNS: usize = 64;
-/// The largest pattern once compiled, in bytes.
+/// The maximum size of a compiled pattern, in bytes.
 const MAX_COMPILED_BYTES: usize = 32 * 1024;
-/// The deepest groups of a pattern.
+/// The maximum depth of groups in a pattern.
 const MAX_NESTING: u32 = 32;
 
-/// Patterns that refuse a text, and the exceptions from them.
+/// The patterns of one guard: those that reject a text, and exceptions from them.
 #[derive(Debug)]
-pub struct Patterns {
-    deny: Vec<Pattern>,
-    allow: Vec<Pattern>,
-    /// Which of `deny` may match at all.
+pub struct PatternCheck {
+    deny: Vec<RegexPattern>,
+    allow: Vec<RegexPattern>,
+    /// Determines which of `deny` can match a text.
     plain: Box<Prefilter>,
-    /// The same for folded texts. `None` where it would be the same.
+    /// The same for folded texts; `None` if it is equal to `plain`.
     folded: Option<Box<Prefilter>>,
 }
 
-/// What the patterns of a guard say of a text.
+/// The result of checking a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// No pattern matches, or exceptions cover it.
-    Nothing,
+pub enum PatternOutcome {
+    /// No pattern matches, or exceptions cover every match.
+    NoMatch,
     /// A pattern matches.
     Match,
-    /// It would take too long to find out.
-    TooMuch,
+    /// The work limit is exhausted.
+    WorkExhausted,
 }
 
-/// One regular expression, for texts as they are and for folded ones.
+/// A regular expression, for texts as written and for folded texts.
 #[derive(Debug)]
-pub struct Pattern {
+pub struct RegexPattern {
     plain: Regex,
-    /// `None` where it would be the same.
+    /// `None` if it is equal to `plain`.
     folded: Option<Regex>,
 }
 
-/// What `allow` matches in a text: where each match begins, in order, and how far it or one before it reaches. A text may hold as
-/// many as it has words, and as many matches of `deny`.
+/// The matches of `allow` in a text, sorted: the start of each, and the largest end up to it. A text may hold as many exceptions as
+/// words, and as many matches of `deny`, so that comparing each with each would take too long.
 struct Exceptions(Vec<(usize, usize)>);
 
-/// Why a pattern is none.
+/// Why a pattern is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
-    /// It matches wherever it is looked for.
+    /// It matches the empty text.
     #[error("matches the empty text, and so any text")]
-    MatchesNothing,
+    MatchesEmpty,
     /// It is longer than [`MAX_PATTERN_BYTES`].
     #[error("is longer than {MAX_PATTERN_BYTES} bytes")]
     TooLong,
-    /// It does not compile.
-    #[error("is no pattern, or too large a one: {0}")]
+    /// It does not compile, or is too large.
+    #[error("is not a valid pattern, or is too large: {0}")]
     Syntax(String),
 }
 
-// === impl Patterns ===
+// === impl PatternCheck ===
 
-impl Patterns {
-    /// What `deny` refuses, unless it lies within something that `allow` matches.
-    pub fn new(deny: Vec<Pattern>, allow: Vec<Pattern>) -> Self {
+impl PatternCheck {
+    /// Creates a check that rejects what `deny` matches, unless it lies within a match of `allow`.
+    pub fn new(deny: Vec<RegexPattern>, allow: Vec<RegexPattern>) -> Self {
         let prefilter = |folded| Box::new(Prefilter::new(deny.iter().map(|deny| deny.regex(folded).as_str())));
         let plain = prefilter(false);
         let folded = deny.iter().any(|deny| deny.folded.is_some()).then(|| prefilter(true));
         Self { deny, allow, plain, folded }
     }
 
-    /// Looks through `text` and what is hidden in it. Each pattern that may match takes the length of what it is tried on off `work`.
-    pub fn judge(&self, text: &str, work: &mut usize) -> Found {
-        let mut found = Found::Nothing;
+    /// Checks `text` and what is encoded in it. Every search takes the length of its text off `work`.
+    pub fn check(&self, text: &str, work: &mut usize) -> PatternOutcome {
+        let mut found = PatternOutcome::NoMatch;
         let mut folded = String::new();
         decode::views(text, &mut |view| {
-            found = self.judge_view(&view, false, work);
-            if found == Found::Nothing && !view.is_ascii() {
+            found = self.check_view(&view, false, work);
+            if found == PatternOutcome::NoMatch && !view.is_ascii() {
                 folded.clear();
                 fold::fold(&view, &mut folded);
-                found = self.judge_view(&folded, true, work);
+                found = self.check_view(&folded, true, work);
             }
-            found == Found::Nothing
+            found == PatternOutcome::NoMatch
         });
         found
     }
 
-    fn judge_view(&self, text: &str, folded: bool, work: &mut usize) -> Found {
+    fn check_view(&self, text: &str, folded: bool, work: &mut usize) -> PatternOutcome {
         let prefilter = self.folded.as_ref().filter(|_| folded).unwrap_or(&self.plain);
         let candidates = prefilter.candidates(text);
         let mut exceptions: Option<Exceptions> = None;
-        // The first that matches has the exceptions looked for, too.
+        // The first search that matches also needs the exceptions.
         let mut tried = 1 + self.allow.len();
         for (_, deny) in self.deny.iter().enumerate().filter(|(number, _)| prefilter::has(candidates, *number)) {
-            let Some(left) = work.checked_sub(text.len().saturating_mul(tried)) else { return Found::TooMuch };
+            let Some(left) = work.checked_sub(text.len().saturating_mul(tried)) else { return PatternOutcome::WorkExhausted };
             (*work, tried) = (left, 1);
             let matches = deny.regex(folded).find_iter(text).any(|found| {
                 let exceptions = exceptions.get_or_insert_with(|| self.exceptions(text, folded));
                 !exceptions.hold(found.start(), found.end())
             });
             if matches {
-                return Found::Match;
+                return PatternOutcome::Match;
             }
         }
-        Found::Nothing
+        PatternOutcome::NoMatch
     }
 
     fn exceptions(&self, text: &str, folded: bool) -> Exceptions {
@@ -136,26 +136,26 @@ impl Exceptions {
         Self(ranges)
     }
 
-    /// Whether one of them holds all from `start` to `end`.
+    /// Returns whether one exception covers all from `start` to `end`.
     fn hold(&self, start: usize, end: usize) -> bool {
         let begun = self.0.partition_point(|(begin, _)| *begin <= start);
         begun.checked_sub(1).and_then(|last| self.0.get(last)).is_some_and(|(_, reached)| end <= *reached)
     }
 }
 
-// === impl Pattern ===
+// === impl RegexPattern ===
 
-impl Pattern {
-    /// Compiles `pattern`, which ignores the case of letters unless it says `(?-i)`.
+impl RegexPattern {
+    /// Compiles `pattern`. It ignores the case of letters unless it contains `(?-i)`.
     pub fn new(pattern: &str) -> Result<Self, InvalidPattern> {
         if pattern.len() > MAX_PATTERN_BYTES {
             return Err(InvalidPattern::TooLong);
         }
         let plain = compile(pattern)?;
         if plain.is_match("") {
-            return Err(InvalidPattern::MatchesNothing);
+            return Err(InvalidPattern::MatchesEmpty);
         }
-        // Characters beyond ASCII stand for themselves wherever they are in a pattern.
+        // Characters beyond ASCII are always literals in a pattern.
         let folded = (!pattern.is_ascii()).then(|| {
             let mut folded = String::new();
             let parts = pattern.split_inclusive(|c: char| c.is_ascii());

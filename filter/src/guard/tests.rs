@@ -1,7 +1,7 @@
 //! Whole bodies before whole guards: where a text may hide, and what follows from a hit.
 
 use super::injection::Sensitivity;
-use super::pattern::{Pattern, Patterns};
+use super::pattern::{PatternCheck, RegexPattern};
 use super::*;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -17,14 +17,14 @@ fn injection() -> Guard {
 }
 
 fn pattern(deny: &str) -> Guard {
-    guard(Check::Pattern(Patterns::new(vec![Pattern::new(deny).unwrap()], vec![])))
+    guard(Check::Pattern(PatternCheck::new(vec![RegexPattern::new(deny).unwrap()], vec![])))
 }
 
-fn judged(guards: &[Guard], body: &str) -> Judgement {
-    judge(guards, body.as_bytes(), Operation::Chat)
+fn judged(guards: &[Guard], body: &str) -> GuardVerdict {
+    evaluate(guards, body.as_bytes(), Operation::Chat)
 }
 
-fn reason(guard: Guard, body: &str) -> Option<Reason> {
+fn reason(guard: Guard, body: &str) -> Option<MatchReason> {
     judged(&[guard], body).rejection.map(|hit| hit.reason)
 }
 
@@ -75,12 +75,15 @@ fn an_attack_is_found_wherever_it_stands() {
     ];
     for place in places {
         for operation in [Operation::Chat, Operation::TextCompletion, Operation::Embeddings] {
-            let found = judge(&[injection()], place.replace('@', ATTACK).as_bytes(), operation);
-            assert!(matches!(found.rejection, Some(Hit { guard: 0, reason: Reason::Injection(_) })), "{place}: {found:?}");
-            let harmless = judge(&[injection()], place.replace('@', "the weather").as_bytes(), operation);
-            assert_eq!(harmless, Judgement::default(), "{place}");
+            let found = evaluate(&[injection()], place.replace('@', ATTACK).as_bytes(), operation);
+            assert!(
+                matches!(found.rejection, Some(GuardMatch { guard: 0, reason: MatchReason::Injection(_) })),
+                "{place}: {found:?}"
+            );
+            let harmless = evaluate(&[injection()], place.replace('@', "the weather").as_bytes(), operation);
+            assert_eq!(harmless, GuardVerdict::default(), "{place}");
         }
-        assert_eq!(reason(pattern("weather"), &place.replace('@', "The Weather!")), Some(Reason::Pattern), "{place}");
+        assert_eq!(reason(pattern("weather"), &place.replace('@', "The Weather!")), Some(MatchReason::Pattern), "{place}");
     }
 }
 
@@ -91,14 +94,14 @@ fn an_attack_in_escapes_is_found() {
     let slashes = ATTACK.replace(' ', "\\/ ");
     for text in [escaped, twice, slashes] {
         let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{text}"}}]}}"#);
-        assert!(matches!(reason(injection(), &body), Some(Reason::Injection(_))), "{text}");
+        assert!(matches!(reason(injection(), &body), Some(MatchReason::Injection(_))), "{text}");
     }
 }
 
 #[test]
 fn what_reaches_no_prompt_is_not_judged() {
     let beside = r#"{"model":"m","messages":[],"stop":["@"],"user":"@","metadata":{"a":"@"},"request_id":"@"}"#;
-    assert_eq!(judged(&[injection()], &beside.replace('@', ATTACK)), Judgement::default());
+    assert_eq!(judged(&[injection()], &beside.replace('@', ATTACK)), GuardVerdict::default());
 }
 
 #[test]
@@ -156,8 +159,8 @@ fn what_cannot_be_read_is_refused_unless_allowed() {
         r#"{"model":"m","prompt":[[1,2],[3]]}"#.to_owned(),
         r#"{"model":"m","input":[[1]]}"#.to_owned(),
     ] {
-        assert_eq!(reason(injection(), &body), Some(Reason::Unreadable), "{body}");
-        assert_eq!(reason(pattern("nothing"), &body), Some(Reason::Unreadable), "{body}");
+        assert_eq!(reason(injection(), &body), Some(MatchReason::Unreadable), "{body}");
+        assert_eq!(reason(pattern("nothing"), &body), Some(MatchReason::Unreadable), "{body}");
         assert_eq!(reason(Guard { unreadable: Unreadable::Allow, ..injection() }, &body), None, "{body}");
     }
     let assistant = Guard { roles: Some(vec!["assistant".into()]), ..injection() };
@@ -170,7 +173,7 @@ fn what_cannot_be_read_is_refused_unless_allowed() {
 fn the_first_rejection_counts_and_every_audit_is_reported() {
     let audit = |guard| Guard { action: Action::Audit, ..guard };
     let body = r#"{"model":"m","messages":[{"role":"user","content":"alpha"},{"role":"user","content":"beta"}]}"#;
-    let hit = |guard| Hit { guard, reason: Reason::Pattern };
+    let hit = |guard| GuardMatch { guard, reason: MatchReason::Pattern };
     for (guards, rejection, audits) in [
         (vec![pattern("gamma")], None, vec![]),
         (vec![pattern("beta"), pattern("alpha")], Some(0), vec![]),
@@ -178,16 +181,16 @@ fn the_first_rejection_counts_and_every_audit_is_reported() {
         (vec![audit(pattern("beta")), audit(pattern("gamma"))], None, vec![0]),
         (vec![pattern("alpha"), pattern("beta"), audit(pattern("beta"))], Some(0), vec![2]),
     ] {
-        let expected = Judgement { rejection: rejection.map(hit), audits: audits.into_iter().map(hit).collect() };
+        let expected = GuardVerdict { rejection: rejection.map(hit), audits: audits.into_iter().map(hit).collect() };
         assert_eq!(judged(&guards, body), expected, "{guards:?}");
     }
-    assert_eq!(judged(&[], body), Judgement::default());
+    assert_eq!(judged(&[], body), GuardVerdict::default());
 }
 
 #[test]
 fn what_cannot_be_walked_is_a_hit() {
     for body in ["", "[]", r#"{"messages":["#, r#"{"messages":[{"content":"a"#, "{\"a\":\"\u{1}\"}"] {
-        assert_eq!(reason(pattern("nothing"), body), Some(Reason::Malformed), "{body}");
+        assert_eq!(reason(pattern("nothing"), body), Some(MatchReason::Malformed), "{body}");
     }
 }
 
@@ -204,8 +207,8 @@ fn what_a_text_costs_grows_as_it_does() {
         check: Check::Injection(Sensitivity::Medium),
     };
     let pattern = |deny, allow| {
-        let list = |pattern| vec![Pattern::new(pattern).unwrap()];
-        Guard { check: Check::Pattern(Patterns::new(list(deny), list(allow))), ..injection() }
+        let list = |pattern| vec![RegexPattern::new(pattern).unwrap()];
+        Guard { check: Check::Pattern(PatternCheck::new(list(deny), list(allow))), ..injection() }
     };
     let content = |text: &str, bytes: usize| {
         format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{}"}}]}}"#, text.repeat(bytes / text.len()))
@@ -229,7 +232,7 @@ fn what_a_text_costs_grows_as_it_does() {
         let time = |bytes: usize| {
             let body = body(bytes);
             let start = std::time::Instant::now();
-            judge(&guards, body.as_bytes(), Operation::Chat);
+            evaluate(&guards, body.as_bytes(), Operation::Chat);
             start.elapsed().max(std::time::Duration::from_micros(50))
         };
         time(1024);
@@ -257,8 +260,8 @@ fn words_written_together_are_no_name() {
             unreadable: Unreadable::Reject,
             check: Check::Injection(Sensitivity::High),
         };
-        let judgement = judge(&[guard], body.as_bytes(), Operation::Chat);
-        assert!(judgement.rejection.is_some(), "{message}");
+        let verdict = evaluate(&[guard], body.as_bytes(), Operation::Chat);
+        assert!(verdict.rejection.is_some(), "{message}");
     }
 }
 
@@ -269,7 +272,7 @@ fn parts_are_joined_in_both_ways() {
         action: Action::Reject,
         roles: None,
         unreadable: Unreadable::Allow,
-        check: Check::Pattern(Patterns::new(vec![Pattern::new(deny).unwrap()], Vec::new())),
+        check: Check::Pattern(PatternCheck::new(vec![RegexPattern::new(deny).unwrap()], Vec::new())),
     };
     let body = |parts: &[&str]| {
         let parts: Vec<String> = parts.iter().map(|part| format!(r#"{{"type":"text","text":"{part}"}}"#)).collect();
@@ -284,7 +287,7 @@ fn parts_are_joined_in_both_ways() {
         ("abcd", &["ab"], false),
         ("ab", &["b", "a"], false),
     ] {
-        let judgement = judge(&[guard(deny)], body(parts).as_bytes(), Operation::Chat);
-        assert_eq!(judgement.rejection.is_some(), hit, "{deny} {parts:?}");
+        let verdict = evaluate(&[guard(deny)], body(parts).as_bytes(), Operation::Chat);
+        assert_eq!(verdict.rejection.is_some(), hit, "{deny} {parts:?}");
     }
 }

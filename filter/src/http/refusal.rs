@@ -1,68 +1,68 @@
-//! What the gate answers instead of a provider: one table from case to status, type and code.
+//! Refusals: what the filter responds instead of a provider, in one table of status, type and code.
 
 use crate::clock::Time;
 use crate::json::write_string;
 
-/// A refusal in OpenAI's shape.
+/// A refusal, sent in OpenAI's error format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The row of the table.
+    /// The case, which determines status, type and code.
     pub case: Case,
-    /// For the caller: what is wrong and what to do.
+    /// The message for the caller: what is wrong, and what to do.
     pub message: String,
-    /// The field at fault.
+    /// The name of the field at fault.
     pub param: Option<&'static str>,
-    /// Whole seconds after which another try may succeed.
+    /// `retry-after`, in seconds.
     pub retry_after: Option<u64>,
 }
 
-/// The cases, in the order in which they are told.
+/// The cases, in the order in which they are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Case {
-    /// A key is needed, and is missing or does not count.
+    /// An access key is required, and is missing or invalid.
     InvalidApiKey,
     /// The path or the method is not governed.
     UnknownUrl,
-    /// The caller is nobody that the configuration knows, or may not see this.
+    /// The caller is unknown, or may not use the endpoint.
     CallerNotAllowed,
-    /// The body is encoded.
+    /// The body has a `content-encoding`.
     UnsupportedEncoding,
     /// The body is too large.
     RequestTooLarge,
-    /// The body did not come.
+    /// The body was not received in time.
     RequestTimeout,
-    /// The caller has asked too often.
+    /// The caller has exceeded its requests per minute.
     RequestRate,
-    /// The body says something that it must not, or not enough.
+    /// The body is invalid.
     InvalidBody,
-    /// No such model, as far as this caller can see.
+    /// No model of this name that the caller may know of.
     ModelNotFound,
-    /// The model is not for this caller.
+    /// The caller may not use the model.
     ModelNotAllowed,
-    /// The request can never fit.
+    /// The request can never fit a limit.
     ContextLengthExceeded,
-    /// A guard refused the prompt.
+    /// A guard rejected the prompt.
     PromptRejected,
-    /// Requests in flight hold what is left of a budget, or a rate has to drain.
-    Reserved,
-    /// A budget is spent for today.
-    Spent,
-    /// The ledger cannot be reached.
+    /// Requests in flight hold what is left of a budget, or a rate limit is exceeded.
+    BudgetReserved,
+    /// A daily budget is exhausted.
+    BudgetExhausted,
+    /// The ledger is unavailable.
     LedgerUnavailable,
-    /// No provider answered.
+    /// No provider responded.
     UpstreamUnavailable,
-    /// No provider answered in time.
+    /// No provider responded in time.
     UpstreamTimeout,
-    /// The provider refused the gate's credential.
+    /// The provider rejected the gateway's credential.
     UpstreamAuth,
 }
 
-/// What somebody else has said, fit for a message.
+/// Returns at most 256 characters of foreign text, with control characters replaced, for use in a message.
 pub fn printable(text: &str) -> String {
     text.chars().take(256).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// A whole answer that the gate gives by itself.
+/// A complete response that the filter sends itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// The HTTP status.
@@ -76,7 +76,7 @@ pub struct Reply {
 // === impl Case ===
 
 impl Case {
-    /// Status, type and code, as clients see them.
+    /// Returns status, type and code, as clients see them.
     pub fn answer(self) -> (u16, &'static str, &'static str) {
         const REQUEST: &str = "invalid_request_error";
         const SERVER: &str = "server_error";
@@ -93,8 +93,8 @@ impl Case {
             Self::ModelNotAllowed => (403, REQUEST, "model_not_allowed"),
             Self::ContextLengthExceeded => (400, REQUEST, "context_length_exceeded"),
             Self::PromptRejected => (403, REQUEST, "prompt_rejected"),
-            Self::Reserved => (429, "tokens", "rate_limit_exceeded"),
-            Self::Spent => (429, "insufficient_quota", "insufficient_quota"),
+            Self::BudgetReserved => (429, "tokens", "rate_limit_exceeded"),
+            Self::BudgetExhausted => (429, "insufficient_quota", "insufficient_quota"),
             Self::LedgerUnavailable => (503, SERVER, "ledger_unavailable"),
             Self::UpstreamUnavailable => (503, SERVER, "upstream_unavailable"),
             Self::UpstreamTimeout => (504, SERVER, "upstream_timeout"),
@@ -102,7 +102,7 @@ impl Case {
         }
     }
 
-    /// The code: what metrics and access logs call the decision.
+    /// Returns the code, which metrics and access logs use as the decision.
     pub fn code(self) -> &'static str {
         self.answer().2
     }
@@ -111,67 +111,67 @@ impl Case {
 // === impl Refusal ===
 
 impl Refusal {
-    /// A refusal that names no field.
+    /// Creates a refusal that names no field.
     pub fn new(case: Case, message: impl Into<String>) -> Self {
         Self { case, message: message.into(), param: None, retry_after: None }
     }
 
-    /// The same, with the field at fault.
+    /// Sets the field at fault.
     pub fn about(mut self, param: Option<&'static str>) -> Self {
         self.param = param;
         self
     }
 
-    /// A budget is spent until the day ends.
-    pub fn spent(message: impl Into<String>, now: Time) -> Self {
-        Self { retry_after: Some(now.seconds_to_midnight()), ..Self::new(Case::Spent, message) }
+    /// Creates the refusal for a budget that is exhausted until 00:00 UTC.
+    pub fn budget_exhausted(message: impl Into<String>, now: Time) -> Self {
+        Self { retry_after: Some(now.seconds_to_midnight()), ..Self::new(Case::BudgetExhausted, message) }
     }
 
-    /// A budget is reserved by requests in flight.
-    pub fn reserved(message: impl Into<String>) -> Self {
-        Self { retry_after: Some(1), ..Self::new(Case::Reserved, message) }
+    /// Creates the refusal for a budget that requests in flight have reserved.
+    pub fn budget_reserved(message: impl Into<String>) -> Self {
+        Self { retry_after: Some(1), ..Self::new(Case::BudgetReserved, message) }
     }
 
-    /// A rate has drained far enough in `wait` nanoseconds; `why` is what the message says before it says so.
-    pub fn drains(case: Case, why: &str, wait: u64) -> Self {
+    /// Creates the refusal for a rate limit that admits the request after `wait` nanoseconds. The message starts with `why`.
+    pub fn rate_exceeded(case: Case, why: &str, wait: u64) -> Self {
         let seconds = wait.div_ceil(1_000_000_000).max(1);
         Self { retry_after: Some(seconds), ..Self::new(case, format!("{why} Try again in {seconds} s.")) }
     }
 
-    /// The ledger cannot be reached.
+    /// Creates the refusal for a ledger that is unavailable.
     pub fn ledger_unavailable() -> Self {
         Self::new(Case::LedgerUnavailable, "Token budgets cannot be checked at the moment. Try again later.")
     }
 
-    /// A provider has refused the gate's own credential.
+    /// Creates the refusal for a provider that rejected the gateway's own credential.
     pub fn upstream_auth(who: &str) -> Self {
-        Self::new(Case::UpstreamAuth, format!("The gateway's credential was refused by {who}. Tell the operator."))
+        Self::new(Case::UpstreamAuth, format!("The gateway's credential was rejected by {who}. Contact the operator."))
     }
 
-    /// Envoy itself has answered, with this status.
-    pub fn local(status: u16, provider: Option<&str>) -> Self {
+    /// Creates the refusal that replaces a local reply of Envoy's with this status.
+    pub fn from_local_reply(status: u16, provider: Option<&str>) -> Self {
         let who = provider.map_or_else(|| "the provider".to_owned(), |name| format!("model provider `{name}`"));
         let (case, why) = match status {
-            408 => (Case::RequestTimeout, "The request did not come in time. Send it again.".to_owned()),
+            408 => (Case::RequestTimeout, "The request was not received in time. Send it again.".to_owned()),
             413 => (Case::RequestTooLarge, "The request's body is too large.".to_owned()),
-            504 => (Case::UpstreamTimeout, format!("No answer from {who} in time. Try again later.")),
-            // No route leads to the provider.
-            404 => (Case::UpstreamUnavailable, format!("No answer from {who}. Try again later.")),
-            400..500 => (Case::InvalidBody, "The request was broken off, or is not HTTP as it should be.".to_owned()),
-            _ => (Case::UpstreamUnavailable, format!("No answer from {who}. Try again later.")),
+            504 => (Case::UpstreamTimeout, format!("No response from {who} in time. Try again later.")),
+            // Envoy has no route to the provider.
+            404 => (Case::UpstreamUnavailable, format!("No response from {who}. Try again later.")),
+            400..500 => (Case::InvalidBody, "The request was aborted, or is not valid HTTP.".to_owned()),
+            _ => (Case::UpstreamUnavailable, format!("No response from {who}. Try again later.")),
         };
         Self::new(case, why)
     }
 
-    /// The answer on the wire.
+    /// Returns the response that is sent to the client.
     pub fn reply(&self) -> Reply {
         let (status, kind, code) = self.case.answer();
         let mut headers = vec![("content-type", "application/json".to_owned())];
         if let Some(seconds) = self.retry_after {
             headers.push(("retry-after", seconds.to_string()));
         }
-        if self.case == Case::Spent {
-            // The official clients would try again at once, until midnight.
+        if self.case == Case::BudgetExhausted {
+            // Without this header, the official clients retry at once until midnight.
             headers.push(("x-should-retry", "false".to_owned()));
         }
         let mut body = b"{\"error\":{\"message\":".to_vec();
@@ -189,7 +189,7 @@ impl Refusal {
 // === impl Reply ===
 
 impl Reply {
-    /// A JSON document.
+    /// Creates a JSON response with status 200.
     pub fn json(body: Vec<u8>) -> Self {
         Self { status: 200, headers: vec![("content-type", "application/json".to_owned())], body }
     }
@@ -213,10 +213,10 @@ mod tests {
 
     #[test]
     fn a_spent_budget_is_not_tried_again_before_midnight() {
-        let reply = Refusal::spent("spent", Time(86_399_500_000_000)).reply();
+        let reply = Refusal::budget_exhausted("spent", Time(86_399_500_000_000)).reply();
         let header = |name| reply.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
         assert_eq!((reply.status, header("retry-after"), header("x-should-retry")), (429, Some("1"), Some("false")));
-        let reply = Refusal::reserved("busy").reply();
+        let reply = Refusal::budget_reserved("busy").reply();
         assert!(reply.headers.contains(&("retry-after", "1".to_owned())));
         assert!(reply.headers.iter().all(|(name, _)| *name != "x-should-retry"));
     }

@@ -1,13 +1,13 @@
-//! The governed paths, compared exactly.
+//! Which paths are governed.
 
 use std::borrow::Cow;
 
 use crate::openai::Operation;
 
-/// What a request line asks for.
+/// The route of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// Work for a model.
+    /// A request to a model.
     Model(Operation),
     /// `GET /v1/models`
     ListModels,
@@ -18,9 +18,9 @@ pub enum Route {
 }
 
 impl Route {
-    /// Reads a request line. The path is decoded once and compared whole: vLLM decodes too, so that `/v1/%63ompletions` must not
-    /// be another path than `/v1/completions`.
-    pub fn of(method: &[u8], target: &[u8]) -> Option<Self> {
+    /// Returns the route of a request line; `None` if the path is not governed. The path is percent-decoded once, as vLLM does, and
+    /// compared whole: `/v1/%63ompletions` is `/v1/completions`.
+    pub fn parse(method: &[u8], target: &[u8]) -> Option<Self> {
         let path = target.split(|&b| b == b'?').next().unwrap_or_default();
         let path = percent_decode(path)?;
         match (method, &*path) {
@@ -38,7 +38,7 @@ impl Route {
     }
 }
 
-/// Decodes `%XX` once; `None` where a percent sign is not followed by two digits.
+/// Decodes `%XX` once. Returns `None` if a percent sign is not followed by two hexadecimal digits.
 fn percent_decode(path: &[u8]) -> Option<Cow<'_, [u8]>> {
     if !path.contains(&b'%') {
         return Some(Cow::Borrowed(path));
@@ -99,7 +99,7 @@ mod tests {
             ("GET", "/metrics", None),
             ("GET", "", None),
         ] {
-            assert_eq!(Route::of(method.as_bytes(), target.as_bytes()), expected, "{method} {target}");
+            assert_eq!(Route::parse(method.as_bytes(), target.as_bytes()), expected, "{method} {target}");
         }
     }
 }

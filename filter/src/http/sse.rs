@@ -1,37 +1,37 @@
-//! The event-stream reader: where events end, whatever the chunks.
+//! Splits an event stream into events, independent of chunk boundaries.
 //!
-//! It works on bytes and knows lines only: an event is everything up to and including its blank line. `\n`, `\r\n` and `\r` end
-//! a line. An event is handed on as soon as its last byte is there; one that grows beyond [`EVENT_LIMIT`] is handed on in
-//! parts, so that memory stays bounded however long a line is.
+//! The reader works on bytes and lines only: an event ends with its blank line, and a line with `\n`, `\r\n` or `\r`. An event is
+//! passed on as soon as its last byte has been received. An event longer than [`MAX_EVENT_BYTES`] is passed on in fragments, so
+//! that memory stays bounded.
 
 use memchr::memchr2;
 
-/// Bytes of an unfinished event that are held back.
-pub const EVENT_LIMIT: usize = 64 * 1024;
+/// The maximum number of bytes of an incomplete event that are held back.
+pub const MAX_EVENT_BYTES: usize = 64 * 1024;
 
 /// Splits a stream into events.
 #[derive(Debug, Default)]
 pub struct EventReader {
-    /// The unfinished event.
+    /// The incomplete event.
     held: Vec<u8>,
-    line: Line,
-    /// The unfinished event has outgrown the limit, and parts of it are gone.
+    line: LineState,
+    /// The incomplete event has exceeded the limit, and fragments of it were passed on.
     long: bool,
 }
 
-/// What a stream is made of.
+/// A part of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Piece<'a> {
+pub enum EventPart<'a> {
     /// A whole event with its blank line.
-    Event(&'a [u8]),
-    /// A part of an event that is too long to hold, and whether it is the last.
-    Part(&'a [u8], bool),
-    /// The second half of a `\r\n` whose first half ended the event before.
+    Whole(&'a [u8]),
+    /// A fragment of an event that is too long to hold, and whether it is the last one.
+    Fragment(&'a [u8], bool),
+    /// The `\n` of a `\r\n` whose `\r` ended the previous event.
     LineFeed,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Line {
+enum LineState {
     /// At the start of a line.
     #[default]
     Start,
@@ -46,13 +46,13 @@ enum Line {
 // === impl EventReader ===
 
 impl EventReader {
-    /// Takes in a chunk and hands on what it completes.
-    pub fn feed(&mut self, chunk: &[u8], mut each: impl FnMut(Piece<'_>)) {
+    /// Processes the next chunk, and calls `each` with every part that it completes.
+    pub fn feed(&mut self, chunk: &[u8], mut each: impl FnMut(EventPart<'_>)) {
         let mut rest = chunk;
-        if self.line == Line::EventAfterCr && !rest.is_empty() {
-            self.line = Line::Start;
+        if self.line == LineState::EventAfterCr && !rest.is_empty() {
+            self.line = LineState::Start;
             if let Some((b'\n', tail)) = rest.split_first() {
-                each(Piece::LineFeed);
+                each(EventPart::LineFeed);
                 rest = tail;
             }
         }
@@ -64,72 +64,72 @@ impl EventReader {
         self.hold(rest, &mut each);
     }
 
-    /// Takes what is unfinished when the stream has ended: bytes that nothing followed.
+    /// Returns the incomplete event at the end of the stream.
     pub fn finish(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.held)
     }
 
-    /// The offset after the next blank line in `bytes`, which continue what was seen.
+    /// Returns the offset after the next blank line in `bytes`, the continuation of what was read.
     fn event_end(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         loop {
-            if self.line == Line::Within {
+            if self.line == LineState::Within {
                 at += memchr2(b'\n', b'\r', bytes.get(at..)?)?;
             }
             let &byte = bytes.get(at)?;
             at += 1;
             let (line, ended) = match (self.line, byte) {
-                (Line::StartAfterCr, b'\n') => (Line::Start, false),
-                (Line::Within, b'\n') => (Line::Start, false),
-                (Line::Within, b'\r') => (Line::StartAfterCr, false),
-                (_, b'\n') => (Line::Start, true),
-                (_, b'\r') => (Line::EventAfterCr, true),
-                _ => (Line::Within, false),
+                (LineState::StartAfterCr, b'\n') => (LineState::Start, false),
+                (LineState::Within, b'\n') => (LineState::Start, false),
+                (LineState::Within, b'\r') => (LineState::StartAfterCr, false),
+                (_, b'\n') => (LineState::Start, true),
+                (_, b'\r') => (LineState::EventAfterCr, true),
+                _ => (LineState::Within, false),
             };
             self.line = line;
             if ended {
-                if line == Line::EventAfterCr && bytes.get(at) == Some(&b'\n') {
+                if line == LineState::EventAfterCr && bytes.get(at) == Some(&b'\n') {
                     at += 1;
-                    self.line = Line::Start;
+                    self.line = LineState::Start;
                 }
                 return Some(at);
             }
         }
     }
 
-    fn complete(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>)) {
+    fn complete(&mut self, bytes: &[u8], each: &mut impl FnMut(EventPart<'_>)) {
         if std::mem::take(&mut self.long) {
-            each(Piece::Part(bytes, true));
+            each(EventPart::Fragment(bytes, true));
         } else if self.held.is_empty() {
-            each(Piece::Event(bytes));
+            each(EventPart::Whole(bytes));
         } else {
             self.held.extend_from_slice(bytes);
-            each(Piece::Event(&self.held));
+            each(EventPart::Whole(&self.held));
             self.held.clear();
         }
-        if self.held.capacity() > EVENT_LIMIT / 4 {
+        if self.held.capacity() > MAX_EVENT_BYTES / 4 {
             self.held = Vec::new();
         }
     }
 
-    fn hold(&mut self, bytes: &[u8], each: &mut impl FnMut(Piece<'_>)) {
+    fn hold(&mut self, bytes: &[u8], each: &mut impl FnMut(EventPart<'_>)) {
         if bytes.is_empty() {
             return;
         }
-        if !self.long && self.held.len() + bytes.len() > EVENT_LIMIT {
+        if !self.long && self.held.len() + bytes.len() > MAX_EVENT_BYTES {
             self.long = true;
-            each(Piece::Part(&std::mem::take(&mut self.held), false));
+            each(EventPart::Fragment(&std::mem::take(&mut self.held), false));
         }
         if self.long {
-            each(Piece::Part(bytes, false));
+            each(EventPart::Fragment(bytes, false));
         } else {
             self.held.extend_from_slice(bytes);
         }
     }
 }
 
-/// The value of a line that begins with `data:`, and its offset in the line.
-pub fn data(line: &[u8]) -> Option<(usize, &[u8])> {
+/// Returns the value of a line that starts with `data:`, with its offset in the line.
+pub fn data_value(line: &[u8]) -> Option<(usize, &[u8])> {
     let value = line.strip_prefix(b"data:")?;
     match value.strip_prefix(b" ") {
         Some(value) => Some((6, value)),
@@ -145,18 +145,18 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// The stream as the reader hands it on, events marked by `|`.
+    /// Returns the stream as the reader passes it on, events marked by `|`.
     fn read(chunks: &[&[u8]]) -> String {
         let mut reader = EventReader::default();
         let mut seen = Vec::new();
         for chunk in chunks {
-            reader.feed(chunk, |piece| match piece {
-                Piece::Event(bytes) | Piece::Part(bytes, true) => {
+            reader.feed(chunk, |part| match part {
+                EventPart::Whole(bytes) | EventPart::Fragment(bytes, true) => {
                     seen.extend_from_slice(bytes);
                     seen.push(b'|');
                 }
-                Piece::Part(bytes, false) => seen.extend_from_slice(bytes),
-                Piece::LineFeed => {
+                EventPart::Fragment(bytes, false) => seen.extend_from_slice(bytes),
+                EventPart::LineFeed => {
                     assert_eq!(seen.pop(), Some(b'|'));
                     seen.extend_from_slice(b"\n|");
                 }
@@ -187,19 +187,19 @@ mod tests {
         let mut reader = EventReader::default();
         let (mut bytes, mut parts) = (0, 0);
         for _ in 0..1000 {
-            reader.feed(&[b'x'; 1000], |piece| {
-                assert!(matches!(piece, Piece::Part(_, false)));
-                if let Piece::Part(part, _) = piece {
+            reader.feed(&[b'x'; 1000], |part| {
+                assert!(matches!(part, EventPart::Fragment(_, false)));
+                if let EventPart::Fragment(part, _) = part {
                     bytes += part.len();
                     parts += 1;
                 }
             });
-            assert!(reader.held.capacity() <= 2 * EVENT_LIMIT);
+            assert!(reader.held.capacity() <= 2 * MAX_EVENT_BYTES);
         }
         assert_eq!(bytes, 1_000_000);
         let mut last = None;
-        reader.feed(b"x\n\ndata: next\n\n", |piece| {
-            if let Piece::Part(part, end) = piece {
+        reader.feed(b"x\n\ndata: next\n\n", |part| {
+            if let EventPart::Fragment(part, end) = part {
                 last = Some((part.len(), end));
             }
         });

@@ -1,7 +1,7 @@
-//! Access keys: how developers outside are known.
+//! Access keys: how developers outside are authenticated.
 //!
-//! A key is never stored: its SHA-256 is, and a key is looked up by its own. How long that takes depends on the hash of what was
-//! sent only, of which whoever guesses keys can choose nothing.
+//! The configuration holds the SHA-256 of a key, never the key. A presented key is hashed and looked up by its hash, so that the time
+//! of a lookup reveals nothing that helps in guessing keys.
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -9,15 +9,16 @@ use std::num::NonZeroU64;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use crate::clock::Time;
 use crate::policy::name_pattern::NamePattern;
 
-/// What every access key begins with.
+/// The prefix of every access key.
 pub const KEY_PREFIX: &[u8] = b"pak_";
 
-/// The longest key, in bytes.
+/// The maximum length of a key, in bytes.
 pub const MAX_KEY_BYTES: usize = 512;
 
-/// SHA-256 of a whole key.
+/// The SHA-256 of a whole key.
 pub type KeyHash = [u8; 32];
 
 /// One `AccessKey` manifest.
@@ -25,26 +26,26 @@ pub type KeyHash = [u8; 32];
 pub struct AccessKey {
     /// `metadata.name`
     pub name: Box<str>,
-    /// The key's hash.
+    /// The hash of the key.
     pub sha256: KeyHash,
-    /// What it is good for; `None`: whatever is open to developers.
+    /// The models that the key may use; `None` for all that are open to developers.
     pub models: Option<Box<[ReferencePattern]>>,
     /// Tokens per UTC day.
     pub max_tokens_per_day: Option<NonZeroU64>,
-    /// Requests per minute, of whatever kind.
+    /// Requests per minute, to any endpoint.
     pub requests_per_minute: Option<NonZeroU64>,
     /// Tokens per minute.
     pub tokens_per_minute: Option<NonZeroU64>,
-    /// When it ceases to be good, in seconds since 1970.
+    /// The time from which the key is rejected, in seconds since 1970.
     pub expires: Option<u64>,
-    /// Whether it is good for nothing at the moment.
+    /// Whether the key is rejected at the moment.
     pub disabled: bool,
 }
 
-/// Some models of one provider, or of all.
+/// A pattern of models of one provider, or of all providers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReferencePattern {
-    /// Index into the policy's providers; `None`: any.
+    /// The index of the provider in the policy; `None` for any.
     pub provider: Option<usize>,
     /// The model ids.
     pub model: NamePattern,
@@ -54,33 +55,44 @@ pub struct ReferencePattern {
 #[derive(Debug, Default)]
 pub struct AccessKeys {
     list: Vec<AccessKey>,
-    /// Places by the first half of the hash.
-    places: HashMap<u128, usize>,
+    /// Indexes into `list` by the first half of the hash.
+    by_hash: HashMap<u128, usize>,
 }
 
-/// Two manifests are of one key.
+/// Two manifests have the hash of the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DuplicateKey {
-    /// The later of the two.
+    /// The index of the later manifest.
     pub key: usize,
-    /// The earlier one.
+    /// The index of the earlier one.
     pub other: usize,
+}
+
+/// Why a presented access key is rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvalidAccessKey<'a> {
+    /// No manifest has the key's hash.
+    Unknown,
+    /// The key of this name is disabled.
+    Disabled(&'a str),
+    /// The key of this name has expired, at this time in seconds since 1970.
+    Expired(&'a str, u64),
 }
 
 // === impl AccessKey ===
 
 impl AccessKey {
-    /// Whether its list has this model of this provider.
+    /// Returns whether the key may use this model of this provider, as far as its own list goes.
     pub fn allows(&self, provider: usize, model: &str) -> bool {
         self.models.as_ref().is_none_or(|models| models.iter().any(|pattern| pattern.matches(provider, model)))
     }
 
-    /// Whether its list names this very model of this provider.
+    /// Returns whether the key's list names this model of this provider without a wildcard.
     pub fn lists_exactly(&self, provider: usize, model: &str) -> bool {
-        self.exact_models().any(|(place, name)| place == provider && name == model)
+        self.exact_models().any(|(index, name)| index == provider && name == model)
     }
 
-    /// The models that stand in its list by themselves.
+    /// Returns the entries of the key's list without a wildcard: the index of the provider, and the model id.
     pub fn exact_models(&self) -> impl Iterator<Item = (usize, &str)> {
         self.models.iter().flatten().filter_map(|pattern| match (&pattern.model, pattern.provider) {
             (NamePattern::Exact(model), Some(provider)) => Some((provider, &**model)),
@@ -93,50 +105,63 @@ impl AccessKey {
 
 impl ReferencePattern {
     fn matches(&self, provider: usize, model: &str) -> bool {
-        self.provider.is_none_or(|place| place == provider) && self.model.matches(model)
+        self.provider.is_none_or(|index| index == provider) && self.model.matches(model)
     }
 }
 
 // === impl AccessKeys ===
 
 impl AccessKeys {
-    /// Takes in the keys of a configuration. `report` gets each key that two manifests have; the last one is the error.
+    /// Collects the keys of a configuration. `report` gets each key that two manifests have; the last one is the error.
     pub fn new<E>(list: Vec<AccessKey>, mut report: impl FnMut(DuplicateKey) -> E) -> Result<Self, E> {
         let mut failed = None;
-        let mut places = HashMap::with_capacity(list.len());
+        let mut by_hash = HashMap::with_capacity(list.len());
         for (key, entry) in list.iter().enumerate() {
-            // Hashes that have the first half in common are of one key: nobody can make two such keys.
-            if let Some(other) = places.insert(first_half(&entry.sha256), key) {
+            // Two hashes with the same first half are of the same key: different keys with such hashes cannot be computed.
+            if let Some(other) = by_hash.insert(first_half(&entry.sha256), key) {
                 failed = Some(report(DuplicateKey { key, other }));
             }
         }
-        failed.map_or(Ok(Self { list, places }), Err)
+        failed.map_or(Ok(Self { list, by_hash }), Err)
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// The key at this place.
-    pub fn get(&self, place: usize) -> Option<&AccessKey> {
-        self.list.get(place)
+    /// Returns the key at this index.
+    pub fn get(&self, index: usize) -> Option<&AccessKey> {
+        self.list.get(index)
     }
 
-    /// All, in the order of the configuration.
+    /// Returns all keys, in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = &AccessKey> {
         self.list.iter()
     }
 
-    /// The place of a key, good or not.
-    pub fn find(&self, key: &[u8]) -> Option<usize> {
+    /// Checks a presented key at the time `now`. Returns its index.
+    pub fn authenticate(&self, key: &[u8], now: &dyn Fn() -> Time) -> Result<usize, InvalidAccessKey<'_>> {
+        let known = self.find(key).and_then(|index| Some((index, self.get(index)?)));
+        match known {
+            None => Err(InvalidAccessKey::Unknown),
+            Some((_, AccessKey { name, disabled: true, .. })) => Err(InvalidAccessKey::Disabled(name)),
+            Some((_, AccessKey { name, expires: Some(end), .. })) if now().seconds() >= *end => {
+                Err(InvalidAccessKey::Expired(name, *end))
+            }
+            Some((index, _)) => Ok(index),
+        }
+    }
+
+    /// Returns the index of a key, valid or not.
+    fn find(&self, key: &[u8]) -> Option<usize> {
         if key.len() > MAX_KEY_BYTES {
             return None;
         }
         let sha256: KeyHash = Sha256::digest(key).into();
-        let place = *self.places.get(&first_half(&sha256))?;
-        let known = self.list.get(place)?;
-        bool::from(known.sha256.ct_eq(&sha256)).then_some(place)
+        let index = *self.by_hash.get(&first_half(&sha256))?;
+        let known = self.list.get(index)?;
+        bool::from(known.sha256.ct_eq(&sha256)).then_some(index)
     }
 }
 

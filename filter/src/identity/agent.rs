@@ -1,4 +1,4 @@
-//! Agents: workloads inside that manifests name, by their identities.
+//! Agents: workloads inside, identified by the identities that their manifests list.
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -10,47 +10,47 @@ use crate::policy::name_pattern::NamePattern;
 pub struct Agent {
     /// `metadata.name`
     pub name: Box<str>,
-    /// Who is this agent.
+    /// The identities of the agent.
     pub identities: Vec<NamePattern>,
-    /// What it may use, in its order of preference, each once.
+    /// The models that the agent may use, in order of preference, each once.
     pub models: Vec<ModelReference>,
     /// Tokens per UTC day.
     pub max_tokens_per_day: Option<NonZeroU64>,
 }
 
-/// A model of a provider.
+/// A model of one provider.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ModelReference {
-    /// Index into the policy's providers.
+    /// The index of the provider in the policy.
     pub provider: usize,
-    /// The id that the provider knows.
+    /// The model id at the provider.
     pub model: Box<str>,
 }
 
-/// All agents of a configuration, and who is which.
+/// All agents of a configuration, indexed by identity.
 #[derive(Debug, Default)]
 pub struct Agents {
     list: Vec<Agent>,
     exact: HashMap<Box<str>, usize>,
-    /// The longest first.
+    /// Sorted by length, longest first.
     prefixes: Vec<(Box<str>, usize)>,
 }
 
-/// Two agents have an identity in common.
+/// Two agents have the same identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DuplicateIdentity {
-    /// The later of the two.
+    /// The index of the later agent.
     pub agent: usize,
-    /// Place of the identity in its list.
+    /// The index of the identity in its list.
     pub identity: usize,
-    /// The earlier one.
+    /// The index of the earlier agent.
     pub other: usize,
 }
 
 // === impl Agent ===
 
 impl Agent {
-    /// Whether its list has this model of this provider.
+    /// Returns whether the agent's list has this model of this provider.
     pub fn allows(&self, provider: usize, model: &str) -> bool {
         self.models.iter().any(|reference| reference.provider == provider && *reference.model == *model)
     }
@@ -59,8 +59,8 @@ impl Agent {
 // === impl Agents ===
 
 impl Agents {
-    /// Takes in the agents of a configuration, no two of which may have one identity. Where one matches several, the exact one
-    /// counts, else the longest. `report` gets each identity that two agents have; the last one is the error.
+    /// Collects the agents of a configuration. `report` gets each identity that two agents list; the last one is the error. An identity
+    /// that matches several entries belongs to the exact one, otherwise to the longest prefix.
     pub fn new<E>(list: Vec<Agent>, mut report: impl FnMut(DuplicateIdentity) -> E) -> Result<Self, E> {
         let mut agents = Self::default();
         let mut failed = None;
@@ -82,22 +82,22 @@ impl Agents {
         failed.map_or(Ok(agents), Err)
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no agents.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// The agent at this place.
-    pub fn get(&self, place: usize) -> Option<&Agent> {
-        self.list.get(place)
+    /// Returns the agent at this index.
+    pub fn get(&self, index: usize) -> Option<&Agent> {
+        self.list.get(index)
     }
 
-    /// All, in the order of the configuration.
+    /// Returns all agents, in the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = &Agent> {
         self.list.iter()
     }
 
-    /// The place of the agent who has this identity.
+    /// Returns the index of the agent with this identity.
     pub fn find(&self, identity: &str) -> Option<usize> {
         let exact = self.exact.get(identity).copied();
         exact.or_else(|| Some(self.prefixes.iter().find(|(prefix, _)| identity.starts_with(&**prefix))?.1))
@@ -119,8 +119,8 @@ mod tests {
     fn the_closest_identity_counts() {
         let list = vec![agent("all", &["*"]), agent("team", &["td/ns/a/*"]), agent("one", &["td/ns/a/sa/x", "td/ns/a/sa/y*"])];
         let agents = Agents::new(list, |duplicate| duplicate).unwrap();
-        for (identity, place) in [("td/ns/a/sa/x", 2), ("td/ns/a/sa/yz", 2), ("td/ns/a/sa/z", 1), ("td/ns/b", 0), ("", 0)] {
-            assert_eq!(agents.find(identity), Some(place), "{identity}");
+        for (identity, index) in [("td/ns/a/sa/x", 2), ("td/ns/a/sa/yz", 2), ("td/ns/a/sa/z", 1), ("td/ns/b", 0), ("", 0)] {
+            assert_eq!(agents.find(identity), Some(index), "{identity}");
         }
         assert_eq!(Agents::new(vec![agent("one", &["a", "b*"])], |duplicate| duplicate).unwrap().find("A"), None);
     }

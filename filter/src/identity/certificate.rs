@@ -1,8 +1,8 @@
-//! When a certificate ends: the one thing that the filter reads of one by itself.
+//! When a certificate expires: the only field that the filter parses itself.
 
 use crate::clock::days_before;
 
-/// The longest certificate that is read, in bytes of PEM.
+/// The maximum length of a certificate that is read, in bytes of PEM.
 const MAX_BYTES: usize = 64 * 1024;
 
 /// DER tags.
@@ -13,7 +13,7 @@ const GENERALIZED_TIME: u8 = 0x18;
 /// `[0]`, the version.
 const VERSION: u8 = 0xa0;
 
-/// `notAfter` of the first certificate of a PEM file, in seconds since 1970; `None` for anything that is none.
+/// Returns `notAfter` of the first certificate in `pem`, in seconds since 1970; `None` if there is no valid one.
 pub fn not_after(pem: &[u8]) -> Option<u64> {
     let der = decode_pem(pem)?;
     // Certificate ::= SEQUENCE { tbsCertificate SEQUENCE { [0] version, serialNumber, signature, issuer, validity, … }, … }
@@ -29,7 +29,7 @@ pub fn not_after(pem: &[u8]) -> Option<u64> {
     time(rest)?.0
 }
 
-/// The bytes between the first two lines of dashes.
+/// Decodes the Base64 between the first `BEGIN CERTIFICATE` and `END CERTIFICATE` lines.
 fn decode_pem(pem: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(pem).ok().filter(|text| text.len() <= MAX_BYTES)?;
     let (_, text) = text.split_once("-----BEGIN CERTIFICATE-----")?;
@@ -54,7 +54,7 @@ fn decode_pem(pem: &[u8]) -> Option<Vec<u8>> {
     Some(der)
 }
 
-/// The contents of the value at the start of `der`, which has this tag, and what follows it.
+/// Returns the contents of the DER value at the start of `der` and the bytes after it; `None` if its tag is not `tag`.
 fn value(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (&found, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -69,7 +69,7 @@ fn value(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(length)
 }
 
-/// A time, `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ` (RFC 5280, 4.1.2.5), and what follows it.
+/// Reads a time, `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ` (RFC 5280, 4.1.2.5). Returns it with the bytes after it.
 fn time(der: &[u8]) -> Option<(Option<u64>, &[u8])> {
     let (text, rest) = value(der, UTC_TIME).or_else(|| value(der, GENERALIZED_TIME))?;
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
@@ -95,7 +95,7 @@ pub(crate) mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// Two certificates of one Ed25519 key, made for this.
+    /// Two certificates of one Ed25519 key, generated for this test.
     pub const UTC: &str = "-----BEGIN CERTIFICATE-----
 MIHNMIGAoAMCAQICAQcwBQYDK2VwMAAwHhcNMjAwMTAxMDAwMDAwWhcNMzEwMjAz
 MDQwNTA2WjAAMCowBQYDK2VwAyEANirf7A2rEWqo04bIZWuJ16EF0hInTo43jua8

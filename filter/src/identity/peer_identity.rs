@@ -1,9 +1,9 @@
-//! The verified identity of whoever is at the other end of the connection.
+//! The verified identity of the peer of a connection.
 //!
-//! Hosts tell the certificate that a peer *presented*. Whether its chain was *verified* Envoy tells since 1.39, but not of a
-//! resumed TLS session, of which it says no although the session began with a verified certificate. So certificates that were
-//! seen verified are remembered, by their digests and until they end, and count again: to resume a session, or to begin another
-//! with the same certificate, takes the same private key.
+//! Hosts report the certificate that a peer *presented*. Envoy reports since 1.39 whether its chain was *verified*, but answers no
+//! for a resumed TLS session although that session started with a verified certificate. So the digests of verified certificates are
+//! stored until the certificates expire, and such a certificate counts as verified again. Resuming a session, or starting another
+//! with the same certificate, requires the same private key.
 
 use std::collections::HashMap;
 
@@ -11,46 +11,46 @@ use crate::clock::Time;
 use crate::identity::certificate;
 use crate::store::Store;
 
-/// What the host tells of the peer.
+/// What the host reports about the peer.
 pub trait Peer {
-    /// The peer's principal as a mesh knows it, where the connection ends in front of this proxy (Istio's waypoints).
+    /// Returns the peer's principal as a mesh reports it, where TLS terminates in front of this proxy (Istio's waypoints).
     fn principal(&self) -> Option<Vec<u8>>;
-    /// SHA-256 of the certificate that was presented, in hex.
+    /// Returns the SHA-256 of the presented certificate, in hex.
     fn digest(&self) -> Option<Vec<u8>>;
-    /// Whether the certificate was verified in this session's own handshake; `None` from hosts that do not tell. Those refuse
-    /// certificates that they cannot verify, unless they are told to accept them.
+    /// Returns whether the certificate was verified in the handshake of this session; `None` if the host does not report it. Such
+    /// hosts reject unverified certificates, unless they are configured to accept them.
     fn is_verified(&self) -> Option<bool>;
-    /// The certificate in PEM.
+    /// Returns the certificate in PEM.
     fn certificate(&self) -> Option<Vec<u8>>;
-    /// The first URI among its alternative names.
+    /// Returns the first URI among the certificate's alternative names.
     fn uri(&self) -> Option<Vec<u8>>;
 }
 
-/// Certificates that were seen verified, and when they end, in seconds since 1970.
+/// Certificates that were seen verified, with their expiry in seconds since 1970.
 #[derive(Debug, Default)]
 pub struct VerifiedCertificates {
-    /// What this instance has seen or read.
+    /// The certificates that this worker has seen, or read from the shared list.
     known: HashMap<Digest, u64>,
 }
 
 /// The first half of a certificate's SHA-256, in hex.
 type Digest = [u8; 32];
 
-/// The key of the list that all instances share.
+/// The shared-data key of the list that all workers share.
 const KEY: &str = "pai/1/peers";
-/// Certificates in the shared list; the oldest goes first.
+/// The maximum length of the shared list. The oldest certificate is dropped first.
 const MAX_SHARED: usize = 512;
-/// Certificates that one instance remembers. Past that it begins again.
+/// The maximum number of certificates that one worker remembers. Above it, the worker starts again with none.
 const MAX_LOCAL: usize = 4096;
-/// Races that a write may lose before the certificate is left to be seen again.
+/// The number of lost races after which a write is given up. The certificate is stored when it is seen again.
 const MAX_RACES: u32 = 16;
-/// Bytes of one entry of the shared list.
+/// The length of one entry of the shared list.
 const ENTRY_BYTES: usize = size_of::<Digest>() + 8;
 
 // === impl VerifiedCertificates ===
 
 impl VerifiedCertificates {
-    /// The identity of the peer at the moment `now`, if it is verified.
+    /// Returns the identity of the peer at the time `now`, if it is verified.
     pub fn identity(&mut self, peer: &dyn Peer, store: &dyn Store, now: Time) -> Option<Vec<u8>> {
         if let Some(principal) = peer.principal().filter(|principal| !principal.is_empty()) {
             return Some(principal);
@@ -119,7 +119,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const NOW: Time = Time(1_800_000_000_000_000_000);
-    /// It ends on 2031-02-03.
+    /// It expires on 2031-02-03.
     const PEM: &str = certificate::tests::UTC;
 
     #[derive(Default)]

@@ -1,14 +1,16 @@
-//! Reading JSON where it lies: no tree, no copies, ranges into the bytes.
+//! JSON, read in place: no tree, no copies, byte ranges into the document.
 //!
-//! [`Reader`] walks one complete document strictly (RFC 8259, UTF-8, bounded depth): what it accepts, every parser reads the
-//! same way. [`Members`] follows a document that arrives in pieces and tells where the members of its outermost object lie.
+//! [`Reader`] reads one complete document strictly (RFC 8259, UTF-8, bounded depth): every parser reads what it accepts in the same
+//! way. [`MemberScanner`] follows a document that arrives in chunks, and reports where the members of its outermost object are.
 
-mod members;
+mod member_scanner;
 mod reader;
 mod scan;
+mod string;
 
-pub use members::{Mark, Members};
-pub use reader::{Array, InvalidJson, Kind, Object, Reader, Text};
+pub use member_scanner::{Mark, MemberScanner};
+pub use reader::{ArrayReader, InvalidJson, ObjectReader, Reader, ValueKind};
+pub use string::JsonString;
 
 /// Appends `text` to `out` as a JSON string, quotes included.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {

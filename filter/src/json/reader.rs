@@ -1,14 +1,14 @@
-//! The strict reader of a whole document.
+//! A strict reader of one complete document.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use super::scan;
+use super::string::JsonString;
 
-/// Arrays and objects nested deeper than this are refused: one bit of a `u128` each.
+/// The maximum depth of arrays and objects: one bit of a `u128` each.
 const MAX_DEPTH: usize = 128;
 
-/// A cursor over one JSON document. Every method leaves it after what was read.
+/// A cursor over one JSON document. Every method leaves it after the value it has read.
 pub struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -18,26 +18,26 @@ pub struct Reader<'a> {
 /// Why a document is not strict JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidJson {
-    /// The document stops in the middle.
-    #[error("it ends too early")]
+    /// The document is truncated.
+    #[error("it is truncated")]
     Truncated,
-    /// A byte that the grammar does not allow there (offset in bytes).
+    /// A byte that the grammar does not allow at this offset.
     #[error("unexpected byte at offset {0}")]
     Unexpected(usize),
-    /// More than one document (offset in bytes).
-    #[error("something follows the document at offset {0}")]
+    /// Bytes after the end of the document, at this offset.
+    #[error("unexpected data after the document, at offset {0}")]
     Trailing(usize),
-    /// A string that is not UTF-8 (offset in bytes).
+    /// A string at this offset is not UTF-8.
     #[error("a string at offset {0} is not UTF-8")]
     NotUtf8(usize),
-    /// Nested deeper than 128.
+    /// Arrays and objects are nested deeper than 128 levels.
     #[error("nested deeper than 128 levels")]
     TooDeep,
 }
 
-/// What a value is, by its first byte.
+/// The kind of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// `{…}`
     Object,
     /// `[…]`
@@ -52,80 +52,71 @@ pub enum Kind {
     Null,
 }
 
-/// A string as it stands in the document.
-#[derive(Debug, Clone, Copy)]
-pub struct Text<'a> {
-    /// Checked to be UTF-8.
-    raw: &'a [u8],
-    /// Bytes that decoding saves; 0 where nothing is escaped.
-    overhead: usize,
-}
-
-/// Steps through the members of an object.
-pub struct Object {
+/// Iterates over the members of an object.
+pub struct ObjectReader {
     first: bool,
 }
 
-/// Steps through the items of an array.
-pub struct Array {
+/// Iterates over the items of an array.
+pub struct ArrayReader {
     first: bool,
 }
 
 // === impl Reader ===
 
 impl<'a> Reader<'a> {
-    /// Begins at the start of `bytes`.
+    /// Creates a reader at the start of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0, depth: 0 }
     }
 
-    /// Offset of the next byte.
+    /// Returns the offset of the next byte.
     pub fn offset(&self) -> usize {
         self.at
     }
 
-    /// Passes white space and says what comes, without reading it.
-    pub fn kind(&mut self) -> Result<Kind, InvalidJson> {
+    /// Skips white space and returns the kind of the next value, without reading it.
+    pub fn kind(&mut self) -> Result<ValueKind, InvalidJson> {
         match self.next_token()? {
-            b'{' => Ok(Kind::Object),
-            b'[' => Ok(Kind::Array),
-            b'"' => Ok(Kind::String),
-            b'-' | b'0'..=b'9' => Ok(Kind::Number),
-            b't' | b'f' => Ok(Kind::Bool),
-            b'n' => Ok(Kind::Null),
+            b'{' => Ok(ValueKind::Object),
+            b'[' => Ok(ValueKind::Array),
+            b'"' => Ok(ValueKind::String),
+            b'-' | b'0'..=b'9' => Ok(ValueKind::Number),
+            b't' | b'f' => Ok(ValueKind::Bool),
+            b'n' => Ok(ValueKind::Null),
             _ => Err(InvalidJson::Unexpected(self.at)),
         }
     }
 
-    /// Reads any value and returns where it lies.
+    /// Reads any value. Returns its byte range.
     pub fn skip(&mut self) -> Result<Range<usize>, InvalidJson> {
         let kind = self.kind()?;
         let start = self.at;
         match kind {
-            Kind::Object | Kind::Array => self.skip_nested()?,
-            Kind::String => drop(self.text()?),
-            Kind::Number => drop(self.number()?),
-            Kind::Bool | Kind::Null => self.literal()?,
+            ValueKind::Object | ValueKind::Array => self.skip_nested()?,
+            ValueKind::String => drop(self.text()?),
+            ValueKind::Number => drop(self.number()?),
+            ValueKind::Bool | ValueKind::Null => self.literal()?,
         }
         Ok(start..self.at)
     }
 
     /// Enters an object.
-    pub fn object(&mut self) -> Result<Object, InvalidJson> {
+    pub fn object(&mut self) -> Result<ObjectReader, InvalidJson> {
         self.expect(b'{')?;
         self.descend()?;
-        Ok(Object { first: true })
+        Ok(ObjectReader { first: true })
     }
 
     /// Enters an array.
-    pub fn array(&mut self) -> Result<Array, InvalidJson> {
+    pub fn array(&mut self) -> Result<ArrayReader, InvalidJson> {
         self.expect(b'[')?;
         self.descend()?;
-        Ok(Array { first: true })
+        Ok(ArrayReader { first: true })
     }
 
     /// Reads a string.
-    pub fn text(&mut self) -> Result<Text<'a>, InvalidJson> {
+    pub fn text(&mut self) -> Result<JsonString<'a>, InvalidJson> {
         self.expect(b'"')?;
         let start = self.at;
         let mut overhead = 0;
@@ -144,10 +135,10 @@ impl<'a> Reader<'a> {
         if !ascii {
             std::str::from_utf8(raw).map_err(|e| InvalidJson::NotUtf8(start + e.valid_up_to()))?;
         }
-        Ok(Text { raw, overhead })
+        Ok(JsonString { raw, overhead })
     }
 
-    /// Reads a number and returns its digits as written.
+    /// Reads a number. Returns it as written.
     pub fn number(&mut self) -> Result<&'a [u8], InvalidJson> {
         self.next_token()?;
         let start = self.at;
@@ -193,7 +184,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Refuses anything but white space after the document.
+    /// Checks that nothing but white space follows the document.
     pub fn finish(mut self) -> Result<(), InvalidJson> {
         match self.next_token() {
             Err(_) => Ok(()),
@@ -240,7 +231,7 @@ impl<'a> Reader<'a> {
         if self.at == start { Err(self.unexpected(self.peek())) } else { Ok(()) }
     }
 
-    /// Passes one escape and returns how many bytes it is longer than what it stands for.
+    /// Skips one escape. Returns by how many bytes it is longer than the character it encodes.
     fn escape(&mut self) -> Result<usize, InvalidJson> {
         self.at += 1;
         match self.peek() {
@@ -251,7 +242,7 @@ impl<'a> Reader<'a> {
             Some(b'u') => {
                 self.at += 1;
                 let unit = self.hex4()?;
-                // A surrogate is half of a character of four bytes; the pair takes twelve.
+                // A surrogate is half of a character of four bytes. The pair of escapes has twelve.
                 Ok(match unit {
                     0..0x80 => 5,
                     0x80..0x800 | 0xd800..0xe000 => 4,
@@ -273,25 +264,25 @@ impl<'a> Reader<'a> {
         Ok(unit)
     }
 
-    /// Passes an array or object without recursion: one bit per level says which it is.
+    /// Skips an array or object without recursion. One bit per level records which of the two it is.
     fn skip_nested(&mut self) -> Result<(), InvalidJson> {
         let outer = self.depth;
         let mut objects: u128 = 0;
         loop {
-            // Here a value begins.
+            // A value starts here.
             let mut opened = false;
             match self.kind()? {
-                kind @ (Kind::Object | Kind::Array) => {
+                kind @ (ValueKind::Object | ValueKind::Array) => {
                     self.at += 1;
                     self.descend()?;
-                    objects = objects << 1 | u128::from(kind == Kind::Object);
+                    objects = objects << 1 | u128::from(kind == ValueKind::Object);
                     opened = true;
                 }
-                Kind::String => drop(self.text()?),
-                Kind::Number => drop(self.number()?),
-                Kind::Bool | Kind::Null => self.literal()?,
+                ValueKind::String => drop(self.text()?),
+                ValueKind::Number => drop(self.number()?),
+                ValueKind::Bool | ValueKind::Null => self.literal()?,
             }
-            // Here a value has ended, or a container has just begun: close what closes.
+            // A value has ended or a container has just started: close all containers that end here.
             loop {
                 let object = objects & 1 == 1;
                 let close = if object { b'}' } else { b']' };
@@ -319,11 +310,11 @@ impl<'a> Reader<'a> {
     }
 }
 
-// === impl Object ===
+// === impl ObjectReader ===
 
-impl Object {
-    /// The next key, with the reader before its value; `None` after the closing brace.
-    pub fn next<'a>(&mut self, reader: &mut Reader<'a>) -> Result<Option<Text<'a>>, InvalidJson> {
+impl ObjectReader {
+    /// Returns the next key, and leaves the reader before its value. Returns `None` after the closing brace.
+    pub fn next<'a>(&mut self, reader: &mut Reader<'a>) -> Result<Option<JsonString<'a>>, InvalidJson> {
         if !more(reader, &mut self.first, b'}')? {
             return Ok(None);
         }
@@ -333,12 +324,12 @@ impl Object {
     }
 }
 
-// === impl Array ===
+// === impl ArrayReader ===
 
-impl Array {
-    /// Whether another item follows, with the reader before it.
+impl ArrayReader {
+    /// Returns whether another item follows, and leaves the reader before it.
     pub fn next(&mut self, reader: &mut Reader<'_>) -> Result<bool, InvalidJson> {
-        // `[1,]` is no JSON: what follows a comma is a value, which the caller reads next and so checks.
+        // `[1,]` is rejected when the caller reads the value that must follow the comma.
         more(reader, &mut self.first, b']')
     }
 }
@@ -353,78 +344,6 @@ fn more(reader: &mut Reader<'_>, first: &mut bool, close: u8) -> Result<bool, In
         reader.expect(b',')?;
     }
     Ok(true)
-}
-
-// === impl Text ===
-
-impl<'a> Text<'a> {
-    /// Whether it says exactly `word`, however it is spelled.
-    pub fn is(&self, word: &str) -> bool {
-        if self.overhead == 0 { self.raw == word.as_bytes() } else { self.decode() == word }
-    }
-
-    /// As it stands in the document, without the quotes.
-    pub fn raw(&self) -> &'a [u8] {
-        self.raw
-    }
-
-    /// Its length in bytes once decoded.
-    pub fn len(&self) -> usize {
-        self.raw.len() - self.overhead
-    }
-
-    /// Whether it says nothing.
-    pub fn is_empty(&self) -> bool {
-        self.raw.is_empty()
-    }
-
-    /// What it says. A lone surrogate, which UTF-8 cannot hold, becomes U+FFFD.
-    pub fn decode(&self) -> Cow<'a, str> {
-        // It is UTF-8, so that nothing is lost.
-        let raw = std::str::from_utf8(self.raw).unwrap_or_default();
-        if self.overhead == 0 {
-            return Cow::Borrowed(raw);
-        }
-        let mut decoded = String::with_capacity(raw.len());
-        let mut rest = raw;
-        while let Some(slash) = rest.find('\\') {
-            let (plain, escape) = rest.split_at(slash);
-            decoded.push_str(plain);
-            let (c, length) = unescape(escape);
-            decoded.push(c);
-            rest = escape.get(length..).unwrap_or_default();
-        }
-        decoded.push_str(rest);
-        Cow::Owned(decoded)
-    }
-}
-
-/// The character that `escape`, which begins with a backslash and was checked, stands for, and the bytes it takes.
-fn unescape(escape: &str) -> (char, usize) {
-    match escape.as_bytes().get(1) {
-        Some(b'b') => ('\u{8}', 2),
-        Some(b'f') => ('\u{c}', 2),
-        Some(b'n') => ('\n', 2),
-        Some(b'r') => ('\r', 2),
-        Some(b't') => ('\t', 2),
-        Some(b'u') => unescape_unit(escape),
-        Some(&byte) => (char::from(byte), 2),
-        None => ('\\', 1),
-    }
-}
-
-fn unescape_unit(escape: &str) -> (char, usize) {
-    let unit = |at: usize| escape.get(at..at + 4).and_then(|hex| u16::from_str_radix(hex, 16).ok());
-    let Some(high) = unit(2) else { return (char::REPLACEMENT_CHARACTER, 2) };
-    let low = if escape.get(6..8) == Some("\\u") { unit(8) } else { None };
-    match (char::decode_utf16([high]).next(), low) {
-        (Some(Ok(c)), _) => (c, 6),
-        (_, Some(low)) => match char::decode_utf16([high, low]).next() {
-            Some(Ok(c)) => (c, 12),
-            _ => (char::REPLACEMENT_CHARACTER, 6),
-        },
-        _ => (char::REPLACEMENT_CHARACTER, 6),
-    }
 }
 
 #[cfg(test)]
@@ -511,22 +430,5 @@ mod tests {
         for cut in 0..text.len() {
             assert!(check(&text[..cut]).is_err(), "cut at {cut}");
         }
-    }
-
-    #[test]
-    fn strings_are_compared_and_measured_as_decoded() {
-        for (raw, decoded) in [
-            (r#""model""#, "model"),
-            (r#""mod\u0065l""#, "model"),
-            (r#""a\/b\"\\\b\f\n\r\t""#, "a/b\"\\\u{8}\u{c}\n\r\t"),
-            (r#""\ud83d\ude00é""#, "😀é"),
-        ] {
-            let text = Reader::new(raw.as_bytes()).text().unwrap();
-            assert_eq!(text.decode(), decoded);
-            assert!(text.is(decoded));
-            assert_eq!(text.len(), decoded.len(), "{raw}");
-        }
-        let lone = Reader::new(br#""\ud83dx\ude00""#).text().unwrap();
-        assert_eq!(lone.decode(), "\u{fffd}x\u{fffd}");
     }
 }

@@ -1,114 +1,115 @@
-//! A body written for one dialect, made fit for another.
+//! Translation of a request body from one dialect to another.
 //!
-//! [`Peculiarities`] are the members that not every dialect takes, found once in the body. For each other dialect they say what has
-//! to change, at ranges of the original body, or that the request cannot be said there. What only hints at how to sample is dropped;
-//! what bounds how much is made, or what the answer is to look like, is said or the candidate is passed over.
+//! [`UnsupportedFields`] are the fields that not every dialect supports, found once in the body. For each other dialect they yield
+//! the changes to the original body, or the reason why the request cannot be translated. A field that only hints at sampling is
+//! dropped. A field that limits how much is generated, or defines the form of the answer, is translated; if it cannot be, the
+//! candidate is skipped.
 
 mod fields;
 
 use std::ops::Range;
 
-use self::fields::{Field, Idle, Rule};
-use super::edit::Change;
+use self::fields::{DialectField, FieldRule, NoOp};
+use super::body_edit::BodyChange;
 use super::{Operation, Request};
-use crate::json::{InvalidJson, Kind, Reader};
+use crate::json::{InvalidJson, Reader, ValueKind};
 use crate::policy::Dialect;
 
-/// More members than this are not a client's doing.
-const MAX_MEMBERS: usize = 128;
+/// The maximum number of fields that are recorded. No client sends more.
+const MAX_FIELDS: usize = 128;
 
-/// Names and words longer than this are none that matter.
-const MAX_WORD: usize = 64;
+/// The maximum length of a field name that is looked up, in bytes.
+const MAX_NAME_BYTES: usize = 64;
 
-/// Below this, vLLM takes a temperature for 0 (`_SAMPLING_EPS`).
+/// vLLM treats a temperature below this as 0 (`_SAMPLING_EPS`).
 const GREEDY: f64 = 1e-5;
 
-/// The members of one request that not every dialect takes, found once in the original body.
+/// The fields of one request that not every dialect supports, found once in the original body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Peculiarities {
-    /// `None` where nothing was read, or too many were found.
+pub struct UnsupportedFields {
+    /// `None` if the body was not read, or has too many such fields.
     operation: Option<Operation>,
     /// In the order of the body.
-    members: Vec<Member>,
-    /// Members of the body, peculiar or not.
+    members: Vec<FoundField>,
+    /// Number of all members of the body.
     count: usize,
 }
 
-/// What makes a body fit for another dialect.
+/// The changes that translate a body to another dialect.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Translation {
-    /// Ranges of the original body and what stands in their place, sorted by start; none overlap. A removal may begin where an
-    /// insertion after the opening brace stands, which then has to come first.
+    /// Ranges of the original body and their replacements, sorted by start; none overlap. A removal may start at the same offset as
+    /// an insertion after the opening brace, which must be applied first.
     pub changes: Vec<(Range<usize>, Vec<u8>)>,
-    /// The whole value of `stream_options` was rewritten, and asks for usage.
+    /// Whether the whole value of `stream_options` was replaced by one that requests usage.
     pub stream_options: bool,
 }
 
-/// Why a request has no equivalent in another dialect.
+/// Why a request cannot be translated to a dialect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unsayable {
-    /// The dialect has no such path.
-    #[error("it has no such operation")]
+pub enum Untranslatable {
+    /// The dialect does not support the operation.
+    #[error("the operation is not supported")]
     Operation,
-    /// A member asks for something that the dialect cannot say.
-    #[error("`{0}` asks for what it cannot do")]
+    /// The dialect does not support what the field requests.
+    #[error("`{0}` cannot be translated")]
     Field(&'static str),
-    /// A prompt given as token ids is one for one tokenizer only.
-    #[error("token ids mean something else to another model")]
+    /// The prompt is given as token ids, which depend on the tokenizer.
+    #[error("token ids depend on the tokenizer")]
     TokenIds,
-    /// The body was not read, or has more than 128 members that dialects differ in.
-    #[error("the request is not understood well enough")]
+    /// The body was not read, or has more than 128 fields that dialects differ in.
+    #[error("the request was not read")]
     Unread,
 }
 
-/// A peculiar member.
+/// A field that dialects differ in, as found in a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Member {
-    field: &'static Field,
-    /// Its place among all members.
+struct FoundField {
+    definition: &'static DialectField,
+    /// Its index among all members of the body.
     ordinal: usize,
-    /// Where the member before it ends.
+    /// The offset after the preceding field.
     before: usize,
     /// With its quotes.
     key: Range<usize>,
-    value: Range<usize>,
-    /// Where the next member begins.
+    range: Range<usize>,
+    /// The offset of the next field.
     next: usize,
-    said: Said,
+    value: FieldValue,
 }
 
-/// What a value says, as far as it matters.
+/// A value, as far as rules depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
+enum FieldValue {
     Null,
     Bool(bool),
     /// The bits of an `f64`.
     Number(u64),
     /// An empty string, array or object.
     Empty,
-    /// A string, or an object with a string as its `type`: the word if it is one that a rule names.
+    /// A string, or an object with a string as its `type`; `Some` if a rule names that word.
     Word(Option<&'static str>),
-    /// How many, and whether one of them is a string of white space.
+    /// The number of items, and whether one of them is a string of white space.
     Items {
         count: u32,
         blank: bool,
     },
     Object,
-    /// The options of a stream: a bit for each of [`OPTIONS`].
+    /// `stream_options`: one bit for each of [`OPTIONS`].
     Options(u8),
 }
 
-/// The options of a stream that some dialect knows; the last bit of [`Said::Options`] is any other.
+/// The options of a stream that some dialect supports. The last bit of [`FieldValue::Options`] is set for any other.
 const OPTIONS: [&str; 2] = ["include_usage", "include_obfuscation"];
 const OTHER_OPTION: u8 = 1 << OPTIONS.len();
 
 /// The words that rules name.
 const WORDS: [&str; 8] = ["text", "json_object", "json_schema", "float", "base64", "float32", "native", "little"];
 
-// === impl Peculiarities ===
+// === impl UnsupportedFields ===
 
-impl Peculiarities {
-    /// Reads a body that [`Request::parse`] has taken.
+impl UnsupportedFields {
+    /// Finds the fields in a body that [`Request::parse`] has accepted.
     pub fn read(body: &[u8], operation: Operation) -> Self {
         Self::find(body, operation).ok().flatten().unwrap_or_default()
     }
@@ -116,30 +117,30 @@ impl Peculiarities {
     fn find(body: &[u8], operation: Operation) -> Result<Option<Self>, InvalidJson> {
         let mut reader = Reader::new(body);
         let mut object = reader.object()?;
-        let mut found = Self { operation: Some(operation), ..Self::default() };
+        let mut fields = Self { operation: Some(operation), ..Self::default() };
         let mut before = reader.offset();
         while let Some(name) = object.next(&mut reader)? {
             let start = key_start(body, before);
-            found.close(start);
-            let field = if name.len() > MAX_WORD { None } else { Field::find(&name.decode(), operation) };
+            fields.close(start);
+            let field = if name.len() > MAX_NAME_BYTES { None } else { DialectField::find(&name.decode(), operation) };
             if let Some(field) = field {
-                if found.members.len() == MAX_MEMBERS {
+                if fields.members.len() == MAX_FIELDS {
                     return Ok(None);
                 }
                 let key = start..start + name.raw().len() + 2;
-                let (said, value) = said(&mut reader, field.name)?;
-                let ordinal = found.count;
-                found.members.push(Member { field, ordinal, before, key, next: value.end, value, said });
+                let (value, range) = read_value(&mut reader, field.name)?;
+                let ordinal = fields.count;
+                fields.members.push(FoundField { definition: field, ordinal, before, key, next: range.end, range, value });
             } else {
                 reader.skip()?;
             }
-            found.count += 1;
+            fields.count += 1;
             before = reader.offset();
         }
-        Ok(Some(found))
+        Ok(Some(fields))
     }
 
-    /// Another member begins at `start`.
+    /// Records that the next field starts at `start`.
     fn close(&mut self, start: usize) {
         let count = self.count;
         if let Some(last) = self.members.last_mut().filter(|last| last.ordinal + 1 == count) {
@@ -147,31 +148,31 @@ impl Peculiarities {
         }
     }
 
-    /// What has to change so that a body written for `from` is taken by `to`. `request` is what the body was parsed to.
-    pub fn translate(&self, request: &Request, from: Dialect, to: Dialect) -> Result<Translation, Unsayable> {
+    /// Returns the changes that translate a body from the dialect `from` to `to`. `request` is the parsed body.
+    pub fn translate(&self, request: &Request, from: Dialect, to: Dialect) -> Result<Translation, Untranslatable> {
         if from == to {
             return Ok(Translation::default());
         }
-        let operation = self.operation.ok_or(Unsayable::Unread)?;
+        let operation = self.operation.ok_or(Untranslatable::Unread)?;
         if to == Dialect::Anthropic && operation != Operation::Chat {
-            return Err(Unsayable::Operation);
+            return Err(Untranslatable::Operation);
         }
         if request.prompt.token_ids > 0 {
-            return Err(Unsayable::TokenIds);
+            return Err(Untranslatable::TokenIds);
         }
         if to == Dialect::Vllm && request.choices > 1 && self.is_greedy() {
-            return Err(Unsayable::Field("n"));
+            return Err(Untranslatable::Field("n"));
         }
         let mut translation = Translation::default();
         let mut removed = Vec::new();
-        for member in &self.members {
-            match self.fate(member, request, to)? {
-                Fate::Stays => {}
-                Fate::Goes => removed.push(member),
-                Fate::Renamed(key) => translation.changes.push((member.key.clone(), key.into())),
-                Fate::Becomes(value) => translation.changes.push((member.value.clone(), value.into())),
-                Fate::AsksForUsage => {
-                    translation.changes.push((member.value.clone(), br#"{"include_usage":true}"#.to_vec()));
+        for field in &self.members {
+            match self.action(field, request, to)? {
+                FieldAction::Keep => {}
+                FieldAction::Remove => removed.push(field),
+                FieldAction::Rename(key) => translation.changes.push((field.key.clone(), key.into())),
+                FieldAction::Replace(value) => translation.changes.push((field.range.clone(), value.into())),
+                FieldAction::RequestUsage => {
+                    translation.changes.push((field.range.clone(), br#"{"include_usage":true}"#.to_vec()));
                     translation.stream_options = true;
                 }
             }
@@ -181,85 +182,95 @@ impl Peculiarities {
         Ok(translation)
     }
 
-    /// A member goes with the comma after it; those after which nothing stays go with the comma before them.
-    fn remove(&self, removed: &[&Member], changes: &mut Vec<Change>) {
+    /// Removes each field together with the comma after it. Fields at the end are removed together with the comma before them.
+    fn remove(&self, removed: &[&FoundField], changes: &mut Vec<BodyChange>) {
         let mut end = self.count;
-        for member in removed.iter().rev() {
-            let range = if member.ordinal + 1 == end {
-                end = member.ordinal;
-                member.before..member.value.end
+        for field in removed.iter().rev() {
+            let range = if field.ordinal + 1 == end {
+                end = field.ordinal;
+                field.before..field.range.end
             } else {
-                member.key.start..member.next
+                field.key.start..field.next
             };
             changes.push((range, Vec::new()));
         }
     }
 
     fn is_greedy(&self) -> bool {
-        self.members.iter().any(|member| member.field.name == "temperature" && member.said.number().is_some_and(|t| t < GREEDY))
+        self.members.iter().any(|field| field.definition.name == "temperature" && field.value.number().is_some_and(|t| t < GREEDY))
     }
 
-    fn says(&self, rule: Rule, to: Dialect) -> bool {
-        self.members.iter().any(|member| member.field.rule(to) == rule && member.said != Said::Null)
+    fn is_set(&self, rule: FieldRule, to: Dialect) -> bool {
+        self.members.iter().any(|field| field.definition.rule(to) == rule && field.value != FieldValue::Null)
     }
 
-    fn fate(&self, member: &Member, request: &Request, to: Dialect) -> Result<Fate, Unsayable> {
-        let said = member.said;
-        let sayable = match member.field.rule(to) {
-            Rule::Pass => true,
-            Rule::Drop => return Ok(Fate::Goes),
-            Rule::DropIdle(idle) if idle.holds(said) => return Ok(Fate::Goes),
-            Rule::DropIdle(_) => false,
-            Rule::PassIdle(idle) => idle.holds(said),
-            Rule::Within(least, most) => said.number().is_none_or(|n| (f64::from(least)..=f64::from(most)).contains(&n)),
-            Rule::Positive => said.number().is_none_or(|n| n > 0.0),
-            Rule::Cap(most) if said.number().is_some_and(|n| n > f64::from(most)) => return Ok(Fate::Becomes(most.to_string())),
-            Rule::Cap(_) => true,
-            // OpenAI refuses an empty list with some requests.
-            Rule::Stops(_) if said == Said::Empty => return Ok(Fate::Goes),
-            Rule::Items(most) | Rule::Stops(most) => !matches!(said, Said::Items { count, .. } if count > most),
-            Rule::NotBlank => !matches!(said, Said::Items { blank: true, .. }),
-            Rule::OlderLimit if said == Said::Null || self.says(Rule::NewerLimit, to) => return Ok(Fate::Goes),
-            Rule::OlderLimit => return Ok(Fate::Renamed(r#""max_completion_tokens""#)),
-            Rule::NewerLimit if said == Said::Null && self.says(Rule::OlderLimit, to) => return Ok(Fate::Goes),
-            Rule::NewerLimit => true,
-            Rule::UsageOnly(known) if request.stream && said.has_other_options(known) => return Ok(Fate::AsksForUsage),
-            Rule::UsageOnly(_) => true,
+    fn action(&self, field: &FoundField, request: &Request, to: Dialect) -> Result<FieldAction, Untranslatable> {
+        let value = field.value;
+        let translatable = match field.definition.rule(to) {
+            FieldRule::Pass => true,
+            FieldRule::Drop => return Ok(FieldAction::Remove),
+            FieldRule::DropIfNoOp(no_op) if no_op.holds(value) => return Ok(FieldAction::Remove),
+            FieldRule::DropIfNoOp(_) => false,
+            FieldRule::PassIfNoOp(no_op) => no_op.holds(value),
+            FieldRule::Within(least, most) => value.number().is_none_or(|n| (f64::from(least)..=f64::from(most)).contains(&n)),
+            FieldRule::Positive => value.number().is_none_or(|n| n > 0.0),
+            FieldRule::Cap(most) if value.number().is_some_and(|n| n > f64::from(most)) => {
+                return Ok(FieldAction::Replace(most.to_string()));
+            }
+            FieldRule::Cap(_) => true,
+            // OpenAI rejects an empty list for some models.
+            FieldRule::StopItems(_) if value == FieldValue::Empty => return Ok(FieldAction::Remove),
+            FieldRule::Items(most) | FieldRule::StopItems(most) => {
+                !matches!(value, FieldValue::Items { count, .. } if count > most)
+            }
+            FieldRule::NotBlank => !matches!(value, FieldValue::Items { blank: true, .. }),
+            FieldRule::MaxTokens if value == FieldValue::Null || self.is_set(FieldRule::MaxCompletionTokens, to) => {
+                return Ok(FieldAction::Remove);
+            }
+            FieldRule::MaxTokens => return Ok(FieldAction::Rename(r#""max_completion_tokens""#)),
+            FieldRule::MaxCompletionTokens if value == FieldValue::Null && self.is_set(FieldRule::MaxTokens, to) => {
+                return Ok(FieldAction::Remove);
+            }
+            FieldRule::MaxCompletionTokens => true,
+            FieldRule::UsageOnly(known) if request.stream && value.has_other_options(known) => {
+                return Ok(FieldAction::RequestUsage);
+            }
+            FieldRule::UsageOnly(_) => true,
         };
-        if sayable { Ok(Fate::Stays) } else { Err(Unsayable::Field(member.field.name)) }
+        if translatable { Ok(FieldAction::Keep) } else { Err(Untranslatable::Field(field.definition.name)) }
     }
 }
 
-/// What becomes of one member.
-enum Fate {
-    Stays,
-    Goes,
+/// What is done with one field.
+enum FieldAction {
+    Keep,
+    Remove,
     /// Another key, with its quotes.
-    Renamed(&'static str),
-    Becomes(String),
-    AsksForUsage,
+    Rename(&'static str),
+    Replace(String),
+    RequestUsage,
 }
 
-// === impl Idle ===
+// === impl NoOp ===
 
-impl Idle {
-    /// Whether a member that says `said` asks for nothing.
-    fn holds(self, said: Said) -> bool {
-        if said == Said::Null {
+impl NoOp {
+    /// Returns whether a field with this value requests nothing.
+    fn holds(self, value: FieldValue) -> bool {
+        if value == FieldValue::Null {
             return true;
         }
         match self {
             Self::Null => false,
-            Self::Off => matches!(said, Said::Bool(false) | Said::Empty) || said.number() == Some(0.0),
-            Self::True => said == Said::Bool(true),
-            Self::Words(words) => matches!(said, Said::Word(Some(word)) if words.contains(&word)),
+            Self::Off => matches!(value, FieldValue::Bool(false) | FieldValue::Empty) || value.number() == Some(0.0),
+            Self::True => value == FieldValue::Bool(true),
+            Self::AnyOf(words) => matches!(value, FieldValue::Word(Some(word)) if words.contains(&word)),
         }
     }
 }
 
-// === impl Said ===
+// === impl FieldValue ===
 
-impl Said {
+impl FieldValue {
     fn number(self) -> Option<f64> {
         match self {
             Self::Number(bits) => Some(f64::from_bits(bits)),
@@ -274,68 +285,68 @@ impl Said {
     }
 }
 
-/// The first quote after `from`: between members stand white space and commas only.
+/// Returns the offset of the first quote after `from`. Only white space and commas are between members.
 fn key_start(body: &[u8], from: usize) -> usize {
     let rest = body.get(from..).unwrap_or_default();
     from + memchr::memchr(b'"', rest).unwrap_or(rest.len())
 }
 
-/// Reads the value of the member `name`, and where it stands.
-fn said(reader: &mut Reader<'_>, name: &str) -> Result<(Said, Range<usize>), InvalidJson> {
+/// Reads the value of the field `name`. Returns it with its byte range.
+fn read_value(reader: &mut Reader<'_>, name: &str) -> Result<(FieldValue, Range<usize>), InvalidJson> {
     let kind = reader.kind()?;
     let start = reader.offset();
-    let said = match kind {
-        Kind::Null => {
+    let value = match kind {
+        ValueKind::Null => {
             reader.literal()?;
-            Said::Null
+            FieldValue::Null
         }
-        Kind::Bool => Said::Bool(reader.bool()?),
-        Kind::Number => number(reader)?,
-        Kind::String => string(reader, name)?,
-        Kind::Array => items(reader, name)?,
-        Kind::Object if name == "stream_options" => options(reader)?,
-        Kind::Object => typed(reader)?,
+        ValueKind::Bool => FieldValue::Bool(reader.bool()?),
+        ValueKind::Number => number(reader)?,
+        ValueKind::String => string(reader, name)?,
+        ValueKind::Array => items(reader, name)?,
+        ValueKind::Object if name == "stream_options" => options(reader)?,
+        ValueKind::Object => object_value(reader)?,
     };
-    Ok((said, start..reader.offset()))
+    Ok((value, start..reader.offset()))
 }
 
-fn number(reader: &mut Reader<'_>) -> Result<Said, InvalidJson> {
+fn number(reader: &mut Reader<'_>) -> Result<FieldValue, InvalidJson> {
     let digits = std::str::from_utf8(reader.number()?).unwrap_or_default();
-    Ok(Said::Number(digits.parse::<f64>().unwrap_or_default().to_bits()))
+    Ok(FieldValue::Number(digits.parse::<f64>().unwrap_or_default().to_bits()))
 }
 
-fn string(reader: &mut Reader<'_>, name: &str) -> Result<Said, InvalidJson> {
+fn string(reader: &mut Reader<'_>, name: &str) -> Result<FieldValue, InvalidJson> {
     let text = reader.text()?;
     Ok(match name {
-        "stop" => Said::Items { count: 1, blank: text.decode().trim().is_empty() },
-        _ if text.is_empty() => Said::Empty,
-        _ => Said::Word(WORDS.into_iter().find(|word| text.is(word))),
+        "stop" => FieldValue::Items { count: 1, blank: text.decode().trim().is_empty() },
+        _ if text.is_empty() => FieldValue::Empty,
+        _ => FieldValue::Word(WORDS.into_iter().find(|word| text.is(word))),
     })
 }
 
-fn items(reader: &mut Reader<'_>, name: &str) -> Result<Said, InvalidJson> {
+fn items(reader: &mut Reader<'_>, name: &str) -> Result<FieldValue, InvalidJson> {
     let mut items = reader.array()?;
     let (mut count, mut blank) = (0_u32, false);
     while items.next(reader)? {
         count = count.saturating_add(1);
-        if name == "stop" && reader.kind()? == Kind::String {
+        if name == "stop" && reader.kind()? == ValueKind::String {
             blank |= reader.text()?.decode().trim().is_empty();
         } else {
             reader.skip()?;
         }
     }
-    Ok(if count == 0 { Said::Empty } else { Said::Items { count, blank } })
+    Ok(if count == 0 { FieldValue::Empty } else { FieldValue::Items { count, blank } })
 }
 
-/// An object, by its `type` if it has exactly one that is a word.
-fn typed(reader: &mut Reader<'_>) -> Result<Said, InvalidJson> {
+/// Reads an object by its `type`, if it has exactly one that is a word.
+fn object_value(reader: &mut Reader<'_>) -> Result<FieldValue, InvalidJson> {
     let mut object = reader.object()?;
     let (mut empty, mut types, mut word) = (true, 0_u32, None);
     while let Some(key) = object.next(reader)? {
         empty = false;
         let is_type = key.is("type");
         types = types.saturating_add(is_type.into());
-        if is_type && reader.kind()? == Kind::String {
+        if is_type && reader.kind()? == ValueKind::String {
             let text = reader.text()?;
             word = WORDS.into_iter().find(|word| text.is(word));
         } else {
@@ -343,20 +354,20 @@ fn typed(reader: &mut Reader<'_>) -> Result<Said, InvalidJson> {
         }
     }
     Ok(match (empty, types, word) {
-        (true, ..) => Said::Empty,
-        (_, 1, Some(word)) => Said::Word(Some(word)),
-        _ => Said::Object,
+        (true, ..) => FieldValue::Empty,
+        (_, 1, Some(word)) => FieldValue::Word(Some(word)),
+        _ => FieldValue::Object,
     })
 }
 
-fn options(reader: &mut Reader<'_>) -> Result<Said, InvalidJson> {
+fn options(reader: &mut Reader<'_>) -> Result<FieldValue, InvalidJson> {
     let mut object = reader.object()?;
     let mut options = 0;
     while let Some(key) = object.next(reader)? {
         options |= OPTIONS.iter().position(|name| key.is(name)).map_or(OTHER_OPTION, |bit| 1 << bit);
         reader.skip()?;
     }
-    Ok(Said::Options(options))
+    Ok(FieldValue::Options(options))
 }
 
 #[cfg(test)]

@@ -1,23 +1,23 @@
-//! OpenAI's wire formats, as vLLM and the hosted providers speak them: requests, answers, errors.
+//! OpenAI's wire formats, as vLLM and the hosted providers implement them: requests, responses, errors.
 
-mod answer;
+mod body_edit;
 mod dialect;
-mod edit;
-mod prefix;
-mod probe;
-mod prompt;
+mod limit_field;
+mod prompt_size;
+pub mod prompt_text;
 mod request;
-pub mod texts;
+mod response;
 mod usage;
 
-pub use answer::{Answer, Hide};
-pub use dialect::{Peculiarities, Translation, Unsayable};
-pub use edit::{AskUsage, Changes, Edit, LimitField, Splice};
-pub use prompt::PromptSize;
+pub use body_edit::{BodyChanges, BodyEdit, RequestedUsage, Splice};
+pub use dialect::{Translation, UnsupportedFields, Untranslatable};
+pub use limit_field::LimitField;
+pub use prompt_size::PromptSize;
 pub use request::{InvalidBody, MAX_MODEL_BYTES, Request, is_model_name};
-pub use usage::{Tally, Usage};
+pub use response::{HideUsage, ResponseBody};
+pub use usage::{Usage, UsageCounter};
 
-/// What a governed path asks of a model. The names are those of OpenTelemetry's GenAI conventions.
+/// The operation of a governed path, named as in OpenTelemetry's GenAI conventions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// `POST /v1/chat/completions`
@@ -29,7 +29,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// The path below the endpoint's base path.
+    /// Returns the path below the endpoint's base path.
     pub fn path(self) -> &'static str {
         match self {
             Self::Chat => "/chat/completions",

@@ -1,64 +1,73 @@
-//! What a request says about cost, read strictly.
+//! Request bodies: the fields that the filter governs, read strictly.
 //!
-//! A governed key may stand once, however it is spelled, and only with the type that OpenAI's API documents; vLLM takes
-//! `"5"`, `5.0` and `"yes"` too, and the last of two keys, which is how a lax gateway and its server come to disagree.
+//! A governed field may occur once, in any JSON spelling of its name, and only with the type that OpenAI's API documents. vLLM also
+//! accepts `"5"`, `5.0` and `"yes"`, and the last of two equal keys; a gateway that reads such a body differently than the server can
+//! be bypassed.
 
-use std::borrow::Cow;
+mod forbidden_fields;
+mod governed_fields;
+mod invalid;
+mod values;
+
 use std::ops::Range;
 
+use self::governed_fields::{FieldKind, GovernedField};
 use super::{Operation, PromptSize};
-use crate::json::{InvalidJson, Kind, Reader, Text};
+use crate::json::{Reader, ValueKind};
 
-/// The longest model id or reference.
+pub use self::invalid::InvalidBody;
+
+/// The maximum length of a model id or reference, in bytes.
 pub const MAX_MODEL_BYTES: usize = 256;
 
-/// A request body as far as it is governed.
+/// The governed part of a request body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The model id or reference, of the form `[\x21-\x7e]{1,256}`.
+    /// The model id or reference: 1 to 256 visible ASCII characters.
     pub model: String,
-    /// Whether the answer is to be a stream.
+    /// `stream`: whether the client wants an event stream.
     pub stream: bool,
-    /// Whether the client asked for the chunk with the usage.
+    /// `stream_options.include_usage`: whether the client wants the chunk that reports usage.
     pub include_usage: bool,
-    /// Whether the client asked for the usage on every chunk. It counts only together with `include_usage`.
+    /// `stream_options.continuous_usage_stats`: whether the client wants usage on every chunk. vLLM ignores it without `include_usage`.
     pub continuous_usage: bool,
-    /// The limit of completion tokens that vLLM will obey, if the request names one.
+    /// The limit of completion tokens that vLLM applies; `None` if the request sets none.
     pub limit: Option<u64>,
-    /// The largest limit that any server may obey: chat has two fields for it.
+    /// The larger of `max_tokens` and `max_completion_tokens`: servers differ in which of the two they apply to chat.
     pub largest_limit: Option<u64>,
-    /// Tokens that each completion must have; vLLM refuses a limit below.
+    /// `min_tokens`. vLLM rejects a limit below it.
     pub min_tokens: u64,
-    /// `n`: completions that come back for each prompt.
+    /// `n`: completions returned for each prompt.
     pub choices: u64,
-    /// Prompts; 1 for chat, 0 for embeddings.
+    /// Number of prompts; 1 for chat, 0 for embeddings.
     pub prompts: u64,
-    /// Completions that are made in all: the larger of `n` and `best_of`, × prompts.
+    /// Completions generated in all: the larger of `n` and `best_of`, times prompts.
     pub sequences: u64,
-    /// What reaches the prompt.
+    /// The size of what reaches the prompt.
     pub prompt: PromptSize,
-    pub(super) places: Places,
+    pub(super) ranges: FieldRanges,
 }
 
-/// Where the governed members lie, for editing.
+/// Byte ranges of the fields that [`super::BodyEdit`] changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Places {
-    /// After the opening brace.
+pub(super) struct FieldRanges {
+    /// The offset after the opening brace.
     pub start: usize,
     pub model: Range<usize>,
-    /// `max_tokens`, and whether it is more than null.
+    /// The value of `max_tokens`, and whether it is other than null.
     pub max_tokens: Option<(Range<usize>, bool)>,
-    /// `max_completion_tokens`, likewise.
+    /// The value of `max_completion_tokens`, and whether it is other than null.
     pub max_completion_tokens: Option<(Range<usize>, bool)>,
-    pub stream_options: Option<StreamOptionsPlaces>,
+    pub stream_options: Option<StreamOptionsRanges>,
 }
 
-/// Where the members of `stream_options` lie.
+/// Byte ranges within `stream_options`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum StreamOptionsPlaces {
+pub(super) enum StreamOptionsRanges {
+    /// `stream_options` is null.
     Null(Range<usize>),
     Object {
-        /// After the opening brace.
+        /// The offset after the opening brace.
         start: usize,
         empty: bool,
         include_usage: Option<Range<usize>>,
@@ -66,99 +75,15 @@ pub(super) enum StreamOptionsPlaces {
     },
 }
 
-/// Whether `name` can be a model id or a reference: `[\x21-\x7e]{1,256}`. What passes fits into a header value.
+/// Returns whether `name` can be a model id or a reference: `[\x21-\x7e]{1,256}`. Such a name is a valid header value.
 pub fn is_model_name(name: &str) -> bool {
     (1..=MAX_MODEL_BYTES).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic())
 }
 
-/// Why a body is refused, for its sender.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidBody {
-    /// Nothing was sent.
-    #[error("the request has no body")]
-    Empty,
-    /// Not one strict JSON document.
-    #[error("the body is not strict JSON: {0}")]
-    Json(#[from] InvalidJson),
-    /// JSON, but no object.
-    #[error("the body must be a JSON object")]
-    NotObject,
-    /// A governed key stands twice.
-    #[error("`{0}` is given more than once")]
-    Duplicate(&'static str),
-    /// A key that must be there is not.
-    #[error("`{0}` is missing")]
-    Missing(&'static str),
-    /// A governed key has a value that it must not have.
-    #[error("`{param}` {reason}")]
-    Wrong {
-        /// The key.
-        param: &'static str,
-        /// What its value should be.
-        reason: &'static str,
-    },
-}
-
-/// What a governed key is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Key {
-    Model,
-    Messages,
-    /// `prompt` or `input`.
-    Prompts,
-    MaxTokens,
-    MaxCompletionTokens,
-    MinTokens,
-    N,
-    BestOf,
-    Stream,
-    StreamOptions,
-    /// Something that a template may write into the prompt.
-    Text,
-    /// Something that moves cost or content past the gate; why: `docs/security.md`.
-    Forbidden,
-    Priority,
-    /// What vLLM hands to the engine together with the transfer parameters.
-    ExtraArguments,
-    /// What reaches the prompt as text, and may name a template.
-    TemplateArguments,
-    Truncate,
-}
-
-/// The governed keys. A key's place is its bit in the set of those seen.
-const KEYS: [(&str, Key); 27] = [
-    ("model", Key::Model),
-    ("messages", Key::Messages),
-    ("prompt", Key::Prompts),
-    ("input", Key::Prompts),
-    ("max_tokens", Key::MaxTokens),
-    ("max_completion_tokens", Key::MaxCompletionTokens),
-    ("min_tokens", Key::MinTokens),
-    ("n", Key::N),
-    ("best_of", Key::BestOf),
-    ("stream", Key::Stream),
-    ("stream_options", Key::StreamOptions),
-    ("priority", Key::Priority),
-    ("vllm_xargs", Key::ExtraArguments),
-    ("chat_template_kwargs", Key::TemplateArguments),
-    ("truncate_prompt_tokens", Key::Truncate),
-    ("tools", Key::Text),
-    ("functions", Key::Text),
-    ("documents", Key::Text),
-    ("response_format", Key::Text),
-    ("structured_outputs", Key::Text),
-    ("guided_json", Key::Text),
-    ("suffix", Key::Text),
-    ("kv_transfer_params", Key::Forbidden),
-    ("ec_transfer_params", Key::Forbidden),
-    ("use_beam_search", Key::Forbidden),
-    ("prompt_embeds", Key::Forbidden),
-    ("chat_template", Key::Forbidden),
-];
-
-/// What a body says while it is being read.
+/// The fields read so far.
 #[derive(Default)]
-struct Draft {
+struct RequestBuilder {
+    /// The governed fields seen, one bit each by [`GovernedField::index`].
     seen: u32,
     model: Option<String>,
     stream: bool,
@@ -171,115 +96,92 @@ struct Draft {
     best_of: Option<u64>,
     prompts: Option<u64>,
     prompt: PromptSize,
-    places: Places,
+    ranges: FieldRanges,
 }
 
 // === impl Request ===
 
 impl Request {
-    /// Reads a whole body.
+    /// Parses a complete body.
     pub fn parse(body: &[u8], operation: Operation) -> Result<Self, InvalidBody> {
         if body.is_empty() {
             return Err(InvalidBody::Empty);
         }
         let mut reader = Reader::new(body);
-        if reader.kind()? != Kind::Object {
+        if reader.kind()? != ValueKind::Object {
             reader.skip()?;
             reader.finish()?;
             return Err(InvalidBody::NotObject);
         }
-        let mut draft = Draft::default();
+        let mut builder = RequestBuilder::default();
         let mut object = reader.object()?;
-        draft.places.start = reader.offset();
+        builder.ranges.start = reader.offset();
         while let Some(name) = object.next(&mut reader)? {
-            match governed(&name) {
-                Some(place) => draft.member(place, &mut reader)?,
+            match governed_fields::find(&name) {
+                Some(field) => builder.field(field, &mut reader)?,
                 None => {
                     reader.skip()?;
                 }
             }
         }
         reader.finish()?;
-        draft.finish(operation)
+        builder.build(operation)
     }
 }
 
-// === impl InvalidBody ===
+// === impl RequestBuilder ===
 
-impl InvalidBody {
-    /// The field that is at fault, if it is one.
-    pub fn param(&self) -> Option<&'static str> {
-        match self {
-            Self::Empty | Self::Json(_) | Self::NotObject => None,
-            Self::Duplicate(param) | Self::Missing(param) | Self::Wrong { param, .. } => Some(param),
-        }
-    }
-
-    pub(super) fn wrong(param: &'static str, reason: &'static str) -> Self {
-        Self::Wrong { param, reason }
-    }
-}
-
-/// A governed key's place in [`KEYS`], its name and what it is about.
-type Governed = (usize, &'static str, Key);
-
-fn governed(text: &Text<'_>) -> Option<Governed> {
-    let name: Cow<'_, str> = text.decode();
-    let found = KEYS.iter().enumerate().find(|(_, (known, _))| *known == name);
-    found.map(|(place, (name, key))| (place, *name, *key))
-}
-
-// === impl Draft ===
-
-impl Draft {
-    fn member(&mut self, (place, name, key): Governed, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
-        if self.seen & 1 << place != 0 {
+impl RequestBuilder {
+    /// Reads the value of a governed field.
+    fn field(&mut self, field: GovernedField, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
+        let GovernedField { index, name, kind } = field;
+        if self.seen & 1 << index != 0 {
             return Err(InvalidBody::Duplicate(name));
         }
-        self.seen |= 1 << place;
-        match key {
-            Key::Model => self.model(reader),
-            Key::MaxTokens => {
-                let (value, place) = positive(reader, name)?;
-                (self.max_tokens, self.places.max_tokens) = (value, Some((place, value.is_some())));
+        self.seen |= 1 << index;
+        match kind {
+            FieldKind::Model => self.model(reader),
+            FieldKind::MaxTokens => {
+                let (value, range) = values::positive(reader, name)?;
+                (self.max_tokens, self.ranges.max_tokens) = (value, Some((range, value.is_some())));
                 Ok(())
             }
-            Key::MaxCompletionTokens => {
-                let (value, place) = positive(reader, name)?;
-                (self.max_completion_tokens, self.places.max_completion_tokens) = (value, Some((place, value.is_some())));
+            FieldKind::MaxCompletionTokens => {
+                let (value, range) = values::positive(reader, name)?;
+                (self.max_completion_tokens, self.ranges.max_completion_tokens) = (value, Some((range, value.is_some())));
                 Ok(())
             }
-            Key::MinTokens => {
-                self.min_tokens = not_negative(reader, name)?;
+            FieldKind::MinTokens => {
+                self.min_tokens = values::not_negative(reader, name)?;
                 Ok(())
             }
-            Key::N => {
-                (self.n, _) = positive(reader, name)?;
+            FieldKind::N => {
+                (self.n, _) = values::positive(reader, name)?;
                 Ok(())
             }
-            Key::BestOf => {
-                (self.best_of, _) = positive(reader, name)?;
+            FieldKind::BestOf => {
+                (self.best_of, _) = values::positive(reader, name)?;
                 Ok(())
             }
-            Key::Stream => {
-                self.stream = flag(reader, name)?.0;
+            FieldKind::Stream => {
+                self.stream = values::flag(reader, name)?.0;
                 Ok(())
             }
-            Key::StreamOptions => self.stream_options(reader),
-            Key::Messages => self.messages(reader),
-            Key::Prompts => self.prompts(reader, name),
-            Key::Text => Ok(self.prompt.verbatim(reader)?),
-            Key::Forbidden => absent(reader, name),
-            Key::Priority => priority(reader, name),
-            Key::ExtraArguments => arguments(reader, name),
-            Key::TemplateArguments => {
+            FieldKind::StreamOptions => self.stream_options(reader),
+            FieldKind::Messages => self.messages(reader),
+            FieldKind::Prompts => self.prompts(reader, name),
+            FieldKind::PromptText => Ok(self.prompt.verbatim(reader)?),
+            FieldKind::Forbidden => forbidden_fields::reject(reader, name),
+            FieldKind::Priority => forbidden_fields::reject_priority(reader, name),
+            FieldKind::ExtraArguments => forbidden_fields::reject_within(reader, name),
+            FieldKind::TemplateArguments => {
                 let start = reader.offset();
-                arguments(reader, name)?;
+                forbidden_fields::reject_within(reader, name)?;
                 self.prompt.text_bytes += (reader.offset() - start) as u64;
                 Ok(())
             }
-            Key::Truncate => {
-                (self.prompt.truncated, self.prompt.cut) = truncation(reader, name)?;
+            FieldKind::TruncatePrompt => {
+                (self.prompt.truncated, self.prompt.cut) = values::truncation(reader, name)?;
                 Ok(())
             }
         }
@@ -288,7 +190,7 @@ impl Draft {
     fn model(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
         const RULE: InvalidBody =
             InvalidBody::Wrong { param: "model", reason: "must be a string of 1 to 256 visible ASCII characters" };
-        if reader.kind()? != Kind::String {
+        if reader.kind()? != ValueKind::String {
             reader.skip()?;
             return Err(RULE);
         }
@@ -297,13 +199,13 @@ impl Draft {
         if !is_model_name(&model) {
             return Err(RULE);
         }
-        self.places.model = start..reader.offset();
+        self.ranges.model = start..reader.offset();
         self.model = Some(model.into_owned());
         Ok(())
     }
 
     fn messages(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
-        if reader.kind()? != Kind::Array {
+        if reader.kind()? != ValueKind::Array {
             return Err(InvalidBody::wrong("messages", "must be an array"));
         }
         self.prompt.messages(reader)
@@ -311,7 +213,7 @@ impl Draft {
 
     fn prompts(&mut self, reader: &mut Reader<'_>, name: &'static str) -> Result<(), InvalidBody> {
         let prompts = self.prompt.prompts(reader, name)?;
-        // Nobody completes an `input`.
+        // An `input` gets no completion.
         self.prompts = Some(prompts).filter(|_| name == "prompt").or(self.prompts);
         Ok(())
     }
@@ -319,11 +221,11 @@ impl Draft {
     fn stream_options(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
         const NAME: &str = "stream_options";
         match reader.kind()? {
-            Kind::Null => {
-                self.places.stream_options = Some(StreamOptionsPlaces::Null(reader.skip()?));
+            ValueKind::Null => {
+                self.ranges.stream_options = Some(StreamOptionsRanges::Null(reader.skip()?));
                 return Ok(());
             }
-            Kind::Object => {}
+            ValueKind::Object => {}
             _ => return Err(InvalidBody::wrong(NAME, "must be an object or null")),
         }
         let mut options = reader.object()?;
@@ -331,7 +233,7 @@ impl Draft {
         let (mut empty, mut include_usage, mut continuous_usage) = (true, None, None);
         while let Some(key) = options.next(reader)? {
             empty = false;
-            let (value, place) = if key.is("include_usage") {
+            let (value, range) = if key.is("include_usage") {
                 (&mut self.include_usage, &mut include_usage)
             } else if key.is("continuous_usage_stats") {
                 (&mut self.continuous_usage, &mut continuous_usage)
@@ -339,35 +241,36 @@ impl Draft {
                 reader.skip()?;
                 continue;
             };
-            if place.is_some() {
+            if range.is_some() {
                 return Err(InvalidBody::Duplicate(NAME));
             }
-            let (flag, range) = flag(reader, NAME)?;
-            (*value, *place) = (flag, Some(range));
+            let (flag, read) = values::flag(reader, NAME)?;
+            (*value, *range) = (flag, Some(read));
         }
-        self.places.stream_options = Some(StreamOptionsPlaces::Object { start, empty, include_usage, continuous_usage });
+        self.ranges.stream_options = Some(StreamOptionsRanges::Object { start, empty, include_usage, continuous_usage });
         Ok(())
     }
 
     fn has(&self, name: &str) -> bool {
-        KEYS.iter().position(|(known, _)| *known == name).is_some_and(|place| self.seen & 1 << place != 0)
+        governed_fields::index(name).is_some_and(|index| self.seen & 1 << index != 0)
     }
 
-    fn finish(mut self, operation: Operation) -> Result<Request, InvalidBody> {
+    /// Checks that the required fields are present, and computes what follows from several fields together.
+    fn build(mut self, operation: Operation) -> Result<Request, InvalidBody> {
         let model = self.model.take().ok_or(InvalidBody::Missing("model"))?;
-        let (subject, there) = match operation {
+        let (required, present) = match operation {
             Operation::Chat => ("messages", self.has("messages")),
             Operation::TextCompletion => ("prompt", self.has("prompt")),
             Operation::Embeddings => ("input", self.has("input") || self.has("messages")),
         };
-        if !there {
-            return Err(InvalidBody::Missing(subject));
+        if !present {
+            return Err(InvalidBody::Missing(required));
         }
         if operation != Operation::Chat {
-            // No server goes by it there.
-            self.places.max_completion_tokens = None;
+            // Servers ignore it there.
+            self.ranges.max_completion_tokens = None;
         }
-        // Each prompt is cut by itself.
+        // The server truncates each prompt separately.
         self.prompt.cut = self.prompt.cut.map(|cut| cut.saturating_mul(self.prompts.unwrap_or(1).max(1)));
         let choices = self.n.unwrap_or(1);
         let (limit, largest_limit, prompts) = match operation {
@@ -388,256 +291,10 @@ impl Draft {
             prompts,
             sequences: choices.max(self.best_of.unwrap_or(1)).saturating_mul(prompts),
             prompt: self.prompt,
-            places: self.places,
+            ranges: self.ranges,
         })
     }
 }
 
-/// Reads an integer of at least 1, or null, and where it stands.
-fn positive(reader: &mut Reader<'_>, param: &'static str) -> Result<(Option<u64>, Range<usize>), InvalidBody> {
-    if reader.kind()? == Kind::Null {
-        return Ok((None, reader.skip()?));
-    }
-    let start = reader.offset();
-    let value = integer(reader, param)?;
-    match u64::try_from(value) {
-        Ok(value @ 1..) => Ok((Some(value), start..reader.offset())),
-        _ => Err(InvalidBody::wrong(param, "must be at least 1")),
-    }
-}
-
-/// Reads an integer of at least 0, or null for 0.
-fn not_negative(reader: &mut Reader<'_>, param: &'static str) -> Result<u64, InvalidBody> {
-    if reader.kind()? == Kind::Null {
-        reader.literal()?;
-        return Ok(0);
-    }
-    u64::try_from(integer(reader, param)?).map_err(|_| InvalidBody::wrong(param, "must be at least 0"))
-}
-
-/// Reads whether the server is to cut prompts, and to how many tokens; -1 stands for its window.
-fn truncation(reader: &mut Reader<'_>, param: &'static str) -> Result<(bool, Option<u64>), InvalidBody> {
-    if reader.kind()? == Kind::Null {
-        reader.literal()?;
-        return Ok((false, None));
-    }
-    match integer(reader, param)? {
-        -1 => Ok((true, None)),
-        tokens => u64::try_from(tokens)
-            .map(|tokens| (true, Some(tokens)))
-            .map_err(|_| InvalidBody::wrong(param, "must be at least 0, or -1 for all that fits")),
-    }
-}
-
-/// Reads an integer written as one: `-?[0-9]+`, within 64 bits.
-fn integer(reader: &mut Reader<'_>, param: &'static str) -> Result<i64, InvalidBody> {
-    const REASON: &str = "must be an integer, written without quotes, point or exponent";
-    if reader.kind()? != Kind::Number {
-        return Err(InvalidBody::wrong(param, REASON));
-    }
-    let digits = std::str::from_utf8(reader.number()?).unwrap_or_default();
-    digits.parse().map_err(|_| InvalidBody::wrong(param, REASON))
-}
-
-/// Reads `true`, `false` or null (which is false), and where it stands.
-fn flag(reader: &mut Reader<'_>, param: &'static str) -> Result<(bool, Range<usize>), InvalidBody> {
-    let kind = reader.kind()?;
-    let start = reader.offset();
-    let value = match kind {
-        Kind::Bool => reader.bool()?,
-        Kind::Null => {
-            reader.literal()?;
-            false
-        }
-        _ => return Err(InvalidBody::wrong(param, "must be true, false or null")),
-    };
-    Ok((value, start..reader.offset()))
-}
-
-fn absent(reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBody> {
-    match reader.kind()? {
-        Kind::Null => Ok(reader.literal()?),
-        Kind::Bool if !reader.bool()? => Ok(()),
-        _ => Err(InvalidBody::wrong(param, "is not allowed here")),
-    }
-}
-
-/// Reads an object that must not hold what must not stand beside it either.
-fn arguments(reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBody> {
-    if reader.kind()? == Kind::Null {
-        return Ok(reader.literal()?);
-    }
-    if reader.kind()? != Kind::Object {
-        return Err(InvalidBody::wrong(param, "must be an object or null"));
-    }
-    let mut arguments = reader.object()?;
-    while let Some(key) = arguments.next(reader)? {
-        if matches!(governed(&key), Some((_, _, Key::Forbidden))) {
-            return Err(InvalidBody::wrong(param, "must not hold what is not allowed by itself"));
-        }
-        reader.skip()?;
-    }
-    Ok(())
-}
-
-fn priority(reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBody> {
-    match reader.kind()? {
-        Kind::Null => Ok(reader.literal()?),
-        Kind::Number if integer(reader, param)? == 0 => Ok(()),
-        _ => Err(InvalidBody::wrong(param, "is not the client's to choose: leave it out, or send 0")),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    fn parse(body: &str) -> Result<Request, InvalidBody> {
-        Request::parse(body.as_bytes(), Operation::Chat)
-    }
-
-    fn chat(members: &str) -> String {
-        format!(r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}}],{members}}}"#)
-    }
-
-    #[test]
-    fn what_is_governed_is_read() {
-        let request =
-            parse(&chat(r#""max_tokens":5,"n":3,"stream":true,"stream_options":{"include_usage":true,"x":1},"top_p":0.5"#))
-                .unwrap();
-        assert_eq!((request.model.as_str(), request.limit, request.choices, request.sequences), ("m", Some(5), 3, 3));
-        assert_eq!((request.stream, request.include_usage, request.continuous_usage), (true, true, false));
-        assert_eq!(request.prompt, PromptSize { text_bytes: 6, messages: 1, ..PromptSize::default() });
-    }
-
-    #[test]
-    fn lax_values_are_refused_and_the_field_is_named() {
-        for (members, param) in [
-            (r#""max_tokens":"5""#, "max_tokens"),
-            (r#""max_tokens":5.0"#, "max_tokens"),
-            (r#""max_tokens":1e1"#, "max_tokens"),
-            (r#""max_tokens":true"#, "max_tokens"),
-            (r#""max_tokens":0"#, "max_tokens"),
-            (r#""max_tokens":-0"#, "max_tokens"),
-            (r#""max_tokens":-5"#, "max_tokens"),
-            (r#""max_tokens":9223372036854775808"#, "max_tokens"),
-            (r#""max_tokens":[5]"#, "max_tokens"),
-            (r#""max_completion_tokens":"5""#, "max_completion_tokens"),
-            (r#""min_tokens":-1"#, "min_tokens"),
-            (r#""min_tokens":"1""#, "min_tokens"),
-            (r#""n":0"#, "n"),
-            (r#""n":"2""#, "n"),
-            (r#""best_of":1.0"#, "best_of"),
-            (r#""stream":"true""#, "stream"),
-            (r#""stream":1"#, "stream"),
-            (r#""stream_options":[]"#, "stream_options"),
-            (r#""stream_options":{"include_usage":"true"}"#, "stream_options"),
-            (r#""stream_options":{"include_usage":true,"include_usage":false}"#, "stream_options"),
-            (r#""kv_transfer_params":{}"#, "kv_transfer_params"),
-            (r#""ec_transfer_params":{"a":1}"#, "ec_transfer_params"),
-            (r#""use_beam_search":true"#, "use_beam_search"),
-            (r#""use_beam_search":"false""#, "use_beam_search"),
-            (r#""prompt_embeds":"AAAA""#, "prompt_embeds"),
-            (r#""vllm_xargs":{"a":1,"kv_transfer_param\u0073":{}}"#, "vllm_xargs"),
-            (r#""vllm_xargs":"x""#, "vllm_xargs"),
-            (r#""chat_template":"{{ x }}""#, "chat_template"),
-            (r#""chat_template_kwargs":{"chat_template":"{{ x }}"}"#, "chat_template_kwargs"),
-            (r#""priority":-1"#, "priority"),
-            (r#""priority":0.0"#, "priority"),
-            (r#""priority":false"#, "priority"),
-            (r#""model":"other""#, "model"),
-            (r#""mod\u0065l":"other""#, "model"),
-            (r#""max_tokens":1,"max_toke\u006es":2"#, "max_tokens"),
-            (r#""stream":true,"stream":true"#, "stream"),
-        ] {
-            let invalid = parse(&chat(members)).unwrap_err();
-            assert_eq!(invalid.param(), Some(param), "{members}: {invalid}");
-        }
-    }
-
-    #[test]
-    fn what_is_absent_may_be_null_or_false() {
-        let members = r#""max_tokens":null,"n":null,"stream":null,"stream_options":null,"kv_transfer_params":null,"use_beam_search":false,"priority":0,"prompt_embeds":null"#;
-        let request = parse(&chat(members)).unwrap();
-        assert_eq!((request.limit, request.sequences, request.stream), (None, 1, false));
-    }
-
-    #[test]
-    fn the_limit_is_the_one_that_the_server_obeys() {
-        for (members, limit) in [
-            (r#""max_tokens":5,"max_completion_tokens":3"#, Some(3)),
-            (r#""max_tokens":3,"max_completion_tokens":5"#, Some(5)),
-            (r#""max_tokens":5,"max_completion_tokens":null"#, Some(5)),
-            (r#""max_tokens":null,"max_completion_tokens":5"#, Some(5)),
-            (r#""temperature":1"#, None),
-        ] {
-            assert_eq!(parse(&chat(members)).unwrap().limit, limit, "{members}");
-        }
-        let body = br#"{"model":"m","prompt":["a","b"],"n":2,"best_of":3,"max_completion_tokens":9}"#;
-        let request = Request::parse(body, Operation::TextCompletion).unwrap();
-        assert_eq!((request.limit, request.choices, request.prompts, request.sequences), (None, 2, 2, 6));
-    }
-
-    #[test]
-    fn models_are_visible_ascii_and_nothing_else() {
-        let long = format!("\"{}\"", "x".repeat(257));
-        for model in [r#""""#, "null", "5", "[]", r#""a b""#, r#""a\r\nx: y""#, r#""é""#, r#""\ud800""#, "\"\\u0000\"", &long] {
-            let body = format!(r#"{{"model":{model},"messages":[]}}"#);
-            assert_eq!(parse(&body).unwrap_err().param(), Some("model"), "{model}");
-        }
-        assert_eq!(parse(r#"{"model":"a\/b\u0041\"","messages":[]}"#).unwrap().model, "a/bA\"");
-        assert_eq!(parse(r#"{"Model":"m","messages":[]}"#).unwrap_err(), InvalidBody::Missing("model"));
-    }
-
-    #[test]
-    fn a_body_is_one_object_with_its_subject() {
-        assert_eq!(parse("").unwrap_err(), InvalidBody::Empty);
-        for body in ["[]", "null", "\"x\"", "5"] {
-            assert_eq!(parse(body).unwrap_err(), InvalidBody::NotObject, "{body}");
-        }
-        for body in ["{", "{} {}", "\u{feff}{}", "{\"model\":NaN}"] {
-            assert!(matches!(parse(body).unwrap_err(), InvalidBody::Json(_)), "{body}");
-        }
-        assert_eq!(parse(r#"{"model":"m"}"#).unwrap_err(), InvalidBody::Missing("messages"));
-        assert_eq!(Request::parse(br#"{"model":"m"}"#, Operation::TextCompletion).unwrap_err(), InvalidBody::Missing("prompt"));
-        assert_eq!(Request::parse(br#"{"model":"m"}"#, Operation::Embeddings).unwrap_err(), InvalidBody::Missing("input"));
-    }
-
-    #[test]
-    fn prompts_are_measured_by_what_reaches_them() {
-        let size =
-            |text_bytes, messages, token_ids, parts| PromptSize { text_bytes, messages, token_ids, parts, ..PromptSize::default() };
-        for (operation, body, expected, sequences) in [
-            (Operation::TextCompletion, r#""prompt":"abcd""#, size(4, 0, 0, 0), 1),
-            (Operation::TextCompletion, r#""prompt":["ab","\u00e9"]"#, size(4, 0, 0, 0), 2),
-            (Operation::TextCompletion, r#""prompt":[1,2,3]"#, size(0, 0, 3, 0), 1),
-            (Operation::TextCompletion, r#""prompt":[[1,2],[3]]"#, size(0, 0, 3, 0), 2),
-            (Operation::TextCompletion, r#""prompt":[]"#, size(0, 0, 0, 0), 1),
-            (Operation::TextCompletion, r#""prompt":["a","b"],"input":"c""#, size(3, 0, 0, 0), 2),
-            (Operation::Embeddings, r#""input":["abc","d"]"#, size(4, 0, 0, 0), 0),
-            (
-                Operation::Chat,
-                r#""messages":[{"role":"u","content":[{"type":"text","text":"abc"},"de",{"type":"image_url","image_url":{"url":"data:AAAAAAAAAAAAA"}}]}]"#,
-                size(6, 1, 0, 1),
-                1,
-            ),
-            (Operation::Chat, r#""messages":[],"tools":[{"a":1}]"#, size(9, 0, 0, 0), 1),
-        ] {
-            let body = format!(r#"{{"model":"m",{body}}}"#);
-            let request = Request::parse(body.as_bytes(), operation).unwrap();
-            assert_eq!((request.prompt, request.sequences), (expected, sequences), "{body}");
-        }
-        for prompt in ["null", "5", "{}", "[null]", "[1,\"a\"]", "[\"a\",1]", "[1.5]", "[[\"a\"]]", "[-1]"] {
-            let body = format!(r#"{{"model":"m","prompt":{prompt}}}"#);
-            assert_eq!(Request::parse(body.as_bytes(), Operation::TextCompletion).unwrap_err().param(), Some("prompt"), "{prompt}");
-        }
-        for part in
-            [r#"{"type":"prompt_embeds","data":"AA"}"#, r#"{"prompt_embeds":"AA"}"#, r#"{"data":"AA","type":"prompt\u005fembeds"}"#]
-        {
-            let body = format!(r#"{{"model":"m","messages":[{{"content":[{part}]}}]}}"#);
-            assert_eq!(parse(&body).unwrap_err().param(), Some("messages"), "{part}");
-        }
-    }
-}
+mod tests;

@@ -1,41 +1,41 @@
-//! Token counts as providers report them.
+//! Token counts, as providers report them.
 
-use crate::json::{Kind, Reader};
+use crate::json::{Reader, ValueKind};
 
-/// What one `usage` object says, in tokens.
+/// The contents of one `usage` object, in tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// `prompt_tokens`
     pub prompt: u64,
-    /// `completion_tokens`, or what `total_tokens` has beyond the prompt where that is more.
+    /// `completion_tokens`, or `total_tokens` minus the prompt if that is more.
     pub completion: u64,
 }
 
-/// What a stream has reported so far.
+/// The usage that a response has reported so far.
 ///
-/// vLLM's continuous usage counts each completion by itself, with the prompt it belongs to; the last chunk has the sums.
+/// vLLM's continuous usage reports each completion separately, with the prompt it belongs to. The last chunk reports the sums.
 #[derive(Debug, Clone, Default)]
-pub struct Tally {
-    /// Completions for each prompt, by which an index is taken apart.
+pub struct UsageCounter {
+    /// Completions for each prompt, to derive the prompt from the index of a completion.
     choices: usize,
     prompts: Vec<u64>,
     completions: Vec<u64>,
-    /// Of a request for one completion, the usage reported last, which is read when it is asked for.
+    /// For a request for one completion: the latest usage as written, which is parsed only when needed.
     latest: Vec<u8>,
     sum: Option<Usage>,
     deltas: u64,
 }
 
-/// Completions that are counted one by one: vLLM's own bound on `n` (`VLLM_MAX_N_SEQUENCES`).
+/// The maximum number of completions that are counted separately: vLLM's own limit of `n` (`VLLM_MAX_N_SEQUENCES`).
 const MAX_SEQUENCES: usize = 16_384;
 
 // === impl Usage ===
 
 impl Usage {
-    /// Reads the value of a `usage` member; `None` where it is null or does not make sense.
+    /// Parses the value of a `usage` member. Returns `None` if it is null or holds no prompt count.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(value);
-        if reader.kind().ok()? != Kind::Object {
+        if reader.kind().ok()? != ValueKind::Object {
             return None;
         }
         let (mut prompt, mut completion, mut total) = (None, None, None);
@@ -60,31 +60,31 @@ impl Usage {
         Some(Self { prompt, completion: rest.max(completion.unwrap_or(0)) })
     }
 
-    /// Prompt and completion together.
+    /// Returns the sum of prompt and completion.
     pub fn total(&self) -> u64 {
         self.prompt.saturating_add(self.completion)
     }
 }
 
-/// Reads a count, or nothing if something else stands there (which is then still to be read).
+/// Reads a count. Returns `None` if the value is not a number; the reader is then still before it.
 fn count(reader: &mut Reader<'_>) -> Option<u64> {
-    if reader.kind().ok()? != Kind::Number {
+    if reader.kind().ok()? != ValueKind::Number {
         return None;
     }
     let digits = reader.number().ok()?;
-    // An absurd count is no count: 2^53 tokens are more than any server has made.
+    // More than 2^53 tokens are not plausible.
     std::str::from_utf8(digits).ok()?.parse().ok().filter(|&n: &u64| n <= 1 << 53)
 }
 
-// === impl Tally ===
+// === impl UsageCounter ===
 
-impl Tally {
-    /// For a request of `choices` completions for each prompt.
+impl UsageCounter {
+    /// Creates a counter for a request for `choices` completions of each prompt.
     pub fn new(choices: u64) -> Self {
         Self { choices: usize::try_from(choices).unwrap_or(usize::MAX).max(1), ..Self::default() }
     }
 
-    /// Takes in the usage of one chunk: of the completion at `index`, or of them all.
+    /// Records the usage of one chunk: of the completion at `index`, or of all completions.
     pub fn report(&mut self, usage: Usage, index: Option<usize>) {
         let Some(index) = index else {
             self.sum = Some(usage);
@@ -97,28 +97,28 @@ impl Tally {
         raise(&mut self.prompts, index / self.choices, usage.prompt);
     }
 
-    /// Takes in the usage of one chunk, as it stands, of a request for one completion.
+    /// Records the usage of one chunk, as written, of a request for one completion.
     pub fn report_latest(&mut self, usage: &[u8]) {
         self.latest.clear();
         self.latest.extend_from_slice(usage);
     }
 
-    /// Takes in a chunk that says nothing of usage but holds a piece of a completion.
+    /// Records a chunk that holds a part of a completion and no usage.
     pub fn delta(&mut self) {
         self.deltas += 1;
     }
 
-    /// Pieces of completions seen on chunks without usage.
+    /// Returns the number of chunks that held a part of a completion and no usage.
     pub fn deltas(&self) -> u64 {
         self.deltas
     }
 
-    /// Whether the provider has reported the sum.
+    /// Returns whether the provider has reported the sums.
     pub fn is_whole(&self) -> bool {
         self.sum.is_some()
     }
 
-    /// The whole usage so far, if any was reported.
+    /// Returns the usage of all prompts and completions so far, if any was reported.
     pub fn usage(&self) -> Option<Usage> {
         let seen = || {
             let sum = |counts: &[u64]| counts.iter().fold(0u64, |sum, &n| sum.saturating_add(n));
@@ -128,7 +128,7 @@ impl Tally {
     }
 }
 
-/// Sets the count at `index` unless it is higher already.
+/// Raises the count at `index` to `value`.
 fn raise(counts: &mut Vec<u64>, index: usize, value: u64) {
     if counts.len() <= index {
         counts.resize(index + 1, 0);
@@ -166,13 +166,13 @@ mod tests {
 
     #[test]
     fn continuous_usage_adds_up_over_choices_and_prompts() {
-        let mut tally = Tally::new(2);
-        assert_eq!(tally.usage(), None);
+        let mut counter = UsageCounter::new(2);
+        assert_eq!(counter.usage(), None);
         for (index, prompt, completion) in [(0, 5, 1), (1, 5, 1), (2, 7, 1), (3, 7, 4), (0, 5, 3), (usize::MAX, 9, 9)] {
-            tally.report(Usage { prompt, completion }, Some(index));
+            counter.report(Usage { prompt, completion }, Some(index));
         }
-        assert_eq!(tally.usage(), Some(Usage { prompt: 12, completion: 9 }));
-        tally.report(Usage { prompt: 12, completion: 16 }, None);
-        assert_eq!(tally.usage(), Some(Usage { prompt: 12, completion: 16 }));
+        assert_eq!(counter.usage(), Some(Usage { prompt: 12, completion: 9 }));
+        counter.report(Usage { prompt: 12, completion: 16 }, None);
+        assert_eq!(counter.usage(), Some(Usage { prompt: 12, completion: 16 }));
     }
 }

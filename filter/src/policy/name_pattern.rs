@@ -1,18 +1,18 @@
-//! Words as configured: exact, or the beginning of many.
+//! Patterns of model ids and identities, as configured.
 
-/// A model id or an identity as configured: exact, or a prefix (written with a trailing `*`).
+/// A model id or an identity: exact, or a prefix, which is written with a trailing `*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamePattern {
-    /// This one and no other.
+    /// This name only.
     Exact(Box<str>),
-    /// Every one that begins so; the `*` is not part of it.
+    /// Every name with this prefix; the `*` is not part of it.
     Prefix(Box<str>),
 }
 
 // === impl NamePattern ===
 
 impl NamePattern {
-    /// Reads a pattern as configured; only a trailing `*` is special.
+    /// Parses a pattern. Only a trailing `*` is special.
     pub fn new(written: &str) -> Self {
         match written.strip_suffix('*') {
             Some(prefix) => Self::Prefix(prefix.into()),
@@ -20,7 +20,7 @@ impl NamePattern {
         }
     }
 
-    /// Whether `text` is one of those meant.
+    /// Returns whether `text` matches the pattern.
     pub fn matches(&self, text: &str) -> bool {
         match self {
             Self::Exact(exact) => **exact == *text,

@@ -1,50 +1,50 @@
-//! The vocabulary as it is looked up: by the first letters of a word.
+//! The vocabulary, indexed by the first letters of words.
 
 use std::sync::OnceLock;
 
 use super::words::{ANCHOR, Classes, VOCABULARY, is_anchor};
 use crate::guard::fold::fold;
 
-/// Buckets of entries: a power of two.
+/// The number of buckets: a power of two.
 const BUCKETS: usize = 4096;
-/// The longest phrase, in words.
-const LONGEST_PHRASE: usize = 6;
+/// The maximum length of a phrase, in words.
+const MAX_PHRASE_WORDS: usize = 6;
 
-/// Words and phrases, and what they mean.
+/// Words and phrases with their classes.
 pub struct Lexicon {
-    /// Where each bucket begins in `entries`; one more than there are buckets.
+    /// The start of each bucket in `entries`, and the end of the last one.
     starts: Vec<u32>,
-    entries: Vec<Entry>,
+    entries: Vec<LexiconEntry>,
 }
 
-struct Entry {
+struct LexiconEntry {
     stem: Box<str>,
-    /// Whether more may follow the stem.
+    /// Whether the entry matches longer words with this stem.
     open: bool,
     /// The words that must follow, for a phrase.
     rest: Box<[Box<str>]>,
     classes: Classes,
-    /// [`ANCHOR`] or nothing.
+    /// [`ANCHOR`] or 0.
     anchor: Classes,
 }
 
 // === impl Lexicon ===
 
 impl Lexicon {
-    /// The one lexicon, made when it is first asked for.
+    /// Returns the lexicon, which is built on first use.
     pub fn get() -> &'static Self {
         static LEXICON: OnceLock<Lexicon> = OnceLock::new();
         LEXICON.get_or_init(Self::new)
     }
 
     fn new() -> Self {
-        let mut buckets: Vec<Vec<Entry>> = Vec::new();
+        let mut buckets: Vec<Vec<LexiconEntry>> = Vec::new();
         buckets.resize_with(BUCKETS, Vec::new);
         for (classes, words) in VOCABULARY {
             for word in words.split_ascii_whitespace() {
-                let entry = Entry::new(word, *classes);
+                let entry = LexiconEntry::new(word, *classes);
                 let Some(bucket) = buckets.get_mut(bucket(entry.stem.as_bytes())) else { continue };
-                match bucket.iter_mut().find(|known| known.same(&entry)) {
+                match bucket.iter_mut().find(|known| known.has_same_words(&entry)) {
                     Some(known) => {
                         known.classes |= entry.classes;
                         known.anchor |= entry.anchor;
@@ -62,7 +62,7 @@ impl Lexicon {
         Self { starts, entries }
     }
 
-    /// What `word` means before `next`, the words that follow it.
+    /// Returns the classes of `word`. `next` returns the words that follow it.
     pub fn meaning<'w>(&self, word: &str, next: impl Fn(usize) -> Option<&'w str>) -> Classes {
         let mut classes = 0;
         for entry in self.bucket(word.as_bytes()) {
@@ -74,10 +74,10 @@ impl Lexicon {
         classes
     }
 
-    /// The longest single word that `text` begins with: its length and what it means.
+    /// Returns the longest single word at the start of `text`: its length and classes.
     pub fn longest(&self, text: &str) -> Option<(usize, Classes)> {
         let mut longest = 0;
-        // No stem is shorter than the character that it begins with.
+        // A stem is at least as long as its first character.
         let least = if text.as_bytes().first() >= Some(&0xe0) { 3 } else { 1 };
         for length in least..=3 {
             let Some(start) = text.as_bytes().get(..length) else { break };
@@ -90,28 +90,28 @@ impl Lexicon {
         Some((longest, self.meaning(word, |_| None)))
     }
 
-    /// Every stem with its classes.
+    /// Returns every stem of a single word with its classes.
     pub fn stems(&self) -> impl Iterator<Item = (&str, Classes)> {
         self.entries.iter().filter(|entry| entry.rest.is_empty()).map(|entry| (&*entry.stem, entry.classes))
     }
 
-    fn bucket(&self, start: &[u8]) -> &[Entry] {
+    fn bucket(&self, start: &[u8]) -> &[LexiconEntry] {
         let bucket = bucket(start);
         let at = |index: usize| self.starts.get(index).map_or(0, |&start| start as usize);
         self.entries.get(at(bucket)..at(bucket + 1)).unwrap_or_default()
     }
 }
 
-// === impl Entry ===
+// === impl LexiconEntry ===
 
-impl Entry {
+impl LexiconEntry {
     fn new(word: &str, classes: Classes) -> Self {
         let mut folded = String::new();
         fold(word, &mut folded);
-        let mut words = folded.split('_').filter(|word| !word.is_empty()).take(LONGEST_PHRASE);
+        let mut words = folded.split('_').filter(|word| !word.is_empty()).take(MAX_PHRASE_WORDS);
         let first = words.next().unwrap_or_default();
         let rest: Box<[Box<str>]> = words.map(Box::from).collect();
-        // Buckets are chosen by three bytes, so that a shorter stem cannot be open.
+        // Buckets are chosen by three bytes, so a shorter stem matches whole words only.
         let (stem, open) = match first.strip_suffix('*') {
             Some(stem) => (stem, stem.len() >= 3 + usize::from(is_paired(stem.as_bytes()))),
             None => (first, false),
@@ -120,7 +120,7 @@ impl Entry {
         Self { stem: stem.into(), open, rest, classes, anchor }
     }
 
-    fn same(&self, other: &Self) -> bool {
+    fn has_same_words(&self, other: &Self) -> bool {
         self.stem == other.stem && self.open == other.open && self.rest == other.rest
     }
 }
@@ -138,7 +138,8 @@ fn bucket(word: &[u8]) -> usize {
     (key.wrapping_mul(0x9e37_79b1) >> 20) as usize % BUCKETS
 }
 
-/// Whether the letters of a word are pairs of bytes: Greek, Cyrillic, Hebrew, Arabic. Two of them choose its bucket.
+/// Returns whether the letters of a word have two bytes each (Greek, Cyrillic, Hebrew, Arabic). The first two letters choose its
+/// bucket.
 fn is_paired(word: &[u8]) -> bool {
     matches!(word, [0xce..=0xdf, ..])
 }

@@ -1,42 +1,42 @@
-//! The rules: which meanings, how close together, make an attack.
+//! The rules: which word classes, how close together, are an attack.
 //!
-//! A rule turns on a *key* word and asks for others around it. Rules are few and general; what they find is a matter of the
-//! vocabulary, and what they must not find is what the table of harmless prompts is for.
+//! A rule has a *key* class and requires others near it. Rules are few and general. The vocabulary determines what they detect; the
+//! corpus of harmless prompts, what they must not.
 
 use super::Sensitivity::{self, High, Low, Medium};
 use super::tokens::*;
 use super::words::*;
 
-/// The version of rules and vocabulary together. It changes whenever a verdict may.
+/// The version of rules and vocabulary together. It changes whenever a verdict may change.
 pub const VERSION: &str = "1";
 
-/// What makes an attack.
-pub struct Rule {
-    /// The kind of attack, as reasons name it.
+/// A rule: which classes are an attack.
+pub struct AttackRule {
+    /// The family of the attack, as reported.
     pub family: &'static str,
-    /// The least sensitive setting that takes it for an attack.
+    /// The least sensitive setting that applies the rule.
     pub level: Sensitivity,
-    /// Any of these is looked for first.
+    /// The key: a token with any of these classes.
     pub key: Classes,
     /// Each of these must be near the key.
     pub needs: &'static [Near],
-    /// None of these may be.
+    /// None of these may be near the key.
     pub unless: &'static [Near],
 }
 
-/// Any of some classes within so many words before or after the key.
+/// Any of these classes, at most this many words before or after the key.
 pub struct Near(pub Classes, pub usize, pub usize);
 
-const fn rule(family: &'static str, level: Sensitivity, key: Classes, needs: &'static [Near]) -> Rule {
-    Rule { family, level, key, needs, unless: &[] }
+const fn rule(family: &'static str, level: Sensitivity, key: Classes, needs: &'static [Near]) -> AttackRule {
+    AttackRule { family, level, key, needs, unless: &[] }
 }
 
-const fn except(rule: Rule, unless: &'static [Near]) -> Rule {
-    Rule { unless, ..rule }
+const fn except(rule: AttackRule, unless: &'static [Near]) -> AttackRule {
+    AttackRule { unless, ..rule }
 }
 
-/// Every rule.
-pub const RULES: &[Rule] = &[
+/// All rules.
+pub const RULES: &[AttackRule] = &[
     rule("override", Low, INSTR, &[Near(IGNORE, 7, 7), Near(PRIOR, 4, 4), Near(ALL | YOUR | SYSTEM, 5, 5)]),
     rule("override", Low, INSTR, &[Near(IGNORE, 6, 6), Near(PRIOR | YOUR | SYSTEM, 5, 4)]),
     except(rule("override", Medium, INSTR, &[Near(IGNORE, 4, 4), Near(ALL, 4, 3)]), &[Near(WITHIN, 0, 5), Near(ASKS, 9, 0)]),
@@ -154,7 +154,7 @@ pub const RULES: &[Rule] = &[
     ),
 ];
 
-/// Words with which a text is taken to speak about attacks, within so many of what looks like one.
+/// The distance, in words, at which words about attacks make a match a mention.
 pub const MENTION: usize = 40;
-/// The same for words that name the topic itself, before it.
+/// The distance at which words that name the topic do so, if they come before the match.
 pub const TITLE: usize = 300;

@@ -1,49 +1,49 @@
-//! A folded text as a row of meanings: one token for each word, and for a few things that are no words.
+//! Splits a folded text into tokens: the classes of each word, and of a few signs.
 
 use super::lexicon::Lexicon;
 use super::words::{ANCHOR, Classes};
 use crate::guard::fold::{may_be_latin, to_cyrillic, to_latin};
 
-/// A quotation mark stands before the word.
+/// A quotation mark precedes the word.
 pub const OPENS: Classes = 1 << 48;
-/// A quotation mark stands after the word.
+/// A quotation mark follows the word.
 pub const CLOSES: Classes = 1 << 49;
-/// A sentence begins with the word.
+/// The word is the first of a sentence.
 pub const BREAK: Classes = 1 << 50;
-/// A line begins with the word.
+/// The word is the first of a line.
 pub const LINE: Classes = 1 << 51;
-/// A bracket stands before the word: `[`, `<`, `{` or one with a slash.
+/// A bracket precedes the word: `[`, `<`, `{`, or one with a slash.
 pub const BRACKET: Classes = 1 << 52;
-/// A colon stands after the word.
+/// A colon follows the word.
 pub const COLON: Classes = 1 << 53;
-/// A row of `#`, `=`, `-` or `*` stands before the word.
+/// A row of `#`, `=`, `-` or `*` precedes the word.
 pub const HEAD: Classes = 1 << 54;
 /// An address: `https://…` or `name@host`.
 pub const ADDRESS: Classes = 1 << 55;
 /// `![`, or an `img` tag.
 pub const IMAGE: Classes = 1 << 56;
-/// A mark of a chat template: `<|…`, `[INST]`, `<<SYS>>`.
+/// A marker of a chat template: `<|…`, `[INST]`, `<<SYS>>`.
 pub const TEMPLATE: Classes = 1 << 57;
 /// The word was hidden: spelled out, in leet, or with letters of another script.
 pub const HIDDEN: Classes = 1 << 58;
 
-/// Letters that stand alone and are taken for one word together, at least.
+/// The minimum number of single letters that are joined to a word.
 const SPELLED: usize = 4;
-/// A word without an entry that is longer is searched for words within.
+/// Words that are longer and not in the vocabulary are searched for words within them.
 pub const LONG_WORD: usize = 13;
-/// The longest word that is looked at as one, in bytes.
+/// The maximum length of a word, in bytes.
 const LONGEST_WORD: usize = 4096;
 
 /// A word of a folded text.
 #[derive(Debug, Clone, Copy)]
 struct Word<'t> {
     text: &'t str,
-    /// Bytes between this word and the one before.
+    /// The bytes between this word and the previous one.
     gap: &'t str,
     marks: Classes,
 }
 
-/// The meanings of `text`, which is folded, appended to `tokens`.
+/// Appends the tokens of the folded `text` to `tokens`.
 pub fn read(text: &str, tokens: &mut Vec<Classes>) {
     let words = words(text);
     let spelled = spelled(&words);
@@ -89,7 +89,7 @@ fn mean<'t>(lexicon: &Lexicon, word: &Word<'t>, next: impl Fn(usize) -> Option<&
     tokens.push(word.marks);
 }
 
-/// What an ASCII word means with its digits and signs read as letters.
+/// Returns the classes of an ASCII word with digits and signs read as letters.
 fn plain(lexicon: &Lexicon, word: &str) -> Option<Classes> {
     if word.len() > 32 || word.bytes().all(|b| b.is_ascii_alphabetic()) || !word.bytes().any(|b| b.is_ascii_alphabetic()) {
         return None;
@@ -97,19 +97,19 @@ fn plain(lexicon: &Lexicon, word: &str) -> Option<Classes> {
     Some(leet(lexicon, word)).filter(|&classes| classes != 0)
 }
 
-/// What a word means with its digits and signs read as letters, of which `1` may be two.
+/// Returns the classes of a word with digits and signs read as letters. `1` is read as `i` or as `l`.
 pub fn leet(lexicon: &Lexicon, word: &str) -> Classes {
     ['i', 'l'].into_iter().map(|one| lexicon.meaning(&letters(word, one), |_| None)).find(|&classes| classes != 0).unwrap_or(0)
 }
 
-/// Whether a digit stands between two letters.
+/// Returns whether a digit is between two letters.
 pub fn has_inner_digit(word: &str) -> bool {
     let inner =
         |three: &[u8]| matches!(three, [a, b, c] if a.is_ascii_alphabetic() && b.is_ascii_digit() && c.is_ascii_alphabetic());
     word.as_bytes().windows(3).any(inner)
 }
 
-/// What a word means whose letters are of several scripts.
+/// Returns the classes of a word with letters of several scripts.
 fn disguised(lexicon: &Lexicon, word: &str) -> Option<Classes> {
     let candidate = if may_be_latin(word) { to_latin(word) } else { None };
     let latin = candidate.map_or(0, |word| lexicon.meaning(&word, |_| None) | plain(lexicon, &word).unwrap_or(0));
@@ -137,8 +137,8 @@ fn letters(word: &str, one: char) -> String {
     word.chars().map(letter).collect()
 }
 
-/// For each word: how many from there on are single letters, close together. Counted from the end, for a text may be one long run
-/// of what could be letters and is not.
+/// Returns for each word how many words from it on are single letters, close together. It counts from the end, so that a long run
+/// of candidates takes linear time.
 fn spelled(words: &[Word<'_>]) -> Vec<usize> {
     let mut counts = vec![0; words.len()];
     let (mut count, mut letters) = (0, 0);
@@ -154,13 +154,13 @@ fn spelled(words: &[Word<'_>]) -> Vec<usize> {
         }
         count += 1;
         letters += usize::from(word.text.bytes().all(|b| b.is_ascii_alphabetic()));
-        // Spelled out in a script that has no spaces anyway, or numbers.
+        // Otherwise these are numbers, or letters of a script without spaces.
         *spelled = if letters * 2 >= count { count } else { 0 };
     }
     counts
 }
 
-/// Puts letters together: a wider gap than the narrowest ends a word.
+/// Joins letters to words. A gap wider than the narrowest one ends a word.
 fn spell(lexicon: &Lexicon, words: &[Word<'_>], tokens: &mut Vec<Classes>) {
     let gap = words.iter().skip(1).map(|word| word.gap.len()).min().unwrap_or_default();
     let mut joined = String::new();
@@ -190,8 +190,9 @@ fn spelled_word(lexicon: &Lexicon, word: &str, tokens: &mut Vec<Classes>) {
     segment(lexicon, word, true, tokens);
 }
 
-/// The words within a run of letters, longest first. What is none is passed over; in scripts without spaces it counts. The
-/// quick look sees where a run begins, and a run that was spelled out, so that within another run no word is an anchor.
+/// Appends the classes of the words within a run of letters, longest match first. Letters that belong to no word are skipped; in
+/// scripts without spaces they are tokens. The fast scan sees the start of a run and runs that were spelled out, so only words
+/// there can be anchors.
 fn segment(lexicon: &Lexicon, run: &str, spelled: bool, tokens: &mut Vec<Classes>) {
     let mut rest = run;
     while let Some(c) = rest.chars().next() {
@@ -213,12 +214,12 @@ fn segment(lexicon: &Lexicon, run: &str, spelled: bool, tokens: &mut Vec<Classes
     }
 }
 
-/// Whether `c` belongs to a script that is written without spaces, or with particles joined to words.
+/// Returns whether `c` belongs to a script without spaces, or one that joins particles to words.
 fn is_unspaced(c: char) -> bool {
     matches!(u32::from(c), 0xe00..=0xeff | 0x1000..=0x109f | 0x1780..=0x17ff | 0x2e80..=0xd7ff | 0xf900..=0xfaff | 0x20000..=0x3ffff)
 }
 
-/// Whether `c` is part of a word wherever it stands.
+/// Returns whether `c` is part of a word in any position.
 fn is_letter(c: char) -> bool {
     // The most frequent first: ASCII, Cyrillic, then Han and Hangul.
     if c.is_ascii() {
@@ -232,7 +233,7 @@ fn is_letter(c: char) -> bool {
         | 0x1f000..=0x1faff)
 }
 
-/// Cuts a folded text into words.
+/// Splits a folded text into words.
 fn words(text: &str) -> Vec<Word<'_>> {
     let mut words: Vec<Word<'_>> = Vec::new();
     let (mut rest, mut gap_start, mut marks) = (text, 0, LINE | BREAK);
@@ -261,7 +262,7 @@ fn words(text: &str) -> Vec<Word<'_>> {
     words
 }
 
-/// Reads something between words: what it says about the next word, and its length.
+/// Reads a sign between words. Returns the marks that it adds to the next word, and its length.
 fn sign<'t>(c: char, rest: &'t str, gap: &'t str, words: &mut Vec<Word<'t>>) -> (Classes, usize) {
     match c {
         '<' if rest.starts_with("<|")
@@ -286,7 +287,7 @@ fn sign<'t>(c: char, rest: &'t str, gap: &'t str, words: &mut Vec<Word<'t>>) -> 
             (0, 4)
         }
         '"' | '`' | '\'' => {
-            // Whether it opens or closes is for the words around it to tell.
+            // It counts as opening for the next word and as closing for the previous one.
             if let Some(word) = words.last_mut() {
                 word.marks |= CLOSES;
             }
@@ -306,7 +307,7 @@ fn sign<'t>(c: char, rest: &'t str, gap: &'t str, words: &mut Vec<Word<'t>>) -> 
     }
 }
 
-/// The length of the word that `rest` begins with.
+/// Returns the length of the word at the start of `rest`.
 pub fn word_length(rest: &str) -> usize {
     let mut length = 0;
     for c in rest.chars() {
@@ -322,7 +323,7 @@ pub fn word_length(rest: &str) -> usize {
     length
 }
 
-/// `!gnore`, `$ystem`, `@ll`
+/// Returns whether a word starts with a sign that stands for a letter: `!gnore`, `$ystem`, `@ll`.
 fn starts_leet(c: char, rest: &str) -> bool {
     matches!(c, '$' | '!' | '@') && rest.as_bytes().get(1).is_some_and(u8::is_ascii_alphabetic)
 }

@@ -1,26 +1,31 @@
-//! Patterns as trees.
+//! Parses patterns into syntax trees.
 //!
-//! This reads what `regex-lite` has accepted, and as `regex-lite` reads it: characters are code points, classes are those of
-//! ASCII, and case is ASCII's. It only widens: of a class beyond ASCII it keeps how its characters begin. What it does not
-//! know (verbose mode) it refuses.
+//! The parser reads patterns that `regex-lite` has compiled, in the same way: characters are code points, named classes and case
+//! are ASCII only. It only widens: of a class beyond ASCII it keeps the first bytes of its characters. It returns `None` for syntax
+//! that it does not support (verbose mode).
 
-use std::collections::BinaryHeap;
+mod look;
+mod ranges;
 
-/// The first code point of two bytes.
+use self::ranges::{Range, merged, named, one, other_case, others};
+
+pub use self::look::{Edge, Look};
+
+/// The first code point that is encoded in more than one byte.
 const FOREIGN: u32 = 0x80;
 
-/// What a pattern is made of.
+/// The syntax tree of a pattern.
 #[derive(Debug, Clone)]
-pub enum Tree {
-    /// One character: one of these bytes, and what continues it where it is beyond ASCII.
+pub enum Ast {
+    /// One character: one of these bytes, and its continuation bytes if it is beyond ASCII.
     Class(Bytes),
-    /// This character beyond ASCII.
+    /// This character, beyond ASCII.
     Literal(char),
     Look(Look),
-    /// So many times, and without an end if there is no second number.
-    Repeated(Box<Tree>, u32, Option<u32>),
-    Sequence(Vec<Tree>),
-    Either(Vec<Tree>),
+    /// Repeated at least as often as the first number, and at most as often as the second; without a maximum if it is `None`.
+    Repeated(Box<Ast>, u32, Option<u32>),
+    Sequence(Vec<Ast>),
+    Alternation(Vec<Ast>),
 }
 
 /// A set of bytes.
@@ -30,39 +35,11 @@ pub struct Bytes {
     pub foreign: u128,
 }
 
-/// What is asked of a place between two characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    Start,
-    End,
-    LineStart,
-    LineEnd,
-    CrlfStart,
-    CrlfEnd,
-    Boundary,
-    NoBoundary,
-    WordStart,
-    WordEnd,
-    NoWordBefore,
-    NoWordAfter,
-}
-
-/// What stands beside such a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Edge {
-    /// The end of the text.
-    None,
-    Word,
-    LineFeed,
-    CarriageReturn,
-    Other,
-}
-
-/// Reads `pattern`, which ignores case unless it says otherwise.
-pub fn parse(pattern: &str) -> Option<Tree> {
+/// Parses `pattern`, which ignores case unless it contains `(?-i)`.
+pub fn parse(pattern: &str) -> Option<Ast> {
     let mut parser = Parser { rest: pattern, flags: Flags { ignore_case: true, ..Flags::default() } };
-    let tree = parser.either()?;
-    parser.rest.is_empty().then_some(tree)
+    let ast = parser.alternation()?;
+    parser.rest.is_empty().then_some(ast)
 }
 
 struct Parser<'p> {
@@ -78,10 +55,7 @@ struct Flags {
     crlf: bool,
 }
 
-/// Code points from the first to the last.
-type Range = (u32, u32);
-
-/// What a class may have between its brackets.
+/// An item of a class in brackets.
 enum Item {
     Char(char),
     Ranges(Vec<Range>),
@@ -106,7 +80,7 @@ impl Bytes {
         half >> (byte & 0x7f) & 1 == 1
     }
 
-    /// The bytes with which a place beside them is one of `edge`.
+    /// Returns the bytes that make a position next to them an `edge`.
     pub fn beside(edge: Edge) -> Self {
         let mut bytes = Self::default();
         (0..=u8::MAX).filter(|&byte| Edge::of(byte) == edge).for_each(|byte| bytes.insert(byte));
@@ -129,56 +103,12 @@ impl Bytes {
     }
 }
 
-/// The first byte of a character beyond ASCII.
+/// Returns the first byte of a character beyond ASCII.
 fn leading(code: u32) -> u8 {
     match code {
         ..0x800 => 0xc0 | (code >> 6) as u8,
         0x800..0x1_0000 => 0xe0 | (code >> 12) as u8,
         _ => 0xf0 | (code >> 18) as u8,
-    }
-}
-
-// === impl Look ===
-
-impl Look {
-    /// Whether it holds between `before` and `after`.
-    pub fn holds(self, before: Edge, after: Edge) -> bool {
-        let (word_before, word_after) = (before == Edge::Word, after == Edge::Word);
-        match self {
-            Self::Start => before == Edge::None,
-            Self::End => after == Edge::None,
-            Self::LineStart => matches!(before, Edge::None | Edge::LineFeed),
-            Self::LineEnd => matches!(after, Edge::None | Edge::LineFeed),
-            Self::CrlfStart => match before {
-                Edge::None | Edge::LineFeed => true,
-                Edge::CarriageReturn => after != Edge::LineFeed,
-                _ => false,
-            },
-            Self::CrlfEnd => match after {
-                Edge::None | Edge::CarriageReturn => true,
-                Edge::LineFeed => before != Edge::CarriageReturn,
-                _ => false,
-            },
-            Self::Boundary => word_before != word_after,
-            Self::NoBoundary => word_before == word_after,
-            Self::WordStart => !word_before && word_after,
-            Self::WordEnd => word_before && !word_after,
-            Self::NoWordBefore => !word_before,
-            Self::NoWordAfter => !word_after,
-        }
-    }
-}
-
-// === impl Edge ===
-
-impl Edge {
-    pub fn of(byte: u8) -> Self {
-        match byte {
-            b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => Self::Word,
-            b'\n' => Self::LineFeed,
-            b'\r' => Self::CarriageReturn,
-            _ => Self::Other,
-        }
     }
 }
 
@@ -200,21 +130,21 @@ impl<'p> Parser<'p> {
         Some(())
     }
 
-    /// What stands before `end`, which is passed.
+    /// Returns the text before `end`, and skips both.
     fn until(&mut self, end: char) -> Option<&'p str> {
         let (before, rest) = self.rest.split_once(end)?;
         self.rest = rest;
         Some(before)
     }
 
-    fn either(&mut self) -> Option<Tree> {
+    fn alternation(&mut self) -> Option<Ast> {
         let mut branches = Vec::new();
         let mut branch = Vec::new();
         while let Some(c) = self.peek().filter(|c| *c != ')') {
             match c {
                 '|' => {
                     self.next();
-                    branches.push(Tree::Sequence(std::mem::take(&mut branch)));
+                    branches.push(Ast::Sequence(std::mem::take(&mut branch)));
                 }
                 '(' => branch.extend(self.group()?),
                 '*' | '+' | '?' | '{' => {
@@ -225,12 +155,12 @@ impl<'p> Parser<'p> {
                 _ => branch.push(self.single()?),
             }
         }
-        branches.push(Tree::Sequence(branch));
-        Some(Tree::Either(branches))
+        branches.push(Ast::Sequence(branch));
+        Some(Ast::Alternation(branches))
     }
 
-    /// A group, or flags for the rest of the group that they stand in.
-    fn group(&mut self) -> Option<Option<Tree>> {
+    /// Parses a group. Returns `None` within `Some` for flags that apply to the rest of the enclosing group.
+    fn group(&mut self) -> Option<Option<Ast>> {
         self.take("(")?;
         let outer = self.flags;
         if self.take("?P<").or_else(|| self.take("?<")).is_some() {
@@ -238,13 +168,13 @@ impl<'p> Parser<'p> {
         } else if self.take("?").is_some() && self.flags()? {
             return Some(None);
         }
-        let tree = self.either()?;
+        let ast = self.alternation()?;
         self.take(")")?;
         self.flags = outer;
-        Some(Some(tree))
+        Some(Some(ast))
     }
 
-    /// Flags, and whether nothing but them is in their group.
+    /// Parses flags. Returns whether the group consists of flags only.
     fn flags(&mut self) -> Option<bool> {
         let mut on = true;
         loop {
@@ -254,7 +184,7 @@ impl<'p> Parser<'p> {
                 'm' => self.flags.lines = on,
                 's' => self.flags.dot_is_all = on,
                 'R' => self.flags.crlf = on,
-                // Greed decides how long a match is, not whether there is one.
+                // Greediness affects the length of a match, not whether there is one.
                 'U' | 'u' => {}
                 ':' => return Some(false),
                 ')' => return Some(true),
@@ -263,7 +193,7 @@ impl<'p> Parser<'p> {
         }
     }
 
-    fn repetition(&mut self, repeated: Tree) -> Option<Tree> {
+    fn repetition(&mut self, repeated: Ast) -> Option<Ast> {
         let (least, most) = match self.next()? {
             '*' => (0, None),
             '+' => (1, None),
@@ -279,15 +209,15 @@ impl<'p> Parser<'p> {
             }
         };
         _ = self.take("?");
-        // As many of them as there are may be stacked upon each other.
+        // Any number of repetitions may follow each other.
         Some(match (least, most) {
-            (0, Some(0)) => Tree::Sequence(Vec::new()),
+            (0, Some(0)) => Ast::Sequence(Vec::new()),
             (1, Some(1)) => repeated,
-            _ => Tree::Repeated(Box::new(repeated), least, most),
+            _ => Ast::Repeated(Box::new(repeated), least, most),
         })
     }
 
-    fn single(&mut self) -> Option<Tree> {
+    fn single(&mut self) -> Option<Ast> {
         let Flags { lines, crlf, dot_is_all, .. } = self.flags;
         Some(match self.peek()? {
             '\\' => return self.escape(),
@@ -298,9 +228,9 @@ impl<'p> Parser<'p> {
                     (_, false) => &[(0x0a, 0x0a)],
                     (_, true) => &[(0x0a, 0x0a), (0x0d, 0x0d)],
                 };
-                Tree::Class(Bytes::of_ranges(&others(ends)))
+                Ast::Class(Bytes::of_ranges(&others(ends)))
             }
-            '^' | '$' => Tree::Look(match (self.next()?, lines, crlf) {
+            '^' | '$' => Ast::Look(match (self.next()?, lines, crlf) {
                 ('^', false, _) => Look::Start,
                 ('^', _, false) => Look::LineStart,
                 ('^', _, true) => Look::CrlfStart,
@@ -312,23 +242,23 @@ impl<'p> Parser<'p> {
         })
     }
 
-    fn literal(&self, c: char) -> Tree {
-        let Some(byte) = u8::try_from(c).ok().filter(u8::is_ascii) else { return Tree::Literal(c) };
+    fn literal(&self, c: char) -> Ast {
+        let Some(byte) = u8::try_from(c).ok().filter(u8::is_ascii) else { return Ast::Literal(c) };
         let mut bytes = Bytes::of(byte);
         if self.flags.ignore_case {
             bytes.insert(byte.to_ascii_lowercase());
             bytes.insert(byte.to_ascii_uppercase());
         }
-        Tree::Class(bytes)
+        Ast::Class(bytes)
     }
 
-    fn escape(&mut self) -> Option<Tree> {
+    fn escape(&mut self) -> Option<Ast> {
         if let Some(look) = self.look() {
-            return Some(Tree::Look(look));
+            return Some(Ast::Look(look));
         }
         Some(match self.item()? {
             Item::Char(c) => self.literal(c),
-            Item::Ranges(ranges) => Tree::Class(Bytes::of_ranges(&ranges)),
+            Item::Ranges(ranges) => Ast::Class(Bytes::of_ranges(&ranges)),
         })
     }
 
@@ -348,7 +278,7 @@ impl<'p> Parser<'p> {
         LOOKS.iter().find(|(name, _)| self.take(name).is_some()).map(|(_, look)| *look)
     }
 
-    /// An escape or a plain character.
+    /// Parses an escape or a plain character.
     fn item(&mut self) -> Option<Item> {
         let c = self.next()?;
         if c != '\\' {
@@ -386,7 +316,7 @@ impl<'p> Parser<'p> {
         char::from_u32(u32::from_str_radix(digits, 16).ok()?)
     }
 
-    fn class(&mut self) -> Option<Tree> {
+    fn class(&mut self) -> Option<Ast> {
         self.take("[")?;
         let negated = self.take("^").is_some();
         let mut ranges = Vec::new();
@@ -416,10 +346,10 @@ impl<'p> Parser<'p> {
             ranges.extend(ranges.clone().into_iter().filter_map(other_case));
             ranges = merged(ranges);
         }
-        Some(Tree::Class(Bytes::of_ranges(&if negated { others(&ranges) } else { ranges })))
+        Some(Ast::Class(Bytes::of_ranges(&if negated { others(&ranges) } else { ranges })))
     }
 
-    /// Whether a hyphen that makes a range is next.
+    /// Returns whether a hyphen that denotes a range is next.
     fn is_range(&self) -> bool {
         self.rest.strip_prefix('-').is_some_and(|rest| !rest.starts_with([']', '-']))
     }
@@ -431,70 +361,4 @@ impl<'p> Parser<'p> {
         self.take("]")?;
         Some(if negated { others(&ranges) } else { ranges })
     }
-}
-
-fn one(c: char) -> Range {
-    (u32::from(c), u32::from(c))
-}
-
-/// The classes that have names.
-fn named(name: &str) -> Option<Vec<Range>> {
-    let pairs: &[u8] = match name {
-        "alnum" => b"09AZaz",
-        "alpha" => b"AZaz",
-        "ascii" => b"\x00\x7f",
-        "blank" => b"\t\t  ",
-        "cntrl" => b"\x00\x1f\x7f\x7f",
-        "digit" => b"09",
-        "graph" => b"!~",
-        "lower" => b"az",
-        "print" => b" ~",
-        "punct" => b"!/:@[`{~",
-        "space" => b"\t\r  ",
-        "upper" => b"AZ",
-        "word" => b"09AZ__az",
-        "xdigit" => b"09AFaf",
-        _ => return None,
-    };
-    Some(pairs.as_chunks::<2>().0.iter().map(|&[first, last]| (first.into(), last.into())).collect())
-}
-
-/// Sorts `ranges` and joins those that touch.
-fn merged(ranges: Vec<Range>) -> Vec<Range> {
-    let mut ranges = BinaryHeap::from(ranges).into_sorted_vec();
-    ranges.dedup_by(|next, last| {
-        let touches = next.0 <= last.1 + 1;
-        if touches {
-            last.1 = last.1.max(next.1);
-        }
-        touches
-    });
-    ranges
-}
-
-/// What sorted `ranges` leave out.
-fn others(ranges: &[Range]) -> Vec<Range> {
-    let mut others = Vec::new();
-    let mut next = 0;
-    for &(first, last) in ranges {
-        if next < first {
-            others.push((next, first - 1));
-        }
-        next = last + 1;
-    }
-    if next <= u32::from(char::MAX) {
-        others.push((next, char::MAX.into()));
-    }
-    others
-}
-
-/// The letters of a range in the other case. `regex-lite` looks for capitals only where there are no small letters, so that
-/// `[Y-b]` is no `y`; a negated class that left out more than that would be too narrow.
-fn other_case((first, last): Range) -> Option<Range> {
-    let within = |from: char, to: char| {
-        let (first, last) = (first.max(from.into()), last.min(to.into()));
-        (first <= last).then_some((first, last))
-    };
-    let small = within('a', 'z').map(|(first, last)| (first - 0x20, last - 0x20));
-    small.or_else(|| within('A', 'Z').map(|(first, last)| (first + 0x20, last + 0x20)))
 }

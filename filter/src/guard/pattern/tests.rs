@@ -7,27 +7,29 @@ use super::*;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-fn patterns(deny: &[&str], allow: &[&str]) -> Patterns {
-    let all = |patterns: &[&str]| patterns.iter().map(|pattern| Pattern::new(pattern).unwrap()).collect();
-    Patterns::new(all(deny), all(allow))
+fn patterns(deny: &[&str], allow: &[&str]) -> PatternCheck {
+    let all = |patterns: &[&str]| patterns.iter().map(|pattern| RegexPattern::new(pattern).unwrap()).collect();
+    PatternCheck::new(all(deny), all(allow))
 }
 
-fn refuses(patterns: &Patterns, text: &str) -> bool {
-    patterns.judge(text, &mut usize::MAX.clone()) == Found::Match
+fn refuses(patterns: &PatternCheck, text: &str) -> bool {
+    patterns.check(text, &mut usize::MAX.clone()) == PatternOutcome::Match
 }
 
 #[test]
 fn what_would_take_too_long_is_not_tried() {
     let excepted = patterns(&["titan", "tit.n"], &["titan x"]);
     let text = "titan x ".repeat(100);
-    for (work, found, left) in
-        [(3 * text.len(), Found::Nothing, 0), (3 * text.len() - 1, Found::TooMuch, text.len() - 1), (0, Found::TooMuch, 0)]
-    {
+    for (work, found, left) in [
+        (3 * text.len(), PatternOutcome::NoMatch, 0),
+        (3 * text.len() - 1, PatternOutcome::WorkExhausted, text.len() - 1),
+        (0, PatternOutcome::WorkExhausted, 0),
+    ] {
         let mut work = work;
-        assert_eq!(excepted.judge(&text, &mut work), found);
+        assert_eq!(excepted.check(&text, &mut work), found);
         assert_eq!(work, left);
     }
-    assert_eq!(excepted.judge("nothing of the kind", &mut 0), Found::Nothing, "what cannot match takes no work");
+    assert_eq!(excepted.check("nothing of the kind", &mut 0), PatternOutcome::NoMatch, "what cannot match takes no work");
 }
 
 #[test]
@@ -59,10 +61,10 @@ fn texts_are_refused_and_excepted() {
 
 #[test]
 fn patterns_are_bounded() {
-    assert_eq!(Pattern::new(&"a".repeat(1025)).unwrap_err(), InvalidPattern::TooLong);
-    assert_eq!(Pattern::new("a*").unwrap_err(), InvalidPattern::MatchesNothing);
+    assert_eq!(RegexPattern::new(&"a".repeat(1025)).unwrap_err(), InvalidPattern::TooLong);
+    assert_eq!(RegexPattern::new("a*").unwrap_err(), InvalidPattern::MatchesEmpty);
     for pattern in ["(", "a{1000}{1000}", &format!("{}a{}", "(".repeat(100), ")".repeat(100)), r"\w{900}\w{900}\w{900}", r"(a)\1"] {
-        assert!(matches!(Pattern::new(pattern), Err(InvalidPattern::Syntax(_))), "{pattern}");
+        assert!(matches!(RegexPattern::new(pattern), Err(InvalidPattern::Syntax(_))), "{pattern}");
     }
 }
 

@@ -1,6 +1,6 @@
 use super::fields::{self, FIELDS};
 use super::*;
-use crate::openai::{AskUsage, Changes, Edit, LimitField};
+use crate::openai::{BodyChanges, BodyEdit, LimitField, RequestedUsage};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -11,24 +11,24 @@ const REFERENCE: &str = include_str!("../../../../docs/dialects.md");
 
 const BOTH_HOSTED: [Dialect; 2] = [OpenAi, Anthropic];
 
-/// The body with these changes.
-fn applied(body: &str, changes: &Changes) -> String {
+/// Applies `changes` to `body`.
+fn applied(body: &str, changes: &BodyChanges) -> String {
     let splice = changes.splice(body.as_bytes()).unwrap_or_default();
     String::from_utf8([&splice.bytes, &body.as_bytes()[splice.length..]].concat()).unwrap()
 }
 
-/// What is sent once the gate has edited the body, too.
-fn sent(body: &str, operation: Operation, from: Dialect, to: Dialect, edit: Edit<'_>) -> Result<String, Unsayable> {
+/// Returns the body that is sent, with the filter's own edit too.
+fn sent(body: &str, operation: Operation, from: Dialect, to: Dialect, edit: BodyEdit<'_>) -> Result<String, Untranslatable> {
     let request = Request::parse(body.as_bytes(), operation).unwrap_or_else(|error| panic!("{error}: {body}"));
-    let translation = Peculiarities::read(body.as_bytes(), operation).translate(&request, from, to)?;
+    let translation = UnsupportedFields::read(body.as_bytes(), operation).translate(&request, from, to)?;
     let usage = edit.usage.filter(|_| !translation.stream_options);
-    let sent = applied(body, &Edit { usage, ..edit }.changes(&request, translation.changes));
+    let sent = applied(body, &BodyEdit { usage, ..edit }.changes(&request, translation.changes));
     assert_eq!(names(&sent).1, None, "a name stands twice: {sent}");
     Request::parse(sent.as_bytes(), operation).unwrap_or_else(|error| panic!("{error}: {sent}"));
     Ok(sent)
 }
 
-/// The names of an object's members as decoded, sorted, and one that stands twice.
+/// Returns the decoded and sorted member names of an object, and any name that occurs twice.
 fn names(object: &str) -> (Vec<String>, Option<String>) {
     let mut reader = Reader::new(object.as_bytes());
     let mut members = reader.object().unwrap();
@@ -42,7 +42,7 @@ fn names(object: &str) -> (Vec<String>, Option<String>) {
     (names, twice)
 }
 
-/// A whole body of `operation` with these members.
+/// Returns a body of `operation` with these members.
 fn with(operation: Operation, members: &str) -> String {
     let subject = match operation {
         Operation::Chat => r#""messages":[]"#,
@@ -52,9 +52,9 @@ fn with(operation: Operation, members: &str) -> String {
     format!(r#"{{"model":"m",{subject},{members}}}"#)
 }
 
-/// What is left of `members`, which stand last, on their way from one dialect to another.
-fn left(operation: Operation, members: &str, from: Dialect, to: Dialect) -> Result<String, Unsayable> {
-    let sent = sent(&with(operation, members), operation, from, to, Edit::default())?;
+/// Returns what is left of `members`, the last of the body, after the translation.
+fn left(operation: Operation, members: &str, from: Dialect, to: Dialect) -> Result<String, Untranslatable> {
+    let sent = sent(&with(operation, members), operation, from, to, BodyEdit::default())?;
     let rest = with(operation, "");
     let rest = rest.trim_end_matches(",}");
     let left = sent.strip_prefix(rest).unwrap_or_else(|| panic!("{sent} is no longer the same request"));
@@ -66,9 +66,9 @@ fn the_same_dialect_changes_nothing() {
     let body = with(Chat, r#""top_k":1,"max_tokens":null,"thinking":{},"n":999,"temperature":9"#);
     let request = Request::parse(body.as_bytes(), Chat).unwrap();
     for dialect in [Vllm, OpenAi, Anthropic] {
-        let translation = Peculiarities::read(body.as_bytes(), Chat).translate(&request, dialect, dialect);
+        let translation = UnsupportedFields::read(body.as_bytes(), Chat).translate(&request, dialect, dialect);
         assert_eq!(translation, Ok(Translation::default()));
-        assert_eq!(Peculiarities::default().translate(&request, dialect, dialect), Ok(Translation::default()));
+        assert_eq!(UnsupportedFields::default().translate(&request, dialect, dialect), Ok(Translation::default()));
     }
 }
 
@@ -90,7 +90,7 @@ fn hints_of_vllm_are_dropped_elsewhere() {
 fn an_operation_that_is_not_there_cannot_be_said() {
     for from in [Vllm, OpenAi] {
         for operation in [TextCompletion, Embeddings] {
-            assert_eq!(left(operation, r#""user":"u""#, from, Anthropic), Err(Unsayable::Operation));
+            assert_eq!(left(operation, r#""user":"u""#, from, Anthropic), Err(Untranslatable::Operation));
         }
     }
     for to in [Vllm, OpenAi] {
@@ -129,7 +129,7 @@ fn the_limit_of_a_chat_has_another_name_at_openai() {
 
 #[test]
 fn a_limit_of_the_gate_holds_after_translation() {
-    let edit = Edit { model: Some("gpt"), limit: Some(2), limit_field: LimitField::MaxCompletionTokens, usage: None };
+    let edit = BodyEdit { model: Some("gpt"), limit: Some(2), limit_field: LimitField::MaxCompletionTokens, usage: None };
     for (members, expected) in [
         (r#""a":1"#, r#"{"max_completion_tokens":2,"model":"gpt","messages":[],"a":1}"#),
         (r#""max_tokens":5"#, r#"{"model":"gpt","messages":[],"max_completion_tokens":2}"#),
@@ -165,7 +165,7 @@ fn only_usage_is_asked_of_a_stream_elsewhere() {
             assert_eq!(left(Chat, &members, Vllm, to).unwrap(), if rewritten { usage } else { &members }, "{options}");
             let body = with(Chat, &members);
             let request = Request::parse(body.as_bytes(), Chat).unwrap();
-            let translation = Peculiarities::read(body.as_bytes(), Chat).translate(&request, Vllm, to).unwrap();
+            let translation = UnsupportedFields::read(body.as_bytes(), Chat).translate(&request, Vllm, to).unwrap();
             assert_eq!(translation.stream_options, rewritten, "{options}");
         }
         assert_eq!(left(Chat, &members, OpenAi, Vllm).unwrap(), members);
@@ -177,7 +177,7 @@ fn only_usage_is_asked_of_a_stream_elsewhere() {
 #[test]
 fn values_beyond_the_limits_of_a_dialect() {
     let unchanged = |members: &'static str| Ok(members);
-    let no = |field| Err(Unsayable::Field(field));
+    let no = |field| Err(Untranslatable::Field(field));
     let many = r#""stop":["a","b","c","d","e"]"#;
     for (operation, to, members, expected) in [
         (Chat, OpenAi, r#""temperature":2.5"#, Ok(r#""temperature":2"#)),
@@ -224,14 +224,14 @@ fn values_beyond_the_limits_of_a_dialect() {
         assert_eq!(left(operation, members, from, to), expected.map(str::to_owned), "{members} for {to:?}");
     }
     let inputs = |count: usize| format!(r#"{{"model":"m","input":[{}]}}"#, vec!["\"a\""; count].join(","));
-    for (count, sayable) in [(2048, true), (2049, false)] {
-        assert_eq!(sent(&inputs(count), Embeddings, Vllm, OpenAi, Edit::default()).is_ok(), sayable);
+    for (count, translatable) in [(2048, true), (2049, false)] {
+        assert_eq!(sent(&inputs(count), Embeddings, Vllm, OpenAi, BodyEdit::default()).is_ok(), translatable);
     }
 }
 
 #[test]
 fn what_shapes_the_answer_is_said_or_the_candidate_is_passed_over() {
-    for (field, asking, idle) in [
+    for (field, asking, no_op) in [
         ("structured_outputs", r#"{"choice":["a","b"]}"#, "null"),
         ("guided_json", "{}", "null"),
         ("guided_choice", r#"["a"]"#, "[]"),
@@ -253,8 +253,8 @@ fn what_shapes_the_answer_is_said_or_the_candidate_is_passed_over() {
     ] {
         for to in BOTH_HOSTED {
             let members = |value| format!(r#""{field}":{value}"#);
-            assert_eq!(left(Chat, &members(asking), Vllm, to), Err(Unsayable::Field(field)));
-            assert_eq!(left(Chat, &members(idle), Vllm, to).as_deref(), Ok(""), "{field}");
+            assert_eq!(left(Chat, &members(asking), Vllm, to), Err(Untranslatable::Field(field)));
+            assert_eq!(left(Chat, &members(no_op), Vllm, to).as_deref(), Ok(""), "{field}");
         }
     }
 }
@@ -266,22 +266,22 @@ fn formats_and_biases() {
     let tag = r#""response_format":{"type":"structural_tag","structures":[]}"#;
     let twice = r#""response_format":{"type":"structural_tag","type":"text"}"#;
     let bias = r#""logit_bias":{"50256":-100}"#;
-    let format = || Err(Unsayable::Field("response_format"));
+    let format = || Err(Untranslatable::Field("response_format"));
     for (operation, members, openai, anthropic) in [
         (Chat, schema, Ok(schema), format()),
         (Chat, text, Ok(text), Ok(text)),
         (Chat, tag, format(), format()),
         (Chat, twice, format(), format()),
-        (TextCompletion, schema, format(), Err(Unsayable::Operation)),
-        (TextCompletion, text, Ok(""), Err(Unsayable::Operation)),
-        (Chat, bias, Err(Unsayable::Field("logit_bias")), Err(Unsayable::Field("logit_bias"))),
+        (TextCompletion, schema, format(), Err(Untranslatable::Operation)),
+        (TextCompletion, text, Ok(""), Err(Untranslatable::Operation)),
+        (Chat, bias, Err(Untranslatable::Field("logit_bias")), Err(Untranslatable::Field("logit_bias"))),
         (Chat, r#""logit_bias":{}"#, Ok(r#""logit_bias":{}"#), Ok(r#""logit_bias":{}"#)),
     ] {
         assert_eq!(left(operation, members, Vllm, OpenAi), openai.map(str::to_owned), "{members}");
         assert_eq!(left(operation, members, Vllm, Anthropic), anthropic.map(str::to_owned), "{members}");
     }
     assert_eq!(left(Chat, schema, OpenAi, Vllm).as_deref(), Ok(schema));
-    assert_eq!(left(Chat, bias, OpenAi, Vllm), Err(Unsayable::Field("logit_bias")));
+    assert_eq!(left(Chat, bias, OpenAi, Vllm), Err(Untranslatable::Field("logit_bias")));
 }
 
 #[test]
@@ -298,15 +298,15 @@ fn members_that_only_one_hosted_provider_knows() {
     for to in [Vllm, Anthropic] {
         assert_eq!(left(Chat, ignored, OpenAi, to).as_deref(), Ok(ignored));
         for field in ["audio", "web_search_options", "moderation"] {
-            assert_eq!(left(Chat, &format!(r#""{field}":{{}}"#), OpenAi, to), Err(Unsayable::Field(field)));
+            assert_eq!(left(Chat, &format!(r#""{field}":{{}}"#), OpenAi, to), Err(Untranslatable::Field(field)));
         }
     }
     assert_eq!(left(Chat, hints, OpenAi, Vllm).as_deref(), Ok(hints));
     assert_eq!(left(Chat, hints, OpenAi, Anthropic).as_deref(), Ok(""));
     let functions = r#""functions":[{"name":"f"}]"#;
-    assert_eq!(left(Chat, functions, OpenAi, Vllm), Err(Unsayable::Field("functions")));
+    assert_eq!(left(Chat, functions, OpenAi, Vllm), Err(Untranslatable::Field("functions")));
     assert_eq!(left(Chat, functions, OpenAi, Anthropic).as_deref(), Ok(functions));
-    assert_eq!(left(TextCompletion, r#""suffix":"x""#, OpenAi, Vllm), Err(Unsayable::Field("suffix")));
+    assert_eq!(left(TextCompletion, r#""suffix":"x""#, OpenAi, Vllm), Err(Untranslatable::Field("suffix")));
     assert_eq!(left(TextCompletion, r#""suffix":null"#, OpenAi, Vllm).as_deref(), Ok(r#""suffix":null"#));
 }
 
@@ -318,15 +318,19 @@ fn token_ids_are_of_one_model() {
         (Embeddings, r#"{"model":"m","input":[1,2]}"#),
     ] {
         for (from, to) in [(Vllm, OpenAi), (OpenAi, Vllm)] {
-            assert_eq!(sent(body, operation, from, to, Edit::default()), Err(Unsayable::TokenIds));
+            assert_eq!(sent(body, operation, from, to, BodyEdit::default()), Err(Untranslatable::TokenIds));
         }
     }
 }
 
 #[test]
 fn removals_leave_json_wherever_they_are() {
-    let edit =
-        Edit { limit: Some(7), usage: Some(AskUsage::Final), limit_field: LimitField::MaxCompletionTokens, ..Edit::default() };
+    let edit = BodyEdit {
+        limit: Some(7),
+        usage: Some(RequestedUsage::Final),
+        limit_field: LimitField::MaxCompletionTokens,
+        ..BodyEdit::default()
+    };
     let added = r#""max_completion_tokens":7,"stream_options":{"include_usage":true},"#;
     for (body, expected) in [
         (r#"{"top_k":1,"model":"m","messages":[]}"#, r#"{+"model":"m","messages":[]}"#),
@@ -347,11 +351,11 @@ fn every_occurrence_counts_up_to_a_bound() {
     let body = |count: usize| with(Chat, &vec![r#""top_k":1"#; count].join(","));
     let sent = |body: &str| {
         let request = Request::parse(body.as_bytes(), Chat).unwrap();
-        let translation = Peculiarities::read(body.as_bytes(), Chat).translate(&request, Vllm, OpenAi)?;
-        Ok(applied(body, &Edit::default().changes(&request, translation.changes)))
+        let translation = UnsupportedFields::read(body.as_bytes(), Chat).translate(&request, Vllm, OpenAi)?;
+        Ok(applied(body, &BodyEdit::default().changes(&request, translation.changes)))
     };
-    assert_eq!(sent(&body(MAX_MEMBERS)), Ok(r#"{"model":"m","messages":[]}"#.to_owned()));
-    assert_eq!(sent(&body(MAX_MEMBERS + 1)), Err(Unsayable::Unread));
+    assert_eq!(sent(&body(MAX_FIELDS)), Ok(r#"{"model":"m","messages":[]}"#.to_owned()));
+    assert_eq!(sent(&body(MAX_FIELDS + 1)), Err(Untranslatable::Unread));
     let twice = with(Chat, r#""temperature":9,"temperature":1,"temperature":8"#);
     assert_eq!(sent(&twice), Ok(with(Chat, r#""temperature":2,"temperature":1,"temperature":2"#)));
 }
@@ -362,7 +366,7 @@ fn what_a_real_vllm_was_sent() {
     let continuous = include_str!("../../../../tests/fixtures/vllm/chat-stream-usage-continuous.request.json");
     let suffix = include_str!("../../../../tests/fixtures/vllm/completions-suffix.request.json");
     let logprobs = include_str!("../../../../tests/fixtures/vllm/chat-prompt-logprobs.request.json");
-    let sent = |body, operation, from, to| sent(body, operation, from, to, Edit::default());
+    let sent = |body, operation, from, to| sent(body, operation, from, to, BodyEdit::default());
     assert_eq!(
         sent(unknown, Chat, OpenAi, Anthropic).unwrap(),
         unknown.replace(r#", "safety_identifier": "x", "prompt_cache_key": "k", "verbosity": "low""#, "")
@@ -371,8 +375,8 @@ fn what_a_real_vllm_was_sent() {
     let options = r#"{"include_usage": true, "continuous_usage_stats": true}"#;
     assert!(continuous.contains(options));
     assert_eq!(sent(continuous, Chat, Vllm, OpenAi).unwrap(), renamed.replace(options, r#"{"include_usage":true}"#));
-    assert_eq!(sent(suffix, TextCompletion, OpenAi, Vllm), Err(Unsayable::Field("suffix")));
-    assert_eq!(sent(logprobs, Chat, Vllm, OpenAi), Err(Unsayable::Field("prompt_logprobs")));
+    assert_eq!(sent(suffix, TextCompletion, OpenAi, Vllm), Err(Untranslatable::Field("suffix")));
+    assert_eq!(sent(logprobs, Chat, Vllm, OpenAi), Err(Untranslatable::Field("prompt_logprobs")));
 }
 
 #[test]
@@ -380,7 +384,7 @@ fn the_table_is_sorted_and_names_each_field_once_for_an_operation() {
     for pair in FIELDS.windows(2) {
         let [one, next] = pair else { unreachable!() };
         assert!(one.name < next.name || one.name == next.name && one.on & next.on == 0, "{}", next.name);
-        assert!(next.name.len() <= MAX_WORD);
+        assert!(next.name.len() <= MAX_NAME_BYTES);
     }
 }
 
@@ -393,8 +397,8 @@ fn the_reference_shows_the_table() {
     assert_eq!(shown, expected, "docs/dialects.md should have these rows:\n{}", expected.join("\n"));
 }
 
-/// A field's row of the reference.
-fn row(field: &fields::Field) -> String {
+/// Returns the row of a field in the reference.
+fn row(field: &fields::DialectField) -> String {
     let on = match field.on {
         fields::CHAT => "chat",
         fields::COMPLETIONS => "completions",
@@ -406,31 +410,31 @@ fn row(field: &fields::Field) -> String {
     format!("| `{}` | {on} | {} | {} | {anthropic} |", field.name, words(field.vllm), words(field.openai))
 }
 
-fn words(rule: Rule) -> String {
+fn words(rule: FieldRule) -> String {
     match rule {
-        Rule::Pass => "passes".into(),
-        Rule::Drop => "dropped".into(),
-        Rule::DropIdle(idle) => format!("dropped if {}, else **no**", idle_words(idle)),
-        Rule::PassIdle(idle) => format!("passes if {}, else **no**", idle_words(idle)),
-        Rule::Within(least, most) if least == most => format!("passes if {least}, else **no**"),
-        Rule::Within(least, most) => format!("passes from {least} to {most}, else **no**"),
-        Rule::Positive => "passes above 0, else **no**".into(),
-        Rule::Cap(most) => format!("lowered to {most}"),
-        Rule::Items(most) => format!("passes up to {most} items, else **no**"),
-        Rule::Stops(most) => format!("dropped if empty, passes up to {most} items, else **no**"),
-        Rule::NotBlank => "passes unless one is white space, else **no**".into(),
-        Rule::OlderLimit => "becomes `max_completion_tokens`, or is dropped beside it".into(),
-        Rule::NewerLimit => "passes; null is dropped beside `max_tokens`".into(),
-        Rule::UsageOnly(known) => format!("passes with {}, else becomes `{{\"include_usage\":true}}`", list(known)),
+        FieldRule::Pass => "passes".into(),
+        FieldRule::Drop => "dropped".into(),
+        FieldRule::DropIfNoOp(no_op) => format!("dropped if {}, else **no**", idle_words(no_op)),
+        FieldRule::PassIfNoOp(no_op) => format!("passes if {}, else **no**", idle_words(no_op)),
+        FieldRule::Within(least, most) if least == most => format!("passes if {least}, else **no**"),
+        FieldRule::Within(least, most) => format!("passes from {least} to {most}, else **no**"),
+        FieldRule::Positive => "passes above 0, else **no**".into(),
+        FieldRule::Cap(most) => format!("lowered to {most}"),
+        FieldRule::Items(most) => format!("passes up to {most} items, else **no**"),
+        FieldRule::StopItems(most) => format!("dropped if empty, passes up to {most} items, else **no**"),
+        FieldRule::NotBlank => "passes unless one is white space, else **no**".into(),
+        FieldRule::MaxTokens => "becomes `max_completion_tokens`, or is dropped beside it".into(),
+        FieldRule::MaxCompletionTokens => "passes; null is dropped beside `max_tokens`".into(),
+        FieldRule::UsageOnly(known) => format!("passes with {}, else becomes `{{\"include_usage\":true}}`", list(known)),
     }
 }
 
-fn idle_words(idle: Idle) -> String {
-    match idle {
-        Idle::Null => "null".into(),
-        Idle::Off => "off".into(),
-        Idle::True => "`true`".into(),
-        Idle::Words(words) => list(words),
+fn idle_words(no_op: NoOp) -> String {
+    match no_op {
+        NoOp::Null => "null".into(),
+        NoOp::Off => "off".into(),
+        NoOp::True => "`true`".into(),
+        NoOp::AnyOf(words) => list(words),
     }
 }
 

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::super::{Sensitivity, judge};
+use super::super::{Sensitivity, detect};
 
 const LEVELS: [(&str, Sensitivity); 3] = [("low", Sensitivity::Low), ("medium", Sensitivity::Medium), ("high", Sensitivity::High)];
 
@@ -65,7 +65,7 @@ fn measure(name: &str) -> ([(Count, Count); 3], String) {
     let mut families: BTreeMap<(bool, &str), [Count; 3]> = BTreeMap::new();
     let mut totals = [(Count::default(), Count::default()); 3];
     for prompt in &prompts {
-        let found = judge(&prompt.text, Sensitivity::High);
+        let found = detect(&prompt.text, Sensitivity::High);
         let row = families.entry((prompt.attack, &prompt.family)).or_default();
         for ((_, level), (count, total)) in LEVELS.iter().zip(row.iter_mut().zip(&mut totals)) {
             let taken = found.is_some_and(|found| found.level <= *level);
@@ -124,7 +124,7 @@ fn the_documentation_says_what_is_measured() {
 fn show() {
     let name = std::env::var("PAI_GUARD_SHOW").unwrap_or_else(|_| "tune".to_owned());
     for prompt in prompts(&folder(&name)) {
-        let found = judge(&prompt.text, Sensitivity::Medium);
+        let found = detect(&prompt.text, Sensitivity::Medium);
         if found.is_some() != prompt.attack {
             let kind = found.map_or(prompt.family.as_str(), |found| found.family);
             println!("{} {kind}: {}", if prompt.attack { "MISSED" } else { "FALSE" }, prompt.text.replace('\n', "\\n"));

@@ -4,10 +4,10 @@ use proptest::prelude::*;
 
 use super::super::rules::RULES;
 use super::super::words::VOCABULARY;
-use super::super::{Form, Sensitivity, judge, suspects};
-use crate::guard::{Action, Check, Guard, Unreadable, judge as judge_body};
+use super::super::{Form, Sensitivity, detect, suspects};
+use crate::guard::{Action, Check, Guard, Unreadable, evaluate};
 use crate::openai::Operation;
-use crate::openai::texts::Piece;
+use crate::openai::prompt_text::PromptSegment;
 
 /// Words of attacks, and some between them.
 const WORDS: [&str; 44] = [
@@ -141,13 +141,13 @@ proptest! {
     #[test]
     fn the_quick_look_passes_over_nothing(text in attack(), padding in 0..70_usize) {
         let text = format!("{}{text}", "x ".repeat(padding));
-        if let Some(found) = judge(&text, Sensitivity::High) {
+        if let Some(found) = detect(&text, Sensitivity::High) {
             prop_assert!(suspects(text.as_bytes(), Form::Decoded), "{found:?} {text}");
             let mut json = Vec::new();
             crate::json::write_string(&mut json, &text);
             prop_assert!(suspects(&json[1..json.len() - 1], Form::Raw), "{found:?} {text}");
             let body = [br#"{"model":"m-Instruct","messages":[{"role":"system","content":"#.as_slice(), &json, b"}]}"].concat();
-            prop_assert!(judge_body(&guards(), &body, Operation::Chat).rejection.is_some(), "{found:?} {text}");
+            prop_assert!(evaluate(&guards(), &body, Operation::Chat).rejection.is_some(), "{found:?} {text}");
         }
     }
 }
@@ -155,13 +155,13 @@ proptest! {
 proptest! {
     #[test]
     fn nothing_panics(text in "\\PC{0,200}", bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        judge(&text, Sensitivity::High);
+        detect(&text, Sensitivity::High);
         for form in [Form::Body, Form::Raw, Form::Decoded] {
             suspects(text.as_bytes(), form);
             suspects(&bytes, form);
         }
-        judge_body(&guards(), &bytes, Operation::Chat);
-        judge_body(&guards(), serde_json::json!({"messages": [{"content": text}], "prompt": [text, 1]}).to_string().as_bytes(), Operation::TextCompletion);
+        evaluate(&guards(), &bytes, Operation::Chat);
+        evaluate(&guards(), serde_json::json!({"messages": [{"content": text}], "prompt": [text, 1]}).to_string().as_bytes(), Operation::TextCompletion);
     }
 }
 
@@ -169,17 +169,17 @@ proptest! {
 fn finds(body: &[u8]) -> bool {
     let mut found = false;
     let mut parts: Vec<String> = Vec::new();
-    let read = crate::openai::texts::read(body, false, &mut |_, piece| {
+    let read = crate::openai::prompt_text::visit_segments(body, false, &mut |_, piece| {
         match piece {
-            Piece::Text(text) => found |= judge(&text.decode(), Sensitivity::High).is_some(),
-            Piece::Part(text) => {
-                found |= judge(&text.decode(), Sensitivity::High).is_some();
+            PromptSegment::Text(text) => found |= detect(&text.decode(), Sensitivity::High).is_some(),
+            PromptSegment::Part(text) => {
+                found |= detect(&text.decode(), Sensitivity::High).is_some();
                 parts.push(text.decode().into_owned());
             }
-            Piece::Unreadable => found = true,
-            Piece::MessageEnd => {
+            PromptSegment::Unreadable => found = true,
+            PromptSegment::MessageEnd => {
                 let parts = std::mem::take(&mut parts);
-                found |= parts.len() > 1 && ["\n", ""].iter().any(|glue| judge(&parts.join(glue), Sensitivity::High).is_some());
+                found |= parts.len() > 1 && ["\n", ""].iter().any(|glue| detect(&parts.join(glue), Sensitivity::High).is_some());
             }
         }
         true
@@ -310,7 +310,7 @@ fn the_quick_look_passes_over_nothing_in_any_shape() {
         let body = shaped(&text, &mut dice);
         let found = finds(body.as_bytes());
         hits += usize::from(found);
-        if found && judge_body(&guards(), body.as_bytes(), Operation::Chat).rejection.is_none() {
+        if found && evaluate(&guards(), body.as_bytes(), Operation::Chat).rejection.is_none() {
             let shape: String = body.replace(&text, "T");
             missed.entry(shape).or_insert(text);
         }

@@ -83,7 +83,7 @@ fn bodies() -> impl Strategy<Value = (Vec<usize>, String)> {
     })
 }
 
-fn expected(members: &[usize], to: Dialect, edit: Edit<'_>) -> Map<String, Value> {
+fn expected(members: &[usize], to: Dialect, edit: BodyEdit<'_>) -> Map<String, Value> {
     let value = |text: &str| serde_json::from_str::<Value>(text).unwrap();
     let always = [("model", r#""served""#), ("stream", "true"), ("messages", "[]")];
     let mut all: Map<String, Value> = always.map(|(name, text)| (name.to_owned(), value(text))).into_iter().collect();
@@ -112,8 +112,8 @@ proptest! {
     ) {
         let options = members.iter().any(|&member| CASES[member].name == "stream_options");
         let limit_field = if to == OpenAi { LimitField::MaxCompletionTokens } else { LimitField::MaxTokens };
-        let usage = (ask || options).then_some(AskUsage::Final);
-        let edit = Edit { model: Some("served"), limit, limit_field, usage };
+        let usage = (ask || options).then_some(RequestedUsage::Final);
+        let edit = BodyEdit { model: Some("served"), limit, limit_field, usage };
         let sent = sent(&body, Chat, Vllm, to, edit).unwrap();
         let read: Map<String, Value> = serde_json::from_str(&sent).unwrap();
         prop_assert_eq!(read, expected(&members, to, edit), "{} became {}", body, sent);
@@ -127,7 +127,7 @@ proptest! {
         bytes[at] = byte;
         for bytes in [&bytes[..], &bytes[..at]] {
             for (from, to) in [(Vllm, OpenAi), (OpenAi, Anthropic), (Anthropic, Vllm)] {
-                let _ = Peculiarities::read(bytes, Chat).translate(&request, from, to);
+                let _ = UnsupportedFields::read(bytes, Chat).translate(&request, from, to);
             }
         }
     }

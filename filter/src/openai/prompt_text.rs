@@ -1,32 +1,32 @@
-//! Every text of a request that can reach the prompt, and who says it.
+//! Every text of a request that can reach the prompt, with its role.
 //!
-//! A chat template may write any member of a message into the prompt, and keys of objects too, so everything counts that is
-//! not known to stay outside. What holds something other than text is reported as such.
+//! A chat template may write any member of a message into the prompt, and keys of objects too. So every text is visited unless it
+//! is known not to reach the prompt. Parts that are not text are visited as unreadable.
 
 use std::borrow::Cow;
 
-use crate::json::{InvalidJson, Kind, Reader, Text};
+use crate::json::{InvalidJson, JsonString, Reader, ValueKind};
 
-use super::prompt::MEDIA;
+use super::prompt_size::MEDIA_FIELDS;
 
-/// One find of [`read`].
+/// A part of a request that can reach the prompt; visit [`visit_segments`].
 #[derive(Debug)]
-pub enum Piece<'a> {
+pub enum PromptSegment<'a> {
     /// A text by itself.
-    Text(Text<'a>),
-    /// A text that is one part of a message's content: the server puts them together.
-    Part(Text<'a>),
+    Text(JsonString<'a>),
+    /// A text that is one part of a message's content. The server joins the parts.
+    Part(JsonString<'a>),
     /// An image, audio, a file, or token ids.
     Unreadable,
-    /// The parts of one message are complete.
+    /// The end of a message: all its parts have been visited.
     MessageEnd,
 }
 
-/// Who says a text: the `role` of its message; `None` where there is none, or no single string.
+/// The `role` of the message that holds a text; `None` if there is none, or it is not a single string.
 pub type Role<'a> = Option<Cow<'a, str>>;
 
-/// Members of a request that no server writes into a prompt.
-const OUTSIDE: [&str; 14] = [
+/// Fields that no server writes into a prompt.
+const NOT_IN_PROMPT: [&str; 14] = [
     "model",
     "stop",
     "user",
@@ -43,39 +43,43 @@ const OUTSIDE: [&str; 14] = [
     "encoding_format",
 ];
 
-/// The recipient of the pieces, and what it needs.
-struct Visit<'v, 'a> {
+/// Reads a body and calls `visit` for each segment.
+struct Visitor<'v, 'a> {
     body: &'a [u8],
     roles: bool,
-    see: &'v mut dyn FnMut(&Role<'a>, Piece<'a>) -> bool,
+    visit: &'v mut dyn FnMut(&Role<'a>, PromptSegment<'a>) -> bool,
 }
 
 /// Why reading stopped.
-enum Halt {
+enum Stop {
     Json(InvalidJson),
-    Enough,
+    Requested,
 }
 
-/// Reads `body` and shows `see` every piece until it returns false. Roles are told only if `roles`.
-pub fn read<'a>(body: &'a [u8], roles: bool, see: &mut dyn FnMut(&Role<'a>, Piece<'a>) -> bool) -> Result<(), InvalidJson> {
-    match (Visit { body, roles, see }).request() {
-        Err(Halt::Json(error)) => Err(error),
-        Ok(()) | Err(Halt::Enough) => Ok(()),
+/// Reads `body` and calls `visit` with every segment until it returns false. Roles are read only if `roles` is true.
+pub fn visit_segments<'a>(
+    body: &'a [u8],
+    roles: bool,
+    visit: &mut dyn FnMut(&Role<'a>, PromptSegment<'a>) -> bool,
+) -> Result<(), InvalidJson> {
+    match (Visitor { body, roles, visit }).request() {
+        Err(Stop::Json(error)) => Err(error),
+        Ok(()) | Err(Stop::Requested) => Ok(()),
     }
 }
 
-// === impl Visit ===
+// === impl Visitor ===
 
-impl<'a> Visit<'_, 'a> {
-    fn request(&mut self) -> Result<(), Halt> {
+impl<'a> Visitor<'_, 'a> {
+    fn request(&mut self) -> Result<(), Stop> {
         let mut reader = Reader::new(self.body);
         let mut object = reader.object()?;
         while let Some(key) = object.next(&mut reader)? {
-            if key.is("messages") && reader.kind()? == Kind::Array {
+            if key.is("messages") && reader.kind()? == ValueKind::Array {
                 self.messages(&mut reader)?;
             } else if key.is("prompt") || key.is("input") {
                 self.prompts(&mut reader)?;
-            } else if OUTSIDE.iter().any(|name| key.is(name)) {
+            } else if NOT_IN_PROMPT.iter().any(|name| key.is(name)) {
                 reader.skip()?;
             } else {
                 self.value(&None, &mut reader)?;
@@ -84,14 +88,14 @@ impl<'a> Visit<'_, 'a> {
         Ok(())
     }
 
-    fn show(&mut self, role: &Role<'a>, piece: Piece<'a>) -> Result<(), Halt> {
-        if (self.see)(role, piece) { Ok(()) } else { Err(Halt::Enough) }
+    fn segment(&mut self, role: &Role<'a>, segment: PromptSegment<'a>) -> Result<(), Stop> {
+        if (self.visit)(role, segment) { Ok(()) } else { Err(Stop::Requested) }
     }
 
-    fn messages(&mut self, reader: &mut Reader<'a>) -> Result<(), Halt> {
+    fn messages(&mut self, reader: &mut Reader<'a>) -> Result<(), Stop> {
         let mut messages = reader.array()?;
         while messages.next(reader)? {
-            if reader.kind()? == Kind::Object {
+            if reader.kind()? == ValueKind::Object {
                 self.message(reader)?;
             } else {
                 self.value(&None, reader)?;
@@ -100,23 +104,23 @@ impl<'a> Visit<'_, 'a> {
         Ok(())
     }
 
-    fn message(&mut self, reader: &mut Reader<'a>) -> Result<(), Halt> {
+    fn message(&mut self, reader: &mut Reader<'a>) -> Result<(), Stop> {
         let role = if self.roles { self.role(reader.offset())? } else { None };
         let mut message = reader.object()?;
         while let Some(key) = message.next(reader)? {
             if key.is("content") {
                 self.content(&role, reader)?;
-            } else if key.is("audio") && reader.kind()? == Kind::Object {
-                self.show(&role, Piece::Unreadable)?;
+            } else if key.is("audio") && reader.kind()? == ValueKind::Object {
+                self.segment(&role, PromptSegment::Unreadable)?;
                 reader.skip()?;
             } else {
                 self.value(&role, reader)?;
             }
         }
-        self.show(&role, Piece::MessageEnd)
+        self.segment(&role, PromptSegment::MessageEnd)
     }
 
-    /// The role of the message that begins at `start`; it may stand behind the texts that it is about.
+    /// Returns the role of the message that starts at offset `start`. The `role` may follow the texts that it applies to.
     fn role(&self, start: usize) -> Result<Role<'a>, InvalidJson> {
         let mut reader = Reader::new(self.body.get(start..).unwrap_or_default());
         let mut message = reader.object()?;
@@ -124,7 +128,7 @@ impl<'a> Visit<'_, 'a> {
         while let Some(key) = message.next(&mut reader)? {
             if !key.is("role") {
                 reader.skip()?;
-            } else if reader.kind()? == Kind::String && role.is_none() {
+            } else if reader.kind()? == ValueKind::String && role.is_none() {
                 role = Some(reader.text()?.decode());
             } else {
                 return Ok(None);
@@ -133,21 +137,21 @@ impl<'a> Visit<'_, 'a> {
         Ok(role)
     }
 
-    /// What a message says: a string, or parts to any depth.
-    fn content(&mut self, role: &Role<'a>, reader: &mut Reader<'a>) -> Result<(), Halt> {
+    /// Visits the content of a message: a string, or parts nested to any depth.
+    fn content(&mut self, role: &Role<'a>, reader: &mut Reader<'a>) -> Result<(), Stop> {
         match reader.kind()? {
-            Kind::String => {
+            ValueKind::String => {
                 let text = reader.text()?;
-                self.show(role, Piece::Part(text))
+                self.segment(role, PromptSegment::Part(text))
             }
-            Kind::Array => {
+            ValueKind::Array => {
                 let mut parts = reader.array()?;
                 while parts.next(reader)? {
                     self.content(role, reader)?;
                 }
                 Ok(())
             }
-            Kind::Object => self.part(role, reader),
+            ValueKind::Object => self.part(role, reader),
             _ => {
                 reader.skip()?;
                 Ok(())
@@ -155,40 +159,40 @@ impl<'a> Visit<'_, 'a> {
         }
     }
 
-    fn part(&mut self, role: &Role<'a>, reader: &mut Reader<'a>) -> Result<(), Halt> {
+    fn part(&mut self, role: &Role<'a>, reader: &mut Reader<'a>) -> Result<(), Stop> {
         let mut part = reader.object()?;
         while let Some(key) = part.next(reader)? {
             let kind = reader.kind()?;
             if is_media(&key) {
-                if kind != Kind::Null {
-                    self.show(role, Piece::Unreadable)?;
+                if kind != ValueKind::Null {
+                    self.segment(role, PromptSegment::Unreadable)?;
                 }
                 reader.skip()?;
-            } else if key.is("type") && kind == Kind::String {
+            } else if key.is("type") && kind == ValueKind::String {
                 let text = reader.text()?;
-                // A part may name media that the server holds already.
-                let piece = if is_media(&text) { Piece::Unreadable } else { Piece::Text(text) };
-                self.show(role, piece)?;
+                // A part may refer to media that the server already holds.
+                let segment = if is_media(&text) { PromptSegment::Unreadable } else { PromptSegment::Text(text) };
+                self.segment(role, segment)?;
             } else {
-                self.show(role, Piece::Text(key))?;
+                self.segment(role, PromptSegment::Text(key))?;
                 self.content(role, reader)?;
             }
         }
         Ok(())
     }
 
-    /// Strings and token ids, and lists of them.
-    fn prompts(&mut self, reader: &mut Reader<'a>) -> Result<(), Halt> {
+    /// Visits strings, token ids, and lists of them.
+    fn prompts(&mut self, reader: &mut Reader<'a>) -> Result<(), Stop> {
         match reader.kind()? {
-            Kind::Array => {
+            ValueKind::Array => {
                 let mut items = reader.array()?;
                 let mut ids = false;
                 while items.next(reader)? {
                     match reader.kind()? {
-                        Kind::Number if ids => _ = reader.number()?,
-                        Kind::Number => {
+                        ValueKind::Number if ids => _ = reader.number()?,
+                        ValueKind::Number => {
                             ids = true;
-                            self.show(&None, Piece::Unreadable)?;
+                            self.segment(&None, PromptSegment::Unreadable)?;
                             reader.number()?;
                         }
                         _ => self.prompts(reader)?,
@@ -200,24 +204,24 @@ impl<'a> Visit<'_, 'a> {
         }
     }
 
-    /// Any value that a template may write out: its strings and its keys.
-    fn value(&mut self, role: &Role<'a>, reader: &mut Reader<'a>) -> Result<(), Halt> {
+    /// Visits the strings and keys of any value that a template may write into the prompt.
+    fn value(&mut self, role: &Role<'a>, reader: &mut Reader<'a>) -> Result<(), Stop> {
         match reader.kind()? {
-            Kind::String => {
+            ValueKind::String => {
                 let text = reader.text()?;
-                self.show(role, Piece::Text(text))
+                self.segment(role, PromptSegment::Text(text))
             }
-            Kind::Array => {
+            ValueKind::Array => {
                 let mut items = reader.array()?;
                 while items.next(reader)? {
                     self.value(role, reader)?;
                 }
                 Ok(())
             }
-            Kind::Object => {
+            ValueKind::Object => {
                 let mut object = reader.object()?;
                 while let Some(key) = object.next(reader)? {
-                    self.show(role, Piece::Text(key))?;
+                    self.segment(role, PromptSegment::Text(key))?;
                     self.value(role, reader)?;
                 }
                 Ok(())
@@ -230,16 +234,16 @@ impl<'a> Visit<'_, 'a> {
     }
 }
 
-// === impl Halt ===
+// === impl Stop ===
 
-impl From<InvalidJson> for Halt {
+impl From<InvalidJson> for Stop {
     fn from(error: InvalidJson) -> Self {
         Self::Json(error)
     }
 }
 
-fn is_media(name: &Text<'_>) -> bool {
-    MEDIA.iter().any(|media| name.is(media))
+fn is_media(name: &JsonString<'_>) -> bool {
+    MEDIA_FIELDS.iter().any(|media| name.is(media))
 }
 
 #[cfg(test)]
@@ -248,16 +252,16 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// What is found in `body`: `role:text`, `+` before a part, `!` for what cannot be read, `|` after a message.
+    /// Returns the segments of `body`: `role:text`, `+` before a part, `!` for what cannot be read, `|` after a message.
     fn found(body: &str) -> String {
         let mut found = Vec::new();
-        read(body.as_bytes(), true, &mut |role, piece| {
+        visit_segments(body.as_bytes(), true, &mut |role, segment| {
             let role = role.as_deref().map_or(String::new(), |role| format!("{role}:"));
-            found.push(match piece {
-                Piece::Text(text) => format!("{role}{}", text.decode()),
-                Piece::Part(text) => format!("+{role}{}", text.decode()),
-                Piece::Unreadable => format!("{role}!"),
-                Piece::MessageEnd => "|".to_owned(),
+            found.push(match segment {
+                PromptSegment::Text(text) => format!("{role}{}", text.decode()),
+                PromptSegment::Part(text) => format!("+{role}{}", text.decode()),
+                PromptSegment::Unreadable => format!("{role}!"),
+                PromptSegment::MessageEnd => "|".to_owned(),
             });
             true
         })
@@ -311,11 +315,11 @@ mod tests {
     fn it_stops_when_told() {
         let mut seen = 0;
         let body = br#"{"a":["x","y","z"]}"#;
-        let mut see = |_: &Role<'_>, _: Piece<'_>| {
+        let mut visit = |_: &Role<'_>, _: PromptSegment<'_>| {
             seen += 1;
             seen < 2
         };
-        assert_eq!(read(body, false, &mut see), Ok(()));
+        assert_eq!(visit_segments(body, false, &mut visit), Ok(()));
         assert_eq!(seen, 2);
     }
 }

@@ -1,28 +1,29 @@
-//! How large a prompt is, before any tokenizer has seen it.
+//! The size of a prompt, measured without a tokenizer.
 
-use crate::json::{InvalidJson, Kind, Reader};
+use crate::json::{InvalidJson, Reader, ValueKind};
 
 use super::request::InvalidBody;
 
-/// What of a request reaches the prompt, summed over all its prompts.
+/// The size of what reaches the prompt, summed over all prompts of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PromptSize {
     /// Bytes of text: strings as decoded, tools and other structured values as written.
     pub text_bytes: u64,
-    /// Messages, each of which a chat template wraps in tokens of its own.
+    /// Messages. A chat template adds tokens around each of them.
     pub messages: u64,
     /// Tokens given as ids.
     pub token_ids: u64,
-    /// Images, audio and other parts whose tokens their bytes do not tell.
+    /// Images, audio and other parts whose token count does not follow from their bytes.
     pub parts: u64,
-    /// Tokens that the server is to cut all prompts together to, at most; `None` where it cuts nothing, or to its window.
+    /// The number of tokens to which the server truncates all prompts together; `None` if it does not truncate, or to the context
+    /// length.
     pub cut: Option<u64>,
-    /// The request has the server cut its prompts.
+    /// Whether the server truncates the prompts.
     pub truncated: bool,
 }
 
-/// The keys of a content part that hold something other than text (`research`: vLLM's `MM_PARSER_MAP`, OpenAI's `file`).
-pub(super) const MEDIA: [&str; 11] = [
+/// The keys of a content part that hold something other than text: vLLM's `MM_PARSER_MAP`, and OpenAI's `file`.
+pub(super) const MEDIA_FIELDS: [&str; 11] = [
     "image_url",
     "input_image",
     "image_embeds",
@@ -36,8 +37,8 @@ pub(super) const MEDIA: [&str; 11] = [
     "image",
 ];
 
-/// Prompts as tensors.
-const EMBEDS: InvalidBody =
+/// Prompts sent as tensors.
+const PROMPT_EMBEDS: InvalidBody =
     InvalidBody::Wrong { param: "messages", reason: "must not hold `prompt_embeds`: their tokens cannot be counted" };
 
 // === impl PromptSize ===
@@ -47,7 +48,7 @@ impl PromptSize {
     pub(super) fn messages(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
         let mut messages = reader.array()?;
         while messages.next(reader)? {
-            if reader.kind()? != Kind::Object {
+            if reader.kind()? != ValueKind::Object {
                 return Err(InvalidBody::wrong("messages", "must be an array of objects"));
             }
             self.messages += 1;
@@ -56,21 +57,21 @@ impl PromptSize {
         Ok(())
     }
 
-    /// Reads a value that a template writes out whole, `tools` for instance.
+    /// Reads a value that a template writes into the prompt as a whole, such as `tools`.
     pub(super) fn verbatim(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidJson> {
         let range = reader.skip()?;
         self.text_bytes += range.len() as u64;
         Ok(())
     }
 
-    /// Reads `prompt` or `input`, which `param` names, and returns how many prompts it holds.
+    /// Reads `prompt` or `input`, named by `param`. Returns the number of prompts.
     pub(super) fn prompts(&mut self, reader: &mut Reader<'_>, param: &'static str) -> Result<u64, InvalidBody> {
         match reader.kind()? {
-            Kind::String => {
+            ValueKind::String => {
                 self.text_bytes += reader.text()?.len() as u64;
                 Ok(1)
             }
-            Kind::Array => self.prompt_list(reader, param),
+            ValueKind::Array => self.prompt_list(reader, param),
             _ => Err(Self::wrong_prompt(param)),
         }
     }
@@ -78,7 +79,7 @@ impl PromptSize {
     fn message(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
         let mut message = reader.object()?;
         while let Some(key) = message.next(reader)? {
-            if key.is("content") && reader.kind()? == Kind::Array {
+            if key.is("content") && reader.kind()? == ValueKind::Array {
                 self.parts(reader)?;
             } else {
                 self.value(reader)?;
@@ -90,7 +91,7 @@ impl PromptSize {
     fn parts(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
         let mut parts = reader.array()?;
         while parts.next(reader)? {
-            if reader.kind()? == Kind::Object {
+            if reader.kind()? == ValueKind::Object {
                 self.part(reader)?;
             } else {
                 self.value(reader)?;
@@ -104,13 +105,13 @@ impl PromptSize {
         let mut part = reader.object()?;
         while let Some(key) = part.next(reader)? {
             if key.is("prompt_embeds") {
-                return Err(EMBEDS);
-            } else if MEDIA.iter().any(|name| key.is(name)) {
+                return Err(PROMPT_EMBEDS);
+            } else if MEDIA_FIELDS.iter().any(|name| key.is(name)) {
                 media = true;
                 reader.skip()?;
-            } else if key.is("type") && reader.kind()? == Kind::String {
+            } else if key.is("type") && reader.kind()? == ValueKind::String {
                 if reader.text()?.is("prompt_embeds") {
-                    return Err(EMBEDS);
+                    return Err(PROMPT_EMBEDS);
                 }
             } else {
                 self.value(reader)?;
@@ -121,7 +122,7 @@ impl PromptSize {
     }
 
     fn value(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidJson> {
-        if reader.kind()? == Kind::String {
+        if reader.kind()? == ValueKind::String {
             self.text_bytes += reader.text()?.len() as u64;
             return Ok(());
         }
@@ -133,15 +134,15 @@ impl PromptSize {
         let (mut prompts, mut ids) = (0, 0);
         while items.next(reader)? {
             match reader.kind()? {
-                Kind::String => {
+                ValueKind::String => {
                     self.text_bytes += reader.text()?.len() as u64;
                     prompts += 1;
                 }
-                Kind::Array => {
+                ValueKind::Array => {
                     self.ids(reader, param)?;
                     prompts += 1;
                 }
-                Kind::Number => {
+                ValueKind::Number => {
                     token_id(reader, param)?;
                     ids += 1;
                 }
@@ -158,7 +159,7 @@ impl PromptSize {
     fn ids(&mut self, reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBody> {
         let mut ids = reader.array()?;
         while ids.next(reader)? {
-            if reader.kind()? != Kind::Number {
+            if reader.kind()? != ValueKind::Number {
                 return Err(Self::wrong_prompt(param));
             }
             token_id(reader, param)?;

@@ -1,65 +1,55 @@
-//! Changing a body in place: what is not named here goes on byte for byte.
+//! Edits of a request body, made in place: bytes that no edit names are sent unchanged.
 
 use std::ops::Range;
 
-use super::Request;
-use super::request::StreamOptionsPlaces;
+use super::request::StreamOptionsRanges;
+use super::{LimitField, Request};
 use crate::json::write_string;
 
-/// What the gate changes in a request body.
+/// What the filter changes in a request body.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Edit<'a> {
+pub struct BodyEdit<'a> {
     /// The model id that the provider knows.
     pub model: Option<&'a str>,
-    /// A limit of completion tokens.
+    /// The limit of completion tokens to set.
     pub limit: Option<u64>,
-    /// The field that a limit goes into where the request names none.
+    /// The field to add a limit to where the request sets none.
     pub limit_field: LimitField,
-    /// The usage to ask for, on a stream.
-    pub usage: Option<AskUsage>,
+    /// The usage to request from the server; for streams only.
+    pub usage: Option<RequestedUsage>,
 }
 
-/// The field that bounds completion tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum LimitField {
-    /// The field of the older API, which every vLLM and Anthropic's endpoint know.
-    #[default]
-    MaxTokens,
-    /// The field that OpenAI's reasoning models insist on.
-    MaxCompletionTokens,
-}
-
-/// How much usage a stream is to report.
+/// How often a stream reports usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AskUsage {
-    /// Once, at the end.
+pub enum RequestedUsage {
+    /// Once, in the last chunk.
     Final,
-    /// On every chunk as well (vLLM).
+    /// On every chunk as well (vLLM only).
     Continuous,
 }
 
-/// The first `length` bytes of a body, and what stands in their place.
+/// A replacement for the first `length` bytes of a body.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Splice {
-    /// Bytes of the original that go.
+    /// Number of original bytes that are replaced.
     pub length: usize,
-    /// What comes instead.
+    /// The bytes to send in their place.
     pub bytes: Vec<u8>,
 }
 
-/// A piece of a body, and what stands in its place.
-pub(super) type Change = (Range<usize>, Vec<u8>);
+/// A range of a body, and the bytes that replace it.
+pub(super) type BodyChange = (Range<usize>, Vec<u8>);
 
-/// Changes to one body, in order and apart from each other.
+/// Changes to one body, sorted by offset; none overlap.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Changes(Vec<Change>);
+pub struct BodyChanges(Vec<BodyChange>);
 
-// === impl Changes ===
+// === impl BodyChanges ===
 
-impl Changes {
-    /// Sorts changes; one that begins inside of another is left out.
-    fn new(mut changes: Vec<Change>) -> Self {
-        // Of two at one place, what inserts comes first.
+impl BodyChanges {
+    /// Sorts the changes, and drops each one that starts within another.
+    fn new(mut changes: Vec<BodyChange>) -> Self {
+        // Of two changes at one offset, the insertion comes first.
         changes.sort_by_key(|(range, _)| (range.start, range.end));
         let mut end = 0;
         changes.retain(|(range, _)| {
@@ -72,22 +62,22 @@ impl Changes {
         Self(changes)
     }
 
-    /// How much of the body, from its beginning, is to be there for [`Changes::splice`].
-    pub fn reach(&self) -> usize {
+    /// Returns how many bytes from the start of the body [`BodyChanges::splice`] needs.
+    pub fn required_prefix(&self) -> usize {
         self.0.last().map_or(0, |(range, _)| range.end)
     }
 
-    /// How long a body of `length` bytes is afterwards.
-    pub fn resized(&self, length: usize) -> usize {
+    /// Returns the length of a body of `length` bytes after the changes.
+    pub fn new_length(&self, length: usize) -> usize {
         let gone: usize = self.0.iter().map(|(range, _)| range.len()).sum();
         let new: usize = self.0.iter().map(|(_, replacement)| replacement.len()).sum();
         length.saturating_sub(gone).saturating_add(new)
     }
 
-    /// Carries them out on `body`; `None` where nothing changes.
+    /// Applies the changes to `body`. Returns `None` if there are none.
     pub fn splice(&self, body: &[u8]) -> Option<Splice> {
         let length = self.0.last()?.0.end;
-        let mut bytes = Vec::with_capacity(self.resized(length));
+        let mut bytes = Vec::with_capacity(self.new_length(length));
         let mut at = 0;
         for (range, replacement) in &self.0 {
             bytes.extend_from_slice(body.get(at..range.start).unwrap_or_default());
@@ -98,34 +88,34 @@ impl Changes {
     }
 }
 
-// === impl Edit ===
+// === impl BodyEdit ===
 
-impl Edit<'_> {
-    /// The changes to the body from which `request` was read, `further` ones among them.
-    pub fn changes(&self, request: &Request, further: Vec<Change>) -> Changes {
-        let mut changes: Vec<Change> = Vec::with_capacity(4 + further.len());
+impl BodyEdit<'_> {
+    /// Returns the changes to the body from which `request` was parsed, `further` ones included.
+    pub fn changes(&self, request: &Request, further: Vec<BodyChange>) -> BodyChanges {
+        let mut changes: Vec<BodyChange> = Vec::with_capacity(4 + further.len());
         self.change_model(request, &mut changes);
         self.change_limit(request, &mut changes);
         self.change_usage(request, &mut changes);
         changes.extend(further);
-        Changes::new(changes)
+        BodyChanges::new(changes)
     }
 
-    fn change_model(&self, request: &Request, changes: &mut Vec<Change>) {
+    fn change_model(&self, request: &Request, changes: &mut Vec<BodyChange>) {
         let Some(model) = self.model.filter(|&model| model != request.model) else { return };
         let mut value = Vec::with_capacity(model.len() + 2);
         write_string(&mut value, model);
-        changes.push((request.places.model.clone(), value));
+        changes.push((request.ranges.model.clone(), value));
     }
 
-    fn change_limit(&self, request: &Request, changes: &mut Vec<Change>) {
+    fn change_limit(&self, request: &Request, changes: &mut Vec<BodyChange>) {
         let Some(limit) = self.limit else { return };
-        let places = &request.places;
-        let (older, newer) = (places.max_tokens.as_ref(), places.max_completion_tokens.as_ref());
+        let ranges = &request.ranges;
+        let (older, newer) = (ranges.max_tokens.as_ref(), ranges.max_completion_tokens.as_ref());
         let mut named = [older, newer].into_iter().flatten().filter(|(_, named)| *named).peekable();
         let text = limit.to_string();
         if named.peek().is_some() {
-            // Servers differ in which of two they obey.
+            // If the client sets both fields, both are changed: servers differ in which one they apply.
             changes.extend(named.map(|(place, _)| (place.clone(), text.clone().into_bytes())));
             return;
         }
@@ -135,17 +125,17 @@ impl Edit<'_> {
         };
         match null {
             Some((place, _)) => changes.push((place.clone(), text.into_bytes())),
-            None => changes.push(insert(places.start, &format!("\"{}\":{text},", self.limit_field.name()))),
+            None => changes.push(insert(ranges.start, &format!("\"{}\":{text},", self.limit_field.name()))),
         }
     }
 
-    fn change_usage(&self, request: &Request, changes: &mut Vec<Change>) {
+    fn change_usage(&self, request: &Request, changes: &mut Vec<BodyChange>) {
         let Some(usage) = self.usage else { return };
-        let continuous = usage == AskUsage::Continuous;
-        match &request.places.stream_options {
-            None => changes.push(insert(request.places.start, &format!("\"stream_options\":{},", usage.options()))),
-            Some(StreamOptionsPlaces::Null(place)) => changes.push((place.clone(), usage.options().into())),
-            Some(StreamOptionsPlaces::Object { start, empty, include_usage, continuous_usage }) => {
+        let continuous = usage == RequestedUsage::Continuous;
+        match &request.ranges.stream_options {
+            None => changes.push(insert(request.ranges.start, &format!("\"stream_options\":{},", usage.options()))),
+            Some(StreamOptionsRanges::Null(place)) => changes.push((place.clone(), usage.options().into())),
+            Some(StreamOptionsRanges::Object { start, empty, include_usage, continuous_usage }) => {
                 let mut missing = Vec::with_capacity(2);
                 match include_usage {
                     Some(place) if !request.include_usage => changes.push((place.clone(), b"true".to_vec())),
@@ -166,16 +156,7 @@ impl Edit<'_> {
     }
 }
 
-impl LimitField {
-    fn name(self) -> &'static str {
-        match self {
-            Self::MaxTokens => "max_tokens",
-            Self::MaxCompletionTokens => "max_completion_tokens",
-        }
-    }
-}
-
-impl AskUsage {
+impl RequestedUsage {
     fn options(self) -> &'static str {
         match self {
             Self::Final => r#"{"include_usage":true}"#,
@@ -184,7 +165,7 @@ impl AskUsage {
     }
 }
 
-fn insert(at: usize, text: &str) -> Change {
+fn insert(at: usize, text: &str) -> BodyChange {
     (at..at, text.as_bytes().to_vec())
 }
 
@@ -195,7 +176,7 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    fn edited(body: &str, edit: &Edit<'_>) -> String {
+    fn edited(body: &str, edit: &BodyEdit<'_>) -> String {
         let request = Request::parse(body.as_bytes(), Operation::Chat).unwrap();
         match edit.changes(&request, Vec::new()).splice(body.as_bytes()) {
             None => body.to_owned(),
@@ -205,12 +186,16 @@ mod tests {
 
     #[test]
     fn only_what_is_named_changes() {
-        let all =
-            Edit { model: Some("m/1"), limit: Some(7), limit_field: LimitField::MaxTokens, usage: Some(AskUsage::Continuous) };
-        let limit = Edit { limit: Some(7), ..Edit::default() };
-        let newer = Edit { limit: Some(7), limit_field: LimitField::MaxCompletionTokens, ..Edit::default() };
-        let usage = Edit { usage: Some(AskUsage::Continuous), ..Edit::default() };
-        let last = Edit { usage: Some(AskUsage::Final), ..Edit::default() };
+        let all = BodyEdit {
+            model: Some("m/1"),
+            limit: Some(7),
+            limit_field: LimitField::MaxTokens,
+            usage: Some(RequestedUsage::Continuous),
+        };
+        let limit = BodyEdit { limit: Some(7), ..BodyEdit::default() };
+        let newer = BodyEdit { limit: Some(7), limit_field: LimitField::MaxCompletionTokens, ..BodyEdit::default() };
+        let usage = BodyEdit { usage: Some(RequestedUsage::Continuous), ..BodyEdit::default() };
+        let last = BodyEdit { usage: Some(RequestedUsage::Final), ..BodyEdit::default() };
         for (body, edit, expected) in [
             (
                 r#"{"model":"p/m/1","messages":[]}"#,
@@ -219,7 +204,7 @@ mod tests {
             ),
             (
                 r#" { "messages" : [], "x":1e400, "mod\u0065l" : "p\/m/1" , "max_tokens" : 9 } "#,
-                &Edit { usage: None, ..all },
+                &BodyEdit { usage: None, ..all },
                 r#" { "messages" : [], "x":1e400, "mod\u0065l" : "m/1" , "max_tokens" : 7 } "#,
             ),
             (r#"{"model":"m","messages":[],"max_tokens":null}"#, &limit, r#"{"model":"m","messages":[],"max_tokens":7}"#),
@@ -271,7 +256,7 @@ mod tests {
     #[test]
     fn what_is_written_is_json_again() {
         let body = r#"{"model":"x","messages":[],"stream":true}"#;
-        let edit = Edit { model: Some("a\"b\\c"), limit: Some(1), usage: Some(AskUsage::Final), ..Edit::default() };
+        let edit = BodyEdit { model: Some("a\"b\\c"), limit: Some(1), usage: Some(RequestedUsage::Final), ..BodyEdit::default() };
         let value: serde_json::Value = serde_json::from_str(&edited(body, &edit)).unwrap();
         assert_eq!(value["model"], "a\"b\\c");
         assert_eq!((&value["max_tokens"], &value["stream_options"]["include_usage"]), (&1.into(), &true.into()));

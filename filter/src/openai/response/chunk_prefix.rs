@@ -1,34 +1,35 @@
-//! What every event of a stream begins with.
+//! The members that every event of a stream starts with.
 
 use memchr::memmem;
 
-/// The members before `choices`, which a server repeats in every chunk: id, time, model. Once seen, they are compared, not read.
+/// The members before `choices` (id, time, model), which a server repeats in every chunk. They are parsed once and compared from
+/// then on.
 #[derive(Debug, Default)]
-pub(super) struct Prefix {
-    state: State,
+pub(super) struct ChunkPrefix {
+    state: PrefixState,
 }
 
 #[derive(Debug, Default)]
-enum State {
+enum PrefixState {
     #[default]
     Unknown,
     /// From the opening brace to before the comma.
     Known(Vec<u8>),
-    /// The first chunk had none that can be told by looking at it.
+    /// The first chunk has no prefix that a comparison alone identifies.
     None,
 }
 
-// === impl Prefix ===
+// === impl ChunkPrefix ===
 
-impl Prefix {
-    /// How many bytes at the start of a chunk need no reading: what follows is a comma, and another member after it.
+impl ChunkPrefix {
+    /// Returns how many bytes at the start of a chunk need no parsing. A comma and another member follow them.
     pub fn skip(&mut self, chunk: &[u8]) -> usize {
-        if let State::Unknown = self.state {
+        if let PrefixState::Unknown = self.state {
             self.learn(chunk);
             return 0;
         }
         match &self.state {
-            State::Known(prefix) if chunk.starts_with(prefix) && chunk.get(prefix.len()) == Some(&b',') => prefix.len(),
+            PrefixState::Known(prefix) if chunk.starts_with(prefix) && chunk.get(prefix.len()) == Some(&b',') => prefix.len(),
             _ => 0,
         }
     }
@@ -36,11 +37,11 @@ impl Prefix {
     fn learn(&mut self, chunk: &[u8]) {
         let Some(comma) = memmem::find(chunk, b",\"choices\":") else { return };
         let prefix = chunk.get(..comma).unwrap_or_default();
-        self.state = if is_flat(prefix) { State::Known(prefix.to_vec()) } else { State::None };
+        self.state = if is_flat(prefix) { PrefixState::Known(prefix.to_vec()) } else { PrefixState::None };
     }
 }
 
-/// Whether the text is an object's opening brace and whole members, nothing in it nested, escaped or about usage.
+/// Returns whether the text is an opening brace and whole members, none of them nested, escaped or named `usage`.
 fn is_flat(prefix: &[u8]) -> bool {
     let Some((b'{', members)) = prefix.split_first() else { return false };
     let quotes = members.iter().filter(|&&b| b == b'"').count();
@@ -66,7 +67,7 @@ mod tests {
             (r#"{"usage":1,"choices":[]}"#, r#"{"usage":1,"choices":[]}"#, 0),
             ("[DONE]", "[DONE]", 0),
         ] {
-            let mut prefix = Prefix::default();
+            let mut prefix = ChunkPrefix::default();
             assert_eq!(prefix.skip(first.as_bytes()), 0);
             assert_eq!(prefix.skip(then.as_bytes()), expected, "{first} {then}");
         }

@@ -1,128 +1,128 @@
-//! One JSON object of an answer, read for its usage while it passes.
+//! Reads the `usage` of one JSON object of a response while it is copied to the client.
 
-use super::Usage;
-use crate::json::{Mark, Members};
+use crate::json::{Mark, MemberScanner};
+use crate::openai::Usage;
 
-/// Bytes of a `usage` value that are kept for reading; vLLM's longest are a few hundred.
-const USAGE_LIMIT: usize = 4096;
+/// Bytes of a `usage` value that are kept for parsing. vLLM's longest have a few hundred.
+const MAX_USAGE_BYTES: usize = 4096;
 
-/// Bytes of `choices` that are kept: enough for the index of the first.
-const CHOICES_LIMIT: usize = 32;
+/// Bytes of `choices` that are kept: enough for the index of the first choice.
+const MAX_CHOICES_BYTES: usize = 32;
 
 /// Bytes between a comma and a value that are held back until the key is known.
-const KEY_LIMIT: usize = 256;
+const MAX_KEY_BYTES: usize = 256;
 
-/// Copies an object that arrives in pieces, reads its `usage`, and leaves it out where it is to be hidden.
+/// Copies an object that arrives in chunks, extracts its `usage`, and omits the member from the copy if it is to be hidden.
 #[derive(Debug, Default)]
-pub(super) struct Probe {
-    members: Members,
-    member: Member,
-    /// What has passed since the last comma, while the key is unknown.
+pub(super) struct UsageExtractor {
+    members: MemberScanner,
+    member: CurrentMember,
+    /// The bytes since the last comma, while the key is unknown.
     pending: Vec<u8>,
     usage: Vec<u8>,
     choices: Vec<u8>,
-    /// The hidden member was the first: the comma after it goes too.
+    /// The hidden member was the first one: the comma after it is omitted too.
     skip_comma: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Member {
+enum CurrentMember {
     #[default]
     Other,
-    /// A comma or the opening brace was the last mark.
+    /// The last mark was a comma or the opening brace.
     Unknown,
     Usage,
     HiddenUsage,
     Choices,
 }
 
-/// Where what passes goes.
+/// Receives the copy.
 pub(super) trait Sink {
-    /// Takes the next bytes.
+    /// Appends the next bytes.
     fn put(&mut self, bytes: &[u8]);
 }
 
-/// A sink for what goes on by itself.
-pub(super) struct Unchanged;
+/// Discards the copy, for an object that is sent on unchanged.
+pub(super) struct Discard;
 
-/// What a chunk says of completions.
+/// The completions that a chunk is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Choices {
-    /// There is no such member.
+    /// The object has no `choices`.
     None,
-    /// It is an empty array: the chunk is about the whole.
+    /// `choices` is an empty array: the chunk is about the whole response.
     Empty,
-    /// It speaks of the completion at this index.
+    /// `choices` starts with the completion at this index.
     At(usize),
 }
 
-// === impl Probe ===
+// === impl UsageExtractor ===
 
-impl Probe {
-    /// Makes ready for another object.
+impl UsageExtractor {
+    /// Prepares for the next object.
     pub fn reset(&mut self) {
-        self.members = Members::new();
-        self.member = Member::Other;
+        self.members = MemberScanner::new();
+        self.member = CurrentMember::Other;
         self.skip_comma = false;
         self.pending.clear();
         self.usage.clear();
         self.choices.clear();
     }
 
-    /// Makes ready for an object of which the first members have passed, and nothing of the comma after them.
+    /// Prepares for an object whose first members have been copied, up to the comma after them.
     pub fn reset_after_member(&mut self) {
         self.reset();
-        self.members = Members::after_member();
+        self.members = MemberScanner::after_member();
     }
 
-    /// Takes in the next piece and appends to `out` what passes.
-    pub fn feed(&mut self, piece: &[u8], hide: bool, out: &mut impl Sink) {
+    /// Processes the next chunk, and appends what is sent on to `out`.
+    pub fn feed(&mut self, chunk: &[u8], hide: bool, out: &mut impl Sink) {
         let (mut at, mut from) = (0, 0);
-        while let Some(mark) = self.members.next(piece, &mut at) {
+        while let Some(mark) = self.members.next(chunk, &mut at) {
             match mark {
                 Mark::Before(here) => {
-                    self.pass(slice(piece, from, here), out);
+                    self.pass(slice(chunk, from, here), out);
                     from = here;
                     if std::mem::take(&mut self.skip_comma) {
                         from += 1;
                     }
-                    self.member = Member::Unknown;
+                    self.member = CurrentMember::Unknown;
                 }
                 Mark::Value(here) => {
-                    self.known(slice(piece, from, here), hide, out);
+                    self.start_value(slice(chunk, from, here), hide, out);
                     from = here;
                 }
                 Mark::End(here) => {
-                    self.pass(slice(piece, from, here), out);
+                    self.pass(slice(chunk, from, here), out);
                     from = here;
-                    self.member = Member::Other;
+                    self.member = CurrentMember::Other;
                 }
                 Mark::Close(_) => {}
             }
         }
-        self.pass(slice(piece, from, piece.len()), out);
+        self.pass(slice(chunk, from, chunk.len()), out);
     }
 
-    /// What stands at the end of the object and is still held back.
+    /// Appends the bytes that are still held back at the end of the object.
     pub fn flush(&mut self, out: &mut impl Sink) {
         if !self.pending.is_empty() {
-            self.member = Member::Other;
+            self.member = CurrentMember::Other;
             out.put(&self.pending);
             self.pending.clear();
         }
     }
 
-    /// The usage, if the object had one that is not null.
+    /// Returns the usage, if the object had one other than null.
     pub fn usage(&self) -> Option<Usage> {
         Usage::parse(self.usage_text()?)
     }
 
-    /// The same, as it stands.
+    /// Returns the usage as written in the object.
     pub fn usage_text(&self) -> Option<&[u8]> {
         self.usage.starts_with(b"{").then_some(&self.usage)
     }
 
-    /// What the object says of completions.
+    /// Returns the completions that the object is about.
     pub fn choices(&self) -> Choices {
         let Some(inside) = self.choices.strip_prefix(b"[").map(<[u8]>::trim_ascii_start) else { return Choices::None };
         if matches!(inside.first(), None | Some(b']')) {
@@ -135,40 +135,40 @@ impl Probe {
         Choices::At(index.unwrap_or(0))
     }
 
-    /// Deals with bytes of the current member.
+    /// Copies, holds back or omits bytes of the current member.
     fn pass(&mut self, bytes: &[u8], out: &mut impl Sink) {
         match self.member {
-            Member::Other => {}
-            Member::Unknown if self.pending.len() + bytes.len() <= KEY_LIMIT => {
+            CurrentMember::Other => {}
+            CurrentMember::Unknown if self.pending.len() + bytes.len() <= MAX_KEY_BYTES => {
                 self.pending.extend_from_slice(bytes);
                 return;
             }
-            Member::Unknown => {
+            CurrentMember::Unknown => {
                 out.put(&self.pending);
                 self.pending.clear();
-                self.member = Member::Other;
+                self.member = CurrentMember::Other;
             }
-            Member::Usage => keep(&mut self.usage, bytes, USAGE_LIMIT),
-            Member::HiddenUsage => {
-                keep(&mut self.usage, bytes, USAGE_LIMIT);
+            CurrentMember::Usage => keep(&mut self.usage, bytes, MAX_USAGE_BYTES),
+            CurrentMember::HiddenUsage => {
+                keep(&mut self.usage, bytes, MAX_USAGE_BYTES);
                 return;
             }
-            Member::Choices => keep(&mut self.choices, bytes, CHOICES_LIMIT),
+            CurrentMember::Choices => keep(&mut self.choices, bytes, MAX_CHOICES_BYTES),
         }
         out.put(bytes);
     }
 
-    /// Decides about a member now that its key is known; `bytes` end before the value.
-    fn known(&mut self, bytes: &[u8], hide: bool, out: &mut impl Sink) {
-        let undecided = self.member == Member::Unknown;
+    /// Decides about a member once its key is known. `bytes` end before the value.
+    fn start_value(&mut self, bytes: &[u8], hide: bool, out: &mut impl Sink) {
+        let unknown = self.member == CurrentMember::Unknown;
         self.member = match self.members.key() {
-            b"usage" if hide && undecided => Member::HiddenUsage,
-            b"usage" => Member::Usage,
-            b"choices" => Member::Choices,
-            _ => Member::Other,
+            b"usage" if hide && unknown => CurrentMember::HiddenUsage,
+            b"usage" => CurrentMember::Usage,
+            b"choices" => CurrentMember::Choices,
+            _ => CurrentMember::Other,
         };
         match self.member {
-            Member::HiddenUsage => {
+            CurrentMember::HiddenUsage => {
                 let first = self.pending.first().or(bytes.first()) == Some(&b'{');
                 if first {
                     out.put(b"{");
@@ -178,7 +178,7 @@ impl Probe {
                 self.pending.clear();
             }
             other => {
-                if other == Member::Usage {
+                if other == CurrentMember::Usage {
                     self.usage.clear();
                 }
                 out.put(&self.pending);
@@ -195,7 +195,7 @@ impl Sink for Vec<u8> {
     }
 }
 
-impl Sink for Unchanged {
+impl Sink for Discard {
     fn put(&mut self, _bytes: &[u8]) {}
 }
 
@@ -203,7 +203,7 @@ fn slice(bytes: &[u8], from: usize, to: usize) -> &[u8] {
     bytes.get(from..to).unwrap_or_default()
 }
 
-/// Appends what fits.
+/// Appends as many bytes as fit into `limit`.
 fn keep(buffer: &mut Vec<u8>, bytes: &[u8], limit: usize) {
     let room = limit.saturating_sub(buffer.len()).min(bytes.len());
     buffer.extend_from_slice(slice(bytes, 0, room));

@@ -1,113 +1,113 @@
-//! The members of an object that arrives in pieces.
+//! Locates the members of an object that arrives in chunks.
 
 use super::scan;
 
-/// Follows one JSON object through any cuts and marks where its outermost members lie.
+/// Follows one JSON object across chunk boundaries, and marks where its outermost members are.
 ///
-/// It keeps a few words of state and no bytes of the document. It does not judge: what is no JSON object yields no marks or
-/// odd ones, never a panic.
+/// The state is a few words; no bytes of the document are kept. The document is not validated: input that is not a JSON object
+/// yields no marks or meaningless ones, never a panic.
 #[derive(Debug, Clone, Copy)]
-pub struct Members {
-    phase: Phase,
-    key: Key,
-    /// Brackets open inside the current value.
+pub struct MemberScanner {
+    phase: ScanPhase,
+    key: KeyBuffer,
+    /// The number of open brackets within the current value.
     nested: u32,
 }
 
-/// Something found at an offset of the piece at hand.
+/// A mark at an offset of the current chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// A comma between members, or the opening brace: what follows is a key.
+    /// A comma between members, or the opening brace; a key follows.
     Before(usize),
-    /// The first byte of a member's value; [`Members::key`] names it.
+    /// The first byte of a member's value. [`MemberScanner::key`] returns its key.
     Value(usize),
-    /// One past the last byte of a member's value.
+    /// The offset after the last byte of a member's value.
     End(usize),
-    /// One past the closing brace.
+    /// The offset after the closing brace.
     Close(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum ScanPhase {
     /// Before the opening brace.
     Start,
     /// Before a key.
     BeforeKey,
-    /// Inside a key; `true` after a backslash.
+    /// In a key; `true` after a backslash.
     InKey(bool),
     /// Between a key and its value.
     BeforeValue,
-    /// Inside a number or a word.
+    /// In a number or a literal.
     Word,
-    /// Inside an array or object, outside strings.
+    /// In an array or object, outside strings.
     Structure,
-    /// Inside a string.
+    /// In a string.
     String,
-    /// Inside a string, after a backslash.
+    /// In a string, after a backslash.
     Escape,
     /// After a value.
     AfterValue,
-    /// After the object, or where there is none.
+    /// After the object, or where the input is not an object.
     Over,
 }
 
-/// The beginning of a key, as spelled.
+/// The start of a key, as spelled in the document.
 #[derive(Debug, Clone, Copy)]
-struct Key {
-    bytes: [u8; Key::CAPACITY],
+struct KeyBuffer {
+    bytes: [u8; KeyBuffer::CAPACITY],
     length: usize,
 }
 
-// === impl Members ===
+// === impl MemberScanner ===
 
-impl Members {
-    /// Before the first byte.
+impl MemberScanner {
+    /// Creates a scanner at the start of a document.
     pub const fn new() -> Self {
-        Self { phase: Phase::Start, key: Key::EMPTY, nested: 0 }
+        Self { phase: ScanPhase::Start, key: KeyBuffer::EMPTY, nested: 0 }
     }
 
-    /// As if a member had just been read.
+    /// Creates a scanner in an object, after the value of a member.
     pub const fn after_member() -> Self {
-        Self { phase: Phase::AfterValue, ..Self::new() }
+        Self { phase: ScanPhase::AfterValue, ..Self::new() }
     }
 
-    /// The key of the current member; empty if it is longer than the longest key that matters.
+    /// Returns the key of the current member; empty if it is longer than [`KeyBuffer::CAPACITY`].
     pub fn key(&self) -> &[u8] {
         self.key.get()
     }
 
-    /// Moves on from `*at` to the next mark, or to the end of `bytes`.
+    /// Advances `*at` to the next mark, or to the end of `bytes`.
     pub fn next(&mut self, bytes: &[u8], at: &mut usize) -> Option<Mark> {
         while let Some(&byte) = bytes.get(*at) {
             let here = *at;
             match self.phase {
-                Phase::Over => {
+                ScanPhase::Over => {
                     *at = bytes.len();
                     return None;
                 }
-                Phase::String => self.in_string(bytes, at),
-                Phase::Structure => self.in_structure(bytes, at),
-                Phase::Escape => {
+                ScanPhase::String => self.in_string(bytes, at),
+                ScanPhase::Structure => self.in_structure(bytes, at),
+                ScanPhase::Escape => {
                     *at += 1;
-                    self.phase = Phase::String;
+                    self.phase = ScanPhase::String;
                 }
-                Phase::InKey(escaped) => {
+                ScanPhase::InKey(escaped) => {
                     *at += 1;
                     self.in_key(byte, escaped);
                 }
-                Phase::Word if byte == b',' || byte == b'}' => self.phase = Phase::AfterValue,
-                Phase::Word => *at += 1,
+                ScanPhase::Word if byte == b',' || byte == b'}' => self.phase = ScanPhase::AfterValue,
+                ScanPhase::Word => *at += 1,
                 _ if byte.is_ascii_whitespace() => {
                     *at += 1;
                     continue;
                 }
-                Phase::BeforeValue if byte != b':' => {
+                ScanPhase::BeforeValue if byte != b':' => {
                     self.begin_value(byte);
-                    *at += usize::from(self.phase == Phase::String);
+                    *at += usize::from(self.phase == ScanPhase::String);
                     return Some(Mark::Value(here));
                 }
-                Phase::BeforeValue => *at += 1,
-                Phase::Start | Phase::BeforeKey | Phase::AfterValue => {
+                ScanPhase::BeforeValue => *at += 1,
+                ScanPhase::Start | ScanPhase::BeforeKey | ScanPhase::AfterValue => {
                     *at += 1;
                     if let Some(mark) = self.between(byte, here) {
                         return Some(mark);
@@ -115,41 +115,41 @@ impl Members {
                     continue;
                 }
             }
-            if self.phase == Phase::AfterValue {
+            if self.phase == ScanPhase::AfterValue {
                 return Some(Mark::End(*at));
             }
         }
         None
     }
 
-    /// Reads `byte`, at offset `here`, where a brace, a comma or a key is due.
+    /// Reads `byte` at offset `here`, where a brace, a comma or a key is expected.
     fn between(&mut self, byte: u8, here: usize) -> Option<Mark> {
         let (phase, mark) = match (self.phase, byte) {
-            (Phase::Start, b'{') | (Phase::AfterValue, b',') => (Phase::BeforeKey, Some(Mark::Before(here))),
-            (Phase::BeforeKey | Phase::AfterValue, b'}') => (Phase::Over, Some(Mark::Close(here + 1))),
-            (Phase::BeforeKey, b'"') => (Phase::InKey(false), None),
-            _ => (Phase::Over, None),
+            (ScanPhase::Start, b'{') | (ScanPhase::AfterValue, b',') => (ScanPhase::BeforeKey, Some(Mark::Before(here))),
+            (ScanPhase::BeforeKey | ScanPhase::AfterValue, b'}') => (ScanPhase::Over, Some(Mark::Close(here + 1))),
+            (ScanPhase::BeforeKey, b'"') => (ScanPhase::InKey(false), None),
+            _ => (ScanPhase::Over, None),
         };
         self.phase = phase;
-        self.key = Key::EMPTY;
+        self.key = KeyBuffer::EMPTY;
         mark
     }
 
     fn in_key(&mut self, byte: u8, escaped: bool) {
         if byte == b'"' && !escaped {
-            self.phase = Phase::BeforeValue;
+            self.phase = ScanPhase::BeforeValue;
         } else {
             self.key.push(byte);
-            self.phase = Phase::InKey(!escaped && byte == b'\\');
+            self.phase = ScanPhase::InKey(!escaped && byte == b'\\');
         }
     }
 
     fn begin_value(&mut self, byte: u8) {
         self.nested = 0;
         self.phase = match byte {
-            b'"' => Phase::String,
-            b'{' | b'[' => Phase::Structure,
-            _ => Phase::Word,
+            b'"' => ScanPhase::String,
+            b'{' | b'[' => ScanPhase::Structure,
+            _ => ScanPhase::Word,
         };
     }
 
@@ -158,9 +158,9 @@ impl Members {
         let Some(&byte) = bytes.get(*at) else { return };
         *at += 1;
         self.phase = match (byte, self.nested) {
-            (b'\\', _) => Phase::Escape,
-            (_, 0) => Phase::AfterValue,
-            _ => Phase::Structure,
+            (b'\\', _) => ScanPhase::Escape,
+            (_, 0) => ScanPhase::AfterValue,
+            _ => ScanPhase::Structure,
         };
     }
 
@@ -169,24 +169,24 @@ impl Members {
         let Some(&byte) = bytes.get(*at) else { return };
         *at += 1;
         match byte {
-            b'"' => self.phase = Phase::String,
+            b'"' => self.phase = ScanPhase::String,
             b'{' | b'[' => self.nested = self.nested.saturating_add(1),
             _ if self.nested > 1 => self.nested -= 1,
-            _ => self.phase = Phase::AfterValue,
+            _ => self.phase = ScanPhase::AfterValue,
         }
     }
 }
 
-impl Default for Members {
+impl Default for MemberScanner {
     fn default() -> Self {
         Self::new()
     }
 }
 
-// === impl Key ===
+// === impl KeyBuffer ===
 
-impl Key {
-    /// As long as the longest key that anyone asks for, and one more, by which a longer key is told.
+impl KeyBuffer {
+    /// One byte more than the longest key that callers compare with, so that longer keys differ from it.
     const CAPACITY: usize = 16;
     const EMPTY: Self = Self { bytes: [0; Self::CAPACITY], length: 0 };
 
@@ -208,9 +208,9 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    /// Keys and values of an object cut after every `step` bytes.
+    /// Returns the keys and values of an object that is split after every `step` bytes.
     fn members(text: &str, step: usize) -> Vec<(String, String)> {
-        let (mut cursor, mut seen, mut base) = (Members::new(), Vec::new(), 0);
+        let (mut cursor, mut seen, mut base) = (MemberScanner::new(), Vec::new(), 0);
         let mut start = 0;
         for piece in text.as_bytes().chunks(step) {
             let mut at = 0;

@@ -1,0 +1,103 @@
+//! The context lengths of one provider's models, shared by all workers, and when to poll the provider for them.
+
+use crate::clock::Time;
+use crate::estimate::context_length::ContextLengths;
+use crate::estimate::{MAX_RACES, is_stale};
+use crate::store::Store;
+
+/// How often a provider is asked for its models, in seconds; and how soon again after a failure.
+const POLL_SECONDS: u64 = 60;
+const RETRY_SECONDS: u64 = 2;
+
+/// The known context lengths of one provider's models, shared by all workers.
+#[derive(Debug)]
+pub struct ProviderContextLengths {
+    key: Box<str>,
+    /// The key of the time of the latest poll.
+    poll_key: Box<str>,
+    lengths: ContextLengths,
+    read: Time,
+}
+
+// === impl ProviderContextLengths ===
+
+impl ProviderContextLengths {
+    /// Creates the store for the provider of this name.
+    pub fn new(provider: &str) -> Self {
+        Self {
+            key: format!("pai/1/windows/{provider}").into(),
+            poll_key: format!("pai/1/windows-asked/{provider}").into(),
+            lengths: ContextLengths::default(),
+            read: Time::default(),
+        }
+    }
+
+    /// Returns the known context lengths.
+    pub fn get(&mut self, store: &dyn Store, now: Time) -> &ContextLengths {
+        if is_stale(self.read, now) {
+            self.lengths = ContextLengths::decode(&store.get(&self.key).0.unwrap_or_default());
+            self.read = now;
+        }
+        &self.lengths
+    }
+
+    /// Claims the next poll of the provider. Returns false if it is not due, or another worker has claimed it.
+    pub fn claim_poll(&self, store: &dyn Store, now: Time) -> bool {
+        let (last, version) = store.get(&self.poll_key);
+        let last = last.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+        let now = now.seconds();
+        now.saturating_sub(last) >= POLL_SECONDS && store.set(&self.poll_key, &now.to_le_bytes(), version)
+    }
+
+    /// Makes the next poll due soon, because the last one failed.
+    pub fn retry_poll_soon(&self, store: &dyn Store, now: Time) {
+        let earlier = now.seconds().saturating_sub(POLL_SECONDS - RETRY_SECONDS);
+        // If the write fails, another worker has claimed a poll.
+        let _ = store.set(&self.poll_key, &earlier.to_le_bytes(), store.get(&self.poll_key).1);
+    }
+
+    /// Applies `change` to the context lengths and stores them, unless it returns false: nothing changed.
+    pub fn update(&mut self, store: &dyn Store, mut change: impl FnMut(&mut ContextLengths) -> bool) {
+        if !change(&mut self.lengths) {
+            return;
+        }
+        for _ in 0..MAX_RACES {
+            let (bytes, version) = store.get(&self.key);
+            let mut lengths = ContextLengths::decode(&bytes.unwrap_or_default());
+            if !change(&mut lengths) || store.set(&self.key, &lengths.encode(), version) {
+                self.lengths = lengths;
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::estimate::CACHE_NANOS;
+    use crate::store::Memory;
+    #[cfg(target_arch = "wasm32")]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_window_is_known_to_all_and_told_apart() {
+        let store = Memory::default();
+        let (mut one, mut other) = (ProviderContextLengths::new("p"), ProviderContextLengths::new("p"));
+        one.update(&store, |lengths| lengths.record("m", 4096));
+        other.update(&store, |lengths| lengths.record("n", 8));
+        assert_eq!(other.get(&store, Time(1)).length("m"), Some(4096));
+        assert_eq!(one.get(&store, Time(CACHE_NANOS * 2)).length("n"), Some(8));
+    }
+
+    #[test]
+    fn one_worker_asks_a_minute_and_sooner_after_a_failure() {
+        let store = Memory::default();
+        let (one, other) = (ProviderContextLengths::new("p"), ProviderContextLengths::new("p"));
+        let at = |second: u64| Time((1_000_000 + second) * 1_000_000_000);
+        assert!(one.claim_poll(&store, at(0)) && !other.claim_poll(&store, at(0)) && !one.claim_poll(&store, at(59)));
+        assert!(other.claim_poll(&store, at(60)));
+        other.retry_poll_soon(&store, at(60));
+        assert!(!one.claim_poll(&store, at(61)) && one.claim_poll(&store, at(62)));
+    }
+}

@@ -1,0 +1,125 @@
+//! A provider's response body on its way to the client: its usage is counted, and usage that the client did not ask for is hidden.
+
+mod chunk_prefix;
+mod stream;
+mod usage_extractor;
+
+use self::stream::{EventContext, EventStream};
+use self::usage_extractor::{Discard, UsageExtractor};
+use super::{Usage, UsageCounter};
+
+/// A response body, from its first byte to its last.
+#[derive(Debug)]
+pub struct ResponseBody {
+    format: Format,
+    counter: UsageCounter,
+    hide: HideUsage,
+    /// The request is for one completion of one prompt.
+    single: bool,
+    started: bool,
+}
+
+/// The usage that a stream reports and the client did not ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HideUsage {
+    /// The client asked for all of it.
+    Nothing,
+    /// The client asked for the usage in the last chunk only. The usage on other chunks is hidden.
+    Continuous,
+    /// The client asked for no usage.
+    All,
+}
+
+#[derive(Debug)]
+enum Format {
+    /// One JSON document.
+    Json(UsageExtractor),
+    /// An event stream.
+    Stream(Box<EventStream>),
+    /// Encoded, or of another type: not read.
+    Opaque,
+}
+
+// === impl ResponseBody ===
+
+impl ResponseBody {
+    /// Creates the body of a JSON response with `choices` completions for each prompt.
+    pub fn json(choices: u64) -> Self {
+        Self::new(Format::Json(UsageExtractor::default()), choices, HideUsage::Nothing)
+    }
+
+    /// Creates the body of an event stream of `sequences` completions, `choices` for each prompt.
+    pub fn stream(choices: u64, sequences: u64, hide: HideUsage) -> Self {
+        Self { single: sequences == 1, ..Self::new(Format::Stream(Box::default()), choices, hide) }
+    }
+
+    /// Creates a body that passes unread.
+    pub fn opaque() -> Self {
+        Self::new(Format::Opaque, 1, HideUsage::Nothing)
+    }
+
+    fn new(format: Format, choices: u64, hide: HideUsage) -> Self {
+        Self { format, counter: UsageCounter::new(choices), hide, single: false, started: false }
+    }
+
+    /// Returns whether the body sent to the client may have another length than the provider's.
+    pub fn may_change_length(&self) -> bool {
+        matches!(self.format, Format::Stream(_))
+    }
+
+    /// Returns whether [`ResponseBody::feed`] reads the body.
+    pub fn is_read(&self) -> bool {
+        !matches!(self.format, Format::Opaque)
+    }
+
+    /// Processes the next chunk. Returns the bytes to send in its place; `None` if the chunk is sent unchanged.
+    pub fn feed(&mut self, chunk: &[u8], end_of_stream: bool) -> Option<Vec<u8>> {
+        match &mut self.format {
+            Format::Opaque => None,
+            Format::Json(extractor) => {
+                self.started |= !chunk.is_empty();
+                extractor.feed(chunk, false, &mut Discard);
+                None
+            }
+            Format::Stream(stream) => {
+                let mut out = Vec::with_capacity(chunk.len());
+                let mut context =
+                    EventContext { counter: &mut self.counter, hide: self.hide, single: self.single, started: &mut self.started };
+                stream.feed(chunk, end_of_stream, &mut context, &mut out);
+                (out != chunk).then_some(out)
+            }
+        }
+    }
+
+    /// Counts what is known only at the end of the body, complete or not.
+    pub fn finish(&mut self) {
+        if let Format::Json(extractor) = &self.format
+            && let Some(usage) = extractor.usage()
+        {
+            self.counter.report(usage, None);
+        }
+    }
+
+    /// Returns whether a first part of a completion has passed.
+    pub fn started(&self) -> bool {
+        self.started
+    }
+
+    /// Returns the usage reported so far.
+    pub fn usage(&self) -> Option<Usage> {
+        self.counter.usage()
+    }
+
+    /// Returns whether the usage covers all completions, not only those seen so far.
+    pub fn usage_is_whole(&self) -> bool {
+        self.counter.is_whole()
+    }
+
+    /// Returns the number of chunks that held a part of a completion and no usage.
+    pub fn deltas(&self) -> u64 {
+        self.counter.deltas()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Providers: model servers, each behind one Envoy cluster.
+
+use std::num::NonZeroU64;
+
+use super::ModelAllowlist;
+use crate::guard::Guard;
+
+/// One model server behind one Envoy cluster.
+#[derive(Debug)]
+pub struct Provider {
+    /// `metadata.name`: the prefix of references, and what routes match on.
+    pub name: Box<str>,
+    /// How the server differs from OpenAI's API.
+    pub dialect: Dialect,
+    /// The server's address.
+    pub endpoint: Endpoint,
+    /// The whole `authorization` value sent to the provider (`Bearer …`); `None` if it needs none.
+    pub credential: Option<Credential>,
+    /// The models that it serves.
+    pub models: ModelAllowlist,
+    /// Tokens per UTC day, for all callers together.
+    pub max_tokens_per_day: Option<NonZeroU64>,
+    /// Tokens of one request, prompts and completions together.
+    pub max_tokens_per_request: Option<NonZeroU64>,
+    /// Completion tokens assumed for a request that nothing else limits.
+    pub default_max_tokens: NonZeroU64,
+    /// The developers' share; `Some` if the block is present, enabled or not.
+    pub external: Option<ExternalAccess>,
+    /// The guards that check prompts sent to it, in the order of the configuration.
+    pub guards: Vec<Guard>,
+}
+
+/// The variant of the OpenAI API that a provider implements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// vLLM's OpenAI-compatible server.
+    Vllm,
+    /// OpenAI's own API, and servers that are compatible with it.
+    OpenAi,
+    /// Anthropic's OpenAI-compatible endpoint.
+    Anthropic,
+}
+
+/// A provider's URL, parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// As written in the configuration.
+    pub url: Box<str>,
+    /// Host and port as written: the `:authority` of requests.
+    pub authority: Box<str>,
+    /// The path that replaces the leading `/v1` of a governed path. It has no trailing slash, and is empty only for `http://host/`.
+    pub base_path: Box<str>,
+}
+
+/// A secret header value. Its `Debug` output does not contain it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential(Box<str>);
+
+/// `externalAccess` of a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExternalAccess {
+    /// Whether developers may use the provider.
+    pub enabled: bool,
+    /// Tokens per UTC day for all developers together.
+    pub max_tokens_per_day: Option<NonZeroU64>,
+}
+
+// === impl Provider ===
+
+impl Provider {
+    /// Returns whether developers may use the provider.
+    pub fn is_external(&self) -> bool {
+        self.external.is_some_and(|external| external.enabled)
+    }
+}
+
+// === impl Dialect ===
+
+impl Dialect {
+    /// Returns the name as written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vllm => "vllm",
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+        }
+    }
+}
+
+// === impl Credential ===
+
+impl Credential {
+    /// Wraps a whole header value.
+    pub fn new(value: impl Into<Box<str>>) -> Self {
+        Self(value.into())
+    }
+
+    /// Returns the value. Use it for the `authorization` header only.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credential(…)")
+    }
+}
