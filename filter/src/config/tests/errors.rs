@@ -49,7 +49,7 @@ fn every_bad_field_of_a_manifest_is_reported() {
             "ModelProvider p: spec.externalAccess.maxTokensPerDay: must be a whole number, got \"x\"",
             "ModelProvider p: spec.guards[0].name: must be 1 to 63 lower case letters, digits and inner hyphens, got \"A\"",
             "ModelProvider p: spec.guards[0].sensitivity: is for guards of type `promptInjection`",
-            "ModelProvider p: spec.guards[0].deny[0]: is no pattern, or too large a one: found open group without closing ')'",
+            "ModelProvider p: spec.guards[0].deny[0]: is not a valid pattern, or is too large: found open group without closing ')'",
             "ModelProvider p: spec.guards[0].deny[2]: matches the empty text, and so any text",
             "ModelProvider p: spec.guards[0].action: must be one of reject, audit, got \"drop\"",
             "ModelProvider p: spec.guards[1].name: is missing",
