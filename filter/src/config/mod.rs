@@ -27,6 +27,8 @@ mod tests;
 
 use std::collections::BTreeSet;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::policy::{Gateway, Policy, Provider};
 
 use self::access_key::UnresolvedKey;
@@ -42,7 +44,7 @@ use self::secret::Secrets;
 /// Compiles a plugin configuration. `env` looks up an environment variable of the VM.
 pub fn load(text: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Policy, InvalidConfig> {
     let errors = Errors::default();
-    let policy = read(text, env, &errors);
+    let policy = read(text, env, &errors).map(|policy| Policy { version: Sha256::digest(text).into(), ..policy });
     errors.into_result(policy)
 }
 
@@ -135,6 +137,6 @@ impl<'a> Manifests<'a> {
         let agents = agent::compile(agents, &known, errors);
         let keys = access_key::compile(keys, &known, errors);
         let gateway = gateway.map_or_else(|| Ok(Gateway::default()), |manifest| gateway::compile(manifest, &known));
-        Ok(Policy { agents: agents?, keys: keys?, gateway: gateway?, providers })
+        Ok(Policy { agents: agents?, keys: keys?, gateway: gateway?, providers, ..Policy::default() })
     }
 }

@@ -30,6 +30,11 @@ impl ContextLengths {
         self.find(model).map(|entry| entry.length).filter(|&length| length > 0)
     }
 
+    /// Returns the models whose context length is known, with that length in tokens.
+    pub fn known(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.models.iter().filter(|entry| entry.length > 0).map(|entry| (&*entry.model, entry.length))
+    }
+
     /// Returns a lower bound of the model's context length; 0 if nothing is known.
     pub fn floor(&self, model: &str) -> u64 {
         self.find(model).map_or(0, |entry| entry.floor.max(entry.length))

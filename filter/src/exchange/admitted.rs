@@ -254,6 +254,11 @@ impl Admitted {
         None
     }
 
+    /// Returns the name of the provider that is asked.
+    pub fn provider_name(&self) -> &str {
+        self.attempt.provider_name()
+    }
+
     /// Whether an answer has come.
     pub fn is_answered(&self) -> bool {
         self.attempt.is_answered()

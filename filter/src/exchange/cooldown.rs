@@ -35,6 +35,11 @@ impl Cooldown {
         !self.is_cooling_down() || now >= self.until.get()
     }
 
+    /// Returns until when no request may try it that could go elsewhere, if that is after `now`.
+    pub fn until(&self, now: Time) -> Option<Time> {
+        (!self.allows(now)).then(|| self.until.get())
+    }
+
     /// Such a request comes. After a rest it is the one that tries, and no other may.
     pub fn record_start(&self, now: Time) {
         if self.is_cooling_down() && self.allows(now) {

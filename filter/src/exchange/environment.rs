@@ -7,6 +7,7 @@ use crate::budget::account::Ask;
 use crate::budget::ledger::{Ledger, Permit, Refused, Rejected};
 use crate::budget::subject::SubjectBudgets;
 use crate::clock::{Clock, Time};
+use crate::exchange::live_workers;
 use crate::exchange::worker::Worker;
 use crate::metrics::{self, Meter, Seconds, Series};
 use crate::store::Store;
@@ -61,6 +62,15 @@ impl<'a> Environment<'a> {
     fn ledger_at(&self, now: Time) -> Ledger<'_> {
         let worker = self.worker.borrow();
         Ledger { store: self.store, recent: Rc::clone(&worker.recent), instance: worker.heartbeat.instance(), now }
+    }
+
+    /// Renews this worker's entry in the table of live workers.
+    pub fn renew_liveness(&self) {
+        let (instance, version) = {
+            let worker = self.worker.borrow();
+            (worker.heartbeat.instance(), worker.configuration)
+        };
+        live_workers::renew(self.store, instance, version, self.now());
     }
 
     /// Adds to a counter, which the host is told at the next tick.

@@ -22,6 +22,7 @@ pub mod environment;
 pub mod evaluation;
 pub mod gate;
 pub mod inbound;
+pub mod live_workers;
 pub mod report;
 pub mod request_rate;
 pub mod selection;
@@ -45,6 +46,7 @@ use crate::exchange::selection::Selection;
 use crate::exchange::step::{AttemptEdits, AttemptStep, BodyStep, CalloutRequest, Forward, ResponseStep, Step};
 use crate::exchange::worker::Retries;
 use crate::http::api::models;
+use crate::http::api::page::Page;
 use crate::http::headers::{HeaderEdit, Headers, is_json_for_vllm, media_type};
 use crate::http::refusal::{Case, Refusal, Reply};
 use crate::http::route::Route;
@@ -63,6 +65,8 @@ pub struct Exchange {
     /// Who asks, once that is known.
     caller: Option<Caller>,
     notes: DecisionLog,
+    /// The model that the body names, for the access log of a refusal.
+    asked_model: Option<String>,
     /// A callout that is due before the request is evaluated.
     ask_first: Option<CalloutRequest>,
 }
@@ -104,7 +108,7 @@ struct Reading {
 impl Exchange {
     /// A new request.
     pub fn new(gate: Rc<Gate>) -> Self {
-        Self { gate, phase: Phase::Open, caller: None, notes: DecisionLog::default(), ask_first: None }
+        Self { gate, phase: Phase::Open, caller: None, notes: DecisionLog::default(), asked_model: None, ask_first: None }
     }
 
     /// The configuration that it goes by.
@@ -335,6 +339,11 @@ impl Exchange {
         }
     }
 
+    /// Returns the name of the provider that the request was sent to.
+    pub fn provider_name(&self) -> Option<&str> {
+        self.admitted().map(Admitted::provider_name)
+    }
+
     fn admitted(&self) -> Option<&Admitted> {
         match &self.phase {
             Phase::Admitted(admitted) => Some(admitted),
@@ -355,6 +364,9 @@ impl Exchange {
             env.count(&series.requests.of(entry.decision), 1);
         }
         DecisionLog { matched_guards: entry.guard, attempts: entry.attempts } = std::mem::take(&mut self.notes);
+        if entry.model.is_empty() {
+            entry.model = self.asked_model.take().unwrap_or_default();
+        }
         Some(entry)
     }
 
@@ -369,7 +381,7 @@ impl Exchange {
         let policy = &gate.policy;
         let target = headers.get(":path").unwrap_or_default();
         let route = Route::parse(headers.get(":method").unwrap_or_default(), target);
-        let credentials = Credentials { headers, peer, operator_endpoint: route == Some(Route::ModelProviders) };
+        let credentials = Credentials { headers, peer, readers: route.as_ref().and_then(Route::readers) };
         let identified = Caller::identify(&credentials, policy, &|| env.now())?;
         // Whatever comes of it, a request of somebody who is known counts.
         let counted = match identified {
@@ -384,8 +396,8 @@ impl Exchange {
             Identification::Caller(caller) => caller,
             Identification::UnknownAgent(refusal) => return Err(refusal),
         };
-        if route == Route::ModelProviders && !caller.is_operator(policy) {
-            return Err(not_an_operator());
+        if route.readers().is_some_and(|readers| !caller.is_among(readers, policy)) {
+            return Err(not_an_operator(caller));
         }
         let operation = match route {
             Route::Model(operation) => operation,
@@ -454,6 +466,7 @@ impl Exchange {
             Ok(named) => named,
             Err(unresolved) => {
                 let refusal = model_refusals::unresolved(&access, &model, unresolved);
+                self.asked_model = Some(model);
                 return self.refuse(&refusal, None);
             }
         };
@@ -590,12 +603,22 @@ fn answer(route: &Route, gate: &Gate, caller: Caller, env: &Environment<'_>) -> 
         Route::ListModels => Ok(models::list(&access)),
         Route::RetrieveModel(name) => models::retrieve(&access, name),
         Route::ModelProviders => report::model_providers(gate, env),
+        Route::Agents(query) => report::agents(gate, &Page::parse(query)?, env),
+        Route::AccessKeys(query) => report::access_keys(gate, &Page::parse(query)?, env),
+        Route::Status => Ok(report::status(gate, env)),
         Route::Model(_) => Err(unknown_url()),
     }
 }
 
-fn not_an_operator() -> Refusal {
-    let why = "This access key may not read `/pai/v1/…`. The operator adds it to `operators.keys` of the Gateway.";
+fn not_an_operator(caller: Caller) -> Refusal {
+    let why = match caller {
+        Caller::Developer(_) => {
+            "This access key may not read `/pai/v1/…`. The operator adds it to `operators.keys` of the Gateway."
+        }
+        _ => {
+            "Only operators may read this. The Gateway names them: workloads in `operators.identities`, access keys in `operators.keys`."
+        }
+    };
     Refusal::new(Case::CallerNotAllowed, why)
 }
 

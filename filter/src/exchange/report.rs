@@ -1,45 +1,148 @@
 //! What operators are shown: the state of the gate and its ledger, as the documents of [`crate::http::api`].
 
-use crate::budget::account::Record;
+use std::collections::BTreeMap;
+
+use crate::budget::account::{Account, Record};
 use crate::budget::ledger::{Unavailable, start};
 use crate::budget::subject::{BudgetKind, Subject};
-use crate::clock;
+use crate::clock::{Time, rfc3339};
 use crate::exchange::environment::Environment;
-use crate::exchange::gate::Gate;
-use crate::http::api::model_providers::{External, ModelProvider, ModelProviders};
+use crate::exchange::gate::{Gate, ProviderState};
+use crate::exchange::live_workers;
+use crate::http::api::access_keys::AccessKey;
+use crate::http::api::agents::Agent;
+use crate::http::api::model_providers::{Cooldown, External, ModelProvider, ModelProviders};
+use crate::http::api::page::Page;
+use crate::http::api::status::{Status, Worker};
+use crate::http::api::{List, Usage, json};
 use crate::http::refusal::{Refusal, Reply};
-use crate::policy::Provider;
+use crate::identity::access_key::ReferencePattern;
+use crate::identity::caller::Caller;
 use crate::policy::name_pattern::NamePattern;
+use crate::policy::{Policy, Provider};
 
 /// Answers `GET /pai/v1/model-providers`.
 pub fn model_providers(gate: &Gate, env: &Environment<'_>) -> Result<Reply, Refusal> {
-    let providers = gate.policy.providers.iter().zip(gate.budgets.providers());
-    let items = providers.map(|(provider, subject)| model_provider(provider, subject, env)).collect::<Result<_, Unavailable>>();
-    let items = items.map_err(|Unavailable| Refusal::ledger_unavailable())?;
-    Ok(ModelProviders { ledger_since: clock::rfc3339(start::seconds(env.store)), items }.reply())
+    let providers = gate.policy.providers.iter().zip(gate.budgets.providers()).zip(&gate.providers);
+    let items = providers.map(|((provider, subject), state)| model_provider(provider, subject, state, env));
+    let items = items.collect::<Result<_, Unavailable>>().map_err(unavailable)?;
+    Ok(json(&ModelProviders { ledger_since: rfc3339(start::seconds(env.store)), items }))
 }
 
-fn model_provider(provider: &Provider, subject: &Subject, env: &Environment<'_>) -> Result<ModelProvider, Unavailable> {
+/// Answers `GET /pai/v1/agents`.
+pub fn agents(gate: &Gate, page: &Page, env: &Environment<'_>) -> Result<Reply, Refusal> {
+    let (selected, next) = page.select(gate.policy.agents.iter().enumerate(), |(_, agent)| &agent.name);
+    let items = selected.into_iter().map(|(index, agent)| {
+        let references = agent.models.iter();
+        Ok(Agent {
+            name: agent.name.to_string(),
+            models: references.map(|one| format!("{}/{}", gate.policy.provider_name(one.provider), one.model)).collect(),
+            max_tokens_per_day: agent.max_tokens_per_day.map(Into::into),
+            usage: caller_usage(gate, Caller::Agent(index), env)?,
+        })
+    });
+    let items: Vec<Agent> = items.collect::<Result<_, Unavailable>>().map_err(unavailable)?;
+    Ok(json(&List { items, next }))
+}
+
+/// Answers `GET /pai/v1/access-keys`.
+pub fn access_keys(gate: &Gate, page: &Page, env: &Environment<'_>) -> Result<Reply, Refusal> {
+    let (selected, next) = page.select(gate.policy.keys.iter().enumerate(), |(_, key)| &key.name);
+    let items = selected.into_iter().map(|(index, key)| {
+        Ok(AccessKey {
+            name: key.name.to_string(),
+            models: key.models.as_ref().map(|models| models.iter().map(|one| reference(one, &gate.policy)).collect()),
+            max_tokens_per_day: key.max_tokens_per_day.map(Into::into),
+            tokens_per_minute: key.tokens_per_minute.map(Into::into),
+            requests_per_minute: key.requests_per_minute.map(Into::into),
+            usage: caller_usage(gate, Caller::Developer(index), env)?,
+            expires: key.expires.map(rfc3339),
+            disabled: key.disabled,
+        })
+    });
+    let items: Vec<AccessKey> = items.collect::<Result<_, Unavailable>>().map_err(unavailable)?;
+    Ok(json(&List { items, next }))
+}
+
+/// Answers `GET /pai/v1/status`.
+pub fn status(gate: &Gate, env: &Environment<'_>) -> Reply {
+    let worker = |live: &live_workers::LiveWorker| Worker {
+        instance: format!("{:016x}", live.instance),
+        version: live_workers::hex(&live.version),
+    };
+    json(&Status {
+        module_version: env!("CARGO_PKG_VERSION"),
+        version: live_workers::hex(&gate.policy.version),
+        started: rfc3339(start::seconds(env.store)),
+        access: if gate.policy.admits_anonymous() { "open" } else { "closed" },
+        workers: live_workers::list(env.store, env.now()).iter().map(worker).collect(),
+    })
+}
+
+fn model_provider(
+    provider: &Provider,
+    subject: &Subject,
+    state: &ProviderState,
+    env: &Environment<'_>,
+) -> Result<ModelProvider, Unavailable> {
     let account = env.ledger().read(subject)?;
-    let record = |budget| subject.index(budget).and_then(|index| account.record(index));
-    let counts = |budget| record(budget).map_or((0, 0), |record: &Record| (record.used, record.reserved()));
-    let (used_today, reserved) = counts(BudgetKind::Daily);
-    let (external_used, external_reserved) = counts(BudgetKind::ExternalDaily);
+    let (external_used, external_reserved) = counts(subject, BudgetKind::ExternalDaily, &account);
+    let now = env.now();
+    let mut lengths = state.context_lengths.borrow_mut();
+    let context_lengths: BTreeMap<_, _> =
+        lengths.get(env.store, now).known().map(|(model, length)| (model.to_owned(), length)).collect();
+    let cooldown = |(label, model): (String, Time)| Cooldown { model: label, until: rfc3339(model.seconds()) };
+    let cooling = provider.models.labels().into_iter().zip(&state.models);
     Ok(ModelProvider {
         name: provider.name.to_string(),
         provider: provider.dialect.name(),
         endpoint: provider.endpoint.url.to_string(),
         max_tokens_per_day: subject.cap(BudgetKind::Daily),
-        used_today,
-        reserved,
+        usage: usage(subject, &account, now),
         external: External {
             enabled: provider.external.is_some_and(|external| external.enabled),
             max_tokens_per_day: subject.cap(BudgetKind::ExternalDaily),
             used_today: external_used,
             reserved: external_reserved,
         },
-        last_used: (account.last_used > 0).then(|| clock::rfc3339(account.last_used)),
-        age: env.now().seconds().saturating_sub(account.first_seen),
+        age: now.seconds().saturating_sub(account.first_seen),
         models: provider.models.allowed.iter().flatten().map(NamePattern::to_string).collect(),
+        context_lengths,
+        cooldowns: cooling.filter_map(|(label, model)| Some((label, model.cooldown.until(now)?))).map(cooldown).collect(),
     })
+}
+
+fn caller_usage(gate: &Gate, caller: Caller, env: &Environment<'_>) -> Result<Usage, Unavailable> {
+    let Some(subject) = gate.budgets.caller(caller) else { return Ok(Usage::default()) };
+    Ok(usage(subject, &env.ledger().read(subject)?, env.now()))
+}
+
+fn usage(subject: &Subject, account: &Account, now: Time) -> Usage {
+    let (used_today, reserved) = counts(subject, BudgetKind::Daily, account);
+    let remaining = |cap: u64| cap.saturating_sub(used_today).saturating_sub(reserved);
+    Usage {
+        used_today,
+        reserved,
+        remaining: subject.cap(BudgetKind::Daily).map(remaining),
+        resets_at: rfc3339(now.seconds() + now.seconds_to_midnight()),
+        last_used: (account.last_used > 0).then(|| rfc3339(account.last_used)),
+    }
+}
+
+/// Returns used and reserved tokens of a budget.
+fn counts(subject: &Subject, budget: BudgetKind, account: &Account) -> (u64, u64) {
+    let record = subject.index(budget).and_then(|index| account.record(index));
+    record.map_or((0, 0), |record: &Record| (record.used, record.reserved()))
+}
+
+/// Returns an entry of an access key's `models` as it is written.
+fn reference(entry: &ReferencePattern, policy: &Policy) -> String {
+    match entry.provider {
+        Some(provider) => format!("{}/{}", policy.provider_name(provider), entry.model),
+        None => entry.model.to_string(),
+    }
+}
+
+fn unavailable(_: Unavailable) -> Refusal {
+    Refusal::ledger_unavailable()
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::budget::ledger::{Heartbeat, Permit, Recent};
 use crate::clock::Time;
+use crate::exchange::live_workers::Version;
 use crate::identity::peer_identity::VerifiedCertificates;
 use crate::metrics::Batch;
 
@@ -19,6 +20,8 @@ pub struct Worker {
     pub recent: Rc<Recent>,
     /// Where Envoy can send a request again that has failed.
     pub retries: Retries,
+    /// The version of the configuration that it serves: the one that was loaded last.
+    pub configuration: Version,
     /// Counts that the host has not been told yet.
     pub counts: Batch,
     /// When this instance last read the clock.
@@ -61,6 +64,7 @@ impl Worker {
             verified: VerifiedCertificates::default(),
             recent: Rc::default(),
             retries: Retries::None,
+            configuration: Version::default(),
             counts: Batch::default(),
             last_time: Cell::default(),
             unsettled: Vec::new(),

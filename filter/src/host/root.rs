@@ -2,7 +2,6 @@
 //! that have waited too long.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use log::{error, info, warn};
 use crate::budget::ledger::start;
 use crate::config;
 use crate::exchange::gate::Gate;
+use crate::exchange::live_workers::hex;
 use crate::exchange::step::CalloutRequest;
 use crate::exchange::worker::Retries;
 use crate::host::attempt::Attempt;
@@ -86,11 +86,12 @@ impl Root {
         };
         self.gate = Rc::new(Gate::new(policy));
         let env = io.environment();
+        env.worker.borrow_mut().configuration = self.gate.policy.version;
         self.streams.set_attempt_filters_may_follow(env.store.get(ATTEMPT_FILTERS_KEY).0.is_some());
         start::record(env.store, env.now());
         self.gate.introduce(&env);
         metrics::build_info(env.meter);
-        announce(manifests, &self.gate.policy, io);
+        announce(&self.gate.policy, io);
         true
     }
 
@@ -104,6 +105,7 @@ impl Root {
         env.worker.borrow_mut().heartbeat.tick(&ledger, uptime);
         self.gate.show_budgets(&env);
         env.send_counts();
+        env.renew_liveness();
         self.ask_for_models(io);
         // Last, as it leaves the host in the context of a stream.
         for stream in self.streams.take_overdue() {
@@ -116,15 +118,29 @@ impl Root {
 
     /// A provider has answered with its models, or has not.
     pub fn on_callout(&mut self, io: &impl Io, token: u32) {
-        let Some(provider) = self.asked.remove(&token) else { return };
-        let ok = io.headers(HeaderMap::Callout, |headers| headers.get(":status") == Some(b"200"));
-        let Some(state) = self.gate.providers.get(provider) else { return };
+        let Some(asked) = self.asked.remove(&token) else { return };
+        let status = io.headers(HeaderMap::Callout, |headers| headers.get(":status").map(<[u8]>::to_vec));
+        // The configuration may be another by now.
+        let callout = self.gate.policy.gateway.callouts.iter().find(|callout| callout.provider == asked);
+        let (Some(state), Some(callout)) = (self.gate.providers.get(asked), callout) else { return };
+        let name = self.gate.policy.provider_name(asked);
         let env = io.environment();
-        if ok {
+        if status.as_deref() == Some(b"200") {
             let models = io.body(Body::Callout, MODELS_LIMIT);
             state.context_lengths.borrow_mut().update(env.store, |lengths| lengths.record_model_list(models.as_ref()));
+            count_callout(name, "answered", io);
+            if env.store.get(&callout_key(name)).0.is_some() {
+                once(&env, &callout_key(name), b"answered");
+            }
         } else {
             state.context_lengths.borrow().retry_poll_soon(env.store, env.now());
+            count_callout(name, "failed", io);
+            let status = status.as_deref().map(String::from_utf8_lossy);
+            let why = match status {
+                Some(status) => format!("`GET /models` was answered with status {status}"),
+                None => "there was no answer".to_owned(),
+            };
+            warn_callout(name, &callout.cluster, &why, io);
         }
     }
 
@@ -158,7 +174,12 @@ impl Root {
             }
             match list_models(&self.gate.policy, callout).and_then(|request| io.send_callout(&request)) {
                 Some(token) => drop(self.asked.insert(token, callout.provider)),
-                None => state.context_lengths.borrow().retry_poll_soon(env.store, env.now()),
+                None => {
+                    state.context_lengths.borrow().retry_poll_soon(env.store, env.now());
+                    let name = self.gate.policy.provider_name(callout.provider);
+                    count_callout(name, "not_sent", io);
+                    warn_callout(name, &callout.cluster, "Envoy has no cluster of this name", io);
+                }
             }
         }
     }
@@ -198,20 +219,51 @@ fn version(io: &impl Io) -> Option<(u64, u64)> {
     Some((u64::from_le_bytes(*major), u64::from_le_bytes(minor.try_into().ok()?)))
 }
 
-/// Says once for all workers which configuration is in force.
-fn announce(manifests: &[u8], policy: &Policy, io: &impl Io) {
-    let mut hasher = DefaultHasher::new();
-    manifests.hash(&mut hasher);
-    if once(&io.environment(), "pai/1/configuration", &hasher.finish().to_le_bytes()) {
-        let providers: Vec<&str> = policy.providers.iter().map(|provider| &*provider.name).collect();
-        info!(
-            "configuration in force: {} model provider(s): {}; {} agent(s), {} access key(s); audience {:?}, routing {:?}",
-            providers.len(),
-            providers.join(", "),
-            policy.agents.iter().count(),
-            policy.keys.iter().count(),
-            policy.gateway.audience,
-            policy.gateway.routing
+/// Logs, once for all workers, which configuration is in force, and warns where it admits everybody.
+fn announce(policy: &Policy, io: &impl Io) {
+    if !once(&io.environment(), "pai/1/configuration", &policy.version) {
+        return;
+    }
+    let version = hex(&policy.version);
+    let providers: Vec<&str> = policy.providers.iter().map(|provider| &*provider.name).collect();
+    info!(
+        "pai_filter {}: configuration {} in force: {}: {}; {}, {}; audience: {}, routing: {}",
+        env!("CARGO_PKG_VERSION"),
+        version.get(..12).unwrap_or_default(),
+        counted(providers.len(), "model provider"),
+        providers.join(", "),
+        counted(policy.agents.iter().count(), "agent"),
+        counted(policy.keys.iter().count(), "access key"),
+        policy.gateway.audience.name(),
+        policy.gateway.routing.name(),
+    );
+    if policy.admits_anonymous() {
+        warn!(
+            "the gateway is open: whoever reaches it may use every model without a key or an identity. To close it, add an Agent, or an \
+             AccessKey, or `externalAccess` to a ModelProvider (see docs/callers.md)"
         );
     }
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Counts how a callout went.
+fn count_callout(provider: &str, result: &'static str, io: &impl Io) {
+    metrics::callout(io.environment().meter, provider, result);
+}
+
+/// Notes that a callout to a provider has failed, and warns once until one succeeds again.
+fn warn_callout(provider: &str, cluster: &str, why: &str, io: &impl Io) {
+    if once(&io.environment(), &callout_key(provider), b"failing") {
+        warn!(
+            "the callout to provider `{provider}` through the cluster `{cluster}` fails: {why}. Context lengths stay unknown until it \
+             succeeds (see docs/configuration.md, `callouts`)"
+        );
+    }
+}
+
+fn callout_key(provider: &str) -> String {
+    format!("pai/1/callout/{provider}")
 }

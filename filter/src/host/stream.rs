@@ -125,10 +125,18 @@ impl Stream {
         if !self.exchange.borrow().awaits_answer() {
             return Flow::Continue;
         }
+        let unrouted = Cell::new(false);
         let step = io.headers(HeaderMap::Response, |headers| {
-            let details = || io.attribute(Attribute::ResponseDetails);
+            let details = || {
+                let details = io.attribute(Attribute::ResponseDetails)?;
+                unrouted.set(details.starts_with(b"route_not_found") || details.starts_with(b"cluster_not_found"));
+                Some(details)
+            };
             self.exchange.borrow_mut().on_response_headers(headers, end_of_stream, details, &io.environment())
         });
+        if unrouted.get() {
+            self.warn_unrouted(io);
+        }
         match step {
             ResponseStep::Continue => Flow::Continue,
             ResponseStep::Edit(edits) => {
@@ -234,6 +242,19 @@ impl Stream {
 
     fn answer(&self, io: &impl Io) -> Step {
         self.exchange.borrow_mut().on_callout(|| io.body(Body::Request, usize::MAX), &io.environment())
+    }
+
+    /// Warns once for each provider that no route leads to its cluster.
+    fn warn_unrouted(&self, io: &impl Io) {
+        let exchange = self.exchange.borrow();
+        let Some(provider) = exchange.provider_name() else { return };
+        if once(&io.environment(), &format!("pai/1/unrouted/{provider}"), b"told") {
+            warn!(
+                "a request for provider `{provider}` got 503: no route matches the header `x-pai-provider: {provider}`, or its route names a \
+                 cluster that does not exist. Each ModelProvider needs a route that matches this header, and a cluster (see \
+                 docs/troubleshooting.md)"
+            );
+        }
     }
 
     /// Lets attempt filters find this stream, where there are any. A request without alternatives is known to them too, so that they

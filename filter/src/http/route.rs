@@ -15,20 +15,30 @@ pub enum Route {
     RetrieveModel(String),
     /// `GET /pai/v1/model-providers`
     ModelProviders,
+    /// `GET /pai/v1/agents`, with its query.
+    Agents(String),
+    /// `GET /pai/v1/access-keys`, with its query.
+    AccessKeys(String),
+    /// `GET /pai/v1/status`
+    Status,
 }
 
 impl Route {
     /// Returns the route of a request line; `None` if the path is not governed. The path is percent-decoded once, as vLLM does, and
     /// compared whole: `/v1/%63ompletions` is `/v1/completions`.
     pub fn parse(method: &[u8], target: &[u8]) -> Option<Self> {
-        let path = target.split(|&b| b == b'?').next().unwrap_or_default();
-        let path = percent_decode(path)?;
+        let mut parts = target.splitn(2, |&b| b == b'?');
+        let path = percent_decode(parts.next().unwrap_or_default())?;
+        let mut query = || String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
         match (method, &*path) {
             (b"POST", b"/v1/chat/completions") => Some(Self::Model(Operation::Chat)),
             (b"POST", b"/v1/completions") => Some(Self::Model(Operation::TextCompletion)),
             (b"POST", b"/v1/embeddings") => Some(Self::Model(Operation::Embeddings)),
             (b"GET", b"/v1/models") => Some(Self::ListModels),
             (b"GET", b"/pai/v1/model-providers") => Some(Self::ModelProviders),
+            (b"GET", b"/pai/v1/agents") => Some(Self::Agents(query())),
+            (b"GET", b"/pai/v1/access-keys") => Some(Self::AccessKeys(query())),
+            (b"GET", b"/pai/v1/status") => Some(Self::Status),
             (b"GET", path) => {
                 let reference = path.strip_prefix(b"/v1/models/").filter(|reference| !reference.is_empty())?;
                 String::from_utf8(reference.to_vec()).ok().map(Self::RetrieveModel)
@@ -36,6 +46,24 @@ impl Route {
             _ => None,
         }
     }
+
+    /// Returns who may use this route, where not everybody may who may use the gateway.
+    pub fn readers(&self) -> Option<Readers> {
+        match self {
+            Self::Model(_) | Self::ListModels | Self::RetrieveModel(_) => None,
+            Self::ModelProviders => Some(Readers::Workloads),
+            Self::Agents(_) | Self::AccessKeys(_) | Self::Status => Some(Readers::Operators),
+        }
+    }
+}
+
+/// Who may read an endpoint under `/pai/v1/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// Agents, anonymous ones too, and operators.
+    Workloads,
+    /// Operators only.
+    Operators,
 }
 
 /// Decodes `%XX` once. Returns `None` if a percent sign is not followed by two hexadecimal digits.
@@ -80,6 +108,10 @@ mod tests {
             ("GET", "/v1/models/a%2Fb%2Fc", model("a/b/c")),
             ("GET", "/v1/models/a/b", model("a/b")),
             ("GET", "/pai/v1/model-providers", Some(Route::ModelProviders)),
+            ("GET", "/pai/v1/agents", Some(Route::Agents(String::new()))),
+            ("GET", "/pai/v1/access-keys?after=a&limit=9?", Some(Route::AccessKeys("after=a&limit=9?".to_owned()))),
+            ("GET", "/pai/v1/status?x", Some(Route::Status)),
+            ("POST", "/pai/v1/status", None),
             ("POST", "/v1/chat%252Fcompletions", None),
             ("POST", "/v1/chat/completions/", None),
             ("POST", "//v1/chat/completions", None),

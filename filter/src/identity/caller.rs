@@ -5,6 +5,7 @@
 
 use crate::clock::{Time, rfc3339};
 use crate::http::refusal::{Case, Refusal, printable};
+use crate::http::route::Readers;
 use crate::identity::access_key::InvalidAccessKey;
 use crate::identity::credentials::{Credentials, PresentedKeys};
 use crate::policy::{Audience, Policy};
@@ -62,10 +63,11 @@ impl Caller {
         }
     }
 
-    /// Returns whether the caller may read `/pai/v1/…`.
-    pub fn is_operator(self, policy: &Policy) -> bool {
+    /// Returns whether the caller is among these readers of an endpoint under `/pai/v1/`.
+    pub fn is_among(self, readers: Readers, policy: &Policy) -> bool {
         match self {
-            Self::Anonymous | Self::Agent(_) | Self::Operator => true,
+            Self::Anonymous | Self::Agent(_) => readers == Readers::Workloads,
+            Self::Operator => true,
             Self::Developer(index) => policy.gateway.operators.keys.contains(&index),
         }
     }
@@ -73,18 +75,23 @@ impl Caller {
 
 fn identify_workload(credentials: &Credentials<'_>, policy: &Policy) -> Result<Identification, Refusal> {
     let agents_only = policy.gateway.audience == Audience::Agents;
+    let operators = &policy.gateway.operators.identities;
+    let is_operator =
+        |identity: Option<&str>| identity.is_some_and(|identity| operators.iter().any(|pattern| pattern.matches(identity)));
+    let identify = || credentials.workload_identity(policy.gateway.identity_header.as_deref());
+    // An agent that is an operator too reads these as an operator.
+    if credentials.readers == Some(Readers::Operators) && !operators.is_empty() && is_operator(identify().as_deref()) {
+        return Ok(Identification::Caller(Caller::Operator));
+    }
     if policy.agents.is_empty() && (agents_only || policy.is_open()) {
         return Ok(Identification::Caller(Caller::Anonymous));
     }
-    let operators = &policy.gateway.operators.identities;
-    let needed = !policy.agents.is_empty() || credentials.operator_endpoint && !operators.is_empty();
-    let identity = if needed { credentials.workload_identity(policy.gateway.identity_header.as_deref()) } else { None };
+    let needed = !policy.agents.is_empty() || credentials.readers.is_some() && !operators.is_empty();
+    let identity = if needed { identify() } else { None };
     if let Some(index) = identity.as_deref().and_then(|identity| policy.agents.find(identity)) {
         return Ok(Identification::Caller(Caller::Agent(index)));
     }
-    if let (true, Some(identity)) = (credentials.operator_endpoint, &identity)
-        && operators.iter().any(|pattern| pattern.matches(identity))
-    {
+    if credentials.readers.is_some() && is_operator(identity.as_deref()) {
         return Ok(Identification::Caller(Caller::Operator));
     }
     match (agents_only, identity) {

@@ -1,6 +1,7 @@
 //! The credentials of a request: access keys in its headers, and the identity of its peer.
 
 use crate::http::headers::Headers;
+use crate::http::route::Readers;
 use crate::identity::access_key::KEY_PREFIX;
 
 /// The credentials of a request.
@@ -9,8 +10,8 @@ pub struct Credentials<'a> {
     pub headers: &'a Headers<'a>,
     /// Returns the verified identity of the peer. It is called only where that identity matters.
     pub peer: &'a dyn Fn() -> Option<Vec<u8>>,
-    /// Whether the request is for an endpoint that only operators may read.
-    pub operator_endpoint: bool,
+    /// Who may read the endpoint that the request is for, where it is one under `/pai/v1/`.
+    pub readers: Option<Readers>,
 }
 
 /// The access keys that a request presents.

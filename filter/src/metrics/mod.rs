@@ -151,6 +151,14 @@ pub fn filter_error(meter: &dyn Meter, kind: &str) {
     meter.add(meter.define(Kind::Counter, &format!("pai.{labels}filter_errors_total")), 1);
 }
 
+/// Counts a callout to a provider by its result, at once.
+pub fn callout(meter: &dyn Meter, provider: &str, result: &'static str) {
+    let mut labels = String::new();
+    label(&mut labels, "provider", provider);
+    label(&mut labels, "result", result);
+    meter.add(meter.define(Kind::Counter, &format!("pai.{labels}callouts_total")), 1);
+}
+
 /// Shows the version of the module: a gauge that is always 1.
 pub fn build_info(meter: &dyn Meter) {
     let mut labels = String::new();

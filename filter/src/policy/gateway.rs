@@ -83,3 +83,28 @@ impl Default for Gateway {
         }
     }
 }
+
+// === impl Audience ===
+
+impl Audience {
+    /// Returns the name as written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Agents => "agents",
+            Self::External => "external",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+// === impl Routing ===
+
+impl Routing {
+    /// Returns the name as written in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Body => "body",
+            Self::Fixed => "fixed",
+        }
+    }
+}

@@ -19,6 +19,8 @@ pub use provider::{Credential, Dialect, Endpoint, ExternalAccess, Provider};
 /// A compiled configuration.
 #[derive(Debug, Default)]
 pub struct Policy {
+    /// SHA-256 of the text of the configuration.
+    pub version: [u8; 32],
     /// Providers in the order of the configuration.
     pub providers: Vec<Provider>,
     /// Workloads that the configuration names.
@@ -60,6 +62,15 @@ impl Policy {
     /// Splits `<provider>/<model-id>` if a provider has that name. Returns the provider's index and the model id.
     pub fn split_reference<'a>(&self, name: &'a str) -> Option<(usize, &'a str)> {
         split_reference(&self.providers, name)
+    }
+
+    /// Returns whether callers without an identity or a key are admitted.
+    pub fn admits_anonymous(&self) -> bool {
+        match self.gateway.audience {
+            Audience::External => false,
+            Audience::Agents => self.agents.is_empty(),
+            Audience::Auto => self.is_open(),
+        }
     }
 
     /// Returns whether the configuration does not restrict who may call.

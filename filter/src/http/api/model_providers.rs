@@ -1,9 +1,10 @@
 //! `GET /pai/v1/model-providers`: the providers and their budgets.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
-use crate::http::api::json;
-use crate::http::refusal::Reply;
+use crate::http::api::Usage;
 
 /// The whole answer.
 #[derive(Debug, Serialize)]
@@ -27,18 +28,28 @@ pub struct ModelProvider {
     pub endpoint: String,
     /// The cap of its daily budget.
     pub max_tokens_per_day: Option<u64>,
-    /// Tokens settled in the current UTC day, all callers.
-    pub used_today: u64,
-    /// Tokens of requests in flight.
-    pub reserved: u64,
+    /// The use of all callers together.
+    #[serde(flatten)]
+    pub usage: Usage,
     /// The developers' share.
     pub external: External,
-    /// When something was last charged or admitted, in RFC 3339.
-    pub last_used: Option<String>,
     /// Seconds since this ledger first saw the name.
     pub age: u64,
     /// The entries of `allowedModels`.
     pub models: Vec<String>,
+    /// The known context lengths of its models, in tokens.
+    pub context_lengths: BTreeMap<String, u64>,
+    /// Models that the answering worker skips after failures.
+    pub cooldowns: Vec<Cooldown>,
+}
+
+/// A model that is cooling down.
+#[derive(Debug, Serialize)]
+pub struct Cooldown {
+    /// The entry of `allowedModels`, `*` where there is no list.
+    pub model: String,
+    /// Until when, in RFC 3339.
+    pub until: String,
 }
 
 /// The developers' share of a provider.
@@ -53,13 +64,4 @@ pub struct External {
     pub used_today: u64,
     /// Tokens of requests in flight.
     pub reserved: u64,
-}
-
-// === impl ModelProviders ===
-
-impl ModelProviders {
-    /// Builds the answer.
-    pub fn reply(&self) -> Reply {
-        json(self)
-    }
 }
