@@ -35,7 +35,8 @@ pub(crate) struct EnvoyConfig {
 }
 
 /// The tags in the names of the filter's statistics: `provider=.=vllm-local;.;`.
-const TAGS: [&str; 6] = ["provider", "model", "decision", "subject", "guard", "action"];
+const TAGS: [&str; 12] =
+    ["provider", "model", "decision", "subject", "guard", "action", "kind", "reason", "status_class", "le", "version", "result"];
 
 /// The environment variables that `host_env_keys` passes to the VM.
 pub(crate) type Environment = Vec<(String, String)>;
