@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use e2e::harness::{Answer, Gate, GateBuilder, MODEL, Request, Upstream, gateway, provider, responses};
+use e2e::harness::{Answer, Gate, GateBuilder, MODEL, Request, Upstream, provider, responses};
 use serde_json::{Value, json};
 
 const CLUSTER: &str = "vllm-local-callouts";
@@ -66,7 +66,7 @@ async fn a_refusal_after_a_callout_is_answered() {
 #[tokio::test]
 async fn with_fixed_routing_the_body_waits_for_the_callout() {
     let upstream = upstream().await;
-    let gate = builder(&upstream).manifests(gateway("routing: fixed")).routing_fixed().start().await;
+    let gate = builder(&upstream).routing_fixed().start().await;
     asking(gate.chat(&hello())).send().await.ok();
     assert_eq!(gate.used().await, 8);
 }
