@@ -112,7 +112,8 @@ impl ReferencePattern {
 // === impl AccessKeys ===
 
 impl AccessKeys {
-    /// Collects the keys of a configuration. `report` gets each key that two manifests have; the last one is the error.
+    /// Collects the keys of a configuration. Calls `report` for each key that two manifests have. If there is one, the result of the
+    /// last call is the error.
     pub fn new<E>(list: Vec<AccessKey>, mut report: impl FnMut(DuplicateKey) -> E) -> Result<Self, E> {
         let mut failed = None;
         let mut by_hash = HashMap::with_capacity(list.len());
@@ -140,7 +141,7 @@ impl AccessKeys {
         self.list.iter()
     }
 
-    /// Checks a presented key at the time `now`. Returns its index.
+    /// Checks a presented key. Returns its index. `now` returns the time; it is called only for keys that expire.
     pub fn authenticate(&self, key: &[u8], now: &dyn Fn() -> Time) -> Result<usize, InvalidAccessKey<'_>> {
         let known = self.find(key).and_then(|index| Some((index, self.get(index)?)));
         match known {

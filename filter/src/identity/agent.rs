@@ -59,8 +59,9 @@ impl Agent {
 // === impl Agents ===
 
 impl Agents {
-    /// Collects the agents of a configuration. `report` gets each identity that two agents list; the last one is the error. An identity
-    /// that matches several entries belongs to the exact one, otherwise to the longest prefix.
+    /// Collects the agents of a configuration. An identity that matches several entries belongs to the exact one, otherwise to the
+    /// longest prefix. Calls `report` for each identity that two agents list. If there is one, the result of the last call is the
+    /// error.
     pub fn new<E>(list: Vec<Agent>, mut report: impl FnMut(DuplicateIdentity) -> E) -> Result<Self, E> {
         let mut agents = Self::default();
         let mut failed = None;

@@ -35,7 +35,7 @@ pub enum Identification {
 // === impl Caller ===
 
 impl Caller {
-    /// Identifies the caller. `now` returns the time, which matters for keys that expire only.
+    /// Identifies the caller of a request. `now` returns the time; it is called only for keys that expire.
     pub fn identify(credentials: &Credentials<'_>, policy: &Policy, now: &dyn Fn() -> Time) -> Result<Identification, Refusal> {
         let audience = policy.gateway.audience;
         match credentials.presented_keys() {
@@ -73,6 +73,7 @@ impl Caller {
     }
 }
 
+/// Identifies a caller that presents no access key.
 fn identify_workload(credentials: &Credentials<'_>, policy: &Policy) -> Result<Identification, Refusal> {
     let agents_only = policy.gateway.audience == Audience::Agents;
     let operators = &policy.gateway.operators.identities;
