@@ -79,8 +79,8 @@ impl<'a> Environment<'a> {
     }
 
     /// Adds a duration to a distribution, which the host is told at the next tick.
-    pub fn observe(&self, seconds: &Seconds, nanos: u64) {
-        seconds.observe(&self.worker.borrow().counts, nanos);
+    pub fn observe(&self, seconds: &Rc<Seconds>, nanos: u64) {
+        self.worker.borrow().counts.observe(seconds, nanos);
     }
 
     /// Sends the counts of this worker to the host.

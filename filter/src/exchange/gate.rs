@@ -88,14 +88,15 @@ impl Gate {
 
     /// Counts the tokens that a request of this caller was charged for a candidate.
     pub fn count_tokens(&self, caller: Caller, candidate: Candidate<'_>, prompt: u64, completion: u64, env: &Environment<'_>) {
-        let Some(provider) = self.policy.providers.get(candidate.provider) else { return };
-        let label = provider.models.label_index(candidate.model);
-        if let Some(model) = self.providers.get(candidate.provider).and_then(|state| state.models.get(label)) {
+        if let Some((_, model)) = self.model(candidate) {
             env.count(&model.series.prompt_tokens, prompt);
             env.count(&model.series.completion_tokens, completion);
         }
-        if let Some(tokens) = self.callers.tokens(caller, (candidate.provider, label), &self.policy) {
-            tokens.add(&env.worker.borrow().counts, prompt, completion);
+        if let (Caller::Agent(_) | Caller::Developer(_), Some(provider)) = (caller, self.policy.providers.get(candidate.provider)) {
+            let label = provider.models.label_index(candidate.model);
+            if let Some(tokens) = self.callers.tokens(caller, (candidate.provider, label), &self.policy) {
+                tokens.add(&env.worker.borrow().counts, prompt, completion);
+            }
         }
     }
 

@@ -40,11 +40,9 @@ pub fn renew(store: &dyn Store, instance: u64, version: Version, now: Time) {
     }
 }
 
-/// Returns the live workers, sorted by instance.
+/// Returns the live workers, the one that was renewed last at the end.
 pub fn list(store: &dyn Store, now: Time) -> Vec<LiveWorker> {
-    let mut workers: Vec<_> = decode(&store.get(KEY).0.unwrap_or_default()).filter(|worker| worker.is_live(now)).collect();
-    workers.sort_by_key(|worker| worker.instance);
-    workers
+    decode(&store.get(KEY).0.unwrap_or_default()).filter(|worker| worker.is_live(now)).collect()
 }
 
 /// Returns a version in hex.
@@ -89,9 +87,9 @@ mod tests {
             |seconds| list(&store, at(seconds)).iter().map(|worker| (worker.instance, worker.version[0])).collect::<Vec<_>>();
         renew(&store, 2, [7; 32], at(100));
         renew(&store, 1, [7; 32], at(100));
-        assert_eq!(live(100), [(1, 7), (2, 7)]);
+        assert_eq!(live(100), [(2, 7), (1, 7)]);
         renew(&store, 1, [8; 32], at(105));
-        assert_eq!(live(110), [(1, 8), (2, 7)]);
+        assert_eq!(live(110), [(2, 7), (1, 8)]);
         assert_eq!(live(111), [(1, 8)], "the other has died");
         renew(&store, 1, [8; 32], at(111));
         assert_eq!(store.get(KEY).0.map(|table| table.len()), Some(ENTRY), "and is dropped");

@@ -31,8 +31,10 @@ pub fn model_providers(gate: &Gate, env: &Environment<'_>) -> Result<Reply, Refu
 
 /// Answers `GET /pai/v1/agents`.
 pub fn agents(gate: &Gate, page: &Page, env: &Environment<'_>) -> Result<Reply, Refusal> {
-    let (selected, next) = page.select(gate.policy.agents.iter().enumerate(), |(_, agent)| &agent.name);
-    let items = selected.into_iter().map(|(index, agent)| {
+    let names: Vec<&str> = gate.policy.agents.iter().map(|agent| &*agent.name).collect();
+    let (selected, next) = page.select(&names);
+    let selected = selected.into_iter().filter_map(|index| Some((index, gate.policy.agents.get(index)?)));
+    let items = selected.map(|(index, agent)| {
         let references = agent.models.iter();
         Ok(Agent {
             name: agent.name.to_string(),
@@ -47,8 +49,10 @@ pub fn agents(gate: &Gate, page: &Page, env: &Environment<'_>) -> Result<Reply, 
 
 /// Answers `GET /pai/v1/access-keys`.
 pub fn access_keys(gate: &Gate, page: &Page, env: &Environment<'_>) -> Result<Reply, Refusal> {
-    let (selected, next) = page.select(gate.policy.keys.iter().enumerate(), |(_, key)| &key.name);
-    let items = selected.into_iter().map(|(index, key)| {
+    let names: Vec<&str> = gate.policy.keys.iter().map(|key| &*key.name).collect();
+    let (selected, next) = page.select(&names);
+    let selected = selected.into_iter().filter_map(|index| Some((index, gate.policy.keys.get(index)?)));
+    let items = selected.map(|(index, key)| {
         Ok(AccessKey {
             name: key.name.to_string(),
             models: key.models.as_ref().map(|models| models.iter().map(|one| reference(one, &gate.policy)).collect()),

@@ -6,59 +6,71 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::metrics::{Batch, Series, label};
+use crate::metrics::{Kind, Meter, Series, label};
 
 const NANOS: u64 = 1_000_000_000;
 
 /// The distribution of a duration.
 #[derive(Debug)]
 pub struct Seconds {
-    /// Upper bounds in nanoseconds, ascending, with the counter of each.
-    buckets: Box<[(u64, Rc<Series>)]>,
-    count: Rc<Series>,
-    sum: Rc<Series>,
+    /// Ascending.
+    buckets: Box<[Bucket]>,
+    count: Series,
+    sum: Series,
+    /// Observations that were not sent yet.
+    unsent: Cell<u64>,
     /// Nanoseconds that are not in `sum` yet, which counts whole seconds.
-    rest: Cell<u64>,
-    /// Whether all buckets were sent once: a bucket that is missing is not 0.
-    shown: Cell<bool>,
+    nanos: Cell<u64>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    /// Its upper bound, in nanoseconds.
+    bound: u64,
+    series: Series,
+    /// Observations that were not sent yet and do not fit the bucket before.
+    unsent: Cell<u64>,
 }
 
 // === impl Seconds ===
 
 impl Seconds {
-    /// Creates a distribution with these upper bounds, in seconds as Prometheus writes them.
-    pub(super) fn new(labels: &str, name: &str, bounds: &[(&str, u64)]) -> Self {
-        let bucket = |bound: &str| {
+    /// Creates a distribution with these upper bounds, in seconds as Prometheus writes them and in nanoseconds.
+    pub(super) fn new(labels: &str, name: &str, bounds: &[(&str, u64)]) -> Rc<Self> {
+        let bucket = |&(le, bound): &(&str, u64)| {
             let mut labels = labels.to_owned();
-            label(&mut labels, "le", bound);
-            Series::counter(&labels, &format!("{name}_bucket"))
+            label(&mut labels, "le", le);
+            Bucket { bound, series: Series::new(Kind::Counter, &labels, &format!("{name}_bucket")), unsent: Cell::new(0) }
         };
-        let bounded = bounds.iter().map(|(bound, nanos)| (*nanos, bucket(bound)));
-        Self {
-            buckets: bounded.chain([(u64::MAX, bucket("+Inf"))]).collect(),
-            count: Series::counter(labels, &format!("{name}_count")),
-            sum: Series::counter(labels, &format!("{name}_sum")),
-            rest: Cell::new(0),
-            shown: Cell::new(false),
-        }
+        Rc::new(Self {
+            buckets: bounds.iter().chain([&("+Inf", u64::MAX)]).map(bucket).collect(),
+            count: Series::new(Kind::Counter, labels, &format!("{name}_count")),
+            sum: Series::new(Kind::Counter, labels, &format!("{name}_sum")),
+            unsent: Cell::new(0),
+            nanos: Cell::new(0),
+        })
     }
 
-    /// Adds one observation, in nanoseconds.
-    pub fn observe(&self, batch: &Batch, nanos: u64) {
-        for (_, bucket) in self.buckets.iter().filter(|(bound, _)| nanos <= *bound) {
-            batch.add(bucket, 1);
+    /// Adds one observation. Returns whether it is the first that was not sent yet.
+    pub(super) fn observe(&self, nanos: u64) -> bool {
+        if let Some(bucket) = self.buckets.iter().find(|bucket| nanos <= bucket.bound) {
+            bucket.unsent.set(bucket.unsent.get() + 1);
         }
-        batch.add(&self.count, 1);
-        let rest = self.rest.get().saturating_add(nanos);
-        batch.add(&self.sum, rest / NANOS);
-        self.rest.set(rest % NANOS);
-        self.show(batch);
+        self.nanos.set(self.nanos.get().saturating_add(nanos));
+        self.unsent.replace(self.unsent.get() + 1) == 0
     }
 
-    fn show(&self, batch: &Batch) {
-        if !self.shown.replace(true) {
-            self.buckets.iter().map(|(_, bucket)| bucket).chain([&self.sum]).for_each(|series| batch.show(series));
+    /// Sends to the host what was observed since the last time. Every bucket is sent, as one that is missing would not be 0.
+    pub(super) fn send(&self, meter: &dyn Meter) {
+        let mut cumulative = 0;
+        for bucket in &self.buckets {
+            cumulative += bucket.unsent.take();
+            meter.add(bucket.series.number(meter), cumulative);
         }
+        meter.add(self.count.number(meter), self.unsent.take());
+        let nanos = self.nanos.get();
+        meter.add(self.sum.number(meter), nanos / NANOS);
+        self.nanos.set(nanos % NANOS);
     }
 }
 
@@ -68,7 +80,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::metrics::{Kind, Meter};
+    use crate::metrics::Batch;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -94,7 +106,7 @@ mod tests {
         let (batch, totals) = (Batch::default(), Totals::default());
         let seconds = Seconds::new("", "d_seconds", &[("0.1", NANOS / 10), ("1", NANOS), ("60", 60 * NANOS)]);
         for nanos in [NANOS / 10, NANOS / 10 + 1, 1_700_000_000, 90 * NANOS] {
-            seconds.observe(&batch, nanos);
+            batch.observe(&seconds, nanos);
             batch.send(&totals);
         }
         let total = |name: &str| totals.1.borrow().get(&format!("pai.{name}")).copied();
@@ -110,7 +122,7 @@ mod tests {
     #[test]
     fn a_bucket_without_an_observation_is_zero_and_not_missing() {
         let (batch, totals) = (Batch::default(), Totals::default());
-        Seconds::new("", "d", &[("0.1", NANOS / 10)]).observe(&batch, NANOS);
+        batch.observe(&Seconds::new("", "d", &[("0.1", NANOS / 10)]), NANOS);
         batch.send(&totals);
         assert_eq!(totals.1.borrow().get("pai.le=.=0.1;.;d_bucket"), Some(&0));
     }

@@ -50,9 +50,12 @@ pub struct Series {
     unsent: Cell<u64>,
 }
 
-/// Counters that have changed since the last tick.
+/// What has changed since the last tick.
 #[derive(Debug, Default)]
-pub struct Batch(RefCell<Vec<Rc<Series>>>);
+pub struct Batch {
+    counters: RefCell<Vec<Rc<Series>>>,
+    durations: RefCell<Vec<Rc<Seconds>>>,
+}
 
 /// Counters of one name that differ in one label: one for each value that has occurred.
 #[derive(Debug)]
@@ -104,21 +107,24 @@ impl Batch {
         let unsent = counter.unsent.get();
         counter.unsent.set(unsent.saturating_add(by));
         if unsent == 0 {
-            self.0.borrow_mut().push(Rc::clone(counter));
+            self.counters.borrow_mut().push(Rc::clone(counter));
         }
     }
 
-    /// Makes sure that a counter is sent at the next tick, with 0 if nothing is added.
-    fn show(&self, counter: &Rc<Series>) {
-        if counter.unsent.get() == 0 {
-            self.0.borrow_mut().push(Rc::clone(counter));
+    /// Adds one observation, in nanoseconds, to a distribution.
+    pub fn observe(&self, seconds: &Rc<Seconds>, nanos: u64) {
+        if seconds.observe(nanos) {
+            self.durations.borrow_mut().push(Rc::clone(seconds));
         }
     }
 
     /// Sends to the host what was added since the last time.
     pub fn send(&self, meter: &dyn Meter) {
-        for counter in self.0.take() {
+        for counter in self.counters.take() {
             meter.add(counter.number(meter), counter.unsent.take());
+        }
+        for seconds in self.durations.take() {
+            seconds.send(meter);
         }
     }
 }

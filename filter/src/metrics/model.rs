@@ -62,9 +62,9 @@ pub struct ModelSeries {
     /// Tokens reserved at admission.
     pub reserved_tokens: Rc<Series>,
     /// The time from the request to the first token of the answer.
-    pub time_to_first_token: Seconds,
+    pub time_to_first_token: Rc<Seconds>,
     /// The time for each completion token after the first.
-    pub time_per_output_token: Seconds,
+    pub time_per_output_token: Rc<Seconds>,
 }
 
 // === impl ModelSeries ===

@@ -44,13 +44,17 @@ pub(super) type BodyChange = (Range<usize>, Vec<u8>);
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BodyChanges(Vec<BodyChange>);
 
+/// Sorts changes by their places. Of two at one place, the insertion is the first.
+pub(super) fn sort_changes(changes: &mut [BodyChange]) {
+    changes.sort_by_key(|(range, _)| (range.start, range.end));
+}
+
 // === impl BodyChanges ===
 
 impl BodyChanges {
     /// Sorts the changes, and drops each one that starts within another.
     fn new(mut changes: Vec<BodyChange>) -> Self {
-        // Of two changes at one offset, the insertion comes first.
-        changes.sort_by_key(|(range, _)| (range.start, range.end));
+        sort_changes(&mut changes);
         let mut end = 0;
         changes.retain(|(range, _)| {
             let apart = range.start >= end;

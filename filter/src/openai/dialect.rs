@@ -10,7 +10,7 @@ mod fields;
 use std::ops::Range;
 
 use self::fields::{DialectField, FieldRule, NoOp};
-use super::body_edit::BodyChange;
+use super::body_edit::{BodyChange, sort_changes};
 use super::{Operation, Request};
 use crate::json::{InvalidJson, Reader, ValueKind};
 use crate::policy::Dialect;
@@ -178,7 +178,7 @@ impl UnsupportedFields {
             }
         }
         self.remove(&removed, &mut translation.changes);
-        translation.changes.sort_by_key(|(range, _)| range.start);
+        sort_changes(&mut translation.changes);
         Ok(translation)
     }
 

@@ -33,15 +33,15 @@ impl Page {
         Ok(page)
     }
 
-    /// Returns the items of the page, and the name to continue `after` where there are more. `name` returns the name of an item.
-    pub fn select<'a, T>(&self, items: impl Iterator<Item = T>, name: impl Fn(&T) -> &'a str) -> (Vec<T>, Option<String>) {
-        let is_after = |item: &T| self.after.as_deref().is_none_or(|after| name(item) > after);
-        let mut items: Vec<T> = items.filter(is_after).collect();
-        items.sort_by(|one, other| name(one).cmp(name(other)));
+    /// Returns the indices of those names that are on the page, in its order, and the name to continue `after` where there are more.
+    pub fn select(&self, names: &[&str]) -> (Vec<usize>, Option<String>) {
+        let mut items: Vec<(&str, usize)> = names.iter().copied().zip(0..).collect();
+        items.retain(|(name, _)| self.after.as_deref().is_none_or(|after| *name > after));
+        items.sort_unstable();
         let has_more = items.len() > self.limit;
         items.truncate(self.limit);
-        let next = items.last().filter(|_| has_more).map(|last| name(last).to_owned());
-        (items, next)
+        let next = items.last().filter(|_| has_more).map(|(last, _)| (*last).to_owned());
+        (items.into_iter().map(|(_, index)| index).collect(), next)
     }
 }
 
@@ -56,7 +56,9 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn select(query: &str) -> (Vec<&'static str>, Option<String>) {
-        Page::parse(query).unwrap().select(["c", "a", "e", "b", "d"].into_iter(), |name| name)
+        const NAMES: [&str; 5] = ["c", "a", "e", "b", "d"];
+        let (indices, next) = Page::parse(query).unwrap().select(&NAMES);
+        (indices.into_iter().map(|index| NAMES[index]).collect(), next)
     }
 
     #[test]
