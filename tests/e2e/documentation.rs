@@ -154,3 +154,17 @@ fn the_way_of_a_request_names_files_that_are_there() {
     let missing: Vec<_> = words.filter(|word| !folders.iter().any(|folder| folder.join(word).exists())).collect();
     assert!(missing.is_empty(), "the drawing in docs/architecture.md names what is not there: {missing:?}");
 }
+
+/// Both shipped configurations log the same fields, of the same kinds.
+#[test]
+fn both_shipped_configurations_have_one_access_log() {
+    let format = |file: &str| {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        let block = text.split_once("json_format:").unwrap().1.lines().skip(1);
+        let fields = block.map(str::trim).take_while(|line| !line.is_empty()).filter(|line| line.contains(": \"%"));
+        fields.map(|line| line.split(" #").next().unwrap().trim().to_owned()).collect::<Vec<_>>()
+    };
+    let fields = format("envoy/envoy.yaml");
+    assert!(fields.len() > 20, "{fields:?}");
+    assert_eq!(fields, format("envoy/fallback.yaml"));
+}
