@@ -417,3 +417,34 @@ fn retries_stay_within_a_cluster_of_an_old_envoy() {
         assert_eq!(fake.worker.borrow().retries, Retries::None);
     }
 }
+
+/// The calls of a warm chat, as docs/performance.md lists them. A call into Envoy costs 0.2 to 0.8 µs.
+#[test]
+fn a_chat_makes_these_calls_and_no_others() {
+    let fake = Fake::new();
+    let gate = gate(ONE);
+    for id in 0..40 {
+        chat(&fake, &stream(&fake, &gate, id));
+    }
+    let warm = stream(&fake, &gate, 40);
+    fake.forget_calls();
+    chat(&fake, &warm);
+    let kinds = [
+        (call::HEADERS, 2),
+        (call::EDIT, 8),
+        (call::BODY, 2),
+        (call::REPLACE, 1),
+        (call::GET, 2),
+        (call::SET, 2),
+        (call::CLOCK, 2),
+        (call::STATE, 6),
+        (call::METRIC, 0),
+        (call::ATTRIBUTE, 0),
+        (call::REPLY, 0),
+        (call::RESUME, 0),
+    ];
+    for (kind, count) in kinds {
+        assert_eq!(fake.calls(kind), count, "{kind}: {:?}", fake.all_calls());
+    }
+    assert_eq!(fake.all_calls().len(), 25, "every call is of one of these kinds");
+}

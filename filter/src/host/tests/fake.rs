@@ -167,6 +167,10 @@ impl Fake {
         self.calls.borrow().iter().filter(|call| **call == kind).count()
     }
 
+    pub fn all_calls(&self) -> Vec<&'static str> {
+        self.calls.borrow().clone()
+    }
+
     pub fn forget_calls(&self) {
         self.calls.borrow_mut().clear();
     }
