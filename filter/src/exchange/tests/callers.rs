@@ -516,6 +516,6 @@ fn a_ledger_that_cannot_be_read_lets_nobody_past_his_rate() {
     assert!(crate::store::Store::set(&world.store, "pai/1/account/key/alice", b"rubbish", 0));
     let headers = post("/v1/chat/completions", &[("x-api-key", KEY)]);
     assert_eq!(outcome(&gate, &world, None, &headers, &chat("m", "")), (503, "ledger_unavailable".to_owned()));
-    let order = [Shortfall::Reserved, Shortfall::Drains(5), Shortfall::Drains(6), Shortfall::Spent];
+    let order = [Shortfall::Reserved, Shortfall::Drains(5), Shortfall::Drains(6), Shortfall::Exhausted];
     assert!(order.is_sorted(), "from the least serious to the most");
 }

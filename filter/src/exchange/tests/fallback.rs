@@ -476,7 +476,7 @@ fn a_model_that_fails_everybody_is_passed_over_for_a_while() {
     }
     let (way, first) = asked_first(&world);
     assert_eq!(first, "two");
-    assert_eq!(way.succeeds(&world, 9, 1).attempts, "one=resting");
+    assert_eq!(way.succeeds(&world, 9, 1).attempts, "one=cooldown");
     // It is asked all the same where nobody else can serve.
     let (mut held, _) = (Vec::new(), ());
     loop {
