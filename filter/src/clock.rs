@@ -1,4 +1,4 @@
-//! Time as an argument: the time that the host's clock returns, and calculations with it.
+//! Time: points in time, and calculations with them. The functions get the current time as an argument.
 
 /// The seconds of a day. Unix time has no leap seconds.
 const DAY: u64 = 86_400;

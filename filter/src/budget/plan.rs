@@ -244,9 +244,9 @@ mod tests {
         let explicit =
             plan(RequestSize { prompt, limit: Some(500), min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), None));
         assert_eq!(explicit, (4000, 4000, Some(256), Some(256)), "the minimum useful completion");
-        let open =
+        let unlimited =
             plan(RequestSize { prompt, limit: None, min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), Some(8192)));
-        assert_eq!(open, (4000, 4000, Some(256), Some(256)));
+        assert_eq!(unlimited, (4000, 4000, Some(256), Some(256)));
         let prompt = Estimate { low: 50, high: 15_000 };
         let limit =
             plan(RequestSize { prompt, limit: None, min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), Some(8192))).2;

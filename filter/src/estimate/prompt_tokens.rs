@@ -27,7 +27,7 @@ pub struct Calibration {
 const TOKENS_PER_MESSAGE: u64 = 16;
 /// Tokens that a template adds before all messages (special tokens, a short default system prompt).
 const TOKENS_PER_REQUEST: u64 = 64;
-/// The maximum number of bytes of one token: long runs of blanks are single tokens of up to 128 bytes.
+/// The maximum number of bytes of one token: a long run of spaces is a single token of up to 128 bytes.
 const BYTES_PER_TOKEN: u64 = 128;
 /// Tokens of an image or another part before the first sample: four times those of 1024 × 1024 pixels in today's models.
 const DEFAULT_PART_TOKENS: u64 = 4096;

@@ -69,7 +69,8 @@ impl DecisionLog {
 // === impl SkipReason ===
 
 impl SkipReason {
-    /// Returns the value of the metric label `reason`. Statuses of the server's side share one, to bound the number of time series.
+    /// Returns the value of the metric label `reason`. All 5xx statuses share one value, to bound the number of
+    /// time series.
     fn label(self) -> &'static str {
         match self {
             Self::Budget(Case::BudgetExhausted) => "exhausted",

@@ -60,7 +60,7 @@ impl<'a> Evaluation<'a> {
         self.candidate
     }
 
-    /// Returns whether the candidate is not cooling down.
+    /// Returns whether the candidate is not cooling down, or is due for a probe.
     pub fn is_available(&self, env: &Environment<'_>) -> bool {
         self.model.cooldown.allows(env.now())
     }
@@ -169,8 +169,8 @@ impl<'a> Evaluation<'a> {
         };
         let per_request = self.provider.max_tokens_per_request.map(u64::from).filter(|most| needed > most);
         let most = match per_request {
-            Some(most) => format!("model provider `{}` takes {most} for one request", self.provider.name),
-            None => format!("{} is {ceiling} in all", self.budgets.iter().find_map(exceeded).unwrap_or_default()),
+            Some(most) => format!("model provider `{}` accepts at most {most} per request", self.provider.name),
+            None => format!("{} is {ceiling}", self.budgets.iter().find_map(exceeded).unwrap_or_default()),
         };
         let why = format!(
             "This request needs at least {needed} tokens; {most}. Shorten the prompt or lower the limit of completion tokens."
@@ -193,12 +193,12 @@ impl<'a> Evaluation<'a> {
         }
         let Some(matched) = verdict.rejection else { return Ok(()) };
         let what = match matched.reason {
-            MatchReason::Unreadable => "that it cannot read (an image, audio, a file or token ids)",
-            MatchReason::TooLong => "that it cannot evaluate in the time it has: shorten it",
-            MatchReason::Injection(_) | MatchReason::Pattern | MatchReason::Malformed => "that is not allowed there",
+            MatchReason::Unreadable => "contains a part that the guard cannot read (an image, audio, a file or token ids)",
+            MatchReason::TooLong => "takes too long to evaluate: shorten it",
+            MatchReason::Injection(_) | MatchReason::Pattern | MatchReason::Malformed => "contains text that is not allowed there",
         };
         let provider = &self.provider.name;
-        let why = format!("Guard `{}` of model provider `{provider}` has found something in the prompt {what}.", name(&matched));
+        let why = format!("Guard `{}` of model provider `{provider}` rejected the prompt: it {what}.", name(&matched));
         Err(Refusal::new(Case::PromptRejected, why))
     }
 
@@ -230,7 +230,7 @@ fn short(name: &str, shortfall: Shortfall, env: &Environment<'_>) -> Refusal {
             Refusal::budget_exhausted(format!("This request does not fit {name}. It resets at 00:00 UTC, in {reset}."), now)
         }
         Shortfall::Reserved => {
-            Refusal::budget_reserved(format!("Requests in flight hold what is left of {name}. Try again in a moment."))
+            Refusal::budget_reserved(format!("Requests in flight have reserved what remains of {name}. Try again in a moment."))
         }
         Shortfall::Drains(wait) => {
             Refusal::rate_exceeded(Case::BudgetReserved, &format!("This request does not yet fit {name}."), wait)

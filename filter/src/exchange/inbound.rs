@@ -55,7 +55,8 @@ pub fn rewrite_path(edits: &mut Vec<HeaderEdit>, path: String, target: &[u8]) {
     }
 }
 
-/// Adds the edits that set path, authority and credential for a provider. They replace earlier removals in `edits`.
+/// Adds the edits that set path, authority and credential for a provider. If it has a credential, drops the removal of
+/// `authorization` from `edits`.
 pub fn rewrite_target(edits: &mut Vec<HeaderEdit>, provider: &Provider, operation: Operation, target: &[u8]) {
     rewrite_path(edits, path(provider, operation), target);
     edits.push(HeaderEdit::Set(":authority", provider.endpoint.authority.to_string().into()));

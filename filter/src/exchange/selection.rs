@@ -144,7 +144,7 @@ fn most_recoverable(short: Vec<Refusal>) -> Refusal {
     let wait = short.iter().filter(|refusal| refusal.case == Case::BudgetReserved).filter_map(|refusal| refusal.retry_after).min();
     let Some(mut refusal) = short.into_iter().min_by_key(rank) else { return Refusal::ledger_unavailable() };
     if several {
-        refusal.message.push_str(" No other model of this agent can take it either.");
+        refusal.message.push_str(" No other model of this agent can serve it.");
     }
     if refusal.case == Case::BudgetReserved {
         refusal.retry_after = wait;

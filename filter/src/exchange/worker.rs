@@ -35,7 +35,7 @@ pub struct Worker {
 pub enum Retries {
     /// Nowhere: no attempt filter would rewrite the request.
     None,
-    /// At the same provider: Envoy is older than 1.39, or its route does not select the cluster by `x-pai-provider`.
+    /// At the same provider: Envoy is older than 1.39, or its route does not select the cluster again for a retry.
     SameProvider,
     /// At any provider.
     AnyProvider,

@@ -369,7 +369,7 @@ fn a_request_above_the_cap_of_a_budget_is_a_bad_request() {
     for (spec, key, named) in [
         ("maxTokensPerDay: 500, externalAccess: {enabled: true}", "", "model provider `p` is 500"),
         ("externalAccess: {enabled: true, maxTokensPerDay: 500}", "", "for external use of model provider `p` is 500"),
-        ("maxTokensPerRequest: 500, externalAccess: {enabled: true}", "", "model provider `p` takes 500 for one request"),
+        ("maxTokensPerRequest: 500, externalAccess: {enabled: true}", "", "model provider `p` accepts at most 500 per request"),
         (full, "maxTokensPerDay: 500", "the daily token budget of access key `alice` is 500"),
         (full, "tokensPerMinute: 500", "the tokens per minute of access key `alice` is 500"),
     ] {
