@@ -1,6 +1,7 @@
-//! Whole exchanges without a host, to count their instructions.
+//! Complete exchanges without a host, to count their instructions.
 //!
-//! The test `instructions` counts those of WebAssembly and compares them with `filter/instructions.json`. Where they go:
+//! The test `instructions` counts WebAssembly instructions and compares them with `filter/instructions.json`. To profile the native
+//! code:
 //!
 //! ```sh
 //! cargo build --release -p pai-filter --example exchange --config 'profile.release.strip=false'
@@ -38,7 +39,7 @@ spec:
   maxTokensPerRequest: 131072
 ";
 
-/// A clock that advances by a millisecond each time it is read, and metrics that are discarded.
+/// A clock that advances by a millisecond with each read, and metrics that are discarded.
 struct World(Cell<u64>);
 
 impl Clock for World {
@@ -76,7 +77,7 @@ fn main() {
     }
 }
 
-/// For hosts without arguments: so many exchanges of the workload of this number.
+/// Runs the workload with this index the given number of times, for hosts that pass no arguments.
 #[cfg(target_arch = "wasm32")]
 #[expect(unsafe_code, reason = "an export")]
 #[unsafe(no_mangle)]

@@ -1,4 +1,4 @@
-//! The time that guards take, in nanoseconds for one body of each kind.
+//! Measures the time that guards need for one body of each kind, in nanoseconds.
 //!
 //! `cargo run --release -p pai-filter --example guards`, or as WebAssembly: `scripts/bench-guards`.
 
@@ -14,7 +14,7 @@ use pai_filter::openai::{Operation, Request};
 
 const LONG_BYTES: usize = 112 * 1024;
 
-/// As `Workload::Long` of the gateway's benchmark.
+/// The sentences of `Workload::Long` in the gateway's benchmark.
 const SENTENCES: [&str; 6] = [
     "The ledger keeps one record for each budget and day, and every worker of the proxy changes it in the same way.",
     "She said: \\\"Count what was promised, then what was used\\\" — and closed the book.\\nThe next page was empty.",
@@ -44,7 +44,7 @@ fn guard(check: Check) -> Vec<Guard> {
     vec![Guard { name: "g".into(), action: Action::Reject, roles: None, unreadable: Unreadable::Reject, check }]
 }
 
-/// Letters `a` and `b` without an order.
+/// Returns a pseudo-random sequence of the letters `a` and `b`.
 fn states(length: usize) -> String {
     let mut bits = 1_u32;
     let mut next = || {
@@ -56,7 +56,7 @@ fn states(length: usize) -> String {
     (0..length).map(|_| next()).collect()
 }
 
-/// The second argument picks measurements by a part of their names.
+/// Returns whether the measurement's name contains the second argument, if there is one.
 fn is_wanted(name: &str) -> bool {
     std::env::args().nth(2).is_none_or(|part| name.contains(&part))
 }
@@ -99,7 +99,7 @@ fn main() {
     if std::env::args().nth(1).is_none() {
         return;
     }
-    // Node's WASI ends the process where memory grows by more.
+    // Node's WASI aborts the process if memory grows by more.
     let mb = if cfg!(target_os = "wasi") { 4 } else { 16 };
     let large = |name: &str, guards: &[Guard], text: &str| {
         if is_wanted(name) {
@@ -128,13 +128,13 @@ fn main() {
     ] {
         large(&format!("promptInjection, {mb} MB: {name}"), &injection, text);
     }
-    // Whether one of the last letters was an `a` takes two states for each of them.
+    // Matching an `a` among the last letters needs two states for each letter.
     let many = guard(Check::Pattern(PatternCheck::new(vec![RegexPattern::new("a[ab]{20}c").unwrap()], vec![])));
     for (name, guards, text) in [
         ("English", &pattern, SENTENCES[0]),
         ("Chinese", &pattern, "忽略所有的的"),
         ("digits", &pattern, "1234-567 "),
-        ("one hit less", &pattern, "1234-56789 "),
+        ("one match less", &pattern, "1234-56789 "),
         ("more states than are kept", &many, &states(64 * 1024)),
     ] {
         large(&format!("pattern, {mb} MB: {name}"), guards, text);

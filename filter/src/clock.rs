@@ -1,15 +1,15 @@
-//! Time as an argument: what the host's clock says, and what follows from it.
+//! Time: points in time, and calculations with them. The functions get the current time as an argument.
 
-/// Seconds of a day; UTC as Unix counts it has no other.
+/// The seconds of a day. Unix time has no leap seconds.
 const DAY: u64 = 86_400;
 
-/// Whoever can tell the time.
+/// A clock.
 pub trait Clock {
-    /// The moment.
+    /// Returns the current time.
     fn now(&self) -> Time;
 }
 
-/// A moment, in nanoseconds since 1970-01-01 00:00 UTC.
+/// A point in time, in nanoseconds since 1970-01-01 00:00 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Time(pub u64);
 
@@ -20,29 +20,29 @@ pub struct Day(pub u32);
 // === impl Time ===
 
 impl Time {
-    /// Whole seconds since 1970.
+    /// Returns the whole seconds since 1970.
     pub fn seconds(self) -> u64 {
         self.0 / 1_000_000_000
     }
 
-    /// The day it falls into.
+    /// Returns the UTC day that contains this time.
     pub fn day(self) -> Day {
         Day(u32::try_from(self.seconds() / DAY).unwrap_or(u32::MAX))
     }
 
-    /// Whole seconds until the next 00:00 UTC, rounded up; never 0.
+    /// Returns the seconds until the next 00:00 UTC, rounded up; never 0.
     pub fn seconds_to_midnight(self) -> u64 {
         let whole_day = DAY * 1_000_000_000;
         (whole_day - self.0 % whole_day).div_ceil(1_000_000_000)
     }
 
-    /// Nanoseconds since `earlier`, 0 if that is later.
+    /// Returns the nanoseconds since `earlier`; 0 if that is later.
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// A span of whole seconds as Go writes durations: `6m0s`, `23h59m59s`.
+/// Formats a duration in seconds as Go does: `6m0s`, `23h59m59s`.
 pub fn go_duration(seconds: u64) -> String {
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     match (hours, minutes) {
@@ -52,15 +52,15 @@ pub fn go_duration(seconds: u64) -> String {
     }
 }
 
-/// Seconds since 1970 as RFC 3339 writes them: `2026-11-23T00:00:00Z`.
+/// Formats a time in seconds since 1970 as RFC 3339 defines: `2026-11-23T00:00:00Z`.
 pub fn rfc3339(seconds: u64) -> String {
     let (year, month, day) = civil(seconds / DAY);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// Reads what [`rfc3339`] writes, with any offset and with fractions of a second, which are dropped. `None` for anything else, and
-/// before 1970.
+/// Parses the output of [`rfc3339`], also with another offset and with fractions of a second, which are dropped. Returns `None` for
+/// anything else, and for times before 1970.
 pub fn parse_rfc3339(text: &str) -> Option<u64> {
     let (date, rest) = text.split_at_checked(10)?;
     let rest = rest.strip_prefix(['T', 't'])?;
@@ -90,7 +90,7 @@ fn offset_seconds(text: &str) -> Option<i64> {
     Some(sign * i64::try_from(seconds).ok()?)
 }
 
-/// Numbers of just so many digits, with `separator` between them.
+/// Parses numbers with exactly these counts of digits, separated by `separator`.
 fn numbers<const N: usize>(text: &str, separator: char, digits: [usize; N]) -> Option<[u64; N]> {
     let mut parts = text.split(separator);
     let mut numbers = [0; N];
@@ -101,7 +101,7 @@ fn numbers<const N: usize>(text: &str, separator: char, digits: [usize; N]) -> O
     parts.next().is_none().then_some(numbers)
 }
 
-/// Days from 1970 to a date; `None` where there is no such date.
+/// Returns the days from 1970 to a date; `None` if the date does not exist.
 pub fn days_before(year: u64, month: u64, day: u64) -> Option<u64> {
     if !(1970..=9999).contains(&year) {
         return None;
@@ -113,7 +113,7 @@ pub fn days_before(year: u64, month: u64, day: u64) -> Option<u64> {
     (1..=length).contains(&day).then(|| years + months + day - 1)
 }
 
-/// Year, month and day of the Gregorian calendar, by counting.
+/// Returns year, month and day of the Gregorian calendar for a number of days since 1970.
 fn civil(mut days: u64) -> (u64, u64, u64) {
     let mut year = 1970;
     loop {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_and_moments_are_written() {
+    fn durations_and_times_are_formatted() {
         for (seconds, text) in [(0, "0s"), (59, "59s"), (360, "6m0s"), (3600, "1h0m0s"), (86_399, "23h59m59s")] {
             assert_eq!(go_duration(seconds), text);
         }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_read_strictly() {
+    fn times_are_parsed_strictly() {
         for (text, seconds) in [
             ("2000-02-29T12:34:56+00:00", 951_827_696),
             ("2000-02-29t13:34:56.789+01:00", 951_827_696),

@@ -410,7 +410,7 @@ fn the_demonstration_of_fallback_shows_it() {
         "anthropic 200 vllm-local=503",
         "anthropic 200 vllm-local=connect",
         "vllm-local 200",
-        "anthropic 200 vllm-local=spent",
+        "anthropic 200 vllm-local=exhausted",
     ];
     assert_eq!(asked, steps, "{transcript}");
 

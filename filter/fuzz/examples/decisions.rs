@@ -1,5 +1,5 @@
-//! What the gate decides about request bodies: one line of JSON for each file of the given directories and each operation, where it
-//! takes the body. `filter/fuzz/compare-with-python` reads it.
+//! Prints how the gate reads request bodies: one line of JSON for each file in the given directories and each operation for which the
+//! body is accepted. `filter/fuzz/compare-with-python` reads the output.
 
 use std::error::Error;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Any configuration is accepted, or refused in a few short lines that show no secret.
+//! Checks that every configuration is accepted, or rejected with a bounded number of short lines that contain no secret.
 
 #![no_main]
 

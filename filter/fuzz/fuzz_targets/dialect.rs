@@ -1,4 +1,5 @@
-//! A body that was made fit for another dialect is strict JSON, says the same about cost, and has nothing that the dialect refuses.
+//! Checks that a body translated to another dialect is strict JSON, has the same number of completions, raises no limit, and contains
+//! no field that the dialect rejects.
 
 #![no_main]
 
@@ -7,11 +8,11 @@ use pai_filter::openai::{BodyEdit, LimitField, Operation, Request, RequestedUsag
 use pai_filter::policy::Dialect;
 use pai_filter_fuzz::lax::{self, Members};
 
-/// Some members that only vLLM takes, with whatever operation: OpenAI refuses what it does not know.
+/// Some members that only vLLM supports, for all operations. OpenAI rejects unknown members.
 const ONLY_VLLM: [&str; 5] = ["chat_template_kwargs", "add_special_tokens", "cache_salt", "priority", "vllm_xargs"];
 
-/// The same, where something is generated.
-const TO_SAMPLE: [&str; 7] =
+/// Some members that only vLLM supports, for operations that generate tokens.
+const ONLY_VLLM_SAMPLING: [&str; 7] =
     ["top_k", "min_p", "repetition_penalty", "structured_outputs", "guided_json", "min_tokens", "stop_token_ids"];
 
 const DIALECTS: [Dialect; 3] = [Dialect::Vllm, Dialect::OpenAi, Dialect::Anthropic];
@@ -35,13 +36,13 @@ fuzz_target!(|body: &[u8]| {
                 let splice = changes.splice(body).unwrap_or_default();
                 let sent = [&splice.bytes, &body[splice.length..]].concat();
                 assert_eq!(sent.len(), changes.new_length(body.len()));
-                fits(&sent, &request, limit, operation, to);
+                check_translation(&sent, &request, limit, operation, to);
             }
         }
     }
 });
 
-fn fits(sent: &[u8], request: &Request, limit: Option<u64>, operation: Operation, to: Dialect) {
+fn check_translation(sent: &[u8], request: &Request, limit: Option<u64>, operation: Operation, to: Dialect) {
     let again = Request::parse(sent, operation).unwrap();
     assert_eq!(again.model, "served");
     assert_eq!((again.stream, again.sequences, again.prompts), (request.stream, request.sequences, request.prompts));
@@ -51,16 +52,16 @@ fn fits(sent: &[u8], request: &Request, limit: Option<u64>, operation: Operation
         assert!(most.is_none() || again.largest_limit.is_some_and(|limit| Some(limit) <= most), "{:?}", again.largest_limit);
     }
     if let Some(members) = lax::members(sent) {
-        takes(&members, again.stream, operation, to);
+        check_members(&members, again.stream, operation, to);
     }
 }
 
-fn takes(members: &Members, stream: bool, operation: Operation, to: Dialect) {
+fn check_members(members: &Members, stream: bool, operation: Operation, to: Dialect) {
     let has = |name: &&str| members.contains_key(*name);
     let generates = operation != Operation::Embeddings;
     if to != Dialect::Vllm {
         assert_eq!(ONLY_VLLM.iter().find(|name| has(name)), None);
-        assert_eq!(TO_SAMPLE.iter().find(|name| generates && has(name)), None);
+        assert_eq!(ONLY_VLLM_SAMPLING.iter().find(|name| generates && has(name)), None);
         let options = members.get("stream_options").and_then(|options| options.as_object());
         let continuous = options.is_some_and(|options| options.contains_key("continuous_usage_stats"));
         assert!(!(continuous && stream && generates));

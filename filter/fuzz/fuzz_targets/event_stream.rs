@@ -1,4 +1,5 @@
-//! An event stream, cut anywhere: the same bytes go out and the same is counted; nothing is lost but the usage nobody asked for.
+//! Checks that an event stream gives the same output and the same counts however it is divided into chunks, and that nothing is removed
+//! except usage that the client did not request.
 
 #![no_main]
 
@@ -10,8 +11,8 @@ use serde_json::Value;
 
 fuzz_target!(|bytes: &[u8]| {
     let stream = chunks::expanded(bytes);
-    let cuttings = chunks::cuttings(&stream);
-    // What is longer goes on in parts, of which usage is taken as they come.
+    let divisions = chunks::divisions(&stream);
+    // Longer events are forwarded in fragments, and usage is read from each fragment.
     let short = stream.len() <= MAX_EVENT_BYTES;
     let events = split(&[&stream]);
     for (hide, sequences) in [(HideUsage::Nothing, 1), (HideUsage::Continuous, 1), (HideUsage::All, 1), (HideUsage::All, 4)] {
@@ -19,12 +20,12 @@ fuzz_target!(|bytes: &[u8]| {
         if hide == HideUsage::Nothing {
             assert!(whole.out == stream, "bytes are lost");
         }
-        for cut in &cuttings {
+        for cut in &divisions {
             let passed = pass(cut, hide, sequences);
             if short {
                 assert!(passed == whole, "{hide:?}: {} is not {}", passed.shown(), whole.shown());
             } else if hide == HideUsage::Nothing {
-                assert!(passed.out == stream, "bytes are lost through cuts");
+                assert!(passed.out == stream, "bytes are lost between chunks");
             }
         }
         if short && hide == HideUsage::All {
@@ -32,7 +33,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     if short {
-        cuttings.iter().for_each(|cut| assert_eq!(split(cut), events));
+        divisions.iter().for_each(|cut| assert_eq!(split(cut), events));
     }
 });
 
@@ -66,7 +67,7 @@ fn pass(chunks: &[&[u8]], hide: HideUsage, sequences: u64) -> Passed {
     Passed { out, usage, whole, started, deltas }
 }
 
-/// The events of a stream with their blank lines, the last one what is unfinished.
+/// Returns the events of a stream with their blank lines. The last one is incomplete.
 fn split(chunks: &[&[u8]]) -> Vec<Vec<u8>> {
     let mut reader = EventReader::default();
     let mut events = vec![Vec::new()];
@@ -87,7 +88,7 @@ fn split(chunks: &[&[u8]]) -> Vec<Vec<u8>> {
     events
 }
 
-/// Where every event is one line with one plain object, what went out is the same objects, without usage.
+/// Checks that the output contains the same objects without usage, if every event is one line with one object.
 fn without_usage(events: &[Vec<u8>], out: &[u8]) {
     let Some(objects) = events.split_last().filter(|(last, _)| last.is_empty()).and_then(|(_, events)| objects(events)) else {
         return;
@@ -106,7 +107,7 @@ fn without_usage(events: &[Vec<u8>], out: &[u8]) {
     assert_eq!(passed, Some(expected));
 }
 
-/// Keys are compared as written, and not twice.
+/// Returns the objects of the events, unless keys are escaped or duplicate: the reader compares keys as written.
 fn objects(events: &[Vec<u8>]) -> Option<Vec<Value>> {
     let plain = |event: &Vec<u8>| {
         let count = |what: &[u8]| memchr::memmem::find_iter(event, what).count();

@@ -1,4 +1,5 @@
-//! Whole exchanges, their callbacks in any order: nothing panics, permits are settled once, and credentials stay with their providers.
+//! Runs complete exchanges with callbacks in any order, and checks that nothing panics, permits are settled once, and each provider
+//! receives only its own credential.
 
 #![no_main]
 

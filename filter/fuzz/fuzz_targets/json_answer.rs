@@ -1,4 +1,5 @@
-//! A JSON answer passes as it is, and its usage is what a whole reader finds in it, however it was cut.
+//! Checks that a JSON response is forwarded unchanged, and that its usage is the same as a reader of the whole body finds, however it is
+//! divided into chunks.
 
 #![no_main]
 
@@ -7,16 +8,16 @@ use pai_filter::openai::{ResponseBody, Usage};
 use pai_filter_fuzz::chunks;
 use serde_json::Value;
 
-/// Longer values are not kept.
+/// The filter does not store longer values.
 const USAGE_LIMIT: usize = 4096;
 
 fuzz_target!(|bytes: &[u8]| {
     let body = chunks::expanded(bytes);
     let whole = read(&[&body]);
-    for cut in chunks::cuttings(&body) {
+    for cut in chunks::divisions(&body) {
         assert_eq!(read(&cut), whole);
     }
-    // Keys are compared as written.
+    // The filter compares keys as written, without decoding escapes.
     if memchr::memmem::find(&body, b"\\u").is_none()
         && body.len() <= USAGE_LIMIT
         && let Ok(Value::Object(members)) = serde_json::from_slice(&body)

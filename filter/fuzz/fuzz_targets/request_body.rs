@@ -1,4 +1,4 @@
-//! What the gate takes, a lax server reads the same way; what the gate has edited, too.
+//! Checks that a lax server reads a body that the gate accepts as the gate does, also after the gate's edits.
 
 #![no_main]
 
@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use pai_filter::openai::{BodyEdit, Operation, Request, RequestedUsage};
 use pai_filter_fuzz::lax::{self, Members, Reading};
 
-/// What may only be there as nothing.
+/// The members that may only be null or false.
 const FORBIDDEN: [&str; 5] = ["kv_transfer_params", "ec_transfer_params", "use_beam_search", "prompt_embeds", "chat_template"];
 
 fuzz_target!(|body: &[u8]| {
@@ -36,7 +36,7 @@ fn decided(request: &Request) -> Reading {
     }
 }
 
-/// An edited body says what it is to say, and the rest is as it was.
+/// Checks that an edited body contains the edits, and that all other members are unchanged.
 fn edits(body: &[u8], request: &Request, members: &Members, operation: Operation) {
     let edit =
         BodyEdit { model: Some("other\"\\"), limit: Some(7), usage: Some(RequestedUsage::Continuous), ..BodyEdit::default() };

@@ -1,15 +1,15 @@
-//! Ways to cut a stream into pieces, and to make it long.
+//! Divides a stream into chunks, and expands it.
 
-/// Longer streams are not cut into single bytes: it would take all the time there is.
+/// The length up to which a stream is also divided into single bytes. For longer streams this would be too slow.
 const SHORT: usize = 1024;
 
-/// No more is written out.
+/// The length of the output after which nothing is expanded.
 const LONGEST: usize = 200 * 1024;
 
-/// This byte is in no UTF-8: with one below 16 after it, it stands for so many times 8 KiB of text.
+/// A byte that UTF-8 does not contain. Followed by a byte below 16, it is expanded to that many times 8 KiB of text.
 const FILL: u8 = 0xff;
 
-/// The stream with what stands for long text written out, so that a few bytes can make an event beyond every limit.
+/// Returns the stream with [`FILL`] expanded, so that a short input can contain an event beyond every limit.
 pub fn expanded(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -23,34 +23,34 @@ pub fn expanded(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Some ways to cut `bytes`; which ones, the bytes themselves decide.
-pub fn cuttings(bytes: &[u8]) -> Vec<Vec<&[u8]>> {
-    let mut dice = Dice::of(bytes);
-    let (left, right) = bytes.split_at(dice.below(bytes.len() + 1));
-    let mut all = vec![vec![left, right], thrown(bytes, &mut dice, 8), thrown(bytes, &mut dice, bytes.len() / 4)];
+/// Divides `bytes` into chunks in several ways, which depend on a hash of the bytes.
+pub fn divisions(bytes: &[u8]) -> Vec<Vec<&[u8]>> {
+    let mut random = Random::seeded_by(bytes);
+    let (left, right) = bytes.split_at(random.below(bytes.len() + 1));
+    let mut all = vec![vec![left, right], random_chunks(bytes, &mut random, 8), random_chunks(bytes, &mut random, bytes.len() / 4)];
     if bytes.len() <= SHORT {
         all.push(bytes.chunks(1).collect());
     }
     all
 }
 
-/// Pieces of up to `most` bytes, empty ones among them.
-fn thrown<'a>(bytes: &'a [u8], dice: &mut Dice, most: usize) -> Vec<&'a [u8]> {
-    let (mut pieces, mut rest) = (Vec::new(), bytes);
+/// Divides `bytes` into chunks of random lengths up to `most`, including empty ones.
+fn random_chunks<'a>(bytes: &'a [u8], random: &mut Random, most: usize) -> Vec<&'a [u8]> {
+    let (mut chunks, mut rest) = (Vec::new(), bytes);
     let most = most.max(1 + bytes.len() / 128);
     while !rest.is_empty() {
-        let (part, tail) = rest.split_at(dice.below(most + 1).min(rest.len()));
-        pieces.push(part);
+        let (part, tail) = rest.split_at(random.below(most + 1).min(rest.len()));
+        chunks.push(part);
         rest = tail;
     }
-    pieces
+    chunks
 }
 
-/// Numbers that follow from a seed (xorshift).
-struct Dice(u64);
+/// A pseudo-random number generator (xorshift).
+struct Random(u64);
 
-impl Dice {
-    fn of(bytes: &[u8]) -> Self {
+impl Random {
+    fn seeded_by(bytes: &[u8]) -> Self {
         let hash =
             bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Self(hash | 1)

@@ -1,7 +1,7 @@
-//! A request body as a lax server reads it: Python's `json`, where the last of two keys wins, and pydantic's lax mode, where `"5"`,
-//! `5.0` and `true` are integers and `"yes"` is true.
+//! Reads a request body as a lax server does: as Python's `json`, where the last of duplicate keys wins, and pydantic's lax mode, where
+//! `"5"`, `5.0` and `true` are integers and `"yes"` is true.
 //!
-//! Python itself is asked by `filter/fuzz/compare-with-python`.
+//! `filter/fuzz/compare-with-python` compares with Python itself.
 
 use pai_filter::openai::Operation;
 use serde_json::{Map, Value};
@@ -9,43 +9,43 @@ use serde_json::{Map, Value};
 /// The members of an object.
 pub type Members = Map<String, Value>;
 
-/// What a server makes of a body.
+/// The values that a server reads from a body.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// The model that it looks up.
+    /// The model.
     pub model: Option<String>,
-    /// Whether it streams.
+    /// Whether the response is streamed.
     pub stream: bool,
-    /// Whether it streams usage at the end.
+    /// Whether the stream has usage at the end.
     pub include_usage: bool,
-    /// Whether it streams usage on every chunk, if at all.
+    /// Whether every event of the stream has usage, if any has.
     pub continuous_usage: bool,
-    /// The limit of completion tokens that it obeys.
+    /// The limit of completion tokens that the server applies.
     pub limit: Option<i128>,
-    /// The larger of its two limits.
+    /// The larger of the two limits in the body.
     pub largest_limit: Option<i128>,
-    /// Tokens that each completion must have.
+    /// The minimum number of tokens of each completion.
     pub min_tokens: i128,
-    /// Completions that come back for each prompt.
+    /// The number of completions returned for each prompt.
     pub choices: i128,
-    /// Completions that are made in all.
+    /// The number of completions generated for all prompts.
     pub sequences: i128,
 }
 
-/// Parses a body; `None` where `serde_json` is stricter than Python: lone surrogates, numbers beyond `f64`, deep nesting.
+/// Parses a body. Returns `None` if `serde_json` is stricter than Python: lone surrogates, numbers beyond `f64`, deep nesting.
 pub fn members(body: &[u8]) -> Option<Members> {
     match serde_json::from_slice(body) {
         Ok(members) => Some(members),
         Err(error) => {
             let message = error.to_string();
             let stricter = ["surrogate", "hex escape", "number out of range", "recursion limit"];
-            assert!(stricter.iter().any(|what| message.contains(what)), "taken, but no JSON: {message}");
+            assert!(stricter.iter().any(|what| message.contains(what)), "accepted, but not JSON: {message}");
             None
         }
     }
 }
 
-/// Reads the members as the server of `operation` does.
+/// Reads the members as a server of `operation` does.
 pub fn read(members: &Members, operation: Operation) -> Reading {
     let options = members.get("stream_options").and_then(Value::as_object).cloned().unwrap_or_default();
     let newer = int(members, "max_completion_tokens").filter(|_| operation == Operation::Chat);
@@ -64,7 +64,7 @@ pub fn read(members: &Members, operation: Operation) -> Reading {
     }
 }
 
-/// An integer; null and what is none are absent.
+/// Returns an integer member; `None` if it is absent, null or not an integer.
 fn int(members: &Members, name: &str) -> Option<i128> {
     match members.get(name)? {
         Value::Bool(flag) => Some((*flag).into()),
@@ -86,7 +86,7 @@ fn flag(members: &Members, name: &str) -> bool {
     }
 }
 
-/// A list of strings or of lists is so many prompts; a list of token ids is one.
+/// Returns the number of prompts: the length of a list of strings or of lists, and 1 for a list of token ids.
 fn prompts(members: &Members, operation: Operation) -> i128 {
     match (operation, members.get("prompt")) {
         (Operation::Embeddings, _) => 0,

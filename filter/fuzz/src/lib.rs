@@ -1,7 +1,7 @@
-//! What the fuzz targets share: readers to compare with, ways to cut a stream, a world for exchanges.
+//! Shared code of the fuzz targets: reference readers, division of streams into chunks, and a simulation of exchanges.
 //!
-//! A target takes bytes and asserts properties; what it needs to know better than the filter stands here, written as plainly as
-//! possible and apart from the filter's own readers.
+//! A target takes bytes and asserts properties. The reference implementations are in this crate. They are simple, and independent of the
+//! filter's own readers.
 
 pub mod chunks;
 pub mod lax;

@@ -1,7 +1,7 @@
-//! Two workers that share a ledger, and requests on their way through them, driven by bytes.
+//! Simulates two workers that share a ledger, and their requests, from a script of bytes.
 //!
-//! Each operation is a byte and its arguments the bytes after it. Callbacks come in any order, to any provider, with any number and
-//! of any status; not only as Envoy makes them. What has to hold whatever happens is asserted after each operation and at the end.
+//! Each operation is a byte, followed by the bytes of its arguments. Callbacks are made in any order, at any provider, with any number
+//! and any status; not only as Envoy makes them. Invariants are asserted after each operation and at the end.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -65,7 +65,7 @@ const DETAILS: [&str; 6] = [
 
 const TYPES: [&str; 4] = ["application/json", "text/event-stream", "text/plain", "text/event-stream; charset=utf-8"];
 
-/// Reports of as little as any reservation holds.
+/// Response bodies whose usage does not exceed any reservation.
 const HONEST: [&str; 5] = [
     r#"{"usage":{"prompt_tokens":1,"total_tokens":1}}"#,
     "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":0}}\n\n",
@@ -82,47 +82,47 @@ const GREEDY: [&str; 5] = [
     "data: {\"choices\":[{\"index\":9999,\"delta\":{}}],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":7}}\n\n",
 ];
 
-/// The bytes that decide what happens.
+/// The bytes that determine the operations.
 struct Script<'a>(&'a [u8]);
 
-/// One worker.
+/// The clock, the metrics and the state of one worker.
 struct World {
     now: Cell<Time>,
     worker: RefCell<Worker>,
     series: RefCell<HashMap<String, u32>>,
 }
 
-/// Values and versions in a map; it can lose races.
+/// A store with values and versions in a map. It can lose races.
 #[derive(Default)]
 struct Flaky {
     values: RefCell<HashMap<String, (Vec<u8>, u32)>>,
     losing: Cell<u8>,
 }
 
-/// A request on its way.
-struct Way {
+/// A request in flight.
+struct ActiveRequest {
     worker: usize,
     exchange: Exchange,
     body: Vec<u8>,
     answered: usize,
 }
 
-/// Two workers, and who is on the way through them.
+/// Two workers, and their requests in flight.
 pub struct Simulation {
     worlds: [World; 2],
     gates: [Rc<Gate>; 2],
     store: Flaky,
-    ways: Vec<Way>,
-    /// Providers report no more than was reserved for them.
+    requests: Vec<ActiveRequest>,
+    /// Whether providers report at most the tokens that were reserved.
     honest: bool,
     manifests: String,
-    /// Tokens charged, as the logs tell it.
+    /// The tokens charged according to the access log.
     logged: u128,
-    /// At most, what workers had charged and held when they died.
+    /// An upper bound of the tokens that workers had charged without a log entry, or reserved, when they died.
     lost: u128,
     midnights: u64,
     uptime: Duration,
-    /// Instances there have been.
+    /// The number of instances created so far.
     born: u64,
 }
 
@@ -198,17 +198,17 @@ impl Store for Flaky {
 // === impl Simulation ===
 
 impl Simulation {
-    /// Plays a script to its end, and checks the books.
+    /// Runs a script to its end, and checks the balances.
     pub fn play(script: &[u8]) {
         let mut script = Script(script);
-        let Some(mut simulation) = Self::begin(&mut script) else { return };
+        let Some(mut simulation) = Self::start(&mut script) else { return };
         while simulation.act(&mut script).is_some() {
             simulation.audit();
         }
         simulation.close();
     }
 
-    fn begin(script: &mut Script<'_>) -> Option<Self> {
+    fn start(script: &mut Script<'_>) -> Option<Self> {
         let kind = script.byte()?;
         let agent = if kind & 2 == 0 { AGENT } else { "" };
         let most = 1 + (kind >> 2) % 4;
@@ -222,7 +222,7 @@ impl Simulation {
             worlds: [world(1), world(2)],
             gates: [gate(&manifests), gate(&manifests)],
             store: Flaky::default(),
-            ways: Vec::new(),
+            requests: Vec::new(),
             honest: kind & 1 == 0,
             manifests,
             logged: 0,
@@ -235,7 +235,7 @@ impl Simulation {
         Some(simulation)
     }
 
-    /// Does the next thing; `None` at the end of the script.
+    /// Performs the next operation. Returns `None` at the end of the script.
     fn act(&mut self, script: &mut Script<'_>) -> Option<()> {
         match script.byte()? % 20 {
             0..3 => self.ask(script),
@@ -256,7 +256,7 @@ impl Simulation {
                 Some(())
             }
             6 => {
-                // A reload: requests on their way keep the old gate.
+                // The configuration is reloaded. Requests in flight keep the old gate.
                 self.configure(script.byte()? % 2);
                 Some(())
             }
@@ -275,20 +275,20 @@ impl Simulation {
             }
             9 => {
                 let at = script.byte()?;
-                if !self.ways.is_empty() {
-                    let way = self.ways.swap_remove(at % self.ways.len());
-                    self.leave(way, at & 0x80 == 0);
+                if !self.requests.is_empty() {
+                    let request = self.requests.swap_remove(at % self.requests.len());
+                    self.close_request(request, at & 0x80 == 0);
                 }
                 Some(())
             }
             what => {
                 let at = script.byte()?;
-                if self.ways.is_empty() {
+                if self.requests.is_empty() {
                     return Some(());
                 }
-                let mut way = self.ways.swap_remove(at % self.ways.len());
-                let done = self.on(&mut way, what, script);
-                self.ways.push(way);
+                let mut request = self.requests.swap_remove(at % self.requests.len());
+                let done = self.on(&mut request, what, script);
+                self.requests.push(request);
                 done
             }
         }
@@ -299,7 +299,7 @@ impl Simulation {
         self.gates[worker].introduce(&self.env(worker));
     }
 
-    /// As Envoy does every second.
+    /// Runs the tick of a worker, which Envoy calls every second.
     fn tick(&self, worker: usize) {
         let env = self.env(worker);
         env.settle_again();
@@ -307,7 +307,7 @@ impl Simulation {
         env.worker.borrow_mut().heartbeat.tick(&ledger, self.uptime);
     }
 
-    /// Whoever lives shows it meanwhile.
+    /// Advances the monotonic clock, with a heartbeat of each worker every 20 seconds.
     fn wait(&mut self, seconds: u64) {
         for _ in 0..seconds.div_ceil(20) {
             self.uptime += Duration::from_secs(20);
@@ -315,17 +315,17 @@ impl Simulation {
         }
     }
 
-    /// A worker dies with all its requests, of which nothing is logged; another takes its place.
+    /// Replaces a worker that dies with all its requests. These are not logged.
     fn die(&mut self, worker: usize) {
-        // What has been logged is charged before: it would be missing else.
+        // Logged charges are settled first, because the dead worker cannot settle them.
         self.store.losing.set(0);
         self.env(worker).settle_again();
         self.lost += u128::from(self.audit().1);
-        // What was charged for attempts that had failed stays charged. Only an end would tell it: here is one that does not count.
+        // Charges of failed attempts remain. Ending the requests against a copy of the store returns their tokens.
         let (world, nowhere) = (&self.worlds[worker], RefCell::new(self::worker(0)));
         let store = Flaky { values: self.store.values.clone(), losing: Cell::new(0) };
-        for way in self.ways.extract_if(.., |way| way.worker == worker) {
-            let entry = { way }.exchange.on_log(|| true, &Environment::new(world, &store, world, &nowhere)).unwrap();
+        for request in self.requests.extract_if(.., |request| request.worker == worker) {
+            let entry = { request }.exchange.on_log(|| true, &Environment::new(world, &store, world, &nowhere)).unwrap();
             let (prompt, completion) = entry.tokens.unwrap_or_default();
             self.lost += u128::from(prompt) + u128::from(completion);
         }
@@ -339,9 +339,9 @@ impl Simulation {
     }
 
     fn ask(&mut self, script: &mut Script<'_>) -> Option<()> {
-        if self.ways.len() == AT_ONCE {
-            let way = self.ways.remove(0);
-            self.leave(way, true);
+        if self.requests.len() == AT_ONCE {
+            let request = self.requests.remove(0);
+            self.close_request(request, true);
         }
         let (kind, path) = (script.byte()?, script.pick(&PATHS)?);
         let body = if kind & 2 == 0 { script.pick(&BODIES)?.as_bytes() } else { script.bytes()? };
@@ -360,13 +360,13 @@ impl Simulation {
         let mut exchange = Exchange::new(Rc::clone(&self.gates[worker]));
         let step = exchange.on_request_headers(&Headers(headers), kind & 32 != 0, &peer, &self.env(worker));
         check_step(&step);
-        self.ways.push(Way { worker, exchange, body: body.to_vec(), answered: 0 });
+        self.requests.push(ActiveRequest { worker, exchange, body: body.to_vec(), answered: 0 });
         Some(())
     }
 
-    fn on(&self, way: &mut Way, what: usize, script: &mut Script<'_>) -> Option<()> {
-        let env = self.env(way.worker);
-        let (exchange, body) = (&mut way.exchange, &way.body);
+    fn on(&self, request: &mut ActiveRequest, what: usize, script: &mut Script<'_>) -> Option<()> {
+        let env = self.env(request.worker);
+        let (exchange, body) = (&mut request.exchange, &request.body);
         match what {
             10 => check_step(&exchange.on_request_body(body.len(), script.flag()?, || body.clone(), &env)),
             11 => match script.byte()? % 4 {
@@ -421,9 +421,9 @@ impl Simulation {
                 let read = exchange.reads_answer();
                 let step = exchange.on_response_body(chunk, end, &env);
                 assert!(read || step == BodyStep::Continue, "{step:?}");
-                way.answered += chunk.len();
+                request.answered += chunk.len();
                 if let BodyStep::Replace(bytes) = step {
-                    assert!(bytes.len() <= way.answered, "more comes out than went in");
+                    assert!(bytes.len() <= request.answered, "the output is longer than the input");
                 }
             }
         }
@@ -438,13 +438,13 @@ impl Simulation {
         }
     }
 
-    fn leave(&mut self, mut way: Way, connected: bool) {
-        let env = self.env(way.worker);
-        let entry = way.exchange.on_log(|| connected, &env).unwrap();
-        assert_eq!(way.exchange.on_log(|| connected, &env), None, "once");
+    fn close_request(&mut self, mut request: ActiveRequest, connected: bool) {
+        let env = self.env(request.worker);
+        let entry = request.exchange.on_log(|| connected, &env).unwrap();
+        assert_eq!(request.exchange.on_log(|| connected, &env), None, "once");
         for name in NAMES {
-            let step = way.exchange.on_attempt(Some(name.as_bytes()), &env);
-            assert!(!matches!(step, AttemptStep::Forward(_)), "{name} is asked for nobody");
+            let step = request.exchange.on_attempt(Some(name.as_bytes()), &env);
+            assert!(!matches!(step, AttemptStep::Forward(_)), "{name} receives a request that has ended");
         }
         let (prompt, completion) = entry.tokens.unwrap_or_default();
         self.logged += u128::from(prompt) + u128::from(completion);
@@ -455,12 +455,16 @@ impl Simulation {
         Environment::new(world, &self.store, world, &world.worker)
     }
 
-    /// Used and reserved of a subject today.
+    /// Returns the used and reserved tokens of a subject today.
     fn record(&self, subject: &Subject) -> (u64, u64) {
         let account = self.env(0).ledger().read(subject).unwrap();
         let record = account.record(0).unwrap();
         let cap = subject.limits[0].cap.unwrap();
-        assert!(!self.honest || record.used.saturating_add(record.reserved()) <= cap, "{} is overdrawn: {record:?}", subject.key);
+        assert!(
+            !self.honest || record.used.saturating_add(record.reserved()) <= cap,
+            "the budget of {} is exceeded: {record:?}",
+            subject.key
+        );
         (record.used, record.reserved())
     }
 
@@ -469,10 +473,10 @@ impl Simulation {
         records.fold((0, 0), |(used, reserved), record| (used + u128::from(record.0), reserved + record.1))
     }
 
-    /// Everybody leaves: all is settled, and the ledger was charged what the logs say.
+    /// Ends all requests, and checks that nothing is reserved and that the charges in the ledger match the log.
     fn close(mut self) {
-        while let Some(way) = self.ways.pop() {
-            self.leave(way, false);
+        while let Some(request) = self.requests.pop() {
+            self.close_request(request, false);
         }
         self.store.losing.set(0);
         self.wait(120);
@@ -480,7 +484,10 @@ impl Simulation {
         assert_eq!(reserved, 0, "still reserved");
         if self.midnights == 0 {
             let (least, most) = (self.logged, self.logged + self.lost);
-            assert!(least <= used && used <= most, "charged {used}, logged {least}, at most {most} with what the dead held");
+            assert!(
+                least <= used && used <= most,
+                "charged {used}, logged {least}, at most {most} with the reservations of dead workers"
+            );
         }
     }
 }
@@ -496,7 +503,7 @@ fn gate(manifests: &str) -> Rc<Gate> {
     Rc::new(Gate::new(pai_filter::config::load(manifests.as_bytes(), &secret).unwrap()))
 }
 
-/// Mostly the number itself.
+/// Returns the number itself in half of the cases, and a neighbouring one otherwise.
 fn wrong_by(ordinal: u32, off: usize) -> u32 {
     match off % 4 {
         0..2 => ordinal,
@@ -512,7 +519,7 @@ fn set<'a>(edits: &'a [HeaderEdit], name: &str) -> Option<&'a str> {
     })
 }
 
-/// Who goes on has a provider, and the credential of no other.
+/// Checks that a forwarded request has a provider, and no credential of another.
 fn check_step(step: &Step) {
     if let Step::Forward(forward) = step {
         check_credential(&forward.headers, set(&forward.headers, "x-pai-provider").unwrap());
@@ -525,7 +532,7 @@ fn check_credential(edits: &[HeaderEdit], provider: &str) {
     assert!(credential.is_none_or(|value| value.ends_with(&format!("sk-{provider}"))), "{provider} gets {credential:?}");
 }
 
-/// Edits for a next attempt name its provider; the credential is that attempt's own to set.
+/// Checks that the edits for a next attempt set its provider, and no credential. The attempt itself sets that.
 fn check_next(edits: &[HeaderEdit]) {
     assert!(edits.is_empty() || NAMES.contains(&set(edits, "x-pai-provider").unwrap()));
     assert_eq!(set(edits, "authorization"), None);

@@ -1,82 +1,84 @@
-//! The arithmetic of budgets: what is used and what is reserved in a window of time.
+//! The arithmetic of budgets: the tokens used and reserved in the current period.
 //!
-//! A daily budget starts from zero at 00:00 UTC. A budget per minute drains all the time, its whole cap in a minute: a bucket
-//! with a leak, which is GCRA with reservations on top.
+//! A daily budget resets at 00:00 UTC. A budget per minute is a leaky bucket: it drains continuously, its whole cap in one minute.
+//! This is GCRA with reservations on top.
 //!
 //! **Invariant**: `used + reserved ≤ cap` after every [`Account::reserve`], for any order of reserving and settling, as long as
-//! no charge is higher than its reservation. A charge that is higher is kept as debt.
+//! no charge exceeds its reservation. A charge that exceeds it is kept as overage.
 
 use crate::clock::Time;
 
-/// Nanoseconds in which a budget per minute drains from its cap to nothing.
+/// The nanoseconds in which a budget per minute drains from its cap to 0.
 const MINUTE: u128 = 60_000_000_000;
 
-/// Budgets of one subject at most.
+/// The maximum number of budgets of one subject.
 pub const BUDGETS: usize = 3;
 
-/// What one budget allows.
+/// The limit of one budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BudgetLimit {
-    /// Tokens (or requests) in a window; `None`: use is counted and not bounded.
+    /// The maximum number of tokens (or requests) in a period; `None` if usage is counted but not limited.
     pub cap: Option<u64>,
-    /// The window.
+    /// The period.
     pub period: Period,
 }
 
-/// How a budget renews itself.
+/// The period of a budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Period {
-    /// All at once, at 00:00 UTC.
+    /// A UTC day. The budget resets at 00:00 UTC.
     Day,
-    /// All the time, the whole cap in a minute.
+    /// A minute. The budget drains continuously, its whole cap in a minute.
     Minute,
 }
 
-/// Some of the budgets of a subject, by their places.
+/// A set of budgets of one subject, by their indices in the account.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BudgetSet(u8);
 
-/// The budgets of one subject as the ledger keeps them: together, so that they change together.
+/// The budgets of one subject as the ledger stores them: together, so that they are changed atomically.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Account {
-    /// When the ledger first saw the subject, in seconds since 1970.
+    /// When the account was created, in seconds since 1970.
     pub first_seen: u64,
-    /// When something was last charged or admitted, in seconds since 1970; 0 for never.
+    /// When a request was last admitted or charged, in seconds since 1970; 0 for never.
     pub last_used: u64,
     records: Vec<Record>,
 }
 
-/// One budget as the ledger keeps it.
+/// One budget as the ledger stores it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
-    /// Tokens settled in this window, and in one per minute not yet drained.
+    /// The tokens charged in this period; in a budget per minute, those that have not drained yet.
     pub used: u64,
-    /// The day that the counts are of; in a budget per minute, the moment up to which it has drained.
+    /// The day that the counts belong to; in a budget per minute, the time up to which it has drained, in nanoseconds since 1970.
     at: u64,
-    /// In a budget per minute, the cap that it drains by: that of the configuration in force, whichever a request was admitted under.
-    pace: u64,
+    /// In a budget per minute, the tokens that drain in a minute: the cap of the current configuration, whichever configuration
+    /// admitted the request.
+    drain_rate: u64,
     slots: Vec<Slot>,
 }
 
-/// What one instance of the filter (the VM of one worker) has reserved.
+/// The reservations of one instance of the filter (the VM of one worker).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Slot {
     instance: u64,
-    /// Tells this slot from an earlier one of the same instance, which may have been given up for dead.
+    /// Distinguishes this slot from an earlier one of the same instance, which may have been released because the instance seemed
+    /// dead.
     serial: u64,
     reserved: u64,
-    /// The prompts' share of `reserved`.
+    /// The part of `reserved` that is for prompts.
     prompt: u64,
 }
 
-/// How many tokens a request wants to reserve.
+/// The number of tokens that a request reserves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ask {
-    /// What it makes do with.
+    /// The least number of tokens to reserve. If fewer remain, nothing is reserved.
     pub least: u64,
-    /// What it would rather have.
+    /// The number of tokens to reserve if they remain.
     pub most: u64,
-    /// The prompts' share.
+    /// The part of `most` that is for prompts.
     pub prompt: u64,
 }
 
@@ -87,33 +89,33 @@ pub struct Reservations([Option<Reservation>; BUDGETS]);
 /// A reservation in one budget.
 #[derive(Debug, PartialEq, Eq)]
 struct Reservation {
-    /// The day it was made in; 0 in a budget per minute.
+    /// The day of the reservation; 0 in a budget per minute.
     day: u64,
-    /// Tokens reserved; 0 where the budget has no cap.
+    /// The tokens reserved; 0 if the budget has no cap.
     tokens: u64,
     prompt: u64,
     instance: u64,
     serial: u64,
 }
 
-/// Why a budget does not hold an ask, the least serious reason first.
+/// Why too few tokens remain in a budget, the least serious reason first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Shortfall {
-    /// Only the reservations of requests in flight stand in the way.
+    /// Requests in flight have reserved the tokens.
     #[error("reserved by requests in flight")]
     Reserved,
-    /// Enough of it will have drained after so many nanoseconds.
+    /// Enough tokens will have drained after this number of nanoseconds.
     #[error("drained in {0} ns")]
     Drains(u64),
-    /// It is spent until the day ends.
-    #[error("spent")]
-    Spent,
+    /// The budget is exhausted until 00:00 UTC.
+    #[error("exhausted")]
+    Exhausted,
 }
 
-/// A budget, by its place in the account, and why it does not hold an ask.
+/// The index of a budget in the account, and why too few tokens remain in it.
 pub type Short = (usize, Shortfall);
 
-/// Bytes that are no account.
+/// The bytes are not an encoded account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an account of budgets")]
 pub struct InvalidAccount;
@@ -121,17 +123,17 @@ pub struct InvalidAccount;
 // === impl BudgetLimit ===
 
 impl BudgetLimit {
-    /// Tokens per UTC day.
+    /// Creates a limit of tokens per UTC day.
     pub fn per_day(cap: Option<u64>) -> Self {
         Self { cap, period: Period::Day }
     }
 
-    /// Tokens (or requests) per minute.
+    /// Creates a limit of tokens (or requests) per minute.
     pub fn per_minute(cap: Option<u64>) -> Self {
         Self { cap, period: Period::Minute }
     }
 
-    /// Nanoseconds in which `tokens` drain.
+    /// Returns the nanoseconds in which `tokens` drain.
     fn drain_time(self, tokens: u64) -> u64 {
         let cap = self.cap.unwrap_or(1).max(1);
         u64::try_from((u128::from(tokens) * MINUTE).div_ceil(u128::from(cap))).unwrap_or(u64::MAX)
@@ -141,23 +143,23 @@ impl BudgetLimit {
 // === impl BudgetSet ===
 
 impl BudgetSet {
-    /// The budget at this place.
-    pub const fn one(place: usize) -> Self {
-        Self(1 << place)
+    /// Creates the set that contains only the budget at this index.
+    pub const fn one(index: usize) -> Self {
+        Self(1 << index)
     }
 
-    /// With another one.
+    /// Adds the budget at this index.
     #[must_use]
-    pub const fn and(self, place: usize) -> Self {
-        Self(self.0 | 1 << place)
+    pub const fn and(self, index: usize) -> Self {
+        Self(self.0 | 1 << index)
     }
 
-    /// Whether the budget at this place is chosen.
-    pub const fn has(self, place: usize) -> bool {
-        self.0 & 1 << place != 0
+    /// Returns whether the set contains the budget at this index.
+    pub const fn has(self, index: usize) -> bool {
+        self.0 & 1 << index != 0
     }
 
-    /// Whether none is chosen.
+    /// Returns whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -170,23 +172,24 @@ impl Account {
     const RECORD: usize = 32;
     const SLOT: usize = 32;
 
-    /// A subject that the ledger sees for the first time.
+    /// Creates the account of a subject that the ledger does not contain.
     pub fn new(limits: &[BudgetLimit], now: Time) -> Self {
-        let record = |limit: &BudgetLimit| Record { at: limit.start(now), pace: limit.pace(), ..Record::default() };
+        let record = |limit: &BudgetLimit| Record { at: limit.start(now), drain_rate: limit.drain_rate(), ..Record::default() };
         Self { first_seen: now.seconds(), last_used: 0, records: limits.iter().map(record).collect() }
     }
 
-    /// The record of the budget at this place.
-    pub fn record(&self, place: usize) -> Option<&Record> {
-        self.records.get(place)
+    /// Returns the record of the budget at this index.
+    pub fn record(&self, index: usize) -> Option<&Record> {
+        self.records.get(index)
     }
 
-    /// Brings every budget to the moment `now`, and to what `limits` allow. Time never goes backwards.
+    /// Advances every budget to the time `now` and applies `limits`. Time never moves backwards.
     pub fn roll(&mut self, limits: &[BudgetLimit], now: Time) {
         self.records.iter_mut().zip(limits).for_each(|(record, limit)| record.adopt(*limit, now));
     }
 
-    /// Reserves as much of `ask` as every chosen budget has room for, or says which is short for the most serious reason.
+    /// Reserves as much of `ask` as remains in all chosen budgets. If less than `ask.least` remains in one, reserves nothing and
+    /// returns the budget with the most serious shortfall.
     pub fn reserve(
         &mut self,
         limits: &[BudgetLimit],
@@ -197,51 +200,54 @@ impl Account {
     ) -> Result<Reservations, Short> {
         self.roll(limits, now);
         let mut most = ask.most;
-        for (place, record, limit) in self.chosen(limits, choice) {
+        for (index, record, limit) in self.chosen(limits, choice) {
             most = most.min(limit.cap.map_or(u64::MAX, |cap| record.remaining(cap)));
             if record.shortfall(limit, ask.least, now).is_some() {
-                return Err(self.most_serious(limits, choice, ask.least, now).unwrap_or((place, Shortfall::Reserved)));
+                return Err(self.most_serious(limits, choice, ask.least, now).unwrap_or((index, Shortfall::Reserved)));
             }
         }
         let ask = Ask { most, ..ask };
-        let mut held = Reservations::default();
-        for ((place, record), (limit, hold)) in self.records.iter_mut().enumerate().zip(limits.iter().zip(&mut held.0)) {
-            if choice.has(place) {
-                *hold = Some(record.hold(*limit, ask, instance, now));
+        let mut reservations = Reservations::default();
+        for ((index, record), (limit, reservation)) in
+            self.records.iter_mut().enumerate().zip(limits.iter().zip(&mut reservations.0))
+        {
+            if choice.has(index) {
+                *reservation = Some(record.reserve(*limit, ask, instance, now));
             }
         }
         self.last_used = self.last_used.max(now.seconds());
-        Ok(held)
+        Ok(reservations)
     }
 
-    /// The chosen budget that is short of `least` for the most serious reason.
+    /// Returns the chosen budget with the most serious shortfall of `least` tokens; `None` if all have enough.
     pub fn most_serious(&self, limits: &[BudgetLimit], choice: BudgetSet, least: u64, now: Time) -> Option<Short> {
-        let short = |(place, record, limit): (usize, &Record, BudgetLimit)| Some((place, record.shortfall(limit, least, now)?));
+        let short = |(index, record, limit): (usize, &Record, BudgetLimit)| Some((index, record.shortfall(limit, least, now)?));
         self.chosen(limits, choice).filter_map(short).max_by_key(|(_, shortfall)| *shortfall)
     }
 
-    /// Replaces reservations by what was really used. One of another day, or of a slot that was given up, changes nothing.
-    pub fn settle(&mut self, limits: &[BudgetLimit], held: &Reservations, charge: u64, now: Time) {
+    /// Replaces reservations by the tokens used. A reservation of another day, or of a slot that was released, changes nothing.
+    pub fn settle(&mut self, limits: &[BudgetLimit], reservations: &Reservations, charge: u64, now: Time) {
         self.last_used = self.last_used.max(now.seconds());
-        for ((record, limit), hold) in self.records.iter_mut().zip(limits).zip(&held.0) {
-            // The limits may be of a configuration that is no longer in force.
+        for ((record, limit), reservation) in self.records.iter_mut().zip(limits).zip(&reservations.0) {
+            // The limits may belong to an earlier configuration.
             record.roll(*limit, now);
-            if let Some(hold) = hold {
-                record.settle(*limit, hold, charge);
+            if let Some(reservation) = reservation {
+                record.settle(*limit, reservation, charge);
             }
         }
     }
 
-    /// Keeps `tokens` of each reservation and gives back the rest; [`Reservations::shrink`] does the same to the other side.
-    pub fn shrink(&mut self, limits: &[BudgetLimit], held: &Reservations, tokens: u64) {
-        for ((record, limit), hold) in self.records.iter_mut().zip(limits).zip(&held.0) {
-            if let Some(hold) = hold {
-                record.shrink(*limit, hold, tokens);
+    /// Lowers each reservation to `tokens` and releases the remainder. The caller applies [`Reservations::shrink`] as well.
+    pub fn shrink(&mut self, limits: &[BudgetLimit], reservations: &Reservations, tokens: u64) {
+        for ((record, limit), reservation) in self.records.iter_mut().zip(limits).zip(&reservations.0) {
+            if let Some(reservation) = reservation {
+                record.shrink(*limit, reservation, tokens);
             }
         }
     }
 
-    /// Gives up the reservations of every instance for which `dead` holds: what their prompts were reckoned at is charged.
+    /// Releases the reservations of every instance for which `dead` returns true, and charges the estimates of their prompts.
+    /// Returns whether anything changed.
     pub fn reap(&mut self, dead: impl Fn(u64) -> bool) -> bool {
         self.records.iter_mut().fold(false, |any, record| record.reap(&dead) | any)
     }
@@ -252,10 +258,10 @@ impl Account {
         choice: BudgetSet,
     ) -> impl Iterator<Item = (usize, &'a Record, BudgetLimit)> {
         let all = self.records.iter().zip(limits).enumerate();
-        all.filter(move |(place, _)| choice.has(*place)).map(|(place, (record, limit))| (place, record, *limit))
+        all.filter(move |(index, _)| choice.has(*index)).map(|(index, (record, limit))| (index, record, *limit))
     }
 
-    /// The account as bytes.
+    /// Encodes the account.
     pub fn encode(&self) -> Vec<u8> {
         let slots: usize = self.records.iter().map(|record| record.slots.len()).sum();
         let mut bytes = Vec::with_capacity(17 + self.records.len() * Self::RECORD + slots * Self::SLOT);
@@ -266,7 +272,7 @@ impl Account {
         for record in &self.records {
             push(record.used);
             push(record.at);
-            push(record.pace);
+            push(record.drain_rate);
             push(record.slots.len() as u64);
             for slot in &record.slots {
                 [slot.instance, slot.serial, slot.reserved, slot.prompt].into_iter().for_each(&mut push);
@@ -275,7 +281,7 @@ impl Account {
         bytes
     }
 
-    /// Reads what [`Account::encode`] wrote for as many budgets.
+    /// Decodes the output of [`Account::encode`] for an account with this number of budgets.
     pub fn decode(bytes: &[u8], budgets: usize) -> Result<Self, InvalidAccount> {
         let (&version, words) = bytes.split_first().ok_or(InvalidAccount)?;
         let mut words = Words(words);
@@ -288,7 +294,7 @@ impl Account {
     }
 }
 
-/// Little-endian words still to be read.
+/// The little-endian words that have not been read yet.
 struct Words<'a>(&'a [u8]);
 
 impl Words<'_> {
@@ -300,28 +306,28 @@ impl Words<'_> {
     }
 
     fn record(&mut self) -> Result<Record, InvalidAccount> {
-        let [used, at, pace, slots] = self.take()?;
-        // More than there are bytes for is found out before anything is allocated.
+        let [used, at, drain_rate, slots] = self.take()?;
+        // The count is checked against the number of bytes before anything is allocated.
         let slots = usize::try_from(slots).ok().filter(|&slots| slots <= self.0.len() / Account::SLOT).ok_or(InvalidAccount)?;
         let slot = |_| self.take().map(|[instance, serial, reserved, prompt]| Slot { instance, serial, reserved, prompt });
-        Ok(Record { used, at, pace, slots: (0..slots).map(slot).collect::<Result<_, _>>()? })
+        Ok(Record { used, at, drain_rate, slots: (0..slots).map(slot).collect::<Result<_, _>>()? })
     }
 }
 
 // === impl Record ===
 
 impl Record {
-    /// Tokens reserved and not yet settled.
+    /// Returns the tokens that are reserved and not yet settled.
     pub fn reserved(&self) -> u64 {
         self.slots.iter().fold(0, |sum, slot| sum.saturating_add(slot.reserved))
     }
 
-    /// Tokens that are neither used nor reserved.
+    /// Returns the tokens that are neither used nor reserved.
     pub fn remaining(&self, cap: u64) -> u64 {
         cap.saturating_sub(self.used).saturating_sub(self.reserved())
     }
 
-    /// Whole seconds until all of the budget is there again, if what is reserved is used; rounded up.
+    /// Returns the seconds until the whole budget is available again if all reserved tokens are used, rounded up.
     pub fn reset(&self, limit: BudgetLimit, now: Time) -> u64 {
         match limit.period {
             Period::Day => now.seconds_to_midnight(),
@@ -332,13 +338,13 @@ impl Record {
         }
     }
 
-    /// Rolls, and goes on at the pace of `limit`. Where that has changed, no more is used than the new cap: a rate that was lowered
-    /// must not have to drain for hours.
+    /// Advances the record to `now` and applies the drain rate of `limit`. If the rate has changed, the used tokens are reduced to
+    /// the new cap: a budget whose rate was lowered must not drain for hours.
     fn adopt(&mut self, limit: BudgetLimit, now: Time) {
         self.roll(limit, now);
-        let pace = limit.pace();
-        if pace != self.pace {
-            self.pace = pace;
+        let drain_rate = limit.drain_rate();
+        if drain_rate != self.drain_rate {
+            self.drain_rate = drain_rate;
             self.used = self.used.min(limit.cap.unwrap_or(self.used));
         }
     }
@@ -349,19 +355,19 @@ impl Record {
                 *self = Self { at: limit.start(now), ..Self::default() };
             }
             Period::Day => {}
-            Period::Minute => self.drain(BudgetLimit::per_minute(Some(self.pace)), now),
+            Period::Minute => self.drain(BudgetLimit::per_minute(Some(self.drain_rate)), now),
         }
     }
 
-    /// Whole tokens drain; the time in which a part of one has stays for the next look.
+    /// Drains whole tokens. The time in which a fraction of a token has drained counts for the next call.
     fn drain(&mut self, limit: BudgetLimit, now: Time) {
-        // A clock that was wrong and is put right must not stop the drain until the time that it had told.
+        // A clock that was ahead and is corrected must not stop the drain until the wrong time is reached.
         let ahead = self.at.saturating_sub(now.0);
         if u128::from(ahead) > MINUTE {
             self.at = now.0;
         }
         let elapsed = now.since(Time(self.at));
-        let drained = u64::try_from(u128::from(elapsed) * u128::from(self.pace) / MINUTE).unwrap_or(u64::MAX);
+        let drained = u64::try_from(u128::from(elapsed) * u128::from(self.drain_rate) / MINUTE).unwrap_or(u64::MAX);
         if drained >= self.used {
             self.used = 0;
             self.at = self.at.max(now.0);
@@ -379,12 +385,12 @@ impl Record {
         let missing = self.used.saturating_add(least).saturating_sub(cap);
         match limit.period {
             _ if missing == 0 => Some(Shortfall::Reserved),
-            Period::Day => Some(Shortfall::Spent),
+            Period::Day => Some(Shortfall::Exhausted),
             Period::Minute => Some(Shortfall::Drains(limit.drain_time(missing).saturating_sub(now.since(Time(self.at))))),
         }
     }
 
-    fn hold(&mut self, limit: BudgetLimit, ask: Ask, instance: u64, now: Time) -> Reservation {
+    fn reserve(&mut self, limit: BudgetLimit, ask: Ask, instance: u64, now: Time) -> Reservation {
         let day = self.day(limit);
         if limit.cap.is_none() {
             return Reservation { day, tokens: 0, prompt: 0, instance, serial: 0 };
@@ -404,18 +410,18 @@ impl Record {
         Reservation { day, tokens, prompt, instance, serial }
     }
 
-    fn settle(&mut self, limit: BudgetLimit, hold: &Reservation, charge: u64) {
-        let counts = hold.day == self.day(limit) && (hold.tokens == 0 || self.release(hold));
+    fn settle(&mut self, limit: BudgetLimit, reservation: &Reservation, charge: u64) {
+        let counts = reservation.day == self.day(limit) && (reservation.tokens == 0 || self.release(reservation));
         if counts {
             self.used = self.used.saturating_add(charge);
         }
     }
 
-    fn shrink(&mut self, limit: BudgetLimit, hold: &Reservation, tokens: u64) {
-        let today = hold.day == self.day(limit);
-        if let Some(slot) = self.slots.iter_mut().find(|slot| today && slot.is_of(hold)) {
-            slot.reserved = slot.reserved.saturating_sub(hold.tokens.saturating_sub(tokens));
-            slot.prompt = slot.prompt.saturating_sub(hold.prompt.saturating_sub(tokens));
+    fn shrink(&mut self, limit: BudgetLimit, reservation: &Reservation, tokens: u64) {
+        let today = reservation.day == self.day(limit);
+        if let Some(slot) = self.slots.iter_mut().find(|slot| today && slot.is_of(reservation)) {
+            slot.reserved = slot.reserved.saturating_sub(reservation.tokens.saturating_sub(tokens));
+            slot.prompt = slot.prompt.saturating_sub(reservation.prompt.saturating_sub(tokens));
         }
     }
 
@@ -427,15 +433,15 @@ impl Record {
         self.slots.len() != before
     }
 
-    fn release(&mut self, hold: &Reservation) -> bool {
-        let Some(slot) = self.slots.iter_mut().find(|slot| slot.is_of(hold)) else { return false };
-        slot.reserved = slot.reserved.saturating_sub(hold.tokens);
-        slot.prompt = slot.prompt.saturating_sub(hold.prompt);
+    fn release(&mut self, reservation: &Reservation) -> bool {
+        let Some(slot) = self.slots.iter_mut().find(|slot| slot.is_of(reservation)) else { return false };
+        slot.reserved = slot.reserved.saturating_sub(reservation.tokens);
+        slot.prompt = slot.prompt.saturating_sub(reservation.prompt);
         self.slots.retain(|slot| slot.reserved > 0);
         true
     }
 
-    /// The day that the counts are of. A budget per minute has no days.
+    /// Returns the day that the counts belong to; 0 in a budget per minute.
     fn day(&self, limit: BudgetLimit) -> u64 {
         match limit.period {
             Period::Day => self.at,
@@ -445,15 +451,15 @@ impl Record {
 }
 
 impl BudgetLimit {
-    /// What [`Record::pace`] is under this limit.
-    fn pace(self) -> u64 {
+    /// Returns the value of [`Record::drain_rate`] under this limit.
+    fn drain_rate(self) -> u64 {
         match self.period {
             Period::Day => 0,
             Period::Minute => self.cap.unwrap_or(0),
         }
     }
 
-    /// What [`Record::at`] is in a window that begins now.
+    /// Returns the value of [`Record::at`] in a period that starts at `now`.
     fn start(self, now: Time) -> u64 {
         match self.period {
             Period::Day => now.day().0.into(),
@@ -465,25 +471,25 @@ impl BudgetLimit {
 // === impl Slot ===
 
 impl Slot {
-    fn is_of(&self, hold: &Reservation) -> bool {
-        self.instance == hold.instance && self.serial == hold.serial
+    fn is_of(&self, reservation: &Reservation) -> bool {
+        self.instance == reservation.instance && self.serial == reservation.serial
     }
 }
 
 // === impl Reservations ===
 
 impl Reservations {
-    /// Tokens that the budgets with a cap hold; `None` where none has one.
+    /// Returns the tokens reserved in the budgets with a cap; `None` if no budget has a cap.
     pub fn tokens(&self, limits: &[BudgetLimit]) -> Option<u64> {
         let capped = self.0.iter().zip(limits).filter(|(_, limit)| limit.cap.is_some());
-        capped.filter_map(|(hold, _)| hold.as_ref()).map(|hold| hold.tokens).min()
+        capped.filter_map(|(reservation, _)| reservation.as_ref()).map(|reservation| reservation.tokens).min()
     }
 
-    /// Holds no more than `tokens` of each budget.
+    /// Lowers each reservation to `tokens`.
     pub fn shrink(&mut self, tokens: u64) {
-        for hold in self.0.iter_mut().flatten() {
-            hold.tokens = hold.tokens.min(tokens);
-            hold.prompt = hold.prompt.min(tokens);
+        for reservation in self.0.iter_mut().flatten() {
+            reservation.tokens = reservation.tokens.min(tokens);
+            reservation.prompt = reservation.prompt.min(tokens);
         }
     }
 }
@@ -520,7 +526,7 @@ mod tests {
         account.reserve(limits, FIRST, ask, instance, now).map_err(|(_, shortfall)| shortfall)
     }
 
-    /// Used, reserved and remaining of the first budget.
+    /// Returns the used, reserved and remaining tokens of the first budget.
     fn state(account: &Account, limits: &[BudgetLimit]) -> (u64, u64, u64) {
         let record = account.record(0).unwrap();
         (record.used, record.reserved(), record.remaining(limits[0].cap.unwrap()))
@@ -529,44 +535,44 @@ mod tests {
     #[test]
     fn a_reservation_becomes_a_charge() {
         let mut account = Account::new(&DAILY, NOON);
-        let held = reserve(&mut account, &DAILY, ask(60, 60), 1, NOON).unwrap();
+        let reservations = reserve(&mut account, &DAILY, ask(60, 60), 1, NOON).unwrap();
         assert_eq!(state(&account, &DAILY), (0, 60, 40));
-        account.settle(&DAILY, &held, 25, NOON);
+        account.settle(&DAILY, &reservations, 25, NOON);
         assert_eq!(state(&account, &DAILY), (25, 0, 75));
     }
 
     #[test]
-    fn shortfalls_say_whether_waiting_helps() {
+    fn shortfalls_show_whether_to_retry() {
         let mut account = Account::new(&DAILY, NOON);
-        let held = reserve(&mut account, &DAILY, ask(60, 60), 1, NOON).unwrap();
+        let reservations = reserve(&mut account, &DAILY, ask(60, 60), 1, NOON).unwrap();
         assert_eq!(reserve(&mut account, &DAILY, ask(41, 50), 2, NOON), Err(Shortfall::Reserved));
         let other = reserve(&mut account, &DAILY, ask(20, 50), 2, NOON).unwrap();
-        assert_eq!(other.tokens(&DAILY), Some(40), "it takes what is left");
-        account.settle(&DAILY, &held, 60, NOON);
-        assert_eq!(reserve(&mut account, &DAILY, ask(41, 50), 2, NOON), Err(Shortfall::Spent));
+        assert_eq!(other.tokens(&DAILY), Some(40), "it reserves what remains");
+        account.settle(&DAILY, &reservations, 60, NOON);
+        assert_eq!(reserve(&mut account, &DAILY, ask(41, 50), 2, NOON), Err(Shortfall::Exhausted));
     }
 
     #[test]
-    fn debt_is_kept() {
+    fn overage_is_kept() {
         let mut account = Account::new(&DAILY, NOON);
-        let held = reserve(&mut account, &DAILY, ask(60, 60), 1, NOON).unwrap();
-        account.settle(&DAILY, &held, 150, NOON);
+        let reservations = reserve(&mut account, &DAILY, ask(60, 60), 1, NOON).unwrap();
+        account.settle(&DAILY, &reservations, 150, NOON);
         assert_eq!(state(&account, &DAILY), (150, 0, 0));
     }
 
     #[test]
     fn a_reservation_of_yesterday_settles_into_yesterday() {
         let mut account = Account::new(&DAILY, NOON);
-        let held = reserve(&mut account, &DAILY, ask(60, 60), 1, NOON).unwrap();
+        let reservations = reserve(&mut account, &DAILY, ask(60, 60), 1, NOON).unwrap();
         let today = reserve(&mut account, &DAILY, ask(100, 100), 1, NEXT_DAY).unwrap();
-        account.settle(&DAILY, &held, 60, NEXT_DAY);
+        account.settle(&DAILY, &reservations, 60, NEXT_DAY);
         assert_eq!(state(&account, &DAILY), (0, 100, 0));
         account.settle(&DAILY, &today, 7, NOON);
-        assert_eq!(state(&account, &DAILY), (7, 0, 93), "the day never goes backwards");
+        assert_eq!(state(&account, &DAILY), (7, 0, 93), "the day never moves backwards");
     }
 
     #[test]
-    fn the_dead_give_back_all_but_their_prompts() {
+    fn reservations_of_dead_instances_are_released_except_their_prompts() {
         let mut account = Account::new(&DAILY, NOON);
         let late = reserve(&mut account, &DAILY, ask(60, 60), 1, NOON).unwrap();
         assert!(account.reap(|instance| instance == 1));
@@ -579,15 +585,15 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_drains_and_says_when() {
+    fn a_rate_drains_and_returns_the_wait() {
         let mut account = Account::new(&RATE, NOON);
-        let held = reserve(&mut account, &RATE, ask(50, 50), 1, NOON).unwrap();
+        let reservations = reserve(&mut account, &RATE, ask(50, 50), 1, NOON).unwrap();
         assert_eq!(
             reserve(&mut account, &RATE, ask(20, 20), 1, after(30.0)),
             Err(Shortfall::Reserved),
             "a reservation does not drain"
         );
-        account.settle(&RATE, &held, 50, after(30.0));
+        account.settle(&RATE, &reservations, 50, after(30.0));
         assert_eq!(reserve(&mut account, &RATE, ask(20, 20), 1, after(30.0)), Err(Shortfall::Drains(10_000_000_000)));
         assert_eq!(account.record(0).unwrap().reset(RATE[0], after(30.0)), 50);
         assert_eq!(reserve(&mut account, &RATE, ask(20, 20), 1, after(39.9)), Err(Shortfall::Drains(100_000_000)));
@@ -596,7 +602,7 @@ mod tests {
         account.roll(&RATE, after(1e6));
         assert_eq!(state(&account, &RATE), (0, 20, 40));
         account.roll(&RATE, NOON);
-        assert_eq!(state(&account, &RATE), (0, 20, 40), "time does not go backwards");
+        assert_eq!(state(&account, &RATE), (0, 20, 40), "time does not move backwards");
     }
 
     #[test]
@@ -605,33 +611,33 @@ mod tests {
             let limits = [BudgetLimit::per_minute(Some(cap))];
             let mut account = Account::new(&limits, NOON);
             let mut now = NOON;
-            let mut take = |now: Time| {
-                let held = account.reserve(&limits, FIRST, Ask { least: 1, most: 1, prompt: 0 }, 1, now);
-                held.map(|held| account.settle(&limits, &held, 1, now))
+            let mut reserve_one = |now: Time| {
+                let reservations = account.reserve(&limits, FIRST, Ask { least: 1, most: 1, prompt: 0 }, 1, now);
+                reservations.map(|reservations| account.settle(&limits, &reservations, 1, now))
             };
-            (0..cap).for_each(|_| take(now).unwrap());
+            (0..cap).for_each(|_| reserve_one(now).unwrap());
             for _ in 0..3 * cap {
-                let Err((0, Shortfall::Drains(wait))) = take(now) else { panic!("{cap} a minute: one too many at {now:?}") };
+                let Err((0, Shortfall::Drains(wait))) = reserve_one(now) else { panic!("{cap} a minute: one too many at {now:?}") };
                 assert!(wait <= 60_000_000_000 / cap + 1);
-                assert!(take(Time(now.0 + wait - 1)).is_err(), "{cap} a minute");
+                assert!(reserve_one(Time(now.0 + wait - 1)).is_err(), "{cap} a minute");
                 now.0 += wait;
-                take(now).unwrap();
+                reserve_one(now).unwrap();
             }
             let minutes = (now.0 - NOON.0) as f64 / 6e10;
-            assert!((2.99..3.01).contains(&minutes), "{cap} a minute: thrice as many took {minutes} minutes");
+            assert!((2.99..3.01).contains(&minutes), "{cap} a minute: three times the cap took {minutes} minutes");
         }
     }
 
     #[test]
-    fn a_rate_goes_at_the_pace_of_the_configuration_in_force() {
+    fn a_rate_drains_as_the_current_configuration_sets() {
         let [fast, slow] = [6000, 60].map(|cap| [BudgetLimit::per_minute(Some(cap))]);
         let mut account = Account::new(&fast, NOON);
-        let held = reserve(&mut account, &fast, ask(6000, 6000), 1, NOON).unwrap();
-        account.settle(&fast, &held, 6000, NOON);
+        let reservations = reserve(&mut account, &fast, ask(6000, 6000), 1, NOON).unwrap();
+        account.settle(&fast, &reservations, 6000, NOON);
         assert_eq!(
             reserve(&mut account, &slow, ask(1, 1), 1, NOON),
             Err(Shortfall::Drains(1_000_000_000)),
-            "a full bucket, no more"
+            "at most the new cap is used"
         );
 
         let mut account = Account::new(&fast, NOON);
@@ -639,43 +645,50 @@ mod tests {
         let mut admitted = 0;
         for second in 1..=20 {
             let now = after(f64::from(second));
-            old.pop().into_iter().for_each(|held| account.settle(&fast, &held, 0, now));
-            while let Ok(held) = reserve(&mut account, &slow, ask(10, 10), 2, now) {
-                account.settle(&slow, &held, 10, now);
+            old.pop().into_iter().for_each(|reservations| account.settle(&fast, &reservations, 0, now));
+            while let Ok(reservations) = reserve(&mut account, &slow, ask(10, 10), 2, now) {
+                account.settle(&slow, &reservations, 10, now);
                 admitted += 10;
             }
         }
-        assert!(admitted <= 60 + 20, "{admitted}: what was admitted before does not drain the new rate at the old pace");
+        assert!(admitted <= 60 + 20, "{admitted}: earlier requests do not make the new rate drain faster");
         assert!(admitted >= 60, "{admitted}");
     }
 
     #[test]
-    fn a_clock_that_was_wrong_stops_no_rate() {
+    fn a_corrected_clock_does_not_stop_the_drain() {
         let mut account = Account::new(&RATE, NEXT_DAY);
-        let held = reserve(&mut account, &RATE, ask(60, 60), 1, NEXT_DAY).unwrap();
-        account.settle(&RATE, &held, 60, NEXT_DAY);
+        let reservations = reserve(&mut account, &RATE, ask(60, 60), 1, NEXT_DAY).unwrap();
+        account.settle(&RATE, &reservations, 60, NEXT_DAY);
         assert!(reserve(&mut account, &RATE, ask(1, 1), 1, NOON).is_err());
-        assert!(reserve(&mut account, &RATE, ask(1, 1), 1, after(1.0)).is_ok(), "it drains from when the clock was put right");
+        assert!(
+            reserve(&mut account, &RATE, ask(1, 1), 1, after(1.0)).is_ok(),
+            "it drains from the time when the clock was corrected"
+        );
     }
 
     #[test]
-    fn all_chosen_budgets_of_a_subject_hold_or_none() {
+    fn a_reservation_is_made_in_all_chosen_budgets_or_in_none() {
         let limits = [BudgetLimit::per_day(Some(100)), BudgetLimit::per_minute(Some(50)), BudgetLimit::per_minute(Some(2))];
         let both = BudgetSet::one(0).and(1);
         let mut account = Account::new(&limits, NOON);
-        let held = account.reserve(&limits, both, ask(10, 80), 1, NOON).unwrap();
-        assert_eq!(held.tokens(&limits), Some(50), "what the smallest has room for");
-        let reserved = |account: &Account| [0, 1, 2].map(|place| account.record(place).unwrap().reserved());
+        let reservations = account.reserve(&limits, both, ask(10, 80), 1, NOON).unwrap();
+        assert_eq!(reservations.tokens(&limits), Some(50), "what remains in the smallest budget");
+        let reserved = |account: &Account| [0, 1, 2].map(|index| account.record(index).unwrap().reserved());
         assert_eq!(reserved(&account), [50, 50, 0]);
         let before = account.clone();
         assert_eq!(account.reserve(&limits, both, ask(10, 80), 1, NOON), Err((1, Shortfall::Reserved)));
         assert_eq!(account, before);
-        account.settle(&limits, &held, 95, NOON);
-        assert_eq!(account.reserve(&limits, both, ask(10, 80), 1, NOON), Err((0, Shortfall::Spent)), "the most serious is told");
+        account.settle(&limits, &reservations, 95, NOON);
+        assert_eq!(
+            account.reserve(&limits, both, ask(10, 80), 1, NOON),
+            Err((0, Shortfall::Exhausted)),
+            "the most serious shortfall is returned"
+        );
     }
 
     #[test]
-    fn accounts_survive_encoding_and_rubbish_does_not() {
+    fn accounts_are_encoded_and_invalid_bytes_are_rejected() {
         let limits = [BudgetLimit::per_day(Some(100)), BudgetLimit::per_minute(Some(50))];
         let mut account = Account::new(&limits, NOON);
         assert_eq!(Account::decode(&account.encode(), 2), Ok(account.clone()));
@@ -694,17 +707,17 @@ mod tests {
         assert_eq!(Account::decode(&absurd, 2), Err(InvalidAccount));
     }
 
-    /// What an account should hold, told by a list of live reservations and sums.
+    /// A reference model of an account: a list of the open reservations, and sums.
     #[cfg(not(target_arch = "wasm32"))]
     #[derive(Default)]
-    struct Twin {
+    struct Model {
         live: Vec<(Reservations, u64, u64)>,
         used: [u64; 2],
     }
 
     #[cfg(not(target_arch = "wasm32"))]
     proptest! {
-        /// Against a naive twin. Both budgets have the same reservations; the second drains, by one token each step.
+        /// Compares with the reference model. Both budgets have the same reservations; the second drains by one token each step.
         #[test]
         fn the_invariant_holds_in_every_interleaving(
             caps in [1u64..1000, 1u64..1000],
@@ -712,53 +725,53 @@ mod tests {
         ) {
             let limits = [BudgetLimit::per_day(Some(caps[0])), BudgetLimit::per_minute(Some(caps[1]))];
             let mut account = Account::new(&limits, NOON);
-            let mut twin = Twin::default();
+            let mut model = Model::default();
             let step = limits[1].drain_time(1);
             let mut now = NOON;
             for (what, instance, a, b, pick) in steps {
                 now.0 += step;
-                twin.used[1] = twin.used[1].saturating_sub(1);
+                model.used[1] = model.used[1].saturating_sub(1);
                 account.roll(&limits, now);
                 match what {
                     0 | 1 => {
                         let ask = Ask { least: a.min(b).max(1), most: a.max(b).max(1), prompt: a / 2 };
-                        let reserved: u64 = twin.live.iter().map(|(_, tokens, _)| tokens).sum();
-                        let room = [0, 1].map(|at| caps[at].saturating_sub(twin.used[at]).saturating_sub(reserved));
+                        let reserved: u64 = model.live.iter().map(|(_, tokens, _)| tokens).sum();
+                        let remaining = [0, 1].map(|at| caps[at].saturating_sub(model.used[at]).saturating_sub(reserved));
                         match account.reserve(&limits, FIRST.and(1), ask, instance, now) {
-                            Ok(held) => {
-                                let tokens = ask.most.min(room[0]).min(room[1]);
-                                prop_assert_eq!(held.tokens(&limits), Some(tokens));
-                                twin.live.push((held, tokens, instance));
+                            Ok(reservations) => {
+                                let tokens = ask.most.min(remaining[0]).min(remaining[1]);
+                                prop_assert_eq!(reservations.tokens(&limits), Some(tokens));
+                                model.live.push((reservations, tokens, instance));
                             }
-                            Err((0, Shortfall::Spent)) => prop_assert!(twin.used[0] + ask.least > caps[0]),
-                            Err((1, Shortfall::Drains(_))) => prop_assert!(twin.used[1] + ask.least > caps[1]),
+                            Err((0, Shortfall::Exhausted)) => prop_assert!(model.used[0] + ask.least > caps[0]),
+                            Err((1, Shortfall::Drains(_))) => prop_assert!(model.used[1] + ask.least > caps[1]),
                             Err((at, Shortfall::Reserved)) => {
-                                prop_assert!(room[at] < ask.least && twin.used[at] + ask.least <= caps[at]);
+                                prop_assert!(remaining[at] < ask.least && model.used[at] + ask.least <= caps[at]);
                             }
                             Err(short) => prop_assert!(false, "{:?}", short),
                         }
                     }
-                    2 if !twin.live.is_empty() => {
-                        let (held, tokens, _) = twin.live.swap_remove(pick.index(twin.live.len()));
-                        account.settle(&limits, &held, a.min(tokens), now);
-                        twin.used.iter_mut().for_each(|used| *used += a.min(tokens));
+                    2 if !model.live.is_empty() => {
+                        let (reservations, tokens, _) = model.live.swap_remove(pick.index(model.live.len()));
+                        account.settle(&limits, &reservations, a.min(tokens), now);
+                        model.used.iter_mut().for_each(|used| *used += a.min(tokens));
                     }
                     3 => {
                         account.reap(|dead| dead == instance);
-                        let (dead, alive): (Vec<_>, Vec<_>) = twin.live.into_iter().partition(|(.., of)| *of == instance);
-                        twin.live = alive;
-                        for (held, ..) in dead {
-                            let prompt = held.0[0].as_ref().unwrap().prompt;
-                            twin.used.iter_mut().for_each(|used| *used += prompt);
-                            account.settle(&limits, &held, 1000, now);
+                        let (dead, alive): (Vec<_>, Vec<_>) = model.live.into_iter().partition(|(.., of)| *of == instance);
+                        model.live = alive;
+                        for (reservations, ..) in dead {
+                            let prompt = reservations.0[0].as_ref().unwrap().prompt;
+                            model.used.iter_mut().for_each(|used| *used += prompt);
+                            account.settle(&limits, &reservations, 1000, now);
                         }
                     }
                     _ => {}
                 }
-                let reserved: u64 = twin.live.iter().map(|(_, tokens, _)| tokens).sum();
+                let reserved: u64 = model.live.iter().map(|(_, tokens, _)| tokens).sum();
                 for at in [0, 1] {
                     let record = account.record(at).unwrap();
-                    prop_assert_eq!((record.used, record.reserved()), (twin.used[at], reserved), "budget {}", at);
+                    prop_assert_eq!((record.used, record.reserved()), (model.used[at], reserved), "budget {}", at);
                     prop_assert!(record.used + reserved <= caps[at]);
                 }
                 prop_assert_eq!(Account::decode(&account.encode(), 2), Ok(account.clone()));

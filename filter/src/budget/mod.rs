@@ -1,4 +1,4 @@
-//! Token budgets: accounts and their arithmetic, the plan of a request, and the ledger that keeps accounts.
+//! Token budgets: accounts and their arithmetic, the plan of a request, and the ledger that stores accounts.
 
 pub mod account;
 pub mod ledger;

@@ -1,185 +1,190 @@
-//! What a request may cost at most, and the limit that keeps it there.
+//! The number of tokens to reserve for a request, and the `max_tokens` to inject so that the request stays within its reservation.
 //!
-//! The upper bound of the prompt and the limit of completions make the ask; where they do not fit a cap, the limit shrinks before
-//! the request is refused; a request is refused for its size only if a lower bound of it is too large.
+//! The reservation is the upper bound of the prompt's tokens plus the limit of completion tokens. If that does not fit a cap, the
+//! limit is lowered. A request is rejected for its size only if the lower bound of its tokens exceeds the cap.
 
 use crate::budget::account::Ask;
 use crate::estimate::prompt_tokens::Estimate;
 use crate::policy::Dialect;
 
-/// Completion tokens below which no limit is shrunk.
+/// The number of completion tokens below which no limit is lowered.
 pub const LEAST_COMPLETION: u64 = 256;
 
-/// Completion tokens of `/v1/completions` where a request names no limit: OpenAI's and vLLM's default.
+/// The limit of completion tokens of `/v1/completions` requests without `max_tokens`: OpenAI's and vLLM's default.
 pub const COMPLETIONS_DEFAULT: u64 = 16;
 
-/// What bounds one request.
+/// The limits that apply to one request.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// How the server treats a request without a limit.
+    /// The provider's dialect. It determines how the server treats a request without a limit.
     pub dialect: Dialect,
-    /// The smallest of `maxTokensPerRequest` and the whole caps of the budgets that apply.
+    /// The maximum number of tokens of the request: the smallest of `maxTokensPerRequest` and the caps of the budgets that apply.
     pub ceiling: Option<u64>,
-    /// `maxTokensPerRequest` is among what makes the ceiling.
+    /// Whether `maxTokensPerRequest` is set.
     pub request_cap: bool,
-    /// `defaultMaxTokens`
+    /// `defaultMaxTokens` of the provider.
     pub default_max_tokens: u64,
-    /// `max_model_len`, if known.
-    pub window: Option<u64>,
-    /// A length that the window is known to reach.
-    pub window_floor: u64,
+    /// The model's context length (`max_model_len`), if known.
+    pub context_length: Option<u64>,
+    /// A lower bound of the context length; 0 if nothing is known.
+    pub context_length_floor: u64,
 }
 
-/// What a request wants to generate.
+/// The size of a request, in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Demand {
-    /// Bounds of the prompt's tokens.
+pub struct RequestSize {
+    /// The bounds of the prompt's tokens.
     pub prompt: Estimate,
-    /// The limit of one completion, if one is named or the API has a default.
+    /// The limit of one completion, if the request contains one or the API has a default.
     pub limit: Option<u64>,
-    /// Tokens that each completion must have.
+    /// The minimum number of tokens of each completion (`min_tokens`).
     pub min_tokens: u64,
-    /// Completions of each prompt.
+    /// The number of completions of each prompt (`n`).
     pub choices: u64,
-    /// Completions of all prompts.
+    /// The number of completions of all prompts.
     pub sequences: u64,
 }
 
-/// What to reserve, and how to tell the provider.
+/// The tokens to reserve for a request, and the limit to inject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
-    /// Tokens to reserve, where a budget with a cap applies.
+    /// The tokens to reserve in the budgets that have a cap.
     pub ask: Ask,
-    demand: Demand,
-    /// What the request would take if nothing held it back.
-    want: u64,
-    telling: Telling,
-    window: Option<u64>,
+    size: RequestSize,
+    /// The number of tokens that the request may use if no cap applies.
+    wanted: u64,
+    injection: Injection,
+    context_length: Option<u64>,
 }
 
-/// The request can never fit: even a lower bound of what it needs is over `ceiling`.
+/// The request can never fit: even the lower bound of its tokens exceeds `ceiling`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("needs at least {needed} tokens, of {ceiling} that one request may take")]
+#[error("needs at least {needed} tokens; the maximum for one request is {ceiling}")]
 pub struct TooLarge {
-    /// Tokens that it takes at least.
+    /// The lower bound of the request's tokens.
     pub needed: u64,
-    /// Tokens that it may take.
+    /// The maximum number of tokens of one request.
     pub ceiling: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Telling {
-    /// The request generates nothing.
-    Nothing,
-    /// The provider is told what was granted, but no limit above this.
+enum Injection {
+    /// Injects no limit: the request generates nothing.
+    None,
+    /// Injects the granted limit, but at most this value.
     Always(u64),
-    /// The provider is told only if less was granted than the request would take, and no limit above this.
-    IfShrunk(u64),
+    /// Injects a limit only if less was granted than wanted, and at most this value.
+    IfLowered(u64),
 }
 
 impl Bounds {
-    /// Whether a limit may be more than the server's window holds, for all that is known.
-    pub fn is_unsure(&self) -> bool {
-        self.dialect == Dialect::Vllm && self.window.is_none()
+    /// Returns whether an injected limit may exceed the model's context length, because that is not known.
+    pub fn limit_may_exceed_context(&self) -> bool {
+        self.dialect == Dialect::Vllm && self.context_length.is_none()
     }
 }
 
 impl Plan {
-    /// Plans a request; `None` where nothing bounds it, so that nothing is reserved and nothing told.
-    pub fn new(demand: Demand, bounds: &Bounds) -> Result<Option<Self>, TooLarge> {
+    /// Plans a request. Returns `None` if no limit applies to it: then nothing is reserved and no limit is injected. Fails if the
+    /// request can never fit.
+    pub fn new(size: RequestSize, bounds: &Bounds) -> Result<Option<Self>, TooLarge> {
         let Some(ceiling) = bounds.ceiling else { return Ok(None) };
-        let needed = demand.total(demand.prompt.low, demand.limit.unwrap_or(1).max(demand.min_tokens));
+        let needed = size.total(size.prompt.low, size.limit.unwrap_or(1).max(size.min_tokens));
         if needed > ceiling {
             return Err(TooLarge { needed, ceiling });
         }
-        let (least, want, telling) = match demand.limit {
-            _ if demand.sequences == 0 => (demand.prompt.high, demand.prompt.high, Telling::Nothing),
-            Some(limit) => named(demand, limit, bounds),
-            None if bounds.dialect == Dialect::Vllm => open(demand, ceiling, bounds),
-            None => hosted(demand, bounds),
+        let (least, wanted, injection) = match size.limit {
+            _ if size.sequences == 0 => (size.prompt.high, size.prompt.high, Injection::None),
+            Some(limit) => with_limit(size, limit, bounds),
+            None if bounds.dialect == Dialect::Vllm => without_limit_vllm(size, ceiling, bounds),
+            None => without_limit_hosted(size, bounds),
         };
-        let most = want.clamp(1, ceiling);
-        let ask = Ask { least: least.clamp(1, most), most, prompt: demand.prompt.high };
-        Ok(Some(Self { ask, demand, want, telling, window: bounds.window }))
+        let most = wanted.clamp(1, ceiling);
+        let ask = Ask { least: least.clamp(1, most), most, prompt: size.prompt.high };
+        Ok(Some(Self { ask, size, wanted, injection, context_length: bounds.context_length }))
     }
 
-    /// The limit to write into the request now that `granted` tokens are reserved for it, if one is to be written.
+    /// Returns the limit to inject into the request for which `granted` tokens are reserved; `None` if the request stays as it is.
     pub fn limit(&self, granted: u64) -> Option<u64> {
-        let highest = match self.telling {
-            Telling::Nothing => return None,
-            Telling::IfShrunk(_) if granted >= self.want => return None,
-            Telling::IfShrunk(highest) | Telling::Always(highest) => highest,
+        let highest = match self.injection {
+            Injection::None => return None,
+            Injection::IfLowered(_) if granted >= self.wanted => return None,
+            Injection::IfLowered(highest) | Injection::Always(highest) => highest,
         };
-        let least = self.demand.min_tokens.max(1);
-        // A limit below what each completion must have is the server's to refuse.
-        let limit = self.room(granted).min(highest).max(least).min(self.demand.limit.unwrap_or(u64::MAX));
-        (self.demand.limit != Some(limit)).then_some(limit)
+        let least = self.size.min_tokens.max(1);
+        // A limit that the request itself sets below `min_tokens` is left for the server to reject.
+        let limit = self.completion_limit(granted).min(highest).max(least).min(self.size.limit.unwrap_or(u64::MAX));
+        (self.size.limit != Some(limit)).then_some(limit)
     }
 
-    /// Completion tokens for each sequence once the prompt is off `granted`. Where the upper bound of the prompt leaves less than
-    /// is worth generating, just so much is told: should the prompt be as dense as that, no more than this goes over.
-    fn room(&self, granted: u64) -> u64 {
-        let Demand { prompt, sequences, .. } = self.demand;
-        let prompts = (sequences / self.demand.choices.max(1)).max(1);
-        let room = |prompt: u64| {
-            let by_window = self.window.map_or(u64::MAX, |window| window.saturating_sub(prompt / prompts));
-            (granted.saturating_sub(prompt) / sequences.max(1)).min(by_window)
+    /// Returns the number of completion tokens for each sequence: `granted` minus the prompt's tokens. If the upper bound of the
+    /// prompt leaves less than the minimum useful completion, returns that one: a prompt as large as its upper bound then causes an
+    /// overage of at most that many tokens.
+    fn completion_limit(&self, granted: u64) -> u64 {
+        let RequestSize { prompt, sequences, .. } = self.size;
+        let prompts = (sequences / self.size.choices.max(1)).max(1);
+        let remaining = |prompt: u64| {
+            let by_context_length =
+                self.context_length.map_or(u64::MAX, |context_length| context_length.saturating_sub(prompt / prompts));
+            (granted.saturating_sub(prompt) / sequences.max(1)).min(by_context_length)
         };
-        let enough = self.demand.least_completion();
-        room(prompt.high).max(room(prompt.low).min(enough))
+        let enough = self.size.least_completion();
+        remaining(prompt.high).max(remaining(prompt.low).min(enough))
     }
 }
 
-impl Demand {
+impl RequestSize {
+    /// Returns the number of tokens of a prompt and of all completions with this limit.
     fn total(&self, prompt: u64, limit: u64) -> u64 {
         prompt.saturating_add(limit.saturating_mul(self.sequences))
     }
 
-    /// Tokens of one completion below which no limit is shrunk.
+    /// Returns the number of tokens of one completion below which no limit is lowered.
     fn least_completion(&self) -> u64 {
         self.limit.unwrap_or(u64::MAX).min(LEAST_COMPLETION).max(self.min_tokens)
     }
 
-    /// What the window alone keeps the request to: each completion fits into it together with its prompt, which the completions of
-    /// one prompt share.
-    fn natural(&self, window: u64) -> u64 {
+    /// Returns the maximum number of tokens that the context length allows: each completion fits into it together with its prompt.
+    /// The completions of one prompt share that prompt.
+    fn largest_within(&self, context_length: u64) -> u64 {
         let shared = self.choices.saturating_sub(1).saturating_mul(self.prompt.low);
-        window.saturating_mul(self.sequences).saturating_sub(shared).max(self.prompt.low)
+        context_length.saturating_mul(self.sequences).saturating_sub(shared).max(self.prompt.low)
     }
 }
 
-type Wanted = (u64, u64, Telling);
+/// The least number of tokens to reserve, the wanted number, and what to inject.
+type Wanted = (u64, u64, Injection);
 
-/// The request names a limit, which is not the gate's to shrink unless no ceiling holds it.
-fn named(demand: Demand, limit: u64, bounds: &Bounds) -> Wanted {
-    let natural = bounds.window.map_or(u64::MAX, |window| demand.natural(window));
-    let want = demand.total(demand.prompt.high, limit).min(natural);
-    (want, want, Telling::IfShrunk(limit))
+/// Plans a request with an explicit limit. The limit is lowered only if it does not fit the ceiling.
+fn with_limit(size: RequestSize, limit: u64, bounds: &Bounds) -> Wanted {
+    let largest = bounds.context_length.map_or(u64::MAX, |context_length| size.largest_within(context_length));
+    let wanted = size.total(size.prompt.high, limit).min(largest);
+    (wanted, wanted, Injection::IfLowered(limit))
 }
 
-/// Chat on vLLM without a limit: the server stops where the window ends.
-fn open(demand: Demand, ceiling: u64, bounds: &Bounds) -> Wanted {
-    let least = demand.total(demand.prompt.high, demand.least_completion());
-    if let Some(window) = bounds.window {
-        let natural = demand.natural(window);
-        let telling = if natural > ceiling { Telling::Always(window) } else { Telling::IfShrunk(window) };
-        return (least, natural, telling);
+/// Plans a chat request to vLLM without a limit: the server stops at the context length.
+fn without_limit_vllm(size: RequestSize, ceiling: u64, bounds: &Bounds) -> Wanted {
+    let least = size.total(size.prompt.high, size.least_completion());
+    if let Some(context_length) = bounds.context_length {
+        let largest = size.largest_within(context_length);
+        let injection = if largest > ceiling { Injection::Always(context_length) } else { Injection::IfLowered(context_length) };
+        return (least, largest, injection);
     }
-    // A limit above the window is a 400, so that without knowing the window only a limit that any window holds may be told.
-    let safe = bounds.window_floor.max(bounds.default_max_tokens);
+    // vLLM rejects a limit above the context length with 400. While that is unknown, the injected limit stays at a safe value.
+    let safe = bounds.context_length_floor.max(bounds.default_max_tokens);
     if !bounds.request_cap {
-        return (least, demand.total(demand.prompt.high, bounds.default_max_tokens), Telling::IfShrunk(safe));
+        return (least, size.total(size.prompt.high, bounds.default_max_tokens), Injection::IfLowered(safe));
     }
-    let room = ceiling.saturating_sub(demand.prompt.high) / demand.sequences.max(1);
-    let telling = if room <= safe { Telling::Always(safe) } else { Telling::IfShrunk(safe) };
-    (least, ceiling, telling)
+    let limit = ceiling.saturating_sub(size.prompt.high) / size.sequences.max(1);
+    let injection = if limit <= safe { Injection::Always(safe) } else { Injection::IfLowered(safe) };
+    (least, ceiling, injection)
 }
 
-/// Chat on a hosted provider without a limit: `defaultMaxTokens` becomes one.
-fn hosted(demand: Demand, bounds: &Bounds) -> Wanted {
-    let limit = bounds.default_max_tokens.max(demand.min_tokens);
-    let least = demand.total(demand.prompt.high, limit.min(demand.least_completion()));
-    (least, demand.total(demand.prompt.high, limit), Telling::Always(limit))
+/// Plans a chat request to a hosted provider without a limit: `defaultMaxTokens` is injected.
+fn without_limit_hosted(size: RequestSize, bounds: &Bounds) -> Wanted {
+    let limit = bounds.default_max_tokens.max(size.min_tokens);
+    let least = size.total(size.prompt.high, limit.min(size.least_completion()));
+    (least, size.total(size.prompt.high, limit), Injection::Always(limit))
 }
 
 #[cfg(test)]
@@ -190,128 +195,150 @@ mod tests {
 
     const PROMPT: Estimate = Estimate { low: 10, high: 300 };
 
-    fn bounds(ceiling: Option<u64>, window: Option<u64>) -> Bounds {
-        Bounds { dialect: Dialect::Vllm, ceiling, request_cap: true, default_max_tokens: 4096, window, window_floor: 0 }
+    fn bounds(ceiling: Option<u64>, context_length: Option<u64>) -> Bounds {
+        Bounds {
+            dialect: Dialect::Vllm,
+            ceiling,
+            request_cap: true,
+            default_max_tokens: 4096,
+            context_length,
+            context_length_floor: 0,
+        }
     }
 
-    fn demand(limit: Option<u64>, sequences: u64) -> Demand {
-        Demand { prompt: PROMPT, limit, min_tokens: 0, choices: sequences, sequences }
+    fn size(limit: Option<u64>, sequences: u64) -> RequestSize {
+        RequestSize { prompt: PROMPT, limit, min_tokens: 0, choices: sequences, sequences }
     }
 
-    /// Least and most of the ask, and the limit told if all is granted, and if only the least is.
-    fn plan(demand: Demand, bounds: &Bounds) -> (u64, u64, Option<u64>, Option<u64>) {
-        let plan = Plan::new(demand, bounds).unwrap().unwrap();
+    /// Returns the least and the most to reserve, and the limits injected if the most and if the least is granted.
+    fn plan(size: RequestSize, bounds: &Bounds) -> (u64, u64, Option<u64>, Option<u64>) {
+        let plan = Plan::new(size, bounds).unwrap().unwrap();
         (plan.ask.least, plan.ask.most, plan.limit(plan.ask.most), plan.limit(plan.ask.least))
     }
 
     #[test]
-    fn nothing_bounds_nothing() {
-        assert_eq!(Plan::new(demand(None, 1), &bounds(None, Some(4096))), Ok(None));
-        assert_eq!(Plan::new(demand(Some(1 << 60), u64::MAX), &bounds(None, None)), Ok(None));
+    fn without_limits_there_is_no_plan() {
+        assert_eq!(Plan::new(size(None, 1), &bounds(None, Some(4096))), Ok(None));
+        assert_eq!(Plan::new(size(Some(1 << 60), u64::MAX), &bounds(None, None)), Ok(None));
     }
 
     #[test]
-    fn a_named_limit_is_reserved_and_shrinks_under_a_ceiling_only() {
-        assert_eq!(plan(demand(Some(100), 1), &bounds(Some(1000), None)), (400, 400, None, None));
-        assert_eq!(plan(demand(Some(100), 3), &bounds(Some(1000), None)), (600, 600, None, None));
-        assert_eq!(plan(demand(Some(900), 1), &bounds(Some(1000), None)), (1000, 1000, Some(700), Some(700)));
-        assert_eq!(plan(demand(Some(9000), 1), &bounds(Some(10_000), Some(4096))), (4096, 4096, None, None), "the window ends it");
+    fn an_explicit_limit_is_reserved_and_lowered_only_to_fit_the_ceiling() {
+        assert_eq!(plan(size(Some(100), 1), &bounds(Some(1000), None)), (400, 400, None, None));
+        assert_eq!(plan(size(Some(100), 3), &bounds(Some(1000), None)), (600, 600, None, None));
+        assert_eq!(plan(size(Some(900), 1), &bounds(Some(1000), None)), (1000, 1000, Some(700), Some(700)));
+        assert_eq!(
+            plan(size(Some(9000), 1), &bounds(Some(10_000), Some(4096))),
+            (4096, 4096, None, None),
+            "the context length is the bound"
+        );
         for (limit, sequences, needed) in [(991, 1, 1001), (500, 2, 1010), (u64::MAX, 1, u64::MAX), (2, u64::MAX, u64::MAX)] {
             let too_large = TooLarge { needed, ceiling: 1000 };
-            assert_eq!(
-                Plan::new(demand(Some(limit), sequences), &bounds(Some(1000), None)),
-                Err(too_large),
-                "{limit} × {sequences}"
-            );
+            assert_eq!(Plan::new(size(Some(limit), sequences), &bounds(Some(1000), None)), Err(too_large), "{limit} × {sequences}");
         }
     }
 
     #[test]
-    fn a_dense_estimate_refuses_nobody() {
+    fn a_high_estimate_rejects_no_request() {
         let prompt = Estimate { low: 50, high: 6000 };
-        let named = plan(Demand { prompt, limit: Some(500), min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), None));
-        assert_eq!(named, (4000, 4000, Some(256), Some(256)), "as little as is worth generating");
-        let open = plan(Demand { prompt, limit: None, min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), Some(8192)));
-        assert_eq!(open, (4000, 4000, Some(256), Some(256)));
+        let explicit =
+            plan(RequestSize { prompt, limit: Some(500), min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), None));
+        assert_eq!(explicit, (4000, 4000, Some(256), Some(256)), "the minimum useful completion");
+        let unlimited =
+            plan(RequestSize { prompt, limit: None, min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), Some(8192)));
+        assert_eq!(unlimited, (4000, 4000, Some(256), Some(256)));
         let prompt = Estimate { low: 50, high: 15_000 };
         let limit =
-            plan(Demand { prompt, limit: None, min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), Some(8192))).2;
-        assert_eq!(limit, Some(256), "as little as is worth generating");
+            plan(RequestSize { prompt, limit: None, min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), Some(8192))).2;
+        assert_eq!(limit, Some(256), "the minimum useful completion");
     }
 
     #[test]
-    fn without_a_limit_vllm_is_kept_by_its_window_or_the_cap_whichever_is_smaller() {
-        assert_eq!(plan(demand(None, 1), &bounds(Some(32_000), Some(4096))), (556, 4096, None, Some(256)), "the window binds");
-        assert_eq!(plan(demand(None, 2), &bounds(Some(32_000), Some(4096))), (812, 8182, None, Some(256)));
-        assert_eq!(plan(demand(None, 1), &bounds(Some(2000), Some(4096))), (556, 2000, Some(1700), Some(256)), "the cap binds");
-        assert_eq!(plan(demand(None, 1), &bounds(Some(2000), None)), (556, 2000, Some(1700), Some(256)), "any window holds that");
+    fn without_a_limit_vllm_requests_are_bound_by_the_context_length_or_the_cap() {
         assert_eq!(
-            plan(demand(None, 1), &bounds(Some(400), None)),
+            plan(size(None, 1), &bounds(Some(32_000), Some(4096))),
+            (556, 4096, None, Some(256)),
+            "bound by the context length"
+        );
+        assert_eq!(plan(size(None, 2), &bounds(Some(32_000), Some(4096))), (812, 8182, None, Some(256)));
+        assert_eq!(plan(size(None, 1), &bounds(Some(2000), Some(4096))), (556, 2000, Some(1700), Some(256)), "bound by the cap");
+        assert_eq!(
+            plan(size(None, 1), &bounds(Some(2000), None)),
+            (556, 2000, Some(1700), Some(256)),
+            "safe for any context length"
+        );
+        assert_eq!(
+            plan(size(None, 1), &bounds(Some(400), None)),
             (400, 400, Some(256), Some(256)),
-            "as little as is worth generating"
+            "the minimum useful completion"
         );
     }
 
     #[test]
-    fn no_limit_is_told_that_an_unknown_window_may_not_hold() {
+    fn no_limit_is_injected_that_may_exceed_an_unknown_context_length() {
         let cap = bounds(Some(32_000), None);
-        assert_eq!(plan(demand(None, 1), &cap), (556, 32_000, None, Some(256)));
-        assert_eq!(Plan::new(demand(None, 1), &cap).unwrap().unwrap().limit(20_000), Some(4096), "shrunk by a budget");
-        let reached = Bounds { window_floor: 40_000, ..cap };
-        assert_eq!(plan(demand(None, 1), &reached), (556, 32_000, Some(31_700), Some(256)), "it has held as much before");
-        let budget_only = Bounds { request_cap: false, ..bounds(Some(1_000_000), None) };
-        assert_eq!(plan(demand(None, 1), &budget_only), (556, 4396, None, Some(256)), "the default is reserved and not told");
-        let small = Bounds { ceiling: Some(1000), ..budget_only };
-        assert_eq!(plan(demand(None, 1), &small), (556, 1000, Some(700), Some(256)), "a whole budget may be less");
-    }
-
-    #[test]
-    fn hosted_providers_are_told_the_default() {
-        let hosted = Bounds { dialect: Dialect::OpenAi, default_max_tokens: 1000, ..bounds(Some(50_000), None) };
-        assert_eq!(plan(demand(None, 1), &hosted), (556, 1300, Some(1000), Some(256)));
-        assert_eq!(plan(demand(None, 1), &Bounds { ceiling: Some(900), ..hosted }), (556, 900, Some(600), Some(256)));
-    }
-
-    #[test]
-    fn no_limit_is_told_below_what_each_completion_must_have() {
-        let demand = Demand { min_tokens: 500, ..demand(None, 1) };
-        assert_eq!(plan(demand, &bounds(Some(2000), Some(4096))), (800, 2000, Some(1700), Some(500)));
+        assert_eq!(plan(size(None, 1), &cap), (556, 32_000, None, Some(256)));
+        assert_eq!(Plan::new(size(None, 1), &cap).unwrap().unwrap().limit(20_000), Some(4096), "lowered by a budget");
+        let reached = Bounds { context_length_floor: 40_000, ..cap };
         assert_eq!(
-            plan(demand, &bounds(Some(700), Some(4096))),
-            (700, 700, Some(500), Some(500)),
-            "that much, whatever the prompt"
+            plan(size(None, 1), &reached),
+            (556, 32_000, Some(31_700), Some(256)),
+            "the context length is known to be at least this"
         );
-        assert!(Plan::new(demand, &bounds(Some(509), Some(4096))).is_err());
+        let budget_only = Bounds { request_cap: false, ..bounds(Some(1_000_000), None) };
+        assert_eq!(plan(size(None, 1), &budget_only), (556, 4396, None, Some(256)), "the default is reserved and not injected");
+        let small = Bounds { ceiling: Some(1000), ..budget_only };
+        assert_eq!(plan(size(None, 1), &small), (556, 1000, Some(700), Some(256)), "the cap of a budget may be lower");
     }
 
     #[test]
-    fn a_named_limit_is_never_raised() {
-        // vLLM refuses what must be longer than its limit, and has to see it so.
+    fn hosted_providers_get_the_default_limit() {
+        let hosted = Bounds { dialect: Dialect::OpenAi, default_max_tokens: 1000, ..bounds(Some(50_000), None) };
+        assert_eq!(plan(size(None, 1), &hosted), (556, 1300, Some(1000), Some(256)));
+        assert_eq!(plan(size(None, 1), &Bounds { ceiling: Some(900), ..hosted }), (556, 900, Some(600), Some(256)));
+    }
+
+    #[test]
+    fn no_injected_limit_is_below_min_tokens() {
+        let size = RequestSize { min_tokens: 500, ..size(None, 1) };
+        assert_eq!(plan(size, &bounds(Some(2000), Some(4096))), (800, 2000, Some(1700), Some(500)));
+        assert_eq!(
+            plan(size, &bounds(Some(700), Some(4096))),
+            (700, 700, Some(500), Some(500)),
+            "`min_tokens`, whatever the prompt"
+        );
+        assert!(Plan::new(size, &bounds(Some(509), Some(4096))).is_err());
+    }
+
+    #[test]
+    fn an_explicit_limit_is_never_raised() {
+        // vLLM rejects a request with `min_tokens` above its limit. It has to receive both values unchanged.
         let dense = Estimate { low: 10, high: 1000 };
         for (limit, min_tokens) in [(16, 106), (400, 500), (1, 2)] {
-            let demand = Demand { prompt: dense, limit: Some(limit), min_tokens, choices: 1, sequences: 1 };
-            assert_eq!(plan(demand, &bounds(Some(600), Some(4096))).2, None, "{limit}, at least {min_tokens}");
+            let size = RequestSize { prompt: dense, limit: Some(limit), min_tokens, choices: 1, sequences: 1 };
+            assert_eq!(plan(size, &bounds(Some(600), Some(4096))).2, None, "{limit}, at least {min_tokens}");
         }
     }
 
     #[test]
-    fn prompts_do_not_share_what_completions_of_one_prompt_share() {
+    fn only_completions_of_one_prompt_share_a_prompt() {
         let prompt = Estimate { low: 10_000, high: 10_064 };
-        let many = Demand { prompt, limit: Some(16), min_tokens: 0, choices: 1, sequences: 100 };
+        let many = RequestSize { prompt, limit: Some(16), min_tokens: 0, choices: 1, sequences: 100 };
         assert_eq!(plan(many, &bounds(Some(1_000_000), Some(4096))), (11_664, 11_664, None, None));
-        let pairs = Demand { limit: Some(100), choices: 2, sequences: 200, ..many };
+        let pairs = RequestSize { limit: Some(100), choices: 2, sequences: 200, ..many };
         assert_eq!(plan(pairs, &bounds(Some(1_000_000), Some(4096))), (30_064, 30_064, None, None));
-        let shrunk = Demand { prompt: Estimate { low: 120, high: 15_064 }, limit: Some(500), choices: 1, sequences: 3, ..many };
-        assert_eq!(plan(shrunk, &bounds(Some(16_000), Some(8192))).2, Some(312), "each prompt has a window of its own");
+        let lowered =
+            RequestSize { prompt: Estimate { low: 120, high: 15_064 }, limit: Some(500), choices: 1, sequences: 3, ..many };
+        assert_eq!(plan(lowered, &bounds(Some(16_000), Some(8192))).2, Some(312), "each prompt has the whole context length");
         let hosted = Bounds { dialect: Dialect::OpenAi, ..bounds(Some(200_000), None) };
-        let must = Demand { min_tokens: 100_000, ..demand(None, 1) };
-        assert_eq!(plan(must, &hosted), (100_300, 100_300, Some(100_000), Some(100_000)), "what is told is reserved");
+        let must = RequestSize { min_tokens: 100_000, ..size(None, 1) };
+        assert_eq!(plan(must, &hosted), (100_300, 100_300, Some(100_000), Some(100_000)), "the injected limit is reserved");
     }
 
     #[test]
-    fn embeddings_ask_for_their_prompt() {
-        assert_eq!(plan(demand(None, 0), &bounds(Some(1000), None)), (300, 300, None, None));
-        assert_eq!(plan(demand(None, 0), &bounds(Some(200), None)), (200, 200, None, None));
-        assert!(Plan::new(demand(None, 0), &bounds(Some(9), None)).is_err());
+    fn embeddings_reserve_their_prompt() {
+        assert_eq!(plan(size(None, 0), &bounds(Some(1000), None)), (300, 300, None, None));
+        assert_eq!(plan(size(None, 0), &bounds(Some(200), None)), (200, 200, None, None));
+        assert!(Plan::new(size(None, 0), &bounds(Some(9), None)).is_err());
     }
 }

@@ -7,8 +7,9 @@ use crate::clock::go_duration;
 const TOKEN_HEADERS: [&str; 3] = ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
 const REQUEST_HEADERS: [&str; 3] = ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
 
-/// Returns the headers that show those of the `visible` budgets of a subject that have a cap, at the moment of the ledger. Of several
-/// token budgets they show the one with the least remaining. Returns none where there is no cap or the ledger cannot be read.
+/// Returns the headers for those of the `visible` budgets of a subject that have a cap, at the time of the ledger. Of several token
+/// budgets, the headers report the one with the fewest remaining tokens. Returns no headers if no budget has a cap or the ledger
+/// cannot be read.
 pub fn rate_limit_headers(subject: &Subject, visible: &[BudgetKind], ledger: &Ledger<'_>) -> Vec<(&'static str, String)> {
     if !visible.iter().any(|budget| subject.cap(*budget).is_some()) {
         return Vec::new();

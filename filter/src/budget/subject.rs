@@ -1,5 +1,4 @@
-//! Whose budgets an account holds: a provider, an agent or an access key. A subject knows which budgets it has and what messages call
-//! them.
+//! The owner of an account: a provider, an agent or an access key. A subject defines which budgets it has and how messages name them.
 
 use std::num::NonZeroU64;
 use std::rc::Rc;
@@ -22,7 +21,7 @@ pub enum SubjectKind {
 pub enum BudgetKind {
     /// Tokens per UTC day.
     Daily,
-    /// Tokens per UTC day of all developers together, at one provider.
+    /// Tokens per UTC day of all access keys together, at one provider.
     ExternalDaily,
     /// Tokens per minute.
     TokensPerMinute,
@@ -30,25 +29,25 @@ pub enum BudgetKind {
     RequestsPerMinute,
 }
 
-/// One provider, agent or access key, as the ledger knows it.
+/// One provider, agent or access key that has an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
     /// The account's key in the shared data. It contains names of the configuration only.
     pub key: Rc<str>,
-    /// What it is.
+    /// The kind of the subject.
     pub kind: SubjectKind,
     /// `metadata.name` of its manifest.
     pub name: Box<str>,
-    /// What its budgets allow, in the order of [`SubjectKind::budgets`] and of the account's records.
+    /// The limits of its budgets, in the order of [`SubjectKind::budgets`] and of the account's records.
     pub limits: Box<[BudgetLimit]>,
 }
 
-/// Budgets of one subject that a request must fit.
+/// The budgets of one subject in which a request needs a reservation.
 #[derive(Debug, Clone, Copy)]
 pub struct SubjectBudgets<'a> {
     /// The subject.
     pub subject: &'a Rc<Subject>,
-    /// Which of its budgets.
+    /// The set of its budgets.
     pub budgets: BudgetSet,
 }
 
@@ -64,7 +63,7 @@ impl SubjectKind {
         }
     }
 
-    /// Returns the word for it in ledger keys, access logs and metric labels.
+    /// Returns the name of the kind in ledger keys, access logs and metric labels.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Provider => "provider",
@@ -73,7 +72,7 @@ impl SubjectKind {
         }
     }
 
-    /// Returns the words for it in messages.
+    /// Returns the name of the kind in messages.
     const fn noun(self) -> &'static str {
         match self {
             Self::Provider => "model provider",
@@ -97,7 +96,7 @@ impl BudgetKind {
 // === impl Subject ===
 
 impl Subject {
-    /// Builds a subject; `cap` returns the cap of each of its budgets, `None` where it has none.
+    /// Builds a subject; `cap` returns the cap of each of its budgets, `None` if the budget is not limited.
     pub fn new(kind: SubjectKind, name: &str, cap: impl Fn(BudgetKind) -> Option<NonZeroU64>) -> Rc<Self> {
         let limit = |budget: &BudgetKind| BudgetLimit { cap: cap(*budget).map(NonZeroU64::get), period: budget.period() };
         Rc::new(Self {
@@ -108,7 +107,7 @@ impl Subject {
         })
     }
 
-    /// Returns the index of a budget in the account, `None` where subjects of this kind have none such.
+    /// Returns the index of a budget in the account, `None` if subjects of this kind do not have it.
     pub fn index(&self, budget: BudgetKind) -> Option<usize> {
         self.kind.budgets().iter().position(|known| *known == budget)
     }
@@ -123,12 +122,12 @@ impl Subject {
         budgets.iter().filter_map(|budget| self.index(*budget)).fold(BudgetSet::default(), BudgetSet::and)
     }
 
-    /// Returns what messages call the subject.
+    /// Returns the subject's name in messages.
     pub fn describe(&self) -> String {
         format!("{} `{}`", self.kind.noun(), self.name)
     }
 
-    /// Returns what messages call the budget at this index.
+    /// Returns the name in messages of the budget at this index.
     pub fn describe_budget(&self, index: usize) -> String {
         let what = match self.kind.budgets().get(index) {
             Some(BudgetKind::Daily) | None => "the daily token budget of",

@@ -73,15 +73,15 @@ impl ContextLengths {
     }
 
     fn update(&mut self, model: &str, change: impl FnOnce(&mut ModelContextLength) -> bool) -> bool {
-        let place = match self.models.iter().position(|entry| entry.model == model) {
-            Some(place) => place,
+        let index = match self.models.iter().position(|entry| entry.model == model) {
+            Some(index) => index,
             None if self.models.len() < MAX_MODELS && is_model_name(model) => {
                 self.models.push(ModelContextLength { model: model.to_owned(), length: 0, floor: 0 });
                 self.models.len() - 1
             }
             None => return false,
         };
-        self.models.get_mut(place).is_some_and(change)
+        self.models.get_mut(index).is_some_and(change)
     }
 
     /// Encodes the lengths, one line for each model.
@@ -190,7 +190,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
-    fn refusals_tell_the_window_in_their_own_words_only() {
+    fn only_the_servers_own_messages_report_the_context_length() {
         for (message, expected) in [
             (
                 "This model's maximum context length is 4096 tokens. However, your prompt contains at least 4097 input tokens.",
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_found_in_both_shapes() {
+    fn messages_are_read_in_both_formats() {
         for (body, expected) in [
             (r#"{"error":{"message":"a","type":"b"}}"#, Some("a")),
             (r#"{"object":"error","message":"a"}"#, Some("a")),
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_are_remembered_up_to_a_bound() {
+    fn context_lengths_are_stored_up_to_a_maximum() {
         let mut lengths = ContextLengths::default();
         let body = br#"{"object":"list","data":[{"id":"a","max_model_len":4096},{"id":"lora","max_model_len":null},{"id":"b","max_model_len":8}]}"#;
         assert!(lengths.record_model_list(body));

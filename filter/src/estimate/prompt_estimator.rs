@@ -25,7 +25,7 @@ pub struct PromptEstimator {
 // === impl PromptEstimator ===
 
 impl PromptEstimator {
-    /// Creates the estimator for the models that are counted under this label of this provider.
+    /// Creates the estimator for the models with this metric label at this provider.
     pub fn new(provider: &str, label: &str) -> Self {
         Self {
             key: format!("pai/1/estimate/{provider}/{label}").into(),
@@ -79,20 +79,20 @@ mod tests {
     const SIZE: PromptSize = PromptSize { text_bytes: 4096, messages: 1, token_ids: 0, parts: 0, cut: None, truncated: false };
 
     #[test]
-    fn what_one_worker_learns_the_others_know() {
+    fn workers_share_their_samples() {
         let store = Memory::default();
         let (mut one, mut other) = (PromptEstimator::new("p", "m"), PromptEstimator::new("p", "m"));
         let uncalibrated = other.estimate(&store, Time(1), &SIZE).high;
         for _ in 0..5 {
             one.record(&store, &SIZE, 1024);
         }
-        assert_eq!(other.estimate(&store, Time(2), &SIZE).high, uncalibrated, "known for a while");
+        assert_eq!(other.estimate(&store, Time(2), &SIZE).high, uncalibrated, "the cached value is used for a while");
         assert!(other.estimate(&store, Time(CACHE_NANOS + 2), &SIZE).high < 1500);
         assert!(one.estimate(&store, Time(3), &SIZE).high < 1500);
     }
 
     #[test]
-    fn reports_are_written_in_batches_later_on() {
+    fn later_samples_are_written_in_batches() {
         let store = Memory::default();
         let mut worker = PromptEstimator::new("p", "m");
         for _ in 0..UNBATCHED_WRITES {

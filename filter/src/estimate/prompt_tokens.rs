@@ -27,7 +27,7 @@ pub struct Calibration {
 const TOKENS_PER_MESSAGE: u64 = 16;
 /// Tokens that a template adds before all messages (special tokens, a short default system prompt).
 const TOKENS_PER_REQUEST: u64 = 64;
-/// The maximum number of bytes of one token: long runs of blanks are single tokens of up to 128 bytes.
+/// The maximum number of bytes of one token: a long run of spaces is a single token of up to 128 bytes.
 const BYTES_PER_TOKEN: u64 = 128;
 /// Tokens of an image or another part before the first sample: four times those of 1024 × 1024 pixels in today's models.
 const DEFAULT_PART_TOKENS: u64 = 4096;
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_is_a_token_until_reports_say_otherwise() {
+    fn a_byte_is_one_token_until_the_model_is_calibrated() {
         let mut calibration = Calibration::default();
         let uncalibrated = calibration.estimate(&text(4000));
         assert_eq!(uncalibrated, Estimate { low: 32, high: 4080 });
@@ -167,10 +167,10 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_follows_the_dense_prompts() {
+    fn the_upper_bound_follows_the_prompts_with_most_tokens_per_byte() {
         let mut calibration = Calibration::default();
         for at in 0..1000 {
-            // One in twenty is of a language that takes two tokens for three bytes.
+            // One prompt in twenty has two tokens for three bytes.
             let tokens = if at % 20 == 0 { 2000 } else { 750 };
             calibration.record(&text(3000), tokens);
         }
@@ -178,13 +178,13 @@ mod tests {
         for _ in 0..5000 {
             calibration.record(&text(3000), 750);
         }
-        assert!(calibration.estimate(&text(3000)).high < 1000, "what is long past is forgotten");
+        assert!(calibration.estimate(&text(3000)).high < 1000, "old samples count for less");
         for _ in 0..5000 {
             calibration.record(&text(3000), 30);
         }
-        assert!(calibration.estimate(&text(3000)).high > 750, "blanks do not make prose cheap");
+        assert!(calibration.estimate(&text(3000)).high > 750, "whitespace does not lower the estimate of text");
         let cut = PromptSize { truncated: true, cut: Some(10), ..text(3000) };
-        assert!(!calibration.record(&cut, 10), "a prompt that is cut teaches nothing");
+        assert!(!calibration.record(&cut, 10), "a truncated prompt is not sampled");
         assert_eq!(calibration.estimate(&cut).low, 10);
         let to_more = PromptSize { cut: Some(100_000), ..cut };
         assert_eq!(calibration.estimate(&to_more).low, calibration.estimate(&text(3000)).low);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_count_as_ids_and_parts_by_what_parts_took() {
+    fn token_ids_and_parts_are_estimated() {
         let ids = PromptSize { token_ids: 500, ..PromptSize::default() };
         assert_eq!(Calibration::default().estimate(&ids), Estimate { low: 500, high: 564 });
         let mut calibration = Calibration::default();
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_reports_do_no_harm() {
+    fn extreme_reports_are_handled() {
         let mut calibration = Calibration::default();
         for tokens in [0, 1, u64::MAX, 1 << 53] {
             for size in [text(u64::MAX), text(128), PromptSize { parts: u64::MAX, messages: 1 << 40, ..text(1000) }] {
@@ -216,6 +216,6 @@ mod tests {
                 calibration.estimate(&size);
             }
         }
-        assert_eq!(Calibration::decode(b"rubbish"), Calibration::default());
+        assert_eq!(Calibration::decode(b"invalid"), Calibration::default());
     }
 }

@@ -5,7 +5,7 @@ use crate::estimate::context_length::ContextLengths;
 use crate::estimate::{MAX_RACES, is_stale};
 use crate::store::Store;
 
-/// How often a provider is asked for its models, in seconds; and how soon again after a failure.
+/// The interval at which a provider's models are polled, and the delay after a failure, in seconds.
 const POLL_SECONDS: u64 = 60;
 const RETRY_SECONDS: u64 = 2;
 
@@ -22,7 +22,7 @@ pub struct ProviderContextLengths {
 // === impl ProviderContextLengths ===
 
 impl ProviderContextLengths {
-    /// Creates the store for the provider of this name.
+    /// Creates the cache for the provider with this name.
     pub fn new(provider: &str) -> Self {
         Self {
             key: format!("pai/1/windows/{provider}").into(),
@@ -81,7 +81,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
-    fn a_window_is_known_to_all_and_told_apart() {
+    fn workers_share_context_lengths() {
         let store = Memory::default();
         let (mut one, mut other) = (ProviderContextLengths::new("p"), ProviderContextLengths::new("p"));
         one.update(&store, |lengths| lengths.record("m", 4096));
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn one_worker_asks_a_minute_and_sooner_after_a_failure() {
+    fn one_worker_polls_a_minute_and_sooner_after_a_failure() {
         let store = Memory::default();
         let (one, other) = (ProviderContextLengths::new("p"), ProviderContextLengths::new("p"));
         let at = |second: u64| Time((1_000_000 + second) * 1_000_000_000);

@@ -1,4 +1,4 @@
-//! What the access log is to say of the way to an answer: guards that have found something, candidates that were passed over.
+//! The fields of the access log: the decision, the guards that matched, and the candidates that were skipped.
 
 use std::fmt::{self, Display, Write as _};
 
@@ -7,53 +7,53 @@ use crate::exchange::gate::Gate;
 use crate::http::refusal::Case;
 use crate::policy::Candidate;
 
-/// What access logs say of an exchange.
+/// The values for the access log of one exchange.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AccessLogEntry {
-    /// Name of the provider; empty where the request got to none.
+    /// The name of the provider; empty if none was selected.
     pub provider: String,
-    /// Model id; empty likewise.
+    /// The model id; empty if no provider was selected.
     pub model: String,
-    /// Who asked.
+    /// The caller.
     pub subject: String,
-    /// `allowed`, or the code of the refusal.
+    /// `allowed`, or the code of the error.
     pub decision: &'static str,
-    /// The guards that have found something, with commas between them; empty for none.
+    /// The names of the guards that matched, separated by commas; empty if none did.
     pub guard: String,
-    /// Candidates that were passed over, and why; empty for none.
+    /// The candidates that were skipped or failed, with the reasons; empty if there are none.
     pub attempts: String,
-    /// Tokens charged, `None` where no provider was asked.
+    /// The tokens charged for the prompt and for the completion; `None` if no provider was selected.
     pub tokens: Option<(u64, u64)>,
 }
 
-/// Notes about one request.
+/// The guards that matched and the candidates that were skipped for one request.
 #[derive(Debug, Default)]
 pub struct DecisionLog {
-    /// Names of the guards that have found something, with commas between them.
+    /// The names of the guards that matched, separated by commas.
     pub matched_guards: String,
-    /// Candidates that were passed over and why, in their order: `vllm-local=spent,openai=503`.
+    /// The candidates that were skipped or failed, in order, with the reasons: `vllm-local=exhausted,openai=503`.
     pub attempts: String,
 }
 
-/// Why a candidate was passed over.
+/// Why a candidate was skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SkipReason {
-    /// A budget stood in the way.
+    /// The request did not fit a budget.
     Budget(Case),
-    /// It has failed everybody of late.
-    Resting,
-    /// It answered with this status.
+    /// The candidate is cooling down.
+    Cooldown,
+    /// The candidate responded with this status.
     Status(u16),
-    /// No connection came about.
+    /// No connection was established.
     Connect,
-    /// The connection, or the time, ended before it had answered.
+    /// The connection was closed, or the timeout expired, before a response.
     Reset,
 }
 
 // === impl DecisionLog ===
 
 impl DecisionLog {
-    /// A candidate was passed over: notes it, and counts it.
+    /// Records that a candidate was skipped, in the log and in the metrics.
     pub fn skip(&mut self, gate: &Gate, candidate: Candidate<'_>, why: SkipReason, env: &Environment<'_>) {
         if !self.attempts.is_empty() {
             self.attempts.push(',');
@@ -69,14 +69,15 @@ impl DecisionLog {
 // === impl SkipReason ===
 
 impl SkipReason {
-    /// The same for a metric, of which there are not to be too many.
+    /// Returns the value of the metric label `reason`. All 5xx statuses share one value, to bound the number of
+    /// time series.
     fn label(self) -> &'static str {
         match self {
-            Self::Budget(Case::BudgetExhausted) => "spent",
+            Self::Budget(Case::BudgetExhausted) => "exhausted",
             Self::Budget(Case::BudgetReserved) => "reserved",
             Self::Budget(Case::ContextLengthExceeded) => "too_large",
             Self::Budget(_) => "ledger",
-            Self::Resting => "resting",
+            Self::Cooldown => "cooldown",
             Self::Status(401) => "401",
             Self::Status(403) => "403",
             Self::Status(404) => "404",

@@ -1,13 +1,13 @@
-//! A request that was let through: one attempt after another, until one is answered or none is left.
+//! An admitted request: its attempts, one after another, until one gets a response or no candidate remains.
 //!
 //! ```text
-//! Unsent ──attempt begins──> Sent ──answered──> (the answer passes)
+//! Unsent ──attempt starts──> Sent ──response──> (the response is forwarded)
 //!   ▲                          │
-//!   └── another candidate, or ─┤ failed
-//!       the same unasked       └── none left ──> Over
+//!   └── next candidate, or ────┤ failed
+//!       the same, not reached  └── none remains ──> Over
 //! ```
 //!
-//! Where the request has one candidate the gate dresses it, and no attempt filter has to be there.
+//! If the request has one candidate, the gate rewrites it and no attempt filter is needed.
 
 use std::rc::Rc;
 
@@ -26,9 +26,9 @@ use crate::http::refusal::Refusal;
 use crate::identity::model_access::ModelAccess;
 use crate::openai::Splice;
 
-/// Tells Envoy to try again: the route's `retriable_headers` name it.
+/// The response header that makes Envoy retry: it is in the route's `retriable_headers`.
 const RETRY: &str = "x-pai-retry";
-/// Tells Envoy not to, whatever the route says.
+/// The response header that prevents a retry, whatever the route's retry policy.
 const NO_RETRY: &str = "x-envoy-ratelimited";
 
 /// An admitted request.
@@ -37,46 +37,46 @@ pub struct Admitted {
     gate: Rc<Gate>,
     inbound: InboundRequest,
     attempt: Attempt,
-    /// The attempt before, until this one begins: it may turn out to be the last.
-    before: Option<Attempt>,
+    /// The previous attempt, until the current one starts. If Envoy does not retry, it is the last attempt.
+    previous: Option<Attempt>,
     stage: Stage,
     rewriter: Rewriter,
-    /// Attempts that have begun.
+    /// The number of attempts that have started.
     started: u32,
-    /// Candidates that were asked, this one included.
+    /// The number of candidates that were tried, including the current one.
     tried: u32,
-    /// Who may follow, by their places in the list of the caller's agent; the next is the last.
+    /// The remaining candidates, by their indices in the list of the caller's agent, in reverse order.
     remaining: Vec<usize>,
-    /// The path as it stands in the request's headers, where attempts change it.
+    /// The current path in the request's headers, if attempts change it.
     path: String,
-    /// Charged for attempts that failed.
+    /// The tokens charged for attempts that failed.
     failed_tokens: u64,
 }
 
-/// Where the current attempt is.
+/// The stage of the current attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// The attempt filter has not seen it yet.
+    /// The attempt has not reached the attempt filter.
     Unsent,
-    /// On its way, or answered.
+    /// The attempt was sent, and may have a response.
     Sent,
-    /// Failed, and nobody is left.
+    /// The attempt has failed, and no candidate remains.
     Over,
 }
 
-/// Who makes the request its provider's.
+/// Which filter rewrites the request for its provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rewriter {
-    /// The gate, for the only candidate.
+    /// The gate filter, for the only candidate.
     Gate,
-    /// The attempt filter of each provider.
+    /// The attempt filter in each provider's cluster.
     Attempts,
 }
 
 // === impl Admitted ===
 
 impl Admitted {
-    /// A request that somebody takes.
+    /// Creates an admitted request from the selected candidate.
     pub fn new(gate: Rc<Gate>, inbound: InboundRequest, selected: Selected) -> Self {
         let Selected { attempt, mut remaining } = selected;
         remaining.reverse();
@@ -84,10 +84,10 @@ impl Admitted {
             if remaining.is_empty() { (Rewriter::Gate, Stage::Sent) } else { (Rewriter::Attempts, Stage::Unsent) };
         let named = attempt.provider().filter(|_| rewriter == Rewriter::Attempts);
         let path = named.map_or_else(String::new, |provider| inbound::path(provider, inbound.operation));
-        Self { gate, inbound, attempt, before: None, stage, rewriter, started: 0, tried: 1, remaining, path, failed_tokens: 0 }
+        Self { gate, inbound, attempt, previous: None, stage, rewriter, started: 0, tried: 1, remaining, path, failed_tokens: 0 }
     }
 
-    /// The gate's changes to the request, whose target is `target`, after `edits`.
+    /// Returns the gate's changes to the request with the path `target`, after `edits`.
     pub fn forward(&self, mut edits: Vec<HeaderEdit>, target: &[u8], body: &[u8]) -> Forward {
         let Some(provider) = self.attempt.provider() else { return Forward::default() };
         edits.push(route_to(&provider.name));
@@ -97,18 +97,18 @@ impl Admitted {
                 Forward { headers: edits, body: self.attempt.changes().splice(body) }
             }
             Rewriter::Attempts => {
-                // Routes may look at the path.
+                // Routes may match the path.
                 inbound::rewrite_path(&mut edits, self.path.clone(), target);
                 Forward { headers: edits, body: None }
             }
         }
     }
 
-    /// An attempt begins at a provider of this name.
+    /// Starts the attempt in the cluster of this provider. Rejects it if no attempt is due there.
     pub fn start(&mut self, provider: Option<&[u8]>, env: &Environment<'_>) -> AttemptStep {
         let due = match self.stage {
             Stage::Unsent => true,
-            // Nobody has told that the one which the gate has dressed is on its way.
+            // The attempt that the gate has rewritten reaches an attempt filter for the first time.
             Stage::Sent => self.rewriter == Rewriter::Gate && self.started == 0,
             Stage::Over => false,
         };
@@ -117,7 +117,7 @@ impl Admitted {
         let mut edits = vec![HeaderEdit::Remove("x-pai-provider".into())];
         if self.rewriter == Rewriter::Attempts {
             if self.started > 0 {
-                // It went when the attempt before failed. Should it still be there, it is somebody else's.
+                // The credential was removed when the previous attempt failed. A value that is present is not this provider's.
                 edits.push(HeaderEdit::Remove("authorization".into()));
             }
             self.inbound.rewrite(&mut edits, ours, self.path.as_bytes(), self.attempt.changes());
@@ -125,41 +125,42 @@ impl Admitted {
         }
         self.started += 1;
         self.stage = Stage::Sent;
-        self.before = None;
+        self.previous = None;
         AttemptStep::Forward(edits)
     }
 
-    /// Keeps an attempt from a provider, which may be another one than it is for.
+    /// Rejects an attempt in the cluster of this provider, and records whether Envoy retried in the wrong cluster.
     fn reject(&mut self, provider: Option<&[u8]>, env: &Environment<'_>) -> AttemptStep {
         let is = |attempt: &Attempt| provider == Some(attempt.provider_name().as_bytes());
-        let astray = !is(&self.attempt);
-        if astray && self.stage == Stage::Unsent && self.before.as_ref().is_some_and(is) {
-            // Envoy did not follow: too old to, or its route does not say so. No use in trying that again.
+        let misrouted = !is(&self.attempt);
+        if misrouted && self.stage == Stage::Unsent && self.previous.as_ref().is_some_and(is) {
+            // Envoy retried in the same cluster: it is too old to select another one, or its route is not configured to.
             env.worker.borrow_mut().retries = Retries::SameProvider;
         }
         if self.started == 0 {
             self.stage = Stage::Unsent;
         }
         let reply = Refusal::from_local_reply(503, Some(self.attempt.provider_name())).reply();
-        if astray { AttemptStep::Misrouted(reply) } else { AttemptStep::Refuse(reply) }
+        if misrouted { AttemptStep::Misrouted(reply) } else { AttemptStep::Refuse(reply) }
     }
 
-    /// Which attempt it is that has begun last.
+    /// Returns the number of the attempt that started last; 0 before the first.
     pub fn ordinal(&self) -> u32 {
         self.started
     }
 
-    /// How much of the body the current attempt wants to see; 0 where it goes on as it is.
+    /// Returns the number of bytes of the body that the current attempt needs to rewrite it; 0 if it is sent unchanged.
     pub fn reach(&self) -> usize {
         if self.rewriter == Rewriter::Attempts { self.attempt.changes().required_prefix() } else { 0 }
     }
 
-    /// What stands in place of the beginning of the body.
+    /// Returns the replacement of the body's beginning.
     pub fn splice(&self, body: &[u8]) -> Option<Splice> {
         self.attempt.changes().splice(body)
     }
 
-    /// The attempt of this ordinal was answered with this status.
+    /// Handles the response headers of the attempt with this ordinal. Returns the edits to the request for a retry, and to the
+    /// response.
     pub fn answered(
         &mut self,
         ordinal: u32,
@@ -168,9 +169,9 @@ impl Admitted {
         notes: &mut DecisionLog,
         env: &Environment<'_>,
     ) -> AttemptEdits {
-        // Whether Envoy tries again is not the provider's to say.
-        let orders = [RETRY, NO_RETRY].into_iter().filter(|name| headers.get(name).is_some());
-        let mut response: Vec<HeaderEdit> = orders.map(|name| HeaderEdit::Remove(name.into())).collect();
+        // The provider must not control Envoy's retries.
+        let controls = [RETRY, NO_RETRY].into_iter().filter(|name| headers.get(name).is_some());
+        let mut response: Vec<HeaderEdit> = controls.map(|name| HeaderEdit::Remove(name.into())).collect();
         if !is_failure(status) || !self.is_current(ordinal) {
             return AttemptEdits { request: Vec::new(), response };
         }
@@ -179,7 +180,8 @@ impl Admitted {
         AttemptEdits { request, response }
     }
 
-    /// The attempt of this ordinal has ended without an answer. `connected`: its provider was reached.
+    /// Handles the end of the attempt with this ordinal without a response. `connected` returns whether the provider was reached.
+    /// Returns the edits to the request's headers for a retry.
     pub fn ended_unanswered(
         &mut self,
         ordinal: u32,
@@ -203,7 +205,7 @@ impl Admitted {
             self.stage = Stage::Over;
             return Vec::new();
         }
-        // Nobody has seen it, so that the same provider, at another address as it may be, can be asked.
+        // No provider received the request, so that it can be retried at the same provider, perhaps at another address.
         self.stage = Stage::Unsent;
         vec![route_to(self.attempt.provider_name())]
     }
@@ -212,19 +214,19 @@ impl Admitted {
         ordinal == self.started && self.stage == Stage::Sent && !self.attempt.is_answered()
     }
 
-    /// Goes on to the next candidate that takes the request. Returns the edits to its headers, none where nobody is left.
+    /// Moves to the next candidate that admits the request. Returns the edits to the request's headers; none if no candidate remains.
     fn try_next(&mut self, why: SkipReason, notes: &mut DecisionLog, env: &Environment<'_>) -> Vec<HeaderEdit> {
         if self.remaining.is_empty() || self.tried >= self.gate.policy.gateway.max_attempts {
             return Vec::new();
         }
-        // First give back, then take: the caller's own budgets may not hold both.
+        // Releases the old reservation first: the caller's own budgets may not have room for both.
         self.failed_tokens += self.attempt.fail(self.inbound.caller, why, env);
         notes.skip(&self.gate, self.attempt.candidate(), why, env);
         let Some(next) = self.next_attempt(notes, env) else { return Vec::new() };
-        // What was the last one's own: a cluster without an attempt filter would send it.
+        // The previous provider's headers are removed: a cluster without an attempt filter would forward them.
         let own = ["authorization", "content-length"].map(|name| HeaderEdit::Remove(name.into()));
         let edits = [route_to(next.provider_name())].into_iter().chain(own).collect();
-        self.before = Some(std::mem::replace(&mut self.attempt, next));
+        self.previous = Some(std::mem::replace(&mut self.attempt, next));
         self.stage = Stage::Unsent;
         self.tried += 1;
         edits
@@ -233,20 +235,20 @@ impl Admitted {
     fn next_attempt(&mut self, notes: &mut DecisionLog, env: &Environment<'_>) -> Option<Attempt> {
         let gate = Rc::clone(&self.gate);
         let access = ModelAccess::new(&gate.policy, self.inbound.caller);
-        while let Some(place) = self.remaining.pop() {
-            let Some(evaluation) = access.agent_model(place).and_then(|candidate| Evaluation::new(&gate, candidate, &self.inbound))
+        while let Some(index) = self.remaining.pop() {
+            let Some(evaluation) = access.agent_model(index).and_then(|candidate| Evaluation::new(&gate, candidate, &self.inbound))
             else {
                 continue;
             };
             let candidate = evaluation.candidate();
             if !evaluation.is_available(env) {
-                notes.skip(&gate, candidate, SkipReason::Resting, env);
+                notes.skip(&gate, candidate, SkipReason::Cooldown, env);
                 continue;
             }
-            match evaluation.fit(env).map_err(|oversize| oversize.refusal).and_then(|fitting| evaluation.reserve(&fitting, env)) {
-                Ok((grant, changes)) => {
+            match evaluation.fit(env).map_err(|oversize| oversize.refusal).and_then(|fit| evaluation.reserve(&fit, env)) {
+                Ok((admission, changes)) => {
                     evaluation.record_start(env);
-                    return Some(Attempt::new(Rc::clone(&gate), candidate, grant, changes));
+                    return Some(Attempt::new(Rc::clone(&gate), candidate, admission, changes));
                 }
                 Err(refusal) => notes.skip(&gate, candidate, SkipReason::Budget(refusal.case), env),
             }
@@ -254,27 +256,27 @@ impl Admitted {
         None
     }
 
-    /// Returns the name of the provider that is asked.
+    /// Returns the name of the provider of the current attempt.
     pub fn provider_name(&self) -> &str {
         self.attempt.provider_name()
     }
 
-    /// Whether an answer has come.
+    /// Returns whether a response was received.
     pub fn is_answered(&self) -> bool {
         self.attempt.is_answered()
     }
 
-    /// Whether anything is to be learned or hidden from the answer's body.
+    /// Returns whether the response's body has to be read, to sample or to hide its usage.
     pub fn reads_answer(&self) -> bool {
         self.attempt.reads_answer()
     }
 
-    /// Whether the answer is held.
+    /// Returns whether the response is held back.
     pub fn holds_answer(&self) -> bool {
         self.attempt.holds_answer()
     }
 
-    /// Envoy answers in place of the provider; `details` are its `response.code_details`.
+    /// Handles a local reply of Envoy's; `details` are its `response.code_details`.
     pub fn on_local_reply(&mut self, status: u16, details: &[u8], env: &Environment<'_>) -> ResponseStep {
         if !is_gone(details) {
             self.step_back(env);
@@ -282,7 +284,7 @@ impl Admitted {
         self.attempt.on_local_reply(status, details, &self.inbound, env)
     }
 
-    /// The headers of the answer that is passed on have come.
+    /// Handles the headers of the response that is forwarded to the client.
     pub fn on_response_headers(
         &mut self,
         status: u16,
@@ -291,28 +293,28 @@ impl Admitted {
         env: &Environment<'_>,
     ) -> ResponseStep {
         if self.stage == Stage::Unsent && (headers.get(RETRY).is_none() || !self.step_back(env)) {
-            // Whoever answers was sent a request that nobody has made its own.
+            // The response is from a cluster without an attempt filter: the request was not rewritten for its provider.
             crate::metrics::filter_error(env.meter, "attempt");
             return self.attempt.on_local_reply(503, b"", &self.inbound, env);
         }
         self.attempt.on_response_headers(status, headers, end_of_stream, &self.inbound, env)
     }
 
-    /// Envoy does not try again, as it was asked to: the attempt before is the last. Says whether there is one.
+    /// Restores the previous attempt because Envoy does not retry. Returns whether there is one.
     fn step_back(&mut self, env: &Environment<'_>) -> bool {
-        let Some(before) = self.before.take() else { return false };
+        let Some(previous) = self.previous.take() else { return false };
         self.attempt.release(env);
-        self.attempt = before;
+        self.attempt = previous;
         self.stage = Stage::Sent;
         true
     }
 
-    /// A piece of the answer has come; all there is of it so far, if it is held.
+    /// Handles a chunk of the response's body; all of the body so far if it is held back.
     pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, env: &Environment<'_>) -> BodyStep {
         self.attempt.on_response_body(chunk, end_of_stream, &self.inbound, env)
     }
 
-    /// All is over: settles and counts. `connected` tells whether the last attempt ever reached its provider.
+    /// Settles the request and updates the metrics. `connected` returns whether the last attempt reached its provider.
     pub fn close(mut self, connected: impl FnOnce() -> bool, env: &Environment<'_>) -> AccessLogEntry {
         if !self.is_answered() {
             self.step_back(env);

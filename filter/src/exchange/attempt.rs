@@ -1,4 +1,4 @@
-//! One attempt to have a request answered by one candidate: the answer as it passes, and what it costs in the end.
+//! One attempt at one candidate: its reservations, its response, and its charge.
 
 use std::rc::Rc;
 
@@ -18,43 +18,43 @@ use crate::metrics::status_class;
 use crate::openai::{BodyChanges, HideUsage, Request, ResponseBody, Usage};
 use crate::policy::{Candidate, Dialect, Provider};
 
-/// Bytes of a refusal's body that are kept: vLLM's longest sentence about its window takes a quarter of it.
+/// The number of bytes stored of a 400 response's body. vLLM's longest message about its context length has a quarter of that.
 pub const REFUSAL_LIMIT: usize = 2048;
 
-/// An attempt.
+/// An attempt to serve a request with one candidate.
 #[derive(Debug)]
 pub struct Attempt {
     gate: Rc<Gate>,
     provider: usize,
     model: String,
-    /// What it holds, until that is settled.
+    /// The reservations, until they are settled.
     permit: Option<Permit>,
-    /// What the prompt is charged where nobody counted it: its upper bound, as reserved.
+    /// The tokens charged for a prompt whose usage was not reported: its upper bound, as reserved.
     prompt_estimate: u64,
-    unsure_limit: bool,
-    /// What makes the body its own.
+    limit_may_exceed_context: bool,
+    /// The changes to the body for this candidate.
     changes: BodyChanges,
     response: Response,
 }
 
-/// What a request was granted.
+/// The result of a successful reservation.
 #[derive(Debug)]
 pub struct Admission {
     /// The reservations.
     pub permit: Permit,
-    /// The prompts' share of them.
+    /// The part of the reservations that is for prompts.
     pub prompt_estimate: u64,
-    /// A limit was written into the request that the model's window, which is not known, may not hold.
-    pub unsure_limit: bool,
+    /// Whether a limit was injected that may exceed the model's context length, because that is not known.
+    pub limit_may_exceed_context: bool,
 }
 
 #[derive(Debug)]
 enum Response {
-    /// Nothing has come.
+    /// No response was received.
     Awaited,
-    /// Envoy answered in place of the provider.
+    /// Envoy sent a local reply.
     Local(Case),
-    /// The provider answered.
+    /// The provider responded.
     Provider(Box<ProviderAnswer>),
 }
 
@@ -63,63 +63,63 @@ struct ProviderAnswer {
     status: u16,
     answer: ResponseBody,
     first_token: Option<Time>,
-    /// The beginning of a 400, which may tell the model's window.
+    /// The beginning of the body of a 400, which may contain the model's context length.
     refusal: Vec<u8>,
-    /// What the client is told instead, where the answer was not for it.
+    /// The error that replaces the response, if it must not reach the client.
     replaced: Option<Case>,
-    /// The headers wait for the beginning of the body.
+    /// Whether the headers are held back until the beginning of the body is received.
     held: bool,
 }
 
 // === impl Attempt ===
 
 impl Attempt {
-    /// For a candidate that was granted what the request needs, if its body is changed so.
-    pub fn new(gate: Rc<Gate>, candidate: Candidate<'_>, grant: Admission, changes: BodyChanges) -> Self {
-        let Admission { permit, prompt_estimate, unsure_limit } = grant;
+    /// Creates an attempt at a candidate that has admitted the request, with these changes to the body.
+    pub fn new(gate: Rc<Gate>, candidate: Candidate<'_>, admission: Admission, changes: BodyChanges) -> Self {
+        let Admission { permit, prompt_estimate, limit_may_exceed_context } = admission;
         Self {
             provider: candidate.provider,
             model: candidate.model.to_owned(),
             permit: Some(permit),
             prompt_estimate,
-            unsure_limit,
+            limit_may_exceed_context,
             changes,
             response: Response::Awaited,
             gate,
         }
     }
 
-    /// Who is asked.
+    /// Returns the candidate.
     pub fn candidate(&self) -> Candidate<'_> {
         Candidate { provider: self.provider, model: &self.model }
     }
 
-    /// The provider that is asked.
+    /// Returns the candidate's provider.
     pub fn provider(&self) -> Option<&Provider> {
         self.gate.policy.providers.get(self.provider)
     }
 
-    /// The name of that provider.
+    /// Returns the name of the candidate's provider.
     pub fn provider_name(&self) -> &str {
         self.gate.policy.provider_name(self.provider)
     }
 
-    /// What makes the body its own.
+    /// Returns the changes to the body for this candidate.
     pub fn changes(&self) -> &BodyChanges {
         &self.changes
     }
 
-    /// Whether it holds nothing any more.
+    /// Returns whether the reservations were settled.
     pub fn is_settled(&self) -> bool {
         self.permit.is_none()
     }
 
-    /// It has failed before an answer was passed on: settles it. Where the provider had the body and has not answered, it is charged
-    /// for the prompt. Returns the tokens charged.
+    /// Settles an attempt that failed before a response was forwarded. If the provider received the body and did not respond, the
+    /// prompt's estimate is charged. Returns the tokens charged.
     pub fn fail(&mut self, caller: Caller, why: SkipReason, env: &Environment<'_>) -> u64 {
         let charge = if why == SkipReason::Reset { self.prompt_estimate } else { 0 };
         match why {
-            SkipReason::Status(status) => self.note(status, env),
+            SkipReason::Status(status) => self.record_status(status, env),
             _ => self.with_model(|model| model.cooldown.record_failure(env.now())),
         }
         self.gate.count_tokens(caller, self.candidate(), charge, 0, env);
@@ -127,7 +127,7 @@ impl Attempt {
         charge
     }
 
-    /// Gives back what it holds, as nobody was asked.
+    /// Releases the reservations of an attempt that was not sent.
     pub fn release(&mut self, env: &Environment<'_>) {
         self.settle(0, env);
     }
@@ -138,26 +138,26 @@ impl Attempt {
         }
     }
 
-    /// Whether the answer's headers have come.
+    /// Returns whether a response was received.
     pub fn is_answered(&self) -> bool {
         !matches!(self.response, Response::Awaited)
     }
 
-    /// Whether anything is to be learned or hidden from the answer's body.
+    /// Returns whether the response's body has to be read, to sample or to hide its usage.
     pub fn reads_answer(&self) -> bool {
         matches!(&self.response, Response::Provider(provider) if provider.replaced.is_none() && provider.answer.is_read())
     }
 
-    /// Whether the answer is held.
+    /// Returns whether the response is held back.
     pub fn holds_answer(&self) -> bool {
         matches!(&self.response, Response::Provider(provider) if provider.held)
     }
 
-    /// Envoy answers in place of the provider; `details` are its `response.code_details`.
+    /// Handles a local reply of Envoy's; `details` are its `response.code_details`. Returns the error that replaces it.
     pub fn on_local_reply(&mut self, status: u16, details: &[u8], inbound: &InboundRequest, env: &Environment<'_>) -> ResponseStep {
         let refusal = Refusal::from_local_reply(status, Some(self.provider_name()));
         self.response = Response::Local(refusal.case);
-        // What was settled has been noted.
+        // The outcome of a settled attempt was recorded before.
         if !self.is_settled() && matches!(refusal.case, Case::UpstreamUnavailable | Case::UpstreamTimeout) {
             self.with_model(|model| {
                 if is_gone(details) { model.cooldown.record_no_host(env.now()) } else { model.cooldown.record_failure(env.now()) }
@@ -166,7 +166,7 @@ impl Attempt {
         self.replace(&refusal, inbound, env)
     }
 
-    /// The provider's headers have come.
+    /// Handles the headers of the provider's response.
     pub fn on_response_headers(
         &mut self,
         status: u16,
@@ -177,11 +177,11 @@ impl Attempt {
     ) -> ResponseStep {
         let replaced = matches!(status, 401 | 403).then_some(Case::UpstreamAuth);
         if !self.is_settled() {
-            self.note(status, env);
+            self.record_status(status, env);
         }
         let answer = self.read(headers, inbound);
         let rewrites = answer.may_change_length();
-        let held = self.unsure_limit && status == 400 && !end_of_stream && answer.is_read();
+        let held = self.limit_may_exceed_context && status == 400 && !end_of_stream && answer.is_read();
         let answer = ProviderAnswer { status, answer, first_token: None, refusal: Vec::new(), replaced, held };
         self.response = Response::Provider(Box::new(answer));
         if replaced.is_some() {
@@ -198,7 +198,7 @@ impl Attempt {
         if held { ResponseStep::Hold(edits) } else { ResponseStep::Edit(edits) }
     }
 
-    /// A piece of the answer has come; all there is of it so far, if it is held.
+    /// Handles a chunk of the response's body; all of the body so far if it is held back.
     pub fn on_response_body(
         &mut self,
         chunk: &[u8],
@@ -221,32 +221,32 @@ impl Attempt {
                 return BodyStep::Hold;
             }
             *held = false;
-            if told_window(refusal).is_none() {
+            if context_length_from(refusal).is_none() {
                 return BodyStep::Continue;
             }
-            // The limit was the gate's, so that the refusal is not for the client. Now the window is known.
+            // The gate injected the limit, so that the client must not get this error. The context length is known from now on.
             *replaced = Some(Case::UpstreamUnavailable);
-            return BodyStep::Reply(self.ask_again(inbound, env));
+            return BodyStep::Reply(self.retry_later(inbound, env));
         }
         let passed = answer.feed(chunk, end_of_stream);
-        // An answer that is no stream is timed at its end.
+        // The time of a response that is not a stream is taken at its end.
         if first_token.is_none() && answer.may_change_length() && answer.started() {
             *first_token = Some(env.now());
         }
         passed.map_or(BodyStep::Continue, BodyStep::Replace)
     }
 
-    /// All is over: settles it and counts. `connected` tells whether the request ever reached the provider.
+    /// Settles the attempt and updates the metrics. `connected` returns whether the request reached the provider.
     pub fn close(mut self, inbound: &InboundRequest, connected: impl FnOnce() -> bool, env: &Environment<'_>) -> AccessLogEntry {
         if let Response::Provider(provider) = &mut self.response {
             provider.answer.finish();
         }
         let reported = self.reported();
-        // What was settled before is not charged again.
+        // An attempt that was settled before is not charged again.
         let usage = if self.permit.is_some() { self.charge(reported, inbound, connected) } else { Usage::default() };
         let decision = self.decision();
         if let Some((provider, model)) = self.gate.model(self.candidate()) {
-            self.learn(reported, inbound, provider, model, env);
+            self.record_samples(reported, inbound, provider, model, env);
             self.measure(usage, inbound.started, model, env);
             env.count(&model.series.requests.of(decision), 1);
             self.gate.count_tokens(inbound.caller, self.candidate(), usage.prompt, usage.completion, env);
@@ -261,13 +261,13 @@ impl Attempt {
         }
     }
 
-    /// Notes whether the provider does anything for anybody.
-    fn note(&self, status: u16, env: &Environment<'_>) {
+    /// Counts a response of this status, and records a success or a failure for the cooldown.
+    fn record_status(&self, status: u16, env: &Environment<'_>) {
         self.with_model(|model| env.count(&model.series.responses.of(status_class(status)), 1));
-        let named = || self.provider().is_some_and(|provider| provider.models.lists_exactly(&self.model));
+        let is_listed = || self.provider().is_some_and(|provider| provider.models.lists_exactly(&self.model));
         self.with_model(|model| match status {
-            // What is not there, or not for us, says nothing of the others that are let through by the same pattern.
-            403 | 404 if !named() => {}
+            // Models that one wildcard entry matches share a cooldown: a missing or forbidden model is no failure of the others.
+            403 | 404 if !is_listed() => {}
             _ if is_failure(status) => model.cooldown.record_failure(env.now()),
             _ => model.cooldown.record_success(),
         });
@@ -279,7 +279,7 @@ impl Attempt {
         }
     }
 
-    /// The usage that the provider reported.
+    /// Returns the usage that the provider reported.
     fn reported(&self) -> Option<Usage> {
         match &self.response {
             Response::Provider(provider) => provider.answer.usage(),
@@ -287,12 +287,12 @@ impl Attempt {
         }
     }
 
-    /// What is charged: `docs/budgets.md`, "Settle".
+    /// Returns the tokens to charge. The rules are in `docs/budgets.md`, "Settle".
     fn charge(&self, reported: Option<Usage>, inbound: &InboundRequest, connected: impl FnOnce() -> bool) -> Usage {
         let prompt_only = Usage { prompt: self.prompt_estimate, completion: 0 };
         match &self.response {
             Response::Provider(provider) => match reported {
-                // A stream over many prompts was cut: the server has read those, too, of which nothing was seen.
+                // A stream over several prompts was cut off: the server has also read the prompts without reported usage.
                 Some(usage) if inbound.request.prompts > 1 && !provider.answer.usage_is_whole() => {
                     Usage { prompt: usage.prompt.max(self.prompt_estimate), ..usage }
                 }
@@ -300,7 +300,7 @@ impl Attempt {
                 None if provider.status >= 400 => Usage::default(),
                 None => Usage { completion: provider.answer.deltas(), ..prompt_only },
             },
-            // The provider had the whole body if it had any of it: the gate lets it go in one piece.
+            // If the provider received any of the body, it received all of it: the gate forwards the body as a whole.
             Response::Awaited | Response::Local(_) => {
                 if connected() {
                     prompt_only
@@ -311,8 +311,8 @@ impl Attempt {
         }
     }
 
-    /// Learns from what the provider reported.
-    fn learn(
+    /// Records the provider's report as samples of the prompt estimator and of the context length.
+    fn record_samples(
         &self,
         reported: Option<Usage>,
         inbound: &InboundRequest,
@@ -330,7 +330,7 @@ impl Attempt {
                 state.context_lengths.borrow_mut().update(env.store, |lengths| lengths.record_floor(&self.model, usage.total()));
             }
         }
-        if let (400, true, Some(length)) = (*status, vllm, told_window(refusal)) {
+        if let (400, true, Some(length)) = (*status, vllm, context_length_from(refusal)) {
             state.context_lengths.borrow_mut().update(env.store, |lengths| lengths.record(&self.model, length));
         }
     }
@@ -356,7 +356,7 @@ impl Attempt {
         matches!(&self.response, Response::Provider(provider) if provider.answer.may_change_length())
     }
 
-    /// Returns when the first token arrived; of an answer that is no stream, all of them arrive at its end, which is now.
+    /// Returns the time of the first token. The tokens of a response that is not a stream arrive at its end, which is now.
     fn first_token(&self, env: &Environment<'_>) -> Option<Time> {
         match &self.response {
             Response::Provider(provider) if provider.answer.may_change_length() => provider.first_token,
@@ -365,8 +365,8 @@ impl Attempt {
         }
     }
 
-    fn ask_again(&self, inbound: &InboundRequest, env: &Environment<'_>) -> Reply {
-        let why = "The model's window has only just become known. Send the request again.";
+    fn retry_later(&self, inbound: &InboundRequest, env: &Environment<'_>) -> Reply {
+        let why = "The model's context length has only just become known. Send the request again.";
         let mut reply = Refusal { retry_after: Some(1), ..Refusal::new(Case::UpstreamUnavailable, why) }.reply();
         reply.headers.push(("x-should-retry", "true".to_owned()));
         reply.headers.extend(self.rate_limit_headers(inbound, env));
@@ -379,14 +379,16 @@ impl Attempt {
         ResponseStep::Reply(reply)
     }
 
-    /// How the answer is to be read, by its headers.
+    /// Returns the reader for a response with these headers.
     fn read(&self, headers: &Headers<'_>, inbound: &InboundRequest) -> ResponseBody {
         let request = &inbound.request;
         if headers.is_encoded() {
             return ResponseBody::opaque();
         }
         match &*media_type(headers.get("content-type").unwrap_or_default()) {
-            b"text/event-stream" => ResponseBody::stream(request.choices, request.sequences, hide(request, self.dialect())),
+            b"text/event-stream" => {
+                ResponseBody::stream(request.choices, request.sequences, usage_to_hide(request, self.dialect()))
+            }
             b"application/json" => ResponseBody::json(request.choices),
             _ => ResponseBody::opaque(),
         }
@@ -401,23 +403,23 @@ impl Attempt {
     }
 }
 
-/// Whether an answer of this status is one that another provider may do better.
+/// Returns whether a response of this status is a failure after which another candidate is tried.
 pub fn is_failure(status: u16) -> bool {
     matches!(status, 401 | 403 | 404 | 408 | 429 | 500..)
 }
 
-/// Whether Envoy has found no server to ask. It does not try again then.
+/// Returns whether Envoy found no host for the request. It does not retry in this case.
 pub fn is_gone(details: &[u8]) -> bool {
     [b"no_healthy_upstream".as_slice(), b"cluster_not_found"].into_iter().any(|known| details.starts_with(known))
 }
 
-/// The window that a refusal tells of.
-fn told_window(refusal: &[u8]) -> Option<u64> {
+/// Returns the context length that the body of a 400 contains.
+fn context_length_from(refusal: &[u8]) -> Option<u64> {
     context_length::length_from_error(&context_length::error_message(refusal)?)
 }
 
-/// What the client did not ask for of the usage that the gate asks for.
-fn hide(request: &Request, dialect: Dialect) -> HideUsage {
+/// Returns the part of the usage that the gate requested and the client did not.
+fn usage_to_hide(request: &Request, dialect: Dialect) -> HideUsage {
     match (request.include_usage, request.continuous_usage) {
         (false, _) => HideUsage::All,
         (true, false) if dialect == Dialect::Vllm => HideUsage::Continuous,

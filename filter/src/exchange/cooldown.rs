@@ -1,62 +1,62 @@
-//! A model that fails everybody is left alone for a while.
+//! The cooldown of a model that fails repeatedly: a circuit breaker.
 //!
-//! After a few failures in a row it rests, and whoever has another candidate goes there. When the rest is over one request tries
-//! it: if that fails too, the next rest is twice as long. Each worker has its own count. Envoy's outlier detection cannot take this
-//! over: a cluster whose last host is ejected answers "no healthy upstream" at once, which Envoy does not retry.
+//! After several consecutive failures the model cools down, and requests with other candidates skip it. After the cooldown, one
+//! request probes the model. If that fails, the next cooldown is twice as long. Each worker counts for itself. Envoy's outlier
+//! detection cannot replace this: if the last host of a cluster is ejected, Envoy responds "no healthy upstream" and does not retry.
 
 use std::cell::Cell;
 
 use crate::clock::Time;
 
-/// Failures in a row before the first rest: Envoy's default of `consecutive_5xx`.
+/// The number of consecutive failures before a cooldown: Envoy's default of `consecutive_5xx`.
 const FAILURES: u32 = 5;
-/// The first rest, and the longest, in nanoseconds: 5 seconds and 5 minutes.
+/// The first cooldown and the longest, in nanoseconds: 5 seconds and 5 minutes.
 const SHORTEST: u64 = 5_000_000_000;
 const LONGEST: u64 = 300_000_000_000;
 
-/// Failures of one model of one provider.
+/// The circuit breaker of one model of one provider.
 #[derive(Debug, Default)]
 pub struct Cooldown {
-    /// In a row.
+    /// The number of consecutive failures.
     failures: Cell<u32>,
-    /// When the next request may try it.
+    /// The end of the cooldown, when the next request may probe the model.
     until: Cell<Time>,
-    /// How long it rests, in nanoseconds.
+    /// The duration of the cooldown, in nanoseconds.
     duration: Cell<u64>,
-    /// Somebody is trying it after a rest.
+    /// Whether a request is probing the model after a cooldown.
     probing: Cell<bool>,
 }
 
 // === impl Cooldown ===
 
 impl Cooldown {
-    /// Whether a request that could go elsewhere may come.
+    /// Returns whether a request with other candidates may use the model.
     pub fn allows(&self, now: Time) -> bool {
         !self.is_cooling_down() || now >= self.until.get()
     }
 
-    /// Returns until when no request may try it that could go elsewhere, if that is after `now`.
+    /// Returns the end of the cooldown, if it is after `now`.
     pub fn until(&self, now: Time) -> Option<Time> {
         (!self.allows(now)).then(|| self.until.get())
     }
 
-    /// Such a request comes. After a rest it is the one that tries, and no other may.
+    /// Records that such a request is sent. After a cooldown this request probes the model, and others skip it.
     pub fn record_start(&self, now: Time) {
         if self.is_cooling_down() && self.allows(now) {
             self.probing.set(true);
-            // Should the one that tries never hear an answer, another may try later.
+            // If the probe gets no response, another request may probe the model later.
             self.start(now);
         }
     }
 
-    /// Nothing is there that could answer.
+    /// Records that the cluster has no host. The model cools down at once.
     pub fn record_no_host(&self, now: Time) {
-        // The next failure is one too many, unless it rests already.
+        // The next failure is the one that starts a cooldown, unless the model is cooling down.
         self.failures.set(self.failures.get().max(FAILURES - 1));
         self.record_failure(now);
     }
 
-    /// It has failed.
+    /// Records a failure.
     pub fn record_failure(&self, now: Time) {
         let failures = self.failures.get().saturating_add(1);
         self.failures.set(failures);
@@ -64,13 +64,13 @@ impl Cooldown {
             self.duration.set(SHORTEST);
             self.start(now);
         } else if self.probing.replace(false) {
-            // Others that were on their way when the rest began tell nothing new.
+            // Failures of requests that were sent before the cooldown do not extend it.
             self.duration.set(self.duration.get().saturating_mul(2).min(LONGEST));
             self.start(now);
         }
     }
 
-    /// It has answered.
+    /// Records a success.
     pub fn record_success(&self) {
         self.failures.set(0);
         self.probing.set(false);
@@ -93,13 +93,13 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    /// A request comes if it may.
-    fn asks(cooldown: &Cooldown, now: u64) -> bool {
-        let may = cooldown.allows(Time(now));
-        if may {
+    /// Sends a request if the cooldown allows it. Returns whether it does.
+    fn admits(cooldown: &Cooldown, now: u64) -> bool {
+        let allowed = cooldown.allows(Time(now));
+        if allowed {
             cooldown.record_start(Time(now));
         }
-        may
+        allowed
     }
 
     fn failing(times: u32) -> Cooldown {
@@ -109,52 +109,52 @@ mod tests {
     }
 
     #[test]
-    fn it_rests_after_five_failures_in_a_row() {
+    fn a_model_cools_down_after_five_consecutive_failures() {
         assert!(failing(4).allows(Time(0)));
         assert!(!failing(5).allows(Time(5 * SECOND - 1)));
         let cooldown = failing(4);
         cooldown.record_success();
         cooldown.record_failure(Time(0));
-        assert!(asks(&cooldown, 0), "not in a row");
+        assert!(admits(&cooldown, 0), "not consecutive");
     }
 
     #[test]
-    fn it_rests_at_once_where_nothing_is_there() {
+    fn a_model_without_a_host_cools_down_at_once() {
         let cooldown = Cooldown::default();
         cooldown.record_no_host(Time(0));
-        assert!(!asks(&cooldown, 5 * SECOND - 1) && asks(&cooldown, 5 * SECOND));
+        assert!(!admits(&cooldown, 5 * SECOND - 1) && admits(&cooldown, 5 * SECOND));
         cooldown.record_no_host(Time(5 * SECOND));
-        assert!(!asks(&cooldown, 15 * SECOND - 1) && asks(&cooldown, 15 * SECOND));
+        assert!(!admits(&cooldown, 15 * SECOND - 1) && admits(&cooldown, 15 * SECOND));
     }
 
     #[test]
-    fn those_on_their_way_do_not_make_it_longer() {
+    fn failures_of_earlier_requests_do_not_extend_the_cooldown() {
         let cooldown = failing(100);
-        assert!(!asks(&cooldown, 5 * SECOND - 1));
-        assert!(asks(&cooldown, 5 * SECOND));
+        assert!(!admits(&cooldown, 5 * SECOND - 1));
+        assert!(admits(&cooldown, 5 * SECOND));
     }
 
     #[test]
-    fn one_request_tries_it_and_the_next_rest_is_twice_as_long() {
+    fn one_request_probes_and_the_next_cooldown_is_twice_as_long() {
         let cooldown = failing(5);
         let mut now = 5 * SECOND;
         for duration in [10, 20, 40, 80, 160, 300, 300] {
-            assert!(asks(&cooldown, now), "{duration}");
-            assert!(!asks(&cooldown, now), "one only");
+            assert!(admits(&cooldown, now), "{duration}");
+            assert!(!admits(&cooldown, now), "only one probe");
             cooldown.record_failure(Time(now));
-            assert!(!asks(&cooldown, now + duration * SECOND - 1), "{duration}");
+            assert!(!admits(&cooldown, now + duration * SECOND - 1), "{duration}");
             now += duration * SECOND;
         }
-        assert!(asks(&cooldown, now));
+        assert!(admits(&cooldown, now));
         cooldown.record_success();
-        assert!(asks(&cooldown, now) && asks(&cooldown, now), "all may come again");
+        assert!(admits(&cooldown, now) && admits(&cooldown, now), "all requests are allowed again");
     }
 
     #[test]
-    fn a_trial_that_hears_nothing_is_followed_by_another() {
+    fn a_probe_without_a_response_is_followed_by_another() {
         let cooldown = failing(5);
-        assert!(asks(&cooldown, 5 * SECOND));
-        assert!(!asks(&cooldown, 10 * SECOND - 1));
-        assert!(asks(&cooldown, 10 * SECOND));
+        assert!(admits(&cooldown, 5 * SECOND));
+        assert!(!admits(&cooldown, 10 * SECOND - 1));
+        assert!(admits(&cooldown, 10 * SECOND));
     }
 }

@@ -1,4 +1,4 @@
-//! What an exchange can ask for while one callback lasts: the time, the shared data, the metrics, and what its worker keeps.
+//! The environment of an exchange during one callback: the time, the shared data, the metrics and the state of its worker.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -12,28 +12,28 @@ use crate::exchange::worker::Worker;
 use crate::metrics::{self, Meter, Seconds, Series};
 use crate::store::Store;
 
-/// The world outside an exchange, for as long as one callback lasts.
+/// The environment of an exchange during one callback.
 pub struct Environment<'a> {
     clock: &'a dyn Clock,
-    /// The time at which the callback first needed it: it does not change until the callback ends.
+    /// The time when the callback first read the clock. It does not change until the callback ends.
     now: Cell<Option<Time>>,
     /// The shared data.
     pub store: &'a dyn Store,
     /// The metrics.
     pub meter: &'a dyn Meter,
-    /// This instance of the filter.
+    /// The state of this instance of the filter.
     pub worker: &'a RefCell<Worker>,
 }
 
 // === impl Environment ===
 
 impl<'a> Environment<'a> {
-    /// Creates the environment of one callback, for the instance that `worker` is.
+    /// Creates the environment of one callback in the instance of `worker`.
     pub fn new(clock: &'a dyn Clock, store: &'a dyn Store, meter: &'a dyn Meter, worker: &'a RefCell<Worker>) -> Self {
         Self { clock, now: Cell::new(None), store, meter, worker }
     }
 
-    /// Returns the time. The clock is read once in a callback, and not before something needs it.
+    /// Returns the current time. The clock is read at most once in a callback.
     pub fn now(&self) -> Time {
         self.now.get().unwrap_or_else(|| {
             let now = self.clock.now();
@@ -43,18 +43,18 @@ impl<'a> Environment<'a> {
         })
     }
 
-    /// Returns a time that is at most a tick (one second) old, without reading the clock. It is for what is shown, not for what is counted.
+    /// Returns a time that is at most a tick (one second) old, without reading the clock. Use it for reports, not for charges.
     pub fn recent_time(&self) -> Time {
         let last = self.worker.borrow().last_time.get();
         if last == Time::default() { self.now() } else { last }
     }
 
-    /// Returns the ledger at this moment.
+    /// Returns the ledger at the current time.
     pub fn ledger(&self) -> Ledger<'_> {
         self.ledger_at(self.now())
     }
 
-    /// Returns the ledger for reading what is shown: at a moment of at most a second ago.
+    /// Returns the ledger for reports: at a time at most one second ago.
     pub fn recent_ledger(&self) -> Ledger<'_> {
         self.ledger_at(self.recent_time())
     }
@@ -73,12 +73,12 @@ impl<'a> Environment<'a> {
         live_workers::renew(self.store, instance, version, self.now());
     }
 
-    /// Adds to a counter, which the host is told at the next tick.
+    /// Adds to a counter. The sum is sent to the host at the next tick.
     pub fn count(&self, counter: &Rc<Series>, by: u64) {
         self.worker.borrow().counts.add(counter, by);
     }
 
-    /// Adds a duration to a distribution, which the host is told at the next tick.
+    /// Adds a duration in nanoseconds to a distribution. It is sent to the host at the next tick.
     pub fn observe(&self, seconds: &Rc<Seconds>, nanos: u64) {
         self.worker.borrow().counts.observe(seconds, nanos);
     }
@@ -88,10 +88,10 @@ impl<'a> Environment<'a> {
         self.worker.borrow().counts.send(self.meter);
     }
 
-    /// Reserves `ask` in all of these budgets, or in none.
-    pub fn reserve(&self, claims: &[SubjectBudgets<'_>], ask: Ask) -> Result<Permit, Refused> {
+    /// Reserves `ask` in all of these budgets, or in none. Reservations that cannot be released after a refusal are settled later.
+    pub fn reserve(&self, budgets: &[SubjectBudgets<'_>], ask: Ask) -> Result<Permit, Refused> {
         self.worker.borrow_mut().heartbeat.enlist(self.store);
-        self.ledger().reserve(claims, ask).map_err(|Rejected { refused, left }| {
+        self.ledger().reserve(budgets, ask).map_err(|Rejected { refused, left }| {
             if let Some(left) = left {
                 self.worker.borrow_mut().keep(left, 0);
             }
@@ -99,7 +99,7 @@ impl<'a> Environment<'a> {
         })
     }
 
-    /// Settles a permit, now or as soon as the ledger can be changed again.
+    /// Settles a permit with a charge in tokens, now or as soon as the ledger can be changed again.
     pub fn settle(&self, permit: Permit, charge: u64) {
         if let Some(permit) = self.ledger().settle(permit, charge) {
             metrics::filter_error(self.meter, "settle");
@@ -107,7 +107,7 @@ impl<'a> Environment<'a> {
         }
     }
 
-    /// Settles what the ledger could not take before.
+    /// Settles the permits that could not be settled before.
     pub fn settle_again(&self) {
         let unsettled = self.worker.borrow_mut().take_unsettled();
         for (permit, charge) in unsettled {

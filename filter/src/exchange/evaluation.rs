@@ -1,11 +1,11 @@
-//! One candidate on trial for one request: the sizes, the guards and the budgets, in this order (design 4, rows 10 to 14).
+//! The evaluation of one candidate for one request: sizes, guards and budgets, in this order.
 //!
-//! The one that the request names is tried whole. Of the others, sizes and guards are looked at before anything is sent, as the
-//! body is there only then; sizes and budgets once more when their turn comes.
+//! The candidate that the request names is evaluated completely. For the other candidates, sizes and guards are checked before the
+//! request is sent, because the body is available only then. Sizes and budgets are checked again when they are tried.
 
 use crate::budget::account::{Ask, Shortfall};
 use crate::budget::ledger::{Permit, Refused};
-use crate::budget::plan::{Bounds, COMPLETIONS_DEFAULT, Demand, Plan, TooLarge};
+use crate::budget::plan::{Bounds, COMPLETIONS_DEFAULT, Plan, RequestSize, TooLarge};
 use crate::budget::subject::SubjectBudgets;
 use crate::clock::go_duration;
 use crate::exchange::attempt::Admission;
@@ -17,7 +17,7 @@ use crate::http::refusal::{Case, Refusal};
 use crate::openai::{BodyChanges, BodyEdit, LimitField, Operation, RequestedUsage, Translation, UnsupportedFields, Untranslatable};
 use crate::policy::{Candidate, Dialect, Provider, Routing};
 
-/// A candidate, and the request that it may serve.
+/// The evaluation of one candidate for one request.
 pub struct Evaluation<'a> {
     gate: &'a Gate,
     candidate: Candidate<'a>,
@@ -25,56 +25,56 @@ pub struct Evaluation<'a> {
     state: &'a ProviderState,
     model: &'a ModelState,
     inbound: &'a InboundRequest,
-    /// The budgets that it must fit.
-    claims: Vec<SubjectBudgets<'a>>,
+    /// The budgets in which the request needs a reservation.
+    budgets: Vec<SubjectBudgets<'a>>,
 }
 
-/// A request fits a candidate by its size.
+/// A request fits a candidate's size limits.
 pub struct Fit {
     plan: Option<Plan>,
     bounds: Bounds,
     ask: Ask,
 }
 
-/// A request can never fit.
+/// A request can never fit a candidate.
 pub struct Oversize {
-    /// What its sender is told.
+    /// The refusal for the client.
     pub refusal: Refusal,
-    /// It is the provider's `maxTokensPerRequest`, not the whole of a budget, that is in the way.
+    /// Whether the request exceeds the provider's `maxTokensPerRequest`, not the cap of a budget.
     pub of_request: bool,
 }
 
 // === impl Evaluation ===
 
 impl<'a> Evaluation<'a> {
-    /// `None` where the candidate is none of this gate's.
+    /// Creates the evaluation of a candidate. Returns `None` if this gate does not have it.
     pub fn new(gate: &'a Gate, candidate: Candidate<'a>, inbound: &'a InboundRequest) -> Option<Self> {
         let provider = gate.policy.providers.get(candidate.provider)?;
         let (state, model) = gate.model(candidate)?;
-        let claims = gate.budgets.required(inbound.caller, candidate.provider);
-        Some(Self { gate, candidate, provider, state, model, inbound, claims })
+        let budgets = gate.budgets.required(inbound.caller, candidate.provider);
+        Some(Self { gate, candidate, provider, state, model, inbound, budgets })
     }
 
-    /// The candidate.
+    /// Returns the candidate.
     pub fn candidate(&self) -> Candidate<'a> {
         self.candidate
     }
 
-    /// Whether it may be asked although another could be, now that it may have failed everybody.
+    /// Returns whether the candidate is not cooling down, or is due for a probe.
     pub fn is_available(&self, env: &Environment<'_>) -> bool {
         self.model.cooldown.allows(env.now())
     }
 
-    /// It is asked although another could be.
+    /// Records that the request is sent to the candidate. After a cooldown, this is the only request that probes it.
     pub fn record_start(&self, env: &Environment<'_>) {
         self.model.cooldown.record_start(env.now());
     }
 
-    /// Whether the size of the request is one that the candidate can take.
+    /// Plans the request for the candidate. Fails if the request can never fit.
     pub fn fit(&self, env: &Environment<'_>) -> Result<Fit, Oversize> {
         let request = &self.inbound.request;
         let prompt = self.model.prompt_estimator.borrow_mut().estimate(env.store, env.now(), &request.prompt);
-        let demand = Demand {
+        let size = RequestSize {
             prompt,
             limit: self.limit(),
             min_tokens: request.min_tokens,
@@ -82,37 +82,39 @@ impl<'a> Evaluation<'a> {
             sequences: request.sequences,
         };
         let bounds = self.bounds(env);
-        let plan = Plan::new(demand, &bounds).map_err(|size| self.never_fits(&size))?;
-        // Without a plan nothing bounds the request, and no budget has a cap to hold anything of.
+        let plan = Plan::new(size, &bounds).map_err(|too_large| self.never_fits(&too_large))?;
+        // Without a plan no limit applies, and no budget has a cap.
         let ask = plan.map_or(Ask { least: 1, most: prompt.high, prompt: prompt.high }, |plan| plan.ask);
         Ok(Fit { plan, bounds, ask })
     }
 
-    /// Reserves what the request may take, and says how it is to be changed.
-    pub fn reserve(&self, fitting: &Fit, env: &Environment<'_>) -> Result<(Admission, BodyChanges), Refusal> {
-        let Fit { plan, bounds, ask } = fitting;
-        let permit = self.claim(*ask, env)?;
+    /// Reserves the tokens of the request. Returns the reservations and the changes to the body.
+    pub fn reserve(&self, fit: &Fit, env: &Environment<'_>) -> Result<(Admission, BodyChanges), Refusal> {
+        let Fit { plan, bounds, ask } = fit;
+        let permit = self.reserve_budgets(*ask, env)?;
         env.count(&self.model.series.reserved_tokens, permit.granted.unwrap_or(0));
         let granted = permit.granted.unwrap_or(ask.most);
         let limit = plan.and_then(|plan| plan.limit(granted));
-        let grant = Admission {
+        let admission = Admission {
             permit,
             prompt_estimate: ask.prompt.min(granted),
-            // With fixed routing the host may not be able to hold an answer's headers.
-            unsure_limit: bounds.is_unsure() && limit.is_some() && self.gate.policy.gateway.routing == Routing::Body,
+            // With `routing: fixed` the host may be unable to hold back the headers of a response.
+            limit_may_exceed_context: bounds.limit_may_exceed_context()
+                && limit.is_some()
+                && self.gate.policy.gateway.routing == Routing::Body,
         };
         let translation = self.translation().unwrap_or_default();
-        let usage = self.ask_usage().filter(|_| !translation.stream_options);
+        let usage = self.usage_to_request().filter(|_| !translation.stream_options);
         let edit = BodyEdit {
             model: Some(self.candidate.model),
             limit,
             limit_field: LimitField::injected_for(self.provider.dialect, self.inbound.operation),
             usage,
         };
-        Ok((grant, edit.changes(&self.inbound.request, translation.changes)))
+        Ok((admission, edit.changes(&self.inbound.request, translation.changes)))
     }
 
-    /// Whether the request, of which this is the body, can be said in the candidate's dialect.
+    /// Returns whether the request with this body can be translated to the candidate's dialect.
     pub fn can_translate(&self, body: &[u8]) -> bool {
         if self.provider.dialect != self.inbound.dialect {
             self.inbound.unsupported_fields.get_or_init(|| UnsupportedFields::read(body, self.inbound.operation));
@@ -120,7 +122,7 @@ impl<'a> Evaluation<'a> {
         self.translation().is_ok()
     }
 
-    /// What makes the request fit the candidate's dialect.
+    /// Translates the request to the candidate's dialect.
     fn translation(&self) -> Result<Translation, Untranslatable> {
         let InboundRequest { request, dialect, unsupported_fields, .. } = self.inbound;
         match unsupported_fields.get() {
@@ -129,7 +131,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// The limit that the server will go by, if one is known.
+    /// Returns the limit that the server applies to the request, if one is known.
     fn limit(&self) -> Option<u64> {
         let request = &self.inbound.request;
         match self.inbound.operation {
@@ -140,7 +142,7 @@ impl<'a> Evaluation<'a> {
     }
 
     fn bounds(&self, env: &Environment<'_>) -> Bounds {
-        let (window, window_floor) = if self.provider.dialect == Dialect::Vllm {
+        let (context_length, context_length_floor) = if self.provider.dialect == Dialect::Vllm {
             let mut lengths = self.state.context_lengths.borrow_mut();
             let known = lengths.get(env.store, env.now());
             (known.length(self.candidate.model), known.floor(self.candidate.model))
@@ -148,27 +150,27 @@ impl<'a> Evaluation<'a> {
             (None, 0)
         };
         let per_request = self.provider.max_tokens_per_request.map(u64::from);
-        let whole_budgets = self.claims.iter().flat_map(SubjectBudgets::capped).map(|(_, cap)| cap);
+        let caps = self.budgets.iter().flat_map(SubjectBudgets::capped).map(|(_, cap)| cap);
         Bounds {
             dialect: self.provider.dialect,
-            ceiling: per_request.into_iter().chain(whole_budgets).min(),
+            ceiling: per_request.into_iter().chain(caps).min(),
             request_cap: per_request.is_some(),
             default_max_tokens: self.provider.default_max_tokens.into(),
-            window,
-            window_floor,
+            context_length,
+            context_length_floor,
         }
     }
 
-    /// The request is larger than what one request, or all of a budget, may take.
+    /// Returns the refusal of a request that exceeds `maxTokensPerRequest` or the cap of a budget.
     fn never_fits(&self, TooLarge { needed, ceiling }: &TooLarge) -> Oversize {
-        let whole = |claim: &SubjectBudgets<'_>| {
-            let place = claim.capped().find(|(_, cap)| cap == ceiling)?.0;
-            Some(claim.subject.describe_budget(place))
+        let exceeded = |of_subject: &SubjectBudgets<'_>| {
+            let index = of_subject.capped().find(|(_, cap)| cap == ceiling)?.0;
+            Some(of_subject.subject.describe_budget(index))
         };
         let per_request = self.provider.max_tokens_per_request.map(u64::from).filter(|most| needed > most);
         let most = match per_request {
-            Some(most) => format!("model provider `{}` takes {most} for one request", self.provider.name),
-            None => format!("{} is {ceiling} in all", self.claims.iter().find_map(whole).unwrap_or_default()),
+            Some(most) => format!("model provider `{}` accepts at most {most} per request", self.provider.name),
+            None => format!("{} is {ceiling}", self.budgets.iter().find_map(exceeded).unwrap_or_default()),
         };
         let why = format!(
             "This request needs at least {needed} tokens; {most}. Shorten the prompt or lower the limit of completion tokens."
@@ -176,40 +178,41 @@ impl<'a> Evaluation<'a> {
         Oversize { refusal: Refusal::new(Case::ContextLengthExceeded, why), of_request: per_request.is_some() }
     }
 
-    /// Has the provider's guards judge the body. The names of those that find something go into `matched_guards`, whatever comes of it.
+    /// Evaluates the provider's guards on the body. Adds the names of the guards that match to `matched_guards`, whether or not the
+    /// request is rejected.
     pub fn guard(&self, body: &[u8], matched_guards: &mut String, env: &Environment<'_>) -> Result<(), Refusal> {
         let verdict = guard::evaluate(&self.provider.guards, body, self.inbound.operation);
-        let name = |hit: &GuardMatch| self.provider.guards.get(hit.guard).map_or("", |guard| &*guard.name);
-        let hits: Vec<&GuardMatch> = verdict.audits.iter().chain(&verdict.rejection).collect();
-        hits.iter().for_each(|hit| self.state.count_guard_match(hit.guard, env));
-        for hit in &hits {
+        let name = |matched: &GuardMatch| self.provider.guards.get(matched.guard).map_or("", |guard| &*guard.name);
+        let matches: Vec<&GuardMatch> = verdict.audits.iter().chain(&verdict.rejection).collect();
+        matches.iter().for_each(|matched| self.state.count_guard_match(matched.guard, env));
+        for matched in &matches {
             if !matched_guards.is_empty() {
                 matched_guards.push(',');
             }
-            matched_guards.push_str(name(hit));
+            matched_guards.push_str(name(matched));
         }
-        let Some(hit) = verdict.rejection else { return Ok(()) };
-        let what = match hit.reason {
-            MatchReason::Unreadable => "that it cannot read (an image, audio, a file or token ids)",
-            MatchReason::TooLong => "that it cannot judge in the time it has: shorten it",
-            MatchReason::Injection(_) | MatchReason::Pattern | MatchReason::Malformed => "that is not allowed there",
+        let Some(matched) = verdict.rejection else { return Ok(()) };
+        let what = match matched.reason {
+            MatchReason::Unreadable => "contains a part that the guard cannot read (an image, audio, a file or token ids)",
+            MatchReason::TooLong => "takes too long to evaluate: shorten it",
+            MatchReason::Injection(_) | MatchReason::Pattern | MatchReason::Malformed => "contains text that is not allowed there",
         };
         let provider = &self.provider.name;
-        let why = format!("Guard `{}` of model provider `{provider}` has found something in the prompt {what}.", name(&hit));
+        let why = format!("Guard `{}` of model provider `{provider}` rejected the prompt: it {what}.", name(&matched));
         Err(Refusal::new(Case::PromptRejected, why))
     }
 
-    fn claim(&self, ask: Ask, env: &Environment<'_>) -> Result<Permit, Refusal> {
-        env.reserve(&self.claims, ask).map_err(|refused| {
-            let Refused::Short { claim, budget, shortfall } = refused else { return Refusal::ledger_unavailable() };
-            let claim = self.claims.get(claim);
-            let name = claim.map(|claim| claim.subject.describe_budget(budget));
+    fn reserve_budgets(&self, ask: Ask, env: &Environment<'_>) -> Result<Permit, Refusal> {
+        env.reserve(&self.budgets, ask).map_err(|refused| {
+            let Refused::Short { subject, budget, shortfall } = refused else { return Refusal::ledger_unavailable() };
+            let of_subject = self.budgets.get(subject);
+            let name = of_subject.map(|of_subject| of_subject.subject.describe_budget(budget));
             short(&name.unwrap_or_default(), shortfall, env)
         })
     }
 
-    /// What usage to ask for beyond what the client asked for.
-    fn ask_usage(&self) -> Option<RequestedUsage> {
+    /// Returns the usage to request from the provider in addition to what the client requested.
+    fn usage_to_request(&self) -> Option<RequestedUsage> {
         match self.provider.dialect {
             _ if !self.inbound.request.stream || self.inbound.operation == Operation::Embeddings => None,
             Dialect::Vllm => Some(RequestedUsage::Continuous),
@@ -218,16 +221,16 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-/// A budget of this name does not hold the request.
+/// Returns the refusal of a request for which too few tokens remain in the budget of this name.
 fn short(name: &str, shortfall: Shortfall, env: &Environment<'_>) -> Refusal {
     let now = env.now();
     match shortfall {
-        Shortfall::Spent => {
+        Shortfall::Exhausted => {
             let reset = go_duration(now.seconds_to_midnight());
             Refusal::budget_exhausted(format!("This request does not fit {name}. It resets at 00:00 UTC, in {reset}."), now)
         }
         Shortfall::Reserved => {
-            Refusal::budget_reserved(format!("Requests in flight hold what is left of {name}. Try again in a moment."))
+            Refusal::budget_reserved(format!("Requests in flight have reserved what remains of {name}. Try again in a moment."))
         }
         Shortfall::Drains(wait) => {
             Refusal::rate_exceeded(Case::BudgetReserved, &format!("This request does not yet fit {name}."), wait)

@@ -12,7 +12,7 @@ pub fn count_request(budgets: &Budgets, caller: Caller, env: &Environment<'_>) -
     let wait = match env.ledger().count(rate) {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(Shortfall::Drains(wait))) => wait,
-        Ok(Err(Shortfall::Reserved | Shortfall::Spent)) => 0,
+        Ok(Err(Shortfall::Reserved | Shortfall::Exhausted)) => 0,
         Err(_) => return Err(Refusal::ledger_unavailable()),
     };
     let cap = rate.capped().next().map_or(0, |(_, cap)| cap);

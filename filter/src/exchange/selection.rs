@@ -1,7 +1,8 @@
-//! Who serves a request: the candidate that it names, or the first behind it that may and can (design 3.2).
+//! Selection of the candidate that serves a request: the one that the request names, or the first eligible one after it.
 //!
-//! What the named candidate refuses for its size, its guards or its lists is refused. Another that would refuse it is no candidate.
-//! Budgets decide among those that are left; a model that fails everybody is asked only where no other can serve.
+//! If the named candidate rejects the request for its size, its guards or its model lists, the request is rejected. Other candidates
+//! that would reject it are not eligible. Of the eligible candidates, the first with enough budget is selected. A candidate that is
+//! cooling down is selected only if no other can serve the request.
 
 use std::rc::Rc;
 
@@ -15,38 +16,39 @@ use crate::exchange::worker::Retries;
 use crate::http::refusal::{Case, Refusal};
 use crate::policy::Candidate;
 
-/// A candidate behind the named one, and its place in the list of the caller's agent.
+/// A candidate after the named one, and its index in the list of the caller's agent.
 pub type Other<'a> = (usize, Candidate<'a>);
 
-/// One request in search of its provider.
+/// The selection of a candidate for one request.
 pub struct Selection<'a, 'h> {
     gate: &'a Rc<Gate>,
     inbound: &'a InboundRequest,
     body: &'a [u8],
     env: &'a Environment<'h>,
-    /// Refusals of those that have no room.
+    /// The refusals of candidates without enough budget.
     short: Vec<Refusal>,
-    /// Those that have failed everybody of late.
+    /// The candidates that are cooling down.
     cooling_down: Vec<Candidate<'a>>,
     notes: &'a mut DecisionLog,
 }
 
-/// Who takes the request.
+/// The result of a selection.
 #[derive(Debug)]
 pub struct Selected {
-    /// The attempt to begin with.
+    /// The first attempt.
     pub attempt: Attempt,
-    /// Who may follow if it fails, by their places.
+    /// The candidates to try if it fails, by their indices in the list of the caller's agent.
     pub remaining: Vec<usize>,
 }
 
-/// A candidate whose lists, guards and cap let the request through, and whether it has the size for any of its budgets.
+/// The evaluation of a candidate whose lists, guards and `maxTokensPerRequest` allow the request, and whether the request fits the
+/// caps of its budgets.
 type Eligible<'a> = (Evaluation<'a>, Result<Fit, Oversize>);
 
 // === impl Selection ===
 
 impl<'a, 'h> Selection<'a, 'h> {
-    /// For a request with this body.
+    /// Creates the selection for a request with this body.
     pub fn new(
         gate: &'a Rc<Gate>,
         inbound: &'a InboundRequest,
@@ -57,7 +59,8 @@ impl<'a, 'h> Selection<'a, 'h> {
         Self { gate, inbound, body, env, short: Vec::new(), cooling_down: Vec::new(), notes }
     }
 
-    /// Finds who serves, beginning with `named`, and who may follow as far as `retries` go.
+    /// Selects a candidate, starting with `named`, and the candidates to try after it as far as `retries` allow. Fails with the
+    /// most recoverable refusal.
     pub fn select(mut self, named: Evaluation<'a>, others: Vec<Other<'a>>, retries: Retries) -> Result<Selected, Refusal> {
         let mut found = self.try_named(named, others.is_empty())?;
         let mut others = others.into_iter();
@@ -69,9 +72,9 @@ impl<'a, 'h> Selection<'a, 'h> {
         let mut remaining = Vec::new();
         if let Some(first) = found.as_ref().map(|attempt| attempt.candidate().provider) {
             let others = others.filter(|(_, other)| retries.lead(first, other.provider) && self.eligible(*other).is_some());
-            remaining.extend(others.map(|(place, _)| place));
+            remaining.extend(others.map(|(index, _)| index));
         }
-        // Better one that may fail than none.
+        // If no other candidate can serve the request, those that are cooling down are tried.
         let mut cooling_down = std::mem::take(&mut self.cooling_down).into_iter();
         while found.is_none()
             && let Some(candidate) = cooling_down.next()
@@ -82,44 +85,42 @@ impl<'a, 'h> Selection<'a, 'h> {
         found.map(|attempt| Selected { attempt, remaining }).ok_or_else(|| most_recoverable(self.short))
     }
 
-    /// Asks the candidate that the request names, whose own refusals are final.
+    /// Evaluates the candidate that the request names. Its refusals are final, except for its budgets.
     fn try_named(&mut self, named: Evaluation<'a>, alone: bool) -> Result<Option<Attempt>, Refusal> {
-        let fitting = match named.fit(self.env) {
+        let fit = match named.fit(self.env) {
             Err(oversize) if oversize.of_request || alone => return Err(oversize.refusal),
-            fitting => fitting,
+            fit => fit,
         };
         named.guard(self.body, &mut self.notes.matched_guards, self.env)?;
-        match fitting {
-            Ok(fitting) if alone => self.grant(&named, &fitting).map(Some),
-            fitting => Ok(self.try_candidate((named, fitting))),
+        match fit {
+            Ok(fit) if alone => self.admit(&named, &fit).map(Some),
+            fit => Ok(self.try_candidate((named, fit))),
         }
     }
 
-    /// Whether another candidate would not refuse the request by itself.
+    /// Returns the evaluation of another candidate if the candidate would not reject the request.
     fn eligible(&mut self, other: Candidate<'a>) -> Option<Eligible<'a>> {
         let evaluation =
             Evaluation::new(self.gate, other, self.inbound).filter(|evaluation| evaluation.can_translate(self.body))?;
         match evaluation.fit(self.env) {
             Err(oversize) if oversize.of_request => None,
-            fitting => {
-                evaluation.guard(self.body, &mut self.notes.matched_guards, self.env).is_ok().then_some((evaluation, fitting))
-            }
+            fit => evaluation.guard(self.body, &mut self.notes.matched_guards, self.env).is_ok().then_some((evaluation, fit)),
         }
     }
 
-    fn try_candidate(&mut self, (evaluation, fitting): Eligible<'a>) -> Option<Attempt> {
+    fn try_candidate(&mut self, (evaluation, fit): Eligible<'a>) -> Option<Attempt> {
         if !evaluation.is_available(self.env) {
-            self.notes.skip(self.gate, evaluation.candidate(), SkipReason::Resting, self.env);
+            self.notes.skip(self.gate, evaluation.candidate(), SkipReason::Cooldown, self.env);
             self.cooling_down.push(evaluation.candidate());
             return None;
         }
-        let attempt = self.reserve(&evaluation, fitting)?;
+        let attempt = self.reserve(&evaluation, fit)?;
         evaluation.record_start(self.env);
         Some(attempt)
     }
 
-    fn reserve(&mut self, evaluation: &Evaluation<'_>, fitting: Result<Fit, Oversize>) -> Option<Attempt> {
-        match fitting.map_err(|oversize| oversize.refusal).and_then(|fitting| self.grant(evaluation, &fitting)) {
+    fn reserve(&mut self, evaluation: &Evaluation<'_>, fit: Result<Fit, Oversize>) -> Option<Attempt> {
+        match fit.map_err(|oversize| oversize.refusal).and_then(|fit| self.admit(evaluation, &fit)) {
             Ok(attempt) => Some(attempt),
             Err(refusal) => {
                 self.notes.skip(self.gate, evaluation.candidate(), SkipReason::Budget(refusal.case), self.env);
@@ -129,21 +130,21 @@ impl<'a, 'h> Selection<'a, 'h> {
         }
     }
 
-    fn grant(&self, evaluation: &Evaluation<'_>, fitting: &Fit) -> Result<Attempt, Refusal> {
-        let (grant, changes) = evaluation.reserve(fitting, self.env)?;
-        Ok(Attempt::new(Rc::clone(self.gate), evaluation.candidate(), grant, changes))
+    fn admit(&self, evaluation: &Evaluation<'_>, fit: &Fit) -> Result<Attempt, Refusal> {
+        let (admission, changes) = evaluation.reserve(fit, self.env)?;
+        Ok(Attempt::new(Rc::clone(self.gate), evaluation.candidate(), admission, changes))
     }
 }
 
-/// What is told of several refusals: the first of the most hopeful kind, and the shortest wait.
+/// Returns the refusal after which a retry is most likely to succeed, with the shortest wait of all.
 fn most_recoverable(short: Vec<Refusal>) -> Refusal {
-    const HOPE: [Case; 4] = [Case::BudgetReserved, Case::LedgerUnavailable, Case::BudgetExhausted, Case::ContextLengthExceeded];
+    const ORDER: [Case; 4] = [Case::BudgetReserved, Case::LedgerUnavailable, Case::BudgetExhausted, Case::ContextLengthExceeded];
     let several = short.len() > 1;
-    let hope = |refusal: &Refusal| HOPE.iter().position(|case| *case == refusal.case).unwrap_or(HOPE.len());
+    let rank = |refusal: &Refusal| ORDER.iter().position(|case| *case == refusal.case).unwrap_or(ORDER.len());
     let wait = short.iter().filter(|refusal| refusal.case == Case::BudgetReserved).filter_map(|refusal| refusal.retry_after).min();
-    let Some(mut refusal) = short.into_iter().min_by_key(hope) else { return Refusal::ledger_unavailable() };
+    let Some(mut refusal) = short.into_iter().min_by_key(rank) else { return Refusal::ledger_unavailable() };
     if several {
-        refusal.message.push_str(" No other model of this agent can take it either.");
+        refusal.message.push_str(" No other model of this agent can serve it.");
     }
     if refusal.case == Case::BudgetReserved {
         refusal.retry_after = wait;

@@ -1,4 +1,4 @@
-//! What an exchange tells its host to do.
+//! The actions that an exchange returns to its host.
 
 use std::time::Duration;
 
@@ -7,80 +7,80 @@ use crate::http::refusal::Reply;
 use crate::openai::Splice;
 use crate::policy::Credential;
 
-/// What the host is to do with a request.
+/// The action on a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Let it go on.
+    /// Forward the request.
     Continue,
-    /// Hold it until more has come.
+    /// Hold the request back until more of it is received.
     Hold,
-    /// Hold it, send this, and call `on_callout` with the answer.
+    /// Hold the request back, send this callout, and call `on_callout` with the response.
     Ask(CalloutRequest),
-    /// Change it and let it go on.
+    /// Apply the changes and forward the request.
     Forward(Forward),
-    /// Answer it.
+    /// Send this local reply.
     Reply(Reply),
 }
 
 /// Changes to a request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Forward {
-    /// Changes to the headers.
+    /// The edits to the headers.
     pub headers: Vec<HeaderEdit>,
-    /// What stands in place of the beginning of the body.
+    /// The replacement of the body's beginning.
     pub body: Option<Splice>,
 }
 
-/// What the host is to do with an answer's headers.
+/// The action on the headers of a response.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ResponseStep {
-    /// Let them go on.
+    /// Forward the headers.
     Continue,
-    /// Change them.
+    /// Apply the edits and forward the headers.
     Edit(Vec<HeaderEdit>),
-    /// Change them, and hold them until the body has been seen.
+    /// Apply the edits, and hold the headers back until the body is read.
     Hold(Vec<HeaderEdit>),
-    /// Answer this in their place.
+    /// Send this local reply instead of the response.
     Reply(Reply),
 }
 
-/// What the host is to do with a piece of an answer's body.
+/// The action on a chunk of a response's body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BodyStep {
-    /// Let it go on.
+    /// Forward the chunk.
     Continue,
-    /// Send this in its place.
+    /// Send these bytes instead.
     Replace(Vec<u8>),
-    /// Hold it until more has come.
+    /// Hold the body back until more of it is received.
     Hold,
-    /// Answer this in place of the whole.
+    /// Send this local reply instead of the whole response.
     Reply(Reply),
 }
 
-/// What the host is to do with an attempt that begins.
+/// The action on an attempt that starts.
 #[derive(Debug, PartialEq, Eq)]
 pub enum AttemptStep {
-    /// Change the request's headers and let it go on.
+    /// Apply the edits to the request's headers and forward it.
     Forward(Vec<HeaderEdit>),
-    /// Answer this: the request is not, or no longer, for anybody to see.
+    /// Send this local reply: no attempt is due.
     Refuse(Reply),
-    /// Answer this: the request is not for this provider, which the operator should know.
+    /// Send this local reply and report an error: the request is in the wrong provider's cluster.
     Misrouted(Reply),
 }
 
-/// Changes to the headers of both messages once an attempt has been answered, or has ended without an answer.
+/// The edits to request and response headers after an attempt got a response, or ended without one.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct AttemptEdits {
-    /// Of the request, for the next attempt.
+    /// The edits to the request, for the next attempt.
     pub request: Vec<HeaderEdit>,
-    /// Of the answer, for Envoy's decision about a next attempt.
+    /// The edits to the response, which control whether Envoy retries.
     pub response: Vec<HeaderEdit>,
 }
 
-/// A request of the filter's own.
+/// An HTTP request that the filter itself sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CalloutRequest {
-    /// The host's name of the cluster, which has no attempt filter.
+    /// The name of Envoy's cluster, which has no attempt filter.
     pub cluster: Box<str>,
     /// The method.
     pub method: &'static str,
@@ -88,8 +88,8 @@ pub struct CalloutRequest {
     pub path: String,
     /// The authority.
     pub authority: Box<str>,
-    /// The whole `authorization` value, where the provider wants one.
+    /// The value of `authorization`, if the provider needs one.
     pub credential: Option<Credential>,
-    /// How long the answer may take.
+    /// The timeout of the response.
     pub timeout: Duration,
 }

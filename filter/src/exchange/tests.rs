@@ -1,4 +1,4 @@
-//! Whole exchanges without a host: a clock that is set by hand, a store in memory, metrics in a list.
+//! Tests of complete exchanges without a host: with a manual clock, a store in memory, and metrics in a map.
 
 mod callers;
 #[cfg(not(target_arch = "wasm32"))]
@@ -74,13 +74,13 @@ impl World {
         Environment::new(self, &self.store, self, &self.worker)
     }
 
-    /// All counts, with those that a host would be told at the next tick.
+    /// Returns all counts, including those that are sent to the host at the next tick.
     fn counts(&self) -> BTreeMap<String, u64> {
         self.env().send_counts();
         self.counts.borrow().clone()
     }
 
-    /// Used and reserved of the first provider.
+    /// Returns the used and reserved tokens of the first provider.
     fn ledger(&self, gate: &Gate) -> (u64, u64) {
         let account = self.env().ledger().read(gate.budgets.provider(0).unwrap()).unwrap();
         account.record(0).map(|record| (record.used, record.reserved())).unwrap()
@@ -103,14 +103,14 @@ fn chat(model: &str, members: &str) -> String {
     format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]{members}}}"#)
 }
 
-/// The peer of a connection that shows no identity.
-fn nobody() -> Option<Vec<u8>> {
+/// Returns no identity: the peer of a connection without a client certificate.
+fn no_identity() -> Option<Vec<u8>> {
     None
 }
 
-/// Runs a request up to its admission.
+/// Runs a request until it is admitted or rejected.
 fn ask(exchange: &mut Exchange, world: &World, headers: &Headers<'_>, body: &str) -> Step {
-    match exchange.on_request_headers(headers, false, &nobody, &world.env()) {
+    match exchange.on_request_headers(headers, false, &no_identity, &world.env()) {
         Step::Hold => exchange.on_request_body(body.len(), true, || body.as_bytes().to_vec(), &world.env()),
         step => step,
     }
@@ -138,7 +138,7 @@ fn set<'a>(edits: &'a [HeaderEdit], name: &str) -> Option<&'a str> {
 }
 
 #[test]
-fn a_request_is_admitted_addressed_and_settled() {
+fn a_request_is_admitted_rewritten_and_settled() {
     let (world, gate) = (World::new(), gate(ONE));
     let mut exchange = Exchange::new(Rc::clone(&gate));
     let body = chat("vllm-local/org/m", ",\"max_tokens\":50");
@@ -169,7 +169,7 @@ fn a_request_is_admitted_addressed_and_settled() {
 }
 
 #[test]
-fn refusals_come_in_their_order() {
+fn checks_are_made_in_order() {
     let world = World::new();
     let gate = gate(ONE);
     let ok = chat("org/m", "");
@@ -218,7 +218,7 @@ fn refusals_come_in_their_order() {
 }
 
 #[test]
-fn who_needs_a_key_is_told_so() {
+fn callers_that_need_a_key_are_rejected() {
     let world = World::new();
     for (extra, expected) in [
         ("  externalAccess: { enabled: true, maxTokensPerDay: 5 }\n", true),
@@ -240,7 +240,7 @@ fn who_needs_a_key_is_told_so() {
 }
 
 #[test]
-fn budgets_refuse_for_now_or_for_today() {
+fn budgets_reject_until_tokens_are_released_or_until_midnight() {
     let (world, gate) = (World::new(), gate(ONE));
     let headers = post("/v1/chat/completions", &[]);
     let mut first = Exchange::new(Rc::clone(&gate));
@@ -268,13 +268,13 @@ fn budgets_refuse_for_now_or_for_today() {
 }
 
 #[test]
-fn every_end_is_charged_as_agreed() {
+fn every_outcome_is_charged_as_documented() {
     let headers = post("/v1/chat/completions", &[]);
     let usage = "data: {\"choices\":[{\"index\":0}],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":3}}\n\n";
     let delta = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
     let prompt = Some(u64::MAX);
     type Answer<'a> = Option<(&'a str, &'a str, &'a str)>;
-    // The answer if any came, whether the provider was reached, and what is charged (the prompt's estimate and so many tokens).
+    // The response if any, whether the provider was reached, whether the prompt's estimate is charged, and the other tokens charged.
     let table: [(Answer<'_>, bool, Option<u64>, u64); 9] = [
         (Some(("200", "application/json", r#"{"usage":{"prompt_tokens":9,"completion_tokens":3}}"#)), true, None, 12),
         (Some(("200", "text/event-stream", usage)), true, None, 12),
@@ -304,7 +304,7 @@ fn every_end_is_charged_as_agreed() {
 }
 
 #[test]
-fn envoys_own_answers_and_a_refused_credential_are_told_in_our_words() {
+fn local_replies_and_rejected_credentials_are_replaced_by_openai_errors() {
     for (status, details, expected) in [
         ("503", "upstream_reset_before_response_started{connection_failure}", (503, "upstream_unavailable")),
         ("504", "upstream_response_timeout", (504, "upstream_timeout")),
@@ -327,7 +327,7 @@ fn envoys_own_answers_and_a_refused_credential_are_told_in_our_words() {
 }
 
 #[test]
-fn the_window_is_learned_from_a_refusal() {
+fn the_context_length_is_recorded_from_an_error() {
     let (world, gate) = (World::new(), gate(&format!("{ONE}  maxTokensPerRequest: 900\n")));
     let headers = post("/v1/chat/completions", &[]);
     let mut exchange = Exchange::new(Rc::clone(&gate));
@@ -338,26 +338,26 @@ fn the_window_is_learned_from_a_refusal() {
     exchange.on_log(|| true, &world.env());
     let mut exchange = Exchange::new(Rc::clone(&gate));
     let Step::Forward(forward) = ask(&mut exchange, &world, &headers, &chat("org/m", "")) else { panic!() };
-    assert_eq!(forward.body, None, "the window is smaller than the cap: no limit is added");
+    assert_eq!(forward.body, None, "the context length is smaller than the cap: no limit is injected");
     assert_eq!(world.ledger(&gate), (0, 512));
 }
 
 #[test]
-fn a_refusal_of_the_gates_own_limit_is_not_for_the_client() {
+fn an_error_about_an_injected_limit_does_not_reach_the_client() {
     let (world, gate) = (World::new(), gate(&format!("{ONE}  maxTokensPerRequest: 900\n")));
     let headers = post("/v1/chat/completions", &[]);
     let refusal =
         br#"{"error":{"message":"max_tokens=800 cannot be greater than max_model_len=512. Please request fewer output tokens."}}"#;
     let response = Headers(vec![(b":status", b"400"), (b"content-type", b"application/json")]);
     let other = br#"{"error":{"message":"temperature must be non-negative"}}"#;
-    for (body, told, retried) in [(&refusal[..], "", true), (other, "", false), (refusal, ",\"max_tokens\":600", false)] {
+    for (body, limit, retried) in [(&refusal[..], "", true), (other, "", false), (refusal, ",\"max_tokens\":600", false)] {
         let gate = if retried { Rc::clone(&gate) } else { self::gate(&format!("{ONE}  maxTokensPerRequest: 900\n")) };
         let world = if retried { &world } else { &World::new() };
         let mut exchange = Exchange::new(gate);
-        ask(&mut exchange, world, &headers, &chat("org/m", told));
+        ask(&mut exchange, world, &headers, &chat("org/m", limit));
         let step = exchange.on_response_headers(&response, false, || Some(b"via_upstream".to_vec()), &world.env());
-        assert_eq!(matches!(step, ResponseStep::Hold(_)), told.is_empty());
-        if told.is_empty() {
+        assert_eq!(matches!(step, ResponseStep::Hold(_)), limit.is_empty());
+        if limit.is_empty() {
             assert_eq!(exchange.on_response_body(&body[..10], false, &world.env()), BodyStep::Hold);
             assert!(exchange.answer_limit() < 4096);
         }
@@ -374,11 +374,11 @@ fn a_refusal_of_the_gates_own_limit_is_not_for_the_client() {
     }
     let mut exchange = Exchange::new(gate);
     let Step::Forward(forward) = ask(&mut exchange, &world, &headers, &chat("org/m", "")) else { panic!() };
-    assert_eq!(forward.body, None, "now the window is known, and binds");
+    assert_eq!(forward.body, None, "the context length is known now, and is the bound");
 }
 
 #[test]
-fn a_refusal_that_cannot_be_read_is_not_held() {
+fn an_error_that_cannot_be_read_is_not_held_back() {
     let (world, gate) = (World::new(), gate(&format!("{ONE}  maxTokensPerRequest: 900\n")));
     for unreadable in [(&b"content-encoding"[..], &b"gzip"[..]), (b"content-type", b"text/html")] {
         let mut exchange = Exchange::new(Rc::clone(&gate));
@@ -400,7 +400,7 @@ fn fixed_routing_sends_the_headers_ahead() {
     let (world, gate) = (World::new(), gate(&text));
     let mut exchange = Exchange::new(Rc::clone(&gate));
     let headers = post("/v1/chat/completions", &[("authorization", "Bearer sk-client")]);
-    let Step::Forward(forward) = exchange.on_request_headers(&headers, false, &nobody, &world.env()) else { panic!() };
+    let Step::Forward(forward) = exchange.on_request_headers(&headers, false, &no_identity, &world.env()) else { panic!() };
     assert_eq!(set(&forward.headers, "authorization"), Some("Bearer sk-provider"));
     assert!(!forward.headers.contains(&HeaderEdit::Remove("authorization".into())), "replaced, not removed afterwards");
     assert!(forward.headers.contains(&HeaderEdit::Remove("content-length".into())));
@@ -409,36 +409,36 @@ fn fixed_routing_sends_the_headers_ahead() {
     let Step::Forward(forward) = exchange.on_request_body(body.len(), true, || body.clone().into_bytes(), &world.env()) else {
         panic!()
     };
-    assert!(forward.headers.is_empty() && forward.body.is_some(), "headers are gone already");
+    assert!(forward.headers.is_empty() && forward.body.is_some(), "the headers were sent before");
     exchange.on_log(|| true, &world.env());
 
     let mut exchange = Exchange::new(Rc::clone(&gate));
-    exchange.on_request_headers(&headers, false, &nobody, &world.env());
+    exchange.on_request_headers(&headers, false, &no_identity, &world.env());
     assert!(
         matches!(answer(&mut exchange, &world, "401", "application/json", "{}"), ResponseStep::Reply(_)),
-        "it may quote the key"
+        "the body may contain the key"
     );
 
     let mut exchange = Exchange::new(Rc::clone(&gate));
-    exchange.on_request_headers(&headers, false, &nobody, &world.env());
+    exchange.on_request_headers(&headers, false, &no_identity, &world.env());
     assert!(matches!(answer(&mut exchange, &world, "200", "application/json", "{}"), ResponseStep::Edit(_)));
     assert_eq!(exchange.on_request_body(1, true, || b"{".to_vec(), &world.env()), Step::Hold);
     assert_eq!(exchange.on_log(|| true, &world.env()).unwrap().decision, "unjudged");
 }
 
 #[test]
-fn a_body_that_never_comes_is_answered() {
+fn a_body_that_does_not_arrive_times_out() {
     let (world, gate) = (World::new(), gate(ONE));
     let mut exchange = Exchange::new(gate);
     assert_eq!(exchange.on_body_timeout(), None);
-    exchange.on_request_headers(&post("/v1/chat/completions", &[]), false, &nobody, &world.env());
+    exchange.on_request_headers(&post("/v1/chat/completions", &[]), false, &no_identity, &world.env());
     let reply = exchange.on_body_timeout().unwrap();
     assert_eq!(refused(&Step::Reply(reply)).1, "request_timeout");
     assert_eq!(exchange.on_body_timeout(), None);
 }
 
 #[test]
-fn bodies_in_pieces_and_trailers_are_judged_when_whole() {
+fn bodies_in_chunks_and_with_trailers_are_evaluated_when_complete() {
     let (world, gate) = (
         World::new(),
         gate(&format!(
@@ -448,14 +448,14 @@ fn bodies_in_pieces_and_trailers_are_judged_when_whole() {
     let headers = post("/v1/chat/completions", &[]);
     let body = chat("org/m", "");
     let mut exchange = Exchange::new(Rc::clone(&gate));
-    exchange.on_request_headers(&headers, false, &nobody, &world.env());
+    exchange.on_request_headers(&headers, false, &no_identity, &world.env());
     assert_eq!(exchange.on_request_body(10, false, || -> Vec<u8> { panic!("not to be read yet") }, &world.env()), Step::Hold);
     assert!(matches!(exchange.on_request_trailers(|| body.clone().into_bytes(), &world.env()), Step::Forward(_)));
     let mut exchange = Exchange::new(Rc::clone(&gate));
-    exchange.on_request_headers(&headers, false, &nobody, &world.env());
+    exchange.on_request_headers(&headers, false, &no_identity, &world.env());
     assert_eq!(exchange.on_request_body(100, false, Vec::new, &world.env()), Step::Hold);
     assert_eq!(refused(&exchange.on_request_body(101, false, Vec::new, &world.env())).1, "request_too_large");
-    assert_eq!(exchange.on_request_body(102, true, Vec::new, &world.env()), Step::Hold, "it was answered");
+    assert_eq!(exchange.on_request_body(102, true, Vec::new, &world.env()), Step::Hold, "the local reply was sent");
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -465,9 +465,9 @@ mod any_order {
     use super::*;
 
     proptest! {
-        /// Whatever the host calls in whatever order, nothing panics, and at the end nothing is reserved.
+        /// Callbacks in any order cause no panic, and leave no reservation.
         #[test]
-        fn of_callbacks_is_survived(calls in prop::collection::vec((0u8..9, any::<bool>(), 0usize..8), 1..24)) {
+        fn of_callbacks_is_handled(calls in prop::collection::vec((0u8..9, any::<bool>(), 0usize..8), 1..24)) {
             let (world, gate) = (World::new(), gate(ONE));
             let mut exchange = Exchange::new(Rc::clone(&gate));
             let stream = chat("org/m", ",\"stream\":true,\"max_tokens\":20");
@@ -478,7 +478,7 @@ mod any_order {
             for (call, flag, pick) in calls {
                 let env = world.env();
                 match call {
-                    0 | 1 => drop(exchange.on_request_headers(&post("/v1/chat/completions", &[]), flag, &nobody, &env)),
+                    0 | 1 => drop(exchange.on_request_headers(&post("/v1/chat/completions", &[]), flag, &no_identity, &env)),
                     2 | 3 => drop(exchange.on_request_body(pick, flag, || bodies[pick % 4].to_vec(), &env)),
                     4 => drop(exchange.on_request_trailers(|| bodies[pick % 4].to_vec(), &env)),
                     5 => {

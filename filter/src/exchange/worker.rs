@@ -1,4 +1,4 @@
-//! What one instance of the filter, the VM of one worker, has to itself.
+//! The state of one instance of the filter: the VM of one worker.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,42 +9,42 @@ use crate::exchange::live_workers::Version;
 use crate::identity::peer_identity::VerifiedCertificates;
 use crate::metrics::Batch;
 
-/// What one instance of the filter, the VM of one worker, has to itself.
+/// The state of one instance of the filter: the VM of one worker.
 #[derive(Debug)]
 pub struct Worker {
-    /// Its signs of life.
+    /// The heartbeat of this instance.
     pub heartbeat: Heartbeat,
-    /// Certificates that it has seen verified.
+    /// The client certificates that were verified.
     pub verified: VerifiedCertificates,
-    /// What it has read of the ledger last.
+    /// The account that was read last.
     pub recent: Rc<Recent>,
-    /// Where Envoy can send a request again that has failed.
+    /// Where Envoy can retry a failed request.
     pub retries: Retries,
-    /// The version of the configuration that it serves: the one that was loaded last.
+    /// The version of the configuration that was loaded last.
     pub configuration: Version,
-    /// Counts that the host has not been told yet.
+    /// The counts that were not sent to the host yet.
     pub counts: Batch,
     /// When this instance last read the clock.
     pub last_time: Cell<Time>,
-    /// What the ledger could not take when it was due.
+    /// The permits that could not be settled, with their charges in tokens.
     unsettled: Vec<(Permit, u64)>,
 }
 
-/// Where a request can go that has failed once.
+/// Where a failed request can be retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retries {
-    /// Nowhere: no attempt filter would make it anybody else's.
+    /// Nowhere: no attempt filter would rewrite the request.
     None,
-    /// To the same provider: Envoy is older than 1.39, or its route does not follow `x-pai-provider`.
+    /// At the same provider: Envoy is older than 1.39, or its route does not select the cluster again for a retry.
     SameProvider,
-    /// To any provider.
+    /// At any provider.
     AnyProvider,
 }
 
 // === impl Retries ===
 
 impl Retries {
-    /// Whether a request that has failed at provider `from` can go to provider `to`.
+    /// Returns whether a request that has failed at provider `from` can be retried at provider `to`.
     pub fn lead(self, from: usize, to: usize) -> bool {
         match self {
             Self::None => false,
@@ -57,7 +57,7 @@ impl Retries {
 // === impl Worker ===
 
 impl Worker {
-    /// For the instance with this random id.
+    /// Creates the state of the instance with this random id.
     pub fn new(instance: u64) -> Self {
         Self {
             heartbeat: Heartbeat::new(instance),
@@ -71,12 +71,12 @@ impl Worker {
         }
     }
 
-    /// Keeps what could not be settled, to be tried again.
+    /// Stores a permit that could not be settled, to be tried again.
     pub fn keep(&mut self, permit: Permit, charge: u64) {
         self.unsettled.push((permit, charge));
     }
 
-    /// Hands over what is still to be settled.
+    /// Removes and returns the permits that are still to be settled.
     pub fn take_unsettled(&mut self) -> Vec<(Permit, u64)> {
         std::mem::take(&mut self.unsettled)
     }

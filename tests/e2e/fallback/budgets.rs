@@ -33,7 +33,7 @@ async fn an_exhausted_provider_is_skipped() {
     assert_served(&reply, &OPENAI);
     assert_eq!(scene.request_counts(), [1, 1, 0]);
     let line = scene.gate.access_log(|line| line["provider"] == OPENAI.name).await;
-    assert_eq!((&line["attempts"], &line["tries"]), (&json!("vllm-local=spent"), &json!(1)));
+    assert_eq!((&line["attempts"], &line["tries"]), (&json!("vllm-local=exhausted"), &json!(1)));
     // The remaining tokens are those of the provider that serves.
     let left = RateLimit { limit: CAP, remaining: CAP, reset: 0.0 };
     assert_eq!(reply.rate_limit("tokens").unwrap().limit, left.limit);
@@ -53,7 +53,7 @@ async fn an_exhausted_provider_is_skipped_after_a_failure() {
     scene.exhaust(&OPENAI).await;
     assert_served(&scene.ask("vllm-local=503").await, &ANTHROPIC);
     assert_eq!(scene.request_counts(), [1, 1, 1]);
-    assert_eq!(scene.logged("attempts", |line| line["provider"] == ANTHROPIC.name).await, "vllm-local=503,openai=spent");
+    assert_eq!(scene.logged("attempts", |line| line["provider"] == ANTHROPIC.name).await, "vllm-local=503,openai=exhausted");
 }
 
 #[tokio::test]
@@ -131,6 +131,6 @@ async fn the_others_are_exhausted_during_the_first_attempt() {
     assert_eq!(scene.request_counts(), [2, 1, 1]);
     assert_eq!(
         scene.logged("attempts", |line| line["details"] == "via_upstream" && line["status"] == 503).await,
-        "vllm-local=503,openai=spent,anthropic=spent"
+        "vllm-local=503,openai=exhausted,anthropic=exhausted"
     );
 }

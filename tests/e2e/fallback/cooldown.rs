@@ -20,7 +20,7 @@ async fn a_failing_provider_cools_down_and_is_tried_again() {
         let [vllm, openai, _] = scene.request_counts();
         assert!((FAILURES..=FAILURES * WORKERS).contains(&vllm), "{vllm} requests to a provider that fails");
         assert_eq!(openai, 40);
-        scene.gate.access_log(|line| line["attempts"] == "vllm-local=resting" && line["tries"] == 1).await;
+        scene.gate.access_log(|line| line["attempts"] == "vllm-local=cooldown" && line["tries"] == 1).await;
         let again = async || {
             let reply = scene.ask("").await;
             (reply.ok().header("x-pai-provider") == Some(VLLM.name)).then_some(())
@@ -37,7 +37,7 @@ async fn an_unreachable_provider_cools_down_too() {
     for _ in 0..20 {
         assert_served(&scene.ask("").await, &OPENAI);
     }
-    scene.gate.access_log(|line| line["attempts"] == "vllm-local=resting").await;
+    scene.gate.access_log(|line| line["attempts"] == "vllm-local=cooldown").await;
     let failures = scene.gate.stats("cluster.vllm-local.upstream_cx_connect_fail").into_values().sum::<u64>();
     assert!(failures <= (FAILURES * WORKERS) as u64, "{failures}");
 }
@@ -50,7 +50,7 @@ async fn a_provider_in_cooldown_serves_if_it_is_the_only_candidate() {
     for _ in 0..20 {
         assert_served(&scene.ask("vllm-local=503").await, &OPENAI);
     }
-    scene.gate.access_log(|line| line["attempts"] == "vllm-local=resting").await;
+    scene.gate.access_log(|line| line["attempts"] == "vllm-local=cooldown").await;
     scene.exhaust(&OPENAI).await;
     assert_served(&scene.ask("").await, &VLLM);
 }

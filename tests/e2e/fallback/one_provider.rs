@@ -107,7 +107,7 @@ async fn a_budget_leads_to_another_provider() {
         let scene = SceneBuilder::new().with(route).start().await;
         scene.exhaust(&VLLM).await;
         assert_served(&scene.ask("").await, &OPENAI);
-        assert_eq!(scene.logged("attempts", |line| line["provider"] == OPENAI.name).await, "vllm-local=spent");
+        assert_eq!(scene.logged("attempts", |line| line["provider"] == OPENAI.name).await, "vllm-local=exhausted");
         let reply = scene.ask("openai=503").await;
         if EnvoyFeature::ClusterRefresh.is_supported() {
             reply.refused(503, "server_error", "upstream_unavailable");

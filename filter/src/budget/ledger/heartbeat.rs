@@ -1,8 +1,8 @@
-//! Signs of life: how the reservations of a worker that died are given back.
+//! Heartbeats: they release the reservations of workers that have died.
 //!
-//! Every instance that has ever reserved counts up its own entry of one table. An entry that somebody has watched for
-//! [`SILENCE`] of his own monotonic clock without a change is of an instance that is dead: its reservations are given back, then
-//! the entry goes. Clocks of different threads are never compared.
+//! Every instance that has ever made a reservation increments its own entry in a shared table. If an instance sees no change of an
+//! entry for [`SILENCE`] by its own monotonic clock, it considers that entry's instance dead: it releases the reservations, then
+//! removes the entry. Clocks of different threads are never compared.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,19 +12,19 @@ use super::Ledger;
 use crate::budget::subject::Subject;
 use crate::store::Store;
 
-/// How long an instance may be silent.
+/// The time without a heartbeat after which an instance is considered dead.
 pub const SILENCE: Duration = Duration::from_secs(60);
 
 /// The key of the table.
 const KEY: &str = "pai/1/instances";
 
-/// One instance's beat, and what it knows of the others'.
+/// The heartbeat of one instance, and the heartbeats that it has observed.
 #[derive(Debug)]
 pub struct Heartbeat {
     instance: u64,
     listed: bool,
-    /// Every subject of every configuration since this instance began: one may leave the configuration while somebody holds a part
-    /// of its budgets, and come back.
+    /// All subjects of all configurations since this instance was created: a subject may be removed from the configuration while
+    /// reservations exist in its budgets, and be added again.
     subjects: BTreeMap<Rc<str>, Rc<Subject>>,
     watched: Vec<Watched>,
 }
@@ -32,7 +32,7 @@ pub struct Heartbeat {
 #[derive(Debug, Clone, Copy)]
 struct Watched {
     entry: Beat,
-    /// When this count was first seen, by the watcher's clock.
+    /// When this count was first observed, by the observer's monotonic clock.
     since: Duration,
 }
 
@@ -45,29 +45,30 @@ struct Beat {
 // === impl Heartbeat ===
 
 impl Heartbeat {
-    /// For the instance with this random id.
+    /// Creates the heartbeat of the instance with this random id.
     pub fn new(instance: u64) -> Self {
         Self { instance, listed: false, subjects: BTreeMap::new(), watched: Vec::new() }
     }
 
-    /// The id.
+    /// Returns the id of the instance.
     pub fn instance(&self) -> u64 {
         self.instance
     }
 
-    /// Enters the table, which must happen before anything is reserved.
+    /// Adds the instance to the table. This must happen before its first reservation.
     pub fn enlist(&mut self, store: &dyn Store) {
         if !self.listed {
             self.listed = change(store, |table| beat(table, self.instance));
         }
     }
 
-    /// Adds subjects in whose budgets the dead may hold something.
+    /// Adds subjects in whose budgets dead instances may have reservations.
     pub fn guard<'a>(&mut self, subjects: impl Iterator<Item = &'a Rc<Subject>>) {
         self.subjects.extend(subjects.map(|subject| (Rc::clone(&subject.key), Rc::clone(subject))));
     }
 
-    /// Counts up, looks at the others, and gives back the reservations of the dead. `now` is a monotonic clock of this thread.
+    /// Increments the entry of this instance, and releases the reservations of dead instances. `now` is the time of this thread's
+    /// monotonic clock.
     pub fn tick(&mut self, ledger: &Ledger<'_>, now: Duration) {
         if self.listed {
             change(ledger.store, |table| beat(table, self.instance));
@@ -78,13 +79,13 @@ impl Heartbeat {
             return;
         }
         let dead = |instance| silent.contains(&instance);
-        let buried = self.subjects.values().map(|subject| ledger.reap(subject, &dead)).fold(true, |all, one| all & one.is_ok());
-        if buried {
+        let released = self.subjects.values().map(|subject| ledger.reap(subject, &dead)).fold(true, |all, one| all & one.is_ok());
+        if released {
             change(ledger.store, |table| table.retain(|entry| !dead(entry.instance)));
         }
     }
 
-    /// Remembers what the table says and returns who has been silent too long.
+    /// Records the entries of the table. Returns the instances that have not changed theirs for [`SILENCE`].
     fn watch(&mut self, table: &[Beat], now: Duration) -> Vec<u64> {
         let known = std::mem::take(&mut self.watched);
         let since = |entry: &Beat| known.iter().find(|watched| watched.entry == *entry).map_or(now, |watched| watched.since);
@@ -101,7 +102,7 @@ fn beat(table: &mut Vec<Beat>, instance: u64) {
     }
 }
 
-/// Changes the table; says whether it was written.
+/// Changes the table. Returns whether it was written.
 fn change(store: &dyn Store, mut change: impl FnMut(&mut Vec<Beat>)) -> bool {
     (0..super::MAX_RACES).any(|_| {
         let (bytes, version) = store.get(KEY);
@@ -156,14 +157,14 @@ mod tests {
     }
 
     #[test]
-    fn the_silent_are_given_up_after_a_minute_and_not_before() {
+    fn an_instance_is_dead_after_a_minute_without_a_heartbeat() {
         let store = Memory::default();
         let (mut dead, mut alive, mut observer) = (Heartbeat::new(1), Heartbeat::new(2), Heartbeat::new(3));
         let subject = subject();
-        let claims = [SubjectBudgets { subject: &subject, budgets: BudgetSet::one(0) }];
+        let budgets = [SubjectBudgets { subject: &subject, budgets: BudgetSet::one(0) }];
         for heart in [&mut dead, &mut alive] {
             heart.enlist(&store);
-            let permit = at(&store, heart.instance()).reserve(&claims, ASK).unwrap();
+            let permit = at(&store, heart.instance()).reserve(&budgets, ASK).unwrap();
             std::mem::forget(permit);
         }
         let state = || {
@@ -176,14 +177,14 @@ mod tests {
             assert_eq!(state(), (0, 20), "second {second}");
         }
         tick(&mut observer, &store, 60);
-        assert_eq!(state(), (4, 10), "the prompt is charged, the rest given back");
+        assert_eq!(state(), (4, 10), "the prompt is charged, the remainder released");
         tick(&mut observer, &store, 600);
-        assert_eq!(state(), (8, 0), "whoever beats no more is dead, too");
-        assert_eq!(decode(&store.get(KEY).0.unwrap()), [], "an observer that reserves nothing is in no table");
+        assert_eq!(state(), (8, 0), "an instance that stops its heartbeat is dead, too");
+        assert_eq!(decode(&store.get(KEY).0.unwrap()), [], "an instance without reservations is not in the table");
     }
 
     #[test]
-    fn one_that_was_given_up_in_error_comes_back() {
+    fn an_instance_that_was_removed_in_error_is_added_again() {
         let store = Memory::default();
         let (mut slow, mut observer) = (Heartbeat::new(1), Heartbeat::new(2));
         slow.enlist(&store);

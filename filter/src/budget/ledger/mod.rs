@@ -1,7 +1,7 @@
-//! Where budgets are kept: accounts in the host's shared data, changed by compare-and-swap.
+//! The ledger: accounts in the host's shared data, changed by compare-and-swap.
 //!
-//! Workers meet only here. An account is read, changed by a pure closure and written back if nobody wrote in between; after
-//! [`MAX_RACES`] lost races the ledger gives up, which is an answer ([`Unavailable`]), not a wait.
+//! Workers share nothing else. An account is read, changed by a pure closure, and written back unless another worker has written it
+//! in between. After [`MAX_RACES`] lost races the change fails with [`Unavailable`]; it does not wait.
 
 mod heartbeat;
 pub mod start;
@@ -16,47 +16,48 @@ use crate::store::Store;
 
 pub use heartbeat::Heartbeat;
 
-/// Races that a change may lose. Each costs about a microsecond, and to lose one somebody else must have won.
+/// The number of lost races after which a change fails. A race takes about a microsecond, and each lost race is one that another
+/// worker has won.
 const MAX_RACES: u32 = 256;
 
-/// The ledger as one instance of the filter sees it at one moment.
+/// The ledger as one instance of the filter accesses it at one time.
 #[derive(Clone)]
 pub struct Ledger<'a> {
     /// The shared data.
     pub store: &'a dyn Store,
-    /// What this instance has read last.
+    /// The account that this instance read last.
     pub recent: Rc<Recent>,
-    /// This instance.
+    /// The id of this instance.
     pub instance: u64,
-    /// The moment.
+    /// The current time.
     pub now: Time,
 }
 
-/// The account that was last read and not written since, with the version it had. The next change begins with it, and so saves a
-/// read, which costs a microsecond: if somebody has written in between, the host refuses the version, and it is read again.
+/// The account that was last read, and its version. The next change starts from it, which saves a read of about a microsecond. If
+/// another worker has written the account in between, the host rejects the version and the account is read again.
 #[derive(Debug, Default)]
 pub struct Recent(RefCell<Option<(Rc<str>, Account, u32)>>);
 
-/// Proof that a request was admitted: what it holds of each budget. Settling consumes it.
+/// The reservations of an admitted request. Settling consumes the permit.
 #[derive(Debug, Default, PartialEq, Eq)]
-#[must_use = "a permit that is not settled holds its reservations until its worker is given up for dead"]
+#[must_use = "the reservations of a permit that is not settled last until its worker is considered dead"]
 pub struct Permit {
-    holds: Vec<(Rc<Subject>, Reservations)>,
-    /// Tokens that every capped budget holds for the request; `None` where no budget has a cap.
+    reservations: Vec<(Rc<Subject>, Reservations)>,
+    /// The tokens reserved in every budget with a cap; `None` if no budget has a cap.
     pub granted: Option<u64>,
 }
 
 /// Why nothing was reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// A budget does not hold the ask.
-    #[error("budget {budget} of claim {claim}: {shortfall}")]
+    /// Too few tokens remain in a budget.
+    #[error("budget {budget} of subject {subject}: {shortfall}")]
     Short {
-        /// Place of the claim in the list.
-        claim: usize,
-        /// Place of the budget in its subject's account.
+        /// The index of the subject in the list.
+        subject: usize,
+        /// The index of the budget in the subject's account.
         budget: usize,
-        /// Why.
+        /// The reason.
         shortfall: Shortfall,
     },
     /// The ledger cannot be read or written.
@@ -64,16 +65,16 @@ pub enum Refused {
     Unavailable(#[from] Unavailable),
 }
 
-/// A refusal, and what could not be given back of what had been reserved before it.
+/// A refusal, and the reservations made before it that could not be released.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// Why.
+    /// The reason.
     pub refused: Refused,
-    /// To be settled with 0, as soon as the ledger can be changed again.
+    /// The permit to settle with a charge of 0, as soon as the ledger can be changed again.
     pub left: Option<Permit>,
 }
 
-/// The ledger could not be changed: too many races lost, or what is stored is no account.
+/// The ledger could not be changed: too many races were lost, or the stored bytes are not an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the ledger cannot be reached")]
 pub struct Unavailable;
@@ -94,7 +95,8 @@ impl Recent {
 // === impl Ledger ===
 
 impl Ledger<'_> {
-    /// The account of a subject at this moment; a new one if the ledger has none.
+    /// Returns the account of a subject at the current time; a new one if the ledger does not contain it. Fails if the stored bytes
+    /// are not an account.
     pub fn read(&self, subject: &Subject) -> Result<Account, Unavailable> {
         let (mut account, version) = self.load(subject)?;
         self.recent.put(&subject.key, &account, version);
@@ -102,28 +104,29 @@ impl Ledger<'_> {
         Ok(account)
     }
 
-    /// Makes sure that the ledger has seen a subject.
+    /// Creates the account of a subject unless the ledger contains it.
     pub fn introduce(&self, subject: &Subject) -> Result<(), Unavailable> {
         if self.store.get(&subject.key).0.is_some() { Ok(()) } else { self.update(subject, |_| ()) }
     }
 
-    /// Reserves `ask` in all budgets of `claims`, or in none. Where several are short, the most serious reason is told.
-    pub fn reserve(&self, claims: &[SubjectBudgets<'_>], ask: Ask) -> Result<Permit, Rejected> {
-        let mut permit = Permit { holds: Vec::with_capacity(claims.len()), granted: None };
+    /// Reserves `ask` in all of `budgets`, or in none. If too few tokens remain in several of them, returns the most serious
+    /// shortfall.
+    pub fn reserve(&self, budgets: &[SubjectBudgets<'_>], ask: Ask) -> Result<Permit, Rejected> {
+        let mut permit = Permit { reservations: Vec::with_capacity(budgets.len()), granted: None };
         let mut ask = ask;
-        for (place, claim) in claims.iter().enumerate() {
-            let limits = &claim.subject.limits;
-            let reserve = |account: &mut Account| account.reserve(limits, claim.budgets, ask, self.instance, self.now);
-            match self.try_update(claim.subject, reserve) {
-                Ok(Ok(held)) => {
-                    if let Some(tokens) = held.tokens(limits) {
+        for (index, subject_budgets) in budgets.iter().enumerate() {
+            let limits = &subject_budgets.subject.limits;
+            let reserve = |account: &mut Account| account.reserve(limits, subject_budgets.budgets, ask, self.instance, self.now);
+            match self.try_update(subject_budgets.subject, reserve) {
+                Ok(Ok(reserved)) => {
+                    if let Some(tokens) = reserved.tokens(limits) {
                         ask.most = tokens;
                         permit.granted = Some(tokens);
                     }
-                    permit.holds.push((Rc::clone(claim.subject), held));
+                    permit.reservations.push((Rc::clone(subject_budgets.subject), reserved));
                 }
                 Ok(Err(short)) => {
-                    let refused = self.most_serious(claims, place, short, ask.least);
+                    let refused = self.most_serious(budgets, index, short, ask.least);
                     return Err(Rejected { refused, left: self.settle(permit, 0) });
                 }
                 Err(unavailable) => return Err(Rejected { refused: unavailable.into(), left: self.settle(permit, 0) }),
@@ -133,51 +136,51 @@ impl Ledger<'_> {
         Ok(permit)
     }
 
-    /// Counts one request against a budget that nothing is reserved in.
-    pub fn count(&self, claim: SubjectBudgets<'_>) -> Result<Result<(), Shortfall>, Unavailable> {
+    /// Counts one request against a budget without reservations.
+    pub fn count(&self, subject_budgets: SubjectBudgets<'_>) -> Result<Result<(), Shortfall>, Unavailable> {
         const ONE: Ask = Ask { least: 1, most: 1, prompt: 0 };
-        let limits = &claim.subject.limits;
-        self.try_update(claim.subject, |account| {
-            let held = account.reserve(limits, claim.budgets, ONE, self.instance, self.now);
-            let held = held.map_err(|(_, shortfall)| shortfall)?;
-            account.settle(limits, &held, 1, self.now);
+        let limits = &subject_budgets.subject.limits;
+        self.try_update(subject_budgets.subject, |account| {
+            let reserved = account.reserve(limits, subject_budgets.budgets, ONE, self.instance, self.now);
+            let reserved = reserved.map_err(|(_, shortfall)| shortfall)?;
+            account.settle(limits, &reserved, 1, self.now);
             Ok(())
         })
     }
 
-    /// Replaces the reservations of `permit` by `charge`. What the ledger cannot take now is returned, to be tried again.
+    /// Replaces the reservations of `permit` by `charge` tokens. Returns the reservations that could not be settled, to be tried again.
     pub fn settle(&self, permit: Permit, charge: u64) -> Option<Permit> {
-        let Permit { mut holds, granted } = permit;
-        holds.retain(|(subject, held)| {
-            self.update(subject, |account| account.settle(&subject.limits, held, charge, self.now)).is_err()
+        let Permit { mut reservations, granted } = permit;
+        reservations.retain(|(subject, reserved)| {
+            self.update(subject, |account| account.settle(&subject.limits, reserved, charge, self.now)).is_err()
         });
-        (!holds.is_empty()).then_some(Permit { holds, granted })
+        (!reservations.is_empty()).then_some(Permit { reservations, granted })
     }
 
-    /// Gives back the reservations that every instance for which `dead` holds has with a subject.
+    /// Releases the reservations in a subject's budgets of every instance for which `dead` returns true.
     pub fn reap(&self, subject: &Subject, dead: &dyn Fn(u64) -> bool) -> Result<(), Unavailable> {
         self.try_update(subject, |account| if account.reap(dead) { Ok(()) } else { Err(()) }).map(drop)
     }
 
-    /// Of the claim that was found short and those behind it, the most serious shortfall.
-    fn most_serious(&self, claims: &[SubjectBudgets<'_>], first: usize, short: Short, least: u64) -> Refused {
-        let behind = claims.iter().enumerate().skip(first.saturating_add(1)).filter_map(|(place, claim)| {
-            let account = self.read(claim.subject).ok()?;
-            Some((place, account.most_serious(&claim.subject.limits, claim.budgets, least, self.now)?))
+    /// Returns the most serious shortfall of the subject at index `first` and those after it.
+    fn most_serious(&self, budgets: &[SubjectBudgets<'_>], first: usize, short: Short, least: u64) -> Refused {
+        let later = budgets.iter().enumerate().skip(first.saturating_add(1)).filter_map(|(index, subject_budgets)| {
+            let account = self.read(subject_budgets.subject).ok()?;
+            Some((index, account.most_serious(&subject_budgets.subject.limits, subject_budgets.budgets, least, self.now)?))
         });
-        let (claim, (budget, shortfall)) =
-            behind.fold((first, short), |most_serious, next| if next.1.1 > most_serious.1.1 { next } else { most_serious });
-        Refused::Short { claim, budget, shortfall }
+        let (subject, (budget, shortfall)) =
+            later.fold((first, short), |most_serious, next| if next.1.1 > most_serious.1.1 { next } else { most_serious });
+        Refused::Short { subject, budget, shortfall }
     }
 
-    /// Gives back what earlier budgets hold beyond what a later one had room for.
+    /// Lowers the reservations in earlier budgets to what remained in a later one.
     fn even_out(&self, permit: &mut Permit) {
-        let Permit { holds, granted: Some(granted) } = permit else { return };
-        for (subject, held) in holds {
-            if held.tokens(&subject.limits).is_some_and(|tokens| tokens > *granted) {
-                // Where this fails, the reservation stays as it is and is settled whole.
-                if self.update(subject, |account| account.shrink(&subject.limits, held, *granted)).is_ok() {
-                    held.shrink(*granted);
+        let Permit { reservations, granted: Some(granted) } = permit else { return };
+        for (subject, reserved) in reservations {
+            if reserved.tokens(&subject.limits).is_some_and(|tokens| tokens > *granted) {
+                // If this fails, the reservation is unchanged and is settled as a whole.
+                if self.update(subject, |account| account.shrink(&subject.limits, reserved, *granted)).is_ok() {
+                    reserved.shrink(*granted);
                 }
             }
         }
@@ -189,7 +192,7 @@ impl Ledger<'_> {
         }
     }
 
-    /// Changes an account; where `change` fails, nothing is written.
+    /// Changes an account. If `change` fails, nothing is written and its error is returned.
     fn try_update<T, E>(
         &self,
         subject: &Subject,
@@ -202,7 +205,7 @@ impl Ledger<'_> {
             let (mut account, version) = remembered.map_or_else(|| self.load(subject), Ok)?;
             match change(&mut account) {
                 Err(refusal) if is_fresh => return Ok(Err(refusal)),
-                // What is refused for may be over by now.
+                // The remembered account may be outdated, so that the change is tried again with the stored one.
                 Err(_) => {}
                 Ok(answer) if self.store.set(&subject.key, &account.encode(), version) => return Ok(Ok(answer)),
                 Ok(_) => {}
@@ -242,25 +245,25 @@ mod tests {
         Rc::new(Subject { key: key.into(), kind: SubjectKind::Agent, name: "".into(), limits: [BudgetLimit::per_day(cap)].into() })
     }
 
-    fn claims(subjects: &[Rc<Subject>]) -> Vec<SubjectBudgets<'_>> {
+    fn budgets(subjects: &[Rc<Subject>]) -> Vec<SubjectBudgets<'_>> {
         subjects.iter().map(|subject| SubjectBudgets { subject, budgets: BudgetSet::one(0) }).collect()
     }
 
-    /// Used and reserved of the only budget under `key`.
+    /// Returns the used and reserved tokens of the only budget under `key`.
     fn state(ledger: &Ledger<'_>, key: &str) -> (u64, u64) {
         let account = ledger.read(&subject(key, None)).unwrap();
         account.record(0).map(|record| (record.used, record.reserved())).unwrap()
     }
 
-    fn short(claim: usize, shortfall: Shortfall) -> Refused {
-        Refused::Short { claim, budget: 0, shortfall }
+    fn short(subject: usize, shortfall: Shortfall) -> Refused {
+        Refused::Short { subject, budget: 0, shortfall }
     }
 
     fn ask(least: u64, most: u64) -> Ask {
         Ask { least, most, prompt: 0 }
     }
 
-    /// A store in which somebody else writes first, a given number of times.
+    /// A store that loses the given number of races.
     struct Contended<'a>(&'a Memory, Cell<u32>);
 
     impl Store for Contended<'_> {
@@ -280,53 +283,53 @@ mod tests {
     }
 
     #[test]
-    fn all_budgets_hold_or_none() {
+    fn a_request_is_reserved_in_all_budgets_or_in_none() {
         let store = Memory::default();
         let ledger = Ledger { store: &store, recent: Rc::default(), instance: 1, now: NOW };
         let subjects = [subject("a", Some(100)), subject("b", None), subject("c", Some(50))];
-        let claims = claims(&subjects);
-        let permit = ledger.reserve(&claims, ask(10, 80)).unwrap();
+        let budgets = budgets(&subjects);
+        let permit = ledger.reserve(&budgets, ask(10, 80)).unwrap();
         assert_eq!(permit.granted, Some(50));
         let reserved = |key| state(&ledger, key).1;
-        assert_eq!((reserved("a"), reserved("b"), reserved("c")), (50, 0, 50), "the larger hold is evened out");
-        assert_eq!(refused(ledger.reserve(&claims, ask(10, 80))), short(2, Shortfall::Reserved));
-        assert_eq!(reserved("a"), 50, "what was taken is given back");
+        assert_eq!((reserved("a"), reserved("b"), reserved("c")), (50, 0, 50), "the larger reservation is lowered");
+        assert_eq!(refused(ledger.reserve(&budgets, ask(10, 80))), short(2, Shortfall::Reserved));
+        assert_eq!(reserved("a"), 50, "the reservation is released");
         assert_eq!(ledger.settle(permit, 45), None);
         for key in ["a", "b", "c"] {
             assert_eq!(state(&ledger, key), (45, 0), "{key}");
         }
-        assert_eq!(refused(ledger.reserve(&claims, ask(10, 80))), short(2, Shortfall::Spent));
+        assert_eq!(refused(ledger.reserve(&budgets, ask(10, 80))), short(2, Shortfall::Exhausted));
     }
 
     #[test]
-    fn the_most_serious_reason_is_told() {
+    fn the_most_serious_shortfall_is_returned() {
         let store = Memory::default();
         let ledger = Ledger { store: &store, recent: Rc::default(), instance: 1, now: NOW };
         let subjects = [subject("a", Some(100)), subject("b", Some(50))];
-        let spent = ledger.reserve(&claims(&subjects[1..]), ask(50, 50)).unwrap();
-        assert_eq!(ledger.settle(spent, 50), None);
-        let _held = ledger.reserve(&claims(&subjects[..1]), ask(95, 95)).unwrap();
-        assert_eq!(refused(ledger.reserve(&claims(&subjects), ask(10, 80))), short(1, Shortfall::Spent));
+        let exhausted = ledger.reserve(&budgets(&subjects[1..]), ask(50, 50)).unwrap();
+        assert_eq!(ledger.settle(exhausted, 50), None);
+        let _held = ledger.reserve(&budgets(&subjects[..1]), ask(95, 95)).unwrap();
+        assert_eq!(refused(ledger.reserve(&budgets(&subjects), ask(10, 80))), short(1, Shortfall::Exhausted));
     }
 
     #[test]
-    fn lost_races_are_run_again_but_not_for_ever() {
+    fn lost_races_are_repeated_a_limited_number_of_times() {
         let memory = Memory::default();
         let store = Contended(&memory, Cell::new(3));
         let ledger = Ledger { store: &store, recent: Rc::default(), instance: 1, now: NOW };
         let subjects = [subject("a", Some(100))];
-        let claims = claims(&subjects);
-        let permit = ledger.reserve(&claims, ask(10, 80)).unwrap();
+        let budgets = budgets(&subjects);
+        let permit = ledger.reserve(&budgets, ask(10, 80)).unwrap();
         store.1.set(u32::MAX);
-        let permit = ledger.settle(permit, 5).expect("the permit comes back");
-        assert_eq!(refused(ledger.reserve(&claims, ask(10, 80))), Refused::Unavailable(Unavailable));
+        let permit = ledger.settle(permit, 5).expect("the permit is returned");
+        assert_eq!(refused(ledger.reserve(&budgets, ask(10, 80))), Refused::Unavailable(Unavailable));
         store.1.set(0);
         assert_eq!(ledger.settle(permit, 5), None);
         assert_eq!(state(&ledger, "a"), (5, 0));
     }
 
     #[test]
-    fn what_is_evened_out_in_a_race_is_given_back_all_the_same() {
+    fn reservations_are_lowered_after_a_lost_race() {
         /// A store in which every write loses its first race.
         struct Second<'a>(&'a Memory, Cell<bool>);
         impl Store for Second<'_> {
@@ -341,37 +344,37 @@ mod tests {
         let store = Second(&memory, Cell::new(true));
         let ledger = Ledger { store: &store, recent: Rc::default(), instance: 1, now: NOW };
         let subjects = [subject("a", Some(100)), subject("b", Some(30))];
-        let permit = ledger.reserve(&claims(&subjects), ask(10, 80)).unwrap();
+        let permit = ledger.reserve(&budgets(&subjects), ask(10, 80)).unwrap();
         assert_eq!((state(&ledger, "a"), state(&ledger, "b")), ((0, 30), (0, 30)));
         assert_eq!(ledger.settle(permit, 7), None);
         assert_eq!((state(&ledger, "a"), state(&ledger, "b")), ((7, 0), (7, 0)));
     }
 
     #[test]
-    fn the_dead_are_charged_no_more_than_they_held() {
+    fn dead_instances_are_charged_at_most_their_reservations() {
         let store = Memory::default();
         let workers = [1, 2].map(|instance| Ledger { store: &store, recent: Rc::default(), instance, now: NOW });
         let subjects = [subject("a", Some(100)), subject("b", Some(20))];
-        let claims = claims(&subjects);
-        let _dead = workers[0].reserve(&claims, Ask { least: 1, most: 100, prompt: 50 }).unwrap();
-        let _alive = workers[1].reserve(&claims[..1], ask(80, 80)).unwrap();
+        let budgets = budgets(&subjects);
+        let _dead = workers[0].reserve(&budgets, Ask { least: 1, most: 100, prompt: 50 }).unwrap();
+        let _alive = workers[1].reserve(&budgets[..1], ask(80, 80)).unwrap();
         workers[1].reap(&subjects[0], &|instance| instance == 1).unwrap();
-        assert_eq!(state(&workers[1], "a"), (20, 80), "of the prompt as of the rest, what the smallest budget had room for");
+        assert_eq!(state(&workers[1], "a"), (20, 80), "the prompt's share is limited by the smallest budget, too");
     }
 
     #[test]
-    fn nothing_is_decided_by_what_is_only_remembered() {
+    fn an_outdated_account_refuses_nothing() {
         let store = Memory::default();
         let workers = [1, 2].map(|instance| Ledger { store: &store, recent: Rc::default(), instance, now: NOW });
         let subjects = [subject("a", Some(100))];
-        let claims = claims(&subjects);
-        let permit = workers[0].reserve(&claims, ask(90, 90)).unwrap();
+        let budgets = budgets(&subjects);
+        let permit = workers[0].reserve(&budgets, ask(90, 90)).unwrap();
         assert_eq!(state(&workers[1], "a"), (0, 90));
         assert_eq!(workers[0].settle(permit, 10), None);
-        let permit = workers[1].reserve(&claims, ask(90, 90)).expect("what it remembers would not hold it");
+        let permit = workers[1].reserve(&budgets, ask(90, 90)).expect("the remembered account has too few tokens");
         assert_eq!(state(&workers[0], "a"), (10, 90));
         assert_eq!(workers[1].settle(permit, 20), None);
-        let permit = workers[0].reserve(&claims, ask(5, 70)).unwrap();
+        let permit = workers[0].reserve(&budgets, ask(5, 70)).unwrap();
         assert_eq!((permit.granted, state(&workers[1], "a")), (Some(70), (30, 70)));
     }
 
@@ -388,12 +391,12 @@ mod tests {
         let count = || ledger.count(SubjectBudgets { subject: &subject, budgets: BudgetSet::one(1) }).unwrap();
         assert_eq!((count(), count(), count()), (Ok(()), Ok(()), Err(Shortfall::Drains(30_000_000_000))));
         let account = ledger.read(&subject).unwrap();
-        assert_eq!([0, 1].map(|place| account.record(place).unwrap().used), [0, 2]);
+        assert_eq!([0, 1].map(|index| account.record(index).unwrap().used), [0, 2]);
     }
 
     #[test]
-    fn what_cannot_be_given_back_is_not_forgotten() {
-        /// A store that takes one write and no more.
+    fn reservations_that_cannot_be_released_are_returned() {
+        /// A store that accepts one write only.
         struct Once<'a>(&'a Memory, Cell<bool>);
         impl Store for Once<'_> {
             fn get(&self, key: &str) -> (Option<Vec<u8>>, u32) {
@@ -407,9 +410,9 @@ mod tests {
         let store = Once(&memory, Cell::new(false));
         let ledger = Ledger { store: &store, recent: Rc::default(), instance: 1, now: NOW };
         let subjects = [subject("a", Some(100)), subject("b", Some(5))];
-        let rejected = ledger.reserve(&claims(&subjects), ask(10, 80)).expect_err("b is too small");
-        assert_eq!(rejected.refused, short(1, Shortfall::Spent));
-        let left = rejected.left.expect("a still holds it");
+        let rejected = ledger.reserve(&budgets(&subjects), ask(10, 80)).expect_err("b is too small");
+        assert_eq!(rejected.refused, short(1, Shortfall::Exhausted));
+        let left = rejected.left.expect("the reservation in a is left");
         assert_eq!(state(&ledger, "a"), (0, 80));
         let ledger = Ledger { store: &memory, ..ledger };
         assert_eq!(ledger.settle(left, 0), None);
@@ -417,12 +420,12 @@ mod tests {
     }
 
     #[test]
-    fn rubbish_in_the_store_is_an_answer() {
+    fn invalid_bytes_in_the_store_are_an_error() {
         let store = Memory::default();
         assert!(store.set("a", b"rubbish", 0));
         let ledger = Ledger { store: &store, recent: Rc::default(), instance: 1, now: NOW };
         let subjects = [subject("a", Some(1))];
         assert_eq!(ledger.read(&subjects[0]), Err(Unavailable));
-        assert_eq!(refused(ledger.reserve(&claims(&subjects), ask(1, 1))), Refused::Unavailable(Unavailable));
+        assert_eq!(refused(ledger.reserve(&budgets(&subjects), ask(1, 1))), Refused::Unavailable(Unavailable));
     }
 }

@@ -1,4 +1,4 @@
-//! Who is let in, what each may use, and what holds each back.
+//! Tests of callers: identification, access to models, and budgets.
 
 use super::*;
 use crate::budget::account::Shortfall;
@@ -7,7 +7,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const KEY: &str = "pak_alice";
 
-/// A provider with these lines in its spec, in flow style.
+/// Returns the manifest of a provider with these fields in its spec, in YAML's flow style.
 fn provider(name: &str, spec: &str) -> String {
     format!(
         "---\n{{apiVersion: pai.io/v1, kind: ModelProvider, metadata: {{name: {name}}}, spec: {{provider: vllm, endpoint: 'http://v', {spec}}}}}\n"
@@ -32,7 +32,7 @@ fn bearer(key: &str) -> String {
     format!("Bearer {key}")
 }
 
-/// Runs a request of a peer up to its admission.
+/// Runs a request of a peer until it is admitted or rejected.
 fn ask_as(exchange: &mut Exchange, world: &World, identity: Option<&str>, headers: &Headers<'_>, body: &str) -> Step {
     let peer = || identity.map(|identity| identity.as_bytes().to_vec());
     match exchange.on_request_headers(headers, false, &peer, &world.env()) {
@@ -41,7 +41,7 @@ fn ask_as(exchange: &mut Exchange, world: &World, identity: Option<&str>, header
     }
 }
 
-/// Status and code of a refusal; 200 and who was let in.
+/// Returns status and code of a refusal, or 200 and the caller's subject.
 fn outcome(gate: &Rc<Gate>, world: &World, identity: Option<&str>, headers: &Headers<'_>, body: &str) -> (u16, String) {
     let mut exchange = Exchange::new(Rc::clone(gate));
     let step = ask_as(&mut exchange, world, identity, headers, body);
@@ -60,9 +60,9 @@ fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
 }
 
 #[test]
-fn nobody_gets_in_through_a_gap_between_audiences() {
+fn every_audience_rejects_other_callers() {
     const REFUSED: (u16, &str) = (401, "invalid_api_key");
-    const STRANGER: (u16, &str) = (403, "caller_not_allowed");
+    const NOT_ALLOWED: (u16, &str) = (403, "caller_not_allowed");
     const ANONYMOUS: (u16, &str) = (200, "anonymous");
     const AGENT: (u16, &str) = (200, "agent/a");
     const ALICE: (u16, &str) = (200, "key/alice");
@@ -71,7 +71,7 @@ fn nobody_gets_in_through_a_gap_between_audiences() {
     let agents = nothing.clone() + &agent("a", "td/a", "models: [p/m]");
     let keys = provider("p", "externalAccess: {enabled: true}") + &access_key("alice", KEY, "");
     let both = keys.clone() + &agent("a", "td/a", "models: [p/m]");
-    // For each audience and configuration: nobody in particular, the agent, another identity, a key, a wrong key.
+    // For each audience and configuration: no identity, the agent, another identity, a valid key, an unknown key.
     for (audience, manifests, expected) in [
         ("auto", &nothing, [ANONYMOUS, ANONYMOUS, ANONYMOUS, REFUSED, REFUSED]),
         ("auto", &block, [REFUSED, REFUSED, REFUSED, REFUSED, REFUSED]),
@@ -80,9 +80,9 @@ fn nobody_gets_in_through_a_gap_between_audiences() {
         ("auto", &both, [REFUSED, AGENT, REFUSED, ALICE, REFUSED]),
         ("agents", &nothing, [ANONYMOUS, ANONYMOUS, ANONYMOUS, REFUSED, REFUSED]),
         ("agents", &block, [ANONYMOUS, ANONYMOUS, ANONYMOUS, REFUSED, REFUSED]),
-        ("agents", &agents, [STRANGER, AGENT, STRANGER, REFUSED, REFUSED]),
+        ("agents", &agents, [NOT_ALLOWED, AGENT, NOT_ALLOWED, REFUSED, REFUSED]),
         ("agents", &keys, [ANONYMOUS, ANONYMOUS, ANONYMOUS, REFUSED, REFUSED]),
-        ("agents", &both, [STRANGER, AGENT, STRANGER, REFUSED, REFUSED]),
+        ("agents", &both, [NOT_ALLOWED, AGENT, NOT_ALLOWED, REFUSED, REFUSED]),
         ("external", &nothing, [REFUSED, REFUSED, REFUSED, REFUSED, REFUSED]),
         ("external", &agents, [REFUSED, REFUSED, REFUSED, REFUSED, REFUSED]),
         ("external", &both, [REFUSED, REFUSED, REFUSED, ALICE, REFUSED]),
@@ -107,7 +107,7 @@ fn nobody_gets_in_through_a_gap_between_audiences() {
 }
 
 #[test]
-fn keys_that_are_no_good_are_told_apart_for_their_holders() {
+fn the_error_reports_why_a_known_key_is_rejected() {
     let world = World::new();
     let gate = gate(
         &(provider("p", "externalAccess: {enabled: true}")
@@ -139,7 +139,7 @@ fn keys_that_are_no_good_are_told_apart_for_their_holders() {
 }
 
 #[test]
-fn a_header_that_is_vouched_for_comes_before_the_certificate() {
+fn the_identity_header_takes_precedence_over_the_certificate() {
     let world = World::new();
     let gate = gate(
         &(provider("p", "")
@@ -152,7 +152,7 @@ fn a_header_that_is_vouched_for_comes_before_the_certificate() {
         (Some("td/x"), vec![("x-agent-id", "id-a")], (200, "agent/a")),
         (Some("td/x"), vec![], (200, "agent/team")),
         (Some("td/x"), vec![("x-agent-id", "")], (403, "caller_not_allowed")),
-        (Some("td/x"), vec![("x-agent-id", "nobody")], (403, "caller_not_allowed")),
+        (Some("td/x"), vec![("x-agent-id", "unknown")], (403, "caller_not_allowed")),
         (None, vec![("x-agent-id", "id-a"), ("x-agent-id", "id-a")], (200, "agent/a")),
         (None, vec![("x-agent-id", "id-a"), ("x-agent-id", "td/x")], (403, "caller_not_allowed")),
         (None, vec![("x-agent-id", "td/x, id-a")], (403, "caller_not_allowed")),
@@ -165,11 +165,11 @@ fn a_header_that_is_vouched_for_comes_before_the_certificate() {
     let mut exchange = Exchange::new(Rc::clone(&gate));
     let step = ask(&mut exchange, &world, &post("/v1/chat/completions", &[("x-agent-id", "id-a")]), &chat("p/m", ""));
     let Step::Forward(forward) = step else { panic!("{step:?}") };
-    assert!(forward.headers.contains(&HeaderEdit::Remove("x-agent-id".into())), "it is not the provider's to see");
+    assert!(forward.headers.contains(&HeaderEdit::Remove("x-agent-id".into())), "the provider must not receive it");
 }
 
 #[test]
-fn operators_see_how_it_goes_and_developers_do_not() {
+fn operators_may_read_the_state_and_developers_may_not() {
     let world = World::new();
     let manifests = provider("p", "externalAccess: {enabled: true}")
         + &agent("a", "td/a", "models: [p/m]")
@@ -202,7 +202,7 @@ fn operators_see_how_it_goes_and_developers_do_not() {
 }
 
 #[test]
-fn each_sees_what_it_may_use() {
+fn callers_list_the_models_that_they_may_use() {
     let world = World::new();
     let gate = gate(
         &(provider("local", "allowedModels: [org/a, org/b, 'fam/*'], deniedModels: [fam/bad], externalAccess: {enabled: true}")
@@ -230,7 +230,7 @@ fn each_sees_what_it_may_use() {
         let ids: Vec<&str> = list["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
         assert_eq!(ids, expected, "{who}");
     }
-    // A name, who asks, and whom it gets: a provider, or status and code.
+    // The requested model, the caller's key, and the expected reference or status.
     for (name, who, expected) in [
         ("org/a", "", Ok("closed/org/a")),
         ("x", "", Ok("open/x")),
@@ -264,7 +264,7 @@ fn each_sees_what_it_may_use() {
 }
 
 #[test]
-fn requests_per_minute_count_whatever_they_ask_for() {
+fn requests_per_minute_count_every_request() {
     let world = World::new();
     let gate = gate(&(provider("p", "externalAccess: {enabled: true}") + &access_key("alice", KEY, "requestsPerMinute: 3")));
     let get = |path: &'static str| {
@@ -278,12 +278,12 @@ fn requests_per_minute_count_whatever_they_ask_for() {
     let headers = post("/v1/chat/completions", &[("x-api-key", KEY)]);
     let mut third = Exchange::new(Rc::clone(&gate));
     assert!(matches!(ask(&mut third, &world, &headers, &chat("m", "")), Step::Forward(_)));
-    assert_eq!(get("/without_provider").status, 404, "what is without_provider is told first");
+    assert_eq!(get("/without_provider").status, 404, "an unknown URL is reported first");
     let reply = get("/v1/models");
     assert_eq!(refused(&Step::Reply(reply.clone())), (429, "rate_limit_exceeded".to_owned(), None));
     assert!(String::from_utf8_lossy(&reply.body).contains("\"type\":\"requests\""));
-    let told = ["retry-after", "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
-    assert_eq!(told.map(|name| header(&reply, name).unwrap()), ["20", "3", "0", "1m0s"]);
+    let names = ["retry-after", "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
+    assert_eq!(names.map(|name| header(&reply, name).unwrap()), ["20", "3", "0", "1m0s"]);
     assert_eq!(header(&reply, "x-should-retry"), None);
     world.now.set(Time(world.now.get().0 + 19_999_999_999));
     assert_eq!(get("/v1/models").status, 429);
@@ -291,14 +291,14 @@ fn requests_per_minute_count_whatever_they_ask_for() {
     assert_eq!((get("/v1/models").status, get("/v1/models").status), (200, 429));
     let ResponseStep::Edit(edits) = answer(&mut third, &world, "200", "application/json", "{}") else { panic!() };
     assert_eq!(set(&edits, "x-ratelimit-limit-requests"), Some("3"));
-    assert_eq!(set(&edits, "x-ratelimit-limit-tokens"), None, "no budget of tokens is the key's");
+    assert_eq!(set(&edits, "x-ratelimit-limit-tokens"), None, "the key has no token budget");
 }
 
 #[test]
-fn the_budget_that_is_short_is_named() {
+fn the_error_names_the_budget() {
     let full = "maxTokensPerDay: 100000, externalAccess: {enabled: true, maxTokensPerDay: 100000}";
     let own = "maxTokensPerDay: 100000, tokensPerMinute: 100000";
-    // The spec of the provider and of the key; what a request for 900 tokens is told after one that took 1000, and how long to wait.
+    // The specs of the provider and of the key; the error for a request of 900 tokens after one that used 1000, and `retry-after`.
     for (spec, key, code, named, retry) in [
         (
             "maxTokensPerDay: 1500, externalAccess: {enabled: true}",
@@ -348,7 +348,7 @@ fn the_budget_that_is_short_is_named() {
         let Step::Reply(reply) = step else { panic!("{step:?}") };
         let text = String::from_utf8_lossy(&reply.body);
         assert!(reply.status == 429 && text.contains(code) && text.contains(named), "{named}: {text}");
-        assert!(!text.contains("1000"), "what was spent is nobody else's business: {text}");
+        assert!(!text.contains("1000"), "the error must not contain the tokens used: {text}");
         let wait = header(&reply, "retry-after").unwrap();
         match retry {
             "" => {
@@ -364,12 +364,12 @@ fn the_budget_that_is_short_is_named() {
 }
 
 #[test]
-fn what_can_never_fit_any_of_the_budgets_is_a_bad_request() {
+fn a_request_above_the_cap_of_a_budget_is_a_bad_request() {
     let full = "maxTokensPerDay: 100000, externalAccess: {enabled: true, maxTokensPerDay: 100000}";
     for (spec, key, named) in [
         ("maxTokensPerDay: 500, externalAccess: {enabled: true}", "", "model provider `p` is 500"),
         ("externalAccess: {enabled: true, maxTokensPerDay: 500}", "", "for external use of model provider `p` is 500"),
-        ("maxTokensPerRequest: 500, externalAccess: {enabled: true}", "", "model provider `p` takes 500 for one request"),
+        ("maxTokensPerRequest: 500, externalAccess: {enabled: true}", "", "model provider `p` accepts at most 500 per request"),
         (full, "maxTokensPerDay: 500", "the daily token budget of access key `alice` is 500"),
         (full, "tokensPerMinute: 500", "the tokens per minute of access key `alice` is 500"),
     ] {
@@ -385,7 +385,7 @@ fn what_can_never_fit_any_of_the_budgets_is_a_bad_request() {
 }
 
 #[test]
-fn every_answer_speaks_of_the_callers_own_budget() {
+fn every_response_reports_the_callers_own_budget() {
     let shared = "maxTokensPerDay: 5000, externalAccess: {enabled: true, maxTokensPerDay: 4000}";
     let base = provider("p", shared)
         + &agent("capped", "td/capped", "models: [p/m], maxTokensPerDay: 3000")
@@ -437,8 +437,8 @@ fn agents_and_keys_are_counted_by_name() {
     assert_eq!((count("subject_budget_limit_tokens"), count("subject_budget_used_tokens")), (Some(5000), Some(14)));
 }
 
-/// Random requests of two keys and an agent, in any interleaving: no budget is ever overdrawn, and at rest nothing is reserved and
-/// every budget has what was charged.
+/// Random requests of two keys and an agent, in any interleaving: no budget is exceeded, and at the end nothing is reserved and the
+/// budgets contain what was charged.
 #[test]
 fn every_invariant_holds_for_all_budgets_at_once() {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -477,11 +477,11 @@ fn every_invariant_holds_for_all_budgets_at_once() {
                 finish(&mut exchange, &world, limit * below(101) / 100);
             }
             for caller in [Caller::Agent(0), Caller::Developer(0), Caller::Developer(1)] {
-                for claim in gate.budgets.required(caller, 0) {
-                    let account = world.env().ledger().read(claim.subject).unwrap();
-                    for (place, cap) in claim.capped() {
-                        let record = account.record(place).unwrap();
-                        assert!(record.used + record.reserved() <= cap, "{caller:?} {place}: {record:?}");
+                for of_subject in gate.budgets.required(caller, 0) {
+                    let account = world.env().ledger().read(of_subject.subject).unwrap();
+                    for (index, cap) in of_subject.capped() {
+                        let record = account.record(index).unwrap();
+                        assert!(record.used + record.reserved() <= cap, "{caller:?} {index}: {record:?}");
                     }
                 }
             }
@@ -496,9 +496,9 @@ fn every_invariant_holds_for_all_budgets_at_once() {
         let [agent, one, two] = callers.each_ref().map(|record| record.used);
         assert_eq!(provider.record(0).unwrap().used, agent + one + two);
         assert_eq!(provider.record(1).unwrap().used, one + two, "external tokens only");
-        assert!(callers.iter().chain([0, 1].map(|place| provider.record(place).unwrap())).all(|record| record.reserved() == 0));
+        assert!(callers.iter().chain([0, 1].map(|index| provider.record(index).unwrap())).all(|record| record.reserved() == 0));
     }
-    assert!(refusals.iter().all(|count| *count > 100), "{refusals:?}: the budgets were never tight");
+    assert!(refusals.iter().all(|count| *count > 100), "{refusals:?}: the budgets rejected too few requests");
 }
 
 fn finish(exchange: &mut Exchange, world: &World, completion: u64) {
@@ -508,14 +508,14 @@ fn finish(exchange: &mut Exchange, world: &World, completion: u64) {
 }
 
 #[test]
-fn a_ledger_that_cannot_be_read_lets_nobody_past_his_rate() {
+fn a_ledger_that_cannot_be_read_admits_no_request_with_a_rate() {
     let (world, gate) = (
         World::new(),
         gate(&(provider("p", "externalAccess: {enabled: true}") + &access_key("alice", KEY, "requestsPerMinute: 3"))),
     );
-    assert!(crate::store::Store::set(&world.store, "pai/1/account/key/alice", b"rubbish", 0));
+    assert!(crate::store::Store::set(&world.store, "pai/1/account/key/alice", b"invalid", 0));
     let headers = post("/v1/chat/completions", &[("x-api-key", KEY)]);
     assert_eq!(outcome(&gate, &world, None, &headers, &chat("m", "")), (503, "ledger_unavailable".to_owned()));
-    let order = [Shortfall::Reserved, Shortfall::Drains(5), Shortfall::Drains(6), Shortfall::Spent];
+    let order = [Shortfall::Reserved, Shortfall::Drains(5), Shortfall::Drains(6), Shortfall::Exhausted];
     assert!(order.is_sorted(), "from the least serious to the most");
 }

@@ -1,4 +1,4 @@
-//! Where guards stand among the rules, and what is seen of them.
+//! Tests of guards: their order among the checks, and their metrics and log fields.
 
 use super::*;
 #[cfg(target_arch = "wasm32")]
@@ -18,27 +18,27 @@ spec:
     - { name: words, type: pattern, deny: [forbidden] }
 ";
 
-fn say(text: &str, members: &str) -> String {
+fn message(text: &str, members: &str) -> String {
     format!(r#"{{"model":"p/m","messages":[{{"role":"user","content":"{text}"}}]{members}}}"#)
 }
 
 #[test]
-fn guards_refuse_before_budgets_and_after_sizes() {
+fn guards_are_evaluated_after_sizes_and_before_budgets() {
     let (world, gate) = (World::new(), gate(GUARDED));
     let chat_headers = post("/v1/chat/completions", &[]);
-    let hits = |guard: &str, action: &str| {
+    let matches = |guard: &str, action: &str| {
         let name = format!("pai.provider=.=p;.;guard=.={guard};.;action=.={action};.;guard_hits_total");
         world.counts().get(&name).copied().unwrap_or(0)
     };
-    // The body, the code of the refusal if there is one, and who has found something.
+    // The body, the code of the error if the request is rejected, and the guards that match.
     for (body, expected, matched_guards) in [
-        (say("a forbidden word", ""), Some("prompt_rejected"), "words"),
-        (say("a forbidden grey word", ""), Some("prompt_rejected"), "watch,words"),
-        (say("a grey word", ",\"max_tokens\":9"), None, "watch"),
-        (say("a word", ",\"max_tokens\":9"), None, ""),
-        (say("a forbidden word", ",\"max_tokens\":9000"), Some("context_length_exceeded"), ""),
-        (say("a forbidden word", ",\"model\":\"x\""), Some("invalid_body"), ""),
-        (say("a forbidden word", "").replace("p/m", "q/m"), Some("model_not_found"), ""),
+        (message("a forbidden word", ""), Some("prompt_rejected"), "words"),
+        (message("a forbidden grey word", ""), Some("prompt_rejected"), "watch,words"),
+        (message("a grey word", ",\"max_tokens\":9"), None, "watch"),
+        (message("a word", ",\"max_tokens\":9"), None, ""),
+        (message("a forbidden word", ",\"max_tokens\":9000"), Some("context_length_exceeded"), ""),
+        (message("a forbidden word", ",\"model\":\"x\""), Some("invalid_body"), ""),
+        (message("a forbidden word", "").replace("p/m", "q/m"), Some("model_not_found"), ""),
     ] {
         let mut exchange = Exchange::new(Rc::clone(&gate));
         let step = ask(&mut exchange, &world, &chat_headers, &body);
@@ -55,22 +55,22 @@ fn guards_refuse_before_budgets_and_after_sizes() {
         assert_eq!(entry.guard, matched_guards, "{body}");
         assert_eq!(world.ledger(&gate), (0, 0), "{body}");
     }
-    assert_eq!((hits("words", "reject"), hits("watch", "audit")), (2, 2));
+    assert_eq!((matches("words", "reject"), matches("watch", "audit")), (2, 2));
 
-    // A spent budget does not hide what a guard has to say.
+    // Guards are evaluated before budgets, also if a budget is exhausted.
     let mut exchange = Exchange::new(Rc::clone(&gate));
-    ask(&mut exchange, &world, &chat_headers, &say("a word", ",\"max_tokens\":9"));
+    ask(&mut exchange, &world, &chat_headers, &message("a word", ",\"max_tokens\":9"));
     let usage = r#"{"usage":{"prompt_tokens":900,"completion_tokens":100}}"#;
     answer(&mut exchange, &world, "200", "application/json", usage);
     exchange.on_log(|| true, &world.env());
-    let step = ask(&mut Exchange::new(Rc::clone(&gate)), &world, &chat_headers, &say("a forbidden word", ""));
+    let step = ask(&mut Exchange::new(Rc::clone(&gate)), &world, &chat_headers, &message("a forbidden word", ""));
     assert_eq!(refused(&step).1, "prompt_rejected");
-    let step = ask(&mut Exchange::new(Rc::clone(&gate)), &world, &chat_headers, &say("a word", ""));
+    let step = ask(&mut Exchange::new(Rc::clone(&gate)), &world, &chat_headers, &message("a word", ""));
     assert_eq!(refused(&step).1, "insufficient_quota");
 }
 
 #[test]
-fn what_a_guard_cannot_read_is_refused_unless_it_says_otherwise() {
+fn unreadable_prompts_are_rejected_unless_the_guard_allows_them() {
     let (world, gate) = (World::new(), gate(GUARDED));
     for (path, body) in [
         ("/v1/completions", r#"{"model":"p/m","prompt":[1,2,3]}"#),
