@@ -351,7 +351,7 @@ async fn no_more_is_reserved_than_the_rate_over_all_workers() {
     assert_eq!((held.provider.reserved, held.external.reserved), (fit * each, fit * each));
     let refused = gate.chat(&ask(100)).key(&alice()).send().await;
     refused.rate_limited("tokens");
-    assert_eq!(refused.retry_after(), 1, "only reservations stand in the way");
+    assert_eq!(refused.retry_after(), 1, "only reservations prevent it");
     let tokens = refused.rate_limit("tokens").unwrap();
     assert_eq!((tokens.limit, tokens.remaining), (RATE, RATE - fit * each));
     for call in calls {

@@ -231,7 +231,7 @@ async fn callouts_may_be_answered_anything() {
     still_serves(&gate).await;
     let gate = Gate::builder()
         .manifests(provider("maxTokensPerDay: 100000"))
-        .manifests(gateway("callouts: { vllm-local: nobody-callouts }"))
+        .manifests(gateway("callouts: { vllm-local: missing-callouts }"))
         .upstream("vllm-local", &upstream)
         .address("anonymous", Upstream::unreachable_address().await)
         .start()

@@ -9,9 +9,9 @@
 //!   └───────────────────────┴── refused, answered ─┴──> Answered ──log──> Closed
 //! ```
 //!
-//! In `Admitted`, attempts begin and end: `admitted.rs`. Both filters, the gate and the attempt at each provider, tell one exchange.
-//! It is told what the host saw and says what the host is to do. Every callback may come in every phase: one that makes no sense
-//! changes nothing.
+//! In `Admitted`, attempts begin and end: `admitted.rs`. Both filters, the gate and the attempt at each provider, report to one exchange. It
+//! receives what the host saw and returns what the host is to do. Every callback may occur in every phase: one that does not fit the
+//! phase changes nothing.
 
 pub mod access_log;
 pub mod admitted;
@@ -99,7 +99,7 @@ struct Reading {
     json: bool,
     target: Vec<u8>,
     has_length: bool,
-    /// What is to change whoever serves the request.
+    /// Changes that do not depend on the provider.
     edits: Vec<HeaderEdit>,
 }
 
@@ -210,7 +210,7 @@ impl Exchange {
         }
     }
 
-    /// The callout that [`Step::Ask`] has asked for is over, with an answer or without one. `body` fetches the request's body, which is
+    /// Continues after the callout of [`Step::Ask`] has ended, with an answer or without one. `body` fetches the request's body, which is
     /// still held.
     pub fn on_callout<B: AsRef<[u8]>>(&mut self, body: impl FnOnce() -> B, env: &Environment<'_>) -> Step {
         match std::mem::replace(&mut self.phase, Phase::Closed) {
@@ -242,7 +242,7 @@ impl Exchange {
         }
     }
 
-    /// The answer's headers have come. `details` tells where they are from: Envoy's `response.code_details`.
+    /// Handles the response's headers. `details` returns their origin: Envoy's `response.code_details`.
     pub fn on_response_headers(
         &mut self,
         headers: &Headers<'_>,
@@ -254,7 +254,7 @@ impl Exchange {
             return ResponseStep::Continue;
         }
         let status = status(headers);
-        // Most answers are a provider's 200, for which nobody has to be asked.
+        // Most responses are a provider's 200, whose origin is known.
         let asks = status != 200 && matches!(self.phase, Phase::Admitted(_) | Phase::Reading(_) | Phase::Waiting(_));
         let details = asks.then(|| details().unwrap_or_default());
         let local = details.filter(|details| details != b"via_upstream");
@@ -277,7 +277,7 @@ impl Exchange {
         step
     }
 
-    /// A piece of the answer has come.
+    /// Handles a chunk of the response's body.
     pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, env: &Environment<'_>) -> BodyStep {
         match &mut self.phase {
             Phase::Admitted(admitted) => admitted.on_response_body(chunk, end_of_stream, env),
@@ -300,7 +300,7 @@ impl Exchange {
     pub fn on_attempt(&mut self, provider: Option<&[u8]>, env: &Environment<'_>) -> AttemptStep {
         match &mut self.phase {
             Phase::Admitted(admitted) => admitted.start(provider, env),
-            // With `routing: fixed`, the headers come before the body is judged.
+            // With `routing: fixed`, the headers are sent before the body is evaluated.
             Phase::Reading(_) | Phase::Waiting(_) if self.gate.policy.is_fixed_to(provider) => {
                 AttemptStep::Forward(vec![HeaderEdit::Remove("x-pai-provider".into())])
             }
@@ -318,7 +318,7 @@ impl Exchange {
         self.admitted().map_or(0, Admitted::reach)
     }
 
-    /// What stands in place of the beginning of the attempt's body, of which `body` fetches as much as it has to see.
+    /// Returns what replaces the beginning of the attempt's body. `body` fetches as much of it as is needed.
     pub fn on_attempt_body<B: AsRef<[u8]>>(&self, body: impl FnOnce() -> B) -> Option<Splice> {
         self.admitted()?.splice(body().as_ref())
     }
@@ -351,7 +351,7 @@ impl Exchange {
         }
     }
 
-    /// All is over. `connected` tells whether the request ever reached a provider.
+    /// Settles and counts the request at its end. `connected` returns whether it ever reached a provider.
     pub fn on_log(&mut self, connected: impl FnOnce() -> bool, env: &Environment<'_>) -> Option<AccessLogEntry> {
         let subject = self.caller.map_or_else(|| "none".to_owned(), |caller| caller.subject(&self.gate.policy));
         let mut entry = match std::mem::replace(&mut self.phase, Phase::Closed) {
@@ -370,7 +370,7 @@ impl Exchange {
         Some(entry)
     }
 
-    /// Rows 1 to 6 of the table of refusals: what the headers alone decide, so that no stranger makes the proxy hold a body.
+    /// Applies rows 1 to 6 of the table of refusals, which need the headers only: an unauthenticated caller cannot make the proxy hold a body.
     fn read_headers(
         &mut self,
         headers: &Headers<'_>,
@@ -432,7 +432,7 @@ impl Exchange {
         }))
     }
 
-    /// Holds the headers until the body is judged; with fixed routing, sends them ahead.
+    /// Holds the headers until the body is evaluated; with fixed routing, sends them ahead.
     fn await_body(&mut self) -> Step {
         let (Phase::Reading(reading), [provider]) = (&mut self.phase, &*self.gate.policy.providers) else { return Step::Hold };
         if self.gate.policy.gateway.routing != Routing::Fixed {
@@ -485,7 +485,7 @@ impl Exchange {
         }
     }
 
-    /// Finds who takes the request, reserves what it may cost there, and makes it ready to go.
+    /// Selects the candidate, reserves what the request may use there, and rewrites the request.
     fn admit(
         &mut self,
         named: Candidate<'_>,

@@ -23,7 +23,7 @@ pub struct Attempt {
     ordinal: Cell<u32>,
     /// The headers wait for the body.
     holds: Cell<bool>,
-    /// Its stream had ended before it began: nothing goes on.
+    /// Its stream had ended before it began: nothing is forwarded.
     late: Cell<bool>,
 }
 
@@ -116,7 +116,7 @@ impl Attempt {
         let Some(stream) = self.of.take() else { return };
         let connected = || io.attribute(Attribute::UpstreamLocalAddress).is_some();
         let edits = stream.exchange().borrow_mut().on_attempt_end(self.ordinal.get(), connected, &io.environment());
-        // There are edits only where the stream goes on.
+        // There are edits only where the stream continues.
         self.edit_request(&edits, io);
     }
 

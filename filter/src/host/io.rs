@@ -35,7 +35,7 @@ pub trait Io: Peer {
     /// Answers the stream in place of the provider.
     fn reply(&self, reply: &Reply);
 
-    /// Lets a request go on that was paused.
+    /// Resumes a request that was paused.
     fn resume_request(&self);
 
     /// Sets the filter state `wasm.<name>` of the stream, for access logs.

@@ -41,7 +41,7 @@ pub struct Root {
     gate: Rc<Gate>,
     streams: Rc<Streams>,
     ticked: bool,
-    /// Providers that were asked for their models, by the token of the callout.
+    /// Providers whose models were requested, by the token of the callout.
     asked: HashMap<u32, usize>,
 }
 
@@ -239,7 +239,7 @@ fn announce(policy: &Policy, io: &impl Io) {
     );
     if policy.admits_anonymous() {
         warn!(
-            "the gateway is open: whoever reaches it may use every model without a key or an identity. To close it, add an Agent, or an \
+            "the gateway is open: every caller that reaches it may use every model without a key or an identity. To close it, add an Agent, or an \
              AccessKey, or `externalAccess` to a ModelProvider (see docs/callers.md)"
         );
     }

@@ -219,7 +219,7 @@ impl Stream {
         }
     }
 
-    /// Sends a callout and holds the request for its answer. Where it cannot be sent, the request goes on without one.
+    /// Sends a callout and holds the request for its answer. Where it cannot be sent, the request continues without one.
     fn ask(&self, callout: &CalloutRequest, io: &impl Io) -> Flow {
         let Some(token) = io.send_callout(callout) else {
             let step = self.answer(io);
@@ -258,7 +258,7 @@ impl Stream {
     }
 
     /// Lets attempt filters find this stream, where there are any. A request without alternatives is known to them too, so that they
-    /// can tell it from one that no gate has admitted.
+    /// can distinguish it from one that no gate has admitted.
     fn expect_attempts(&self, io: &impl Io) {
         if self.streams.expects_attempts() {
             self.streams.publish(self.id, Weak::clone(&self.this));

@@ -95,7 +95,7 @@ fn waiting(fake: &Fake, manifests: &str, id: u32) -> Rc<Stream> {
     stream
 }
 
-/// Runs a whole chat with one answer in one piece.
+/// Runs a whole chat with one answer in one chunk.
 fn chat(fake: &Fake, stream: &Stream) {
     fake.request("POST", "/v1/chat/completions", &[("content-type", "application/json"), ("content-length", "69")], CHAT);
     assert_eq!(stream.on_request_headers(fake, false), Flow::Pause);
@@ -293,7 +293,7 @@ fn an_attempt_finds_its_stream_and_moves_it_on() {
     let first = fake.attempt_at("local");
     assert_eq!(first.on_request_headers(&fake, false), Flow::Pause);
     assert_eq!(fake.header("authorization").as_deref(), Some("Bearer sk-pai_secret_a_k"));
-    assert_eq!(first.on_request_body(&fake, false), Flow::Pause, "nothing goes on before the body is whole");
+    assert_eq!(first.on_request_body(&fake, false), Flow::Pause, "nothing is forwarded before the body is whole");
     assert_eq!(first.on_request_body(&fake, true), Flow::Continue);
     assert!(fake.request_text().contains(r#""model":"m""#));
     fake.response("500", &[], "");

@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(verified.identity(&certificate(1, Some(false)), &store, NOW), None);
         assert!(verified.identity(&certificate(1, Some(true)), &store, NOW).is_some());
         assert_eq!(verified.identity(&certificate(2, Some(false)), &store, NOW), None, "another certificate of the same name");
-        assert!(verified.identity(&certificate(3, None), &store, NOW).is_some(), "a host that does not tell");
+        assert!(verified.identity(&certificate(3, None), &store, NOW).is_some(), "a host that does not report it");
         let waypoint = Seen { principal: Some("spiffe://td/b"), ..certificate(2, Some(false)) };
         assert_eq!(verified.identity(&waypoint, &store, NOW), Some(b"spiffe://td/b".to_vec()));
     }
@@ -187,7 +187,7 @@ mod tests {
         }
         let unreadable = Seen { certificate: Some("rubbish"), ..certificate(2, Some(true)) };
         assert!(verified.identity(&unreadable, &store, NOW).is_some());
-        assert_eq!(verified.identity(&certificate(2, Some(false)), &store, NOW), None, "nobody knows when it ends");
+        assert_eq!(verified.identity(&certificate(2, Some(false)), &store, NOW), None, "its end is not known");
     }
 
     #[test]

@@ -22,11 +22,11 @@ pub struct ResponseBody {
 /// The usage that a stream reports and the client did not ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HideUsage {
-    /// The client asked for all of it.
+    /// The client requested all of it.
     Nothing,
-    /// The client asked for the usage in the last chunk only. The usage on other chunks is hidden.
+    /// The client requested the usage in the last chunk only. The usage on other chunks is hidden.
     Continuous,
-    /// The client asked for no usage.
+    /// The client requested no usage.
     All,
 }
 

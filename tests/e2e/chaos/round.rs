@@ -66,7 +66,7 @@ pub async fn run_round(seed: u64) -> String {
     progress.over.store(true, Ordering::Relaxed);
     let (samples, mut reader) = sampling.await.unwrap();
     let mut faults = samples.faults;
-    let traps = scene.gate.logs().matches("as a test has asked").count();
+    let traps = scene.gate.logs().matches("a test requested this").count();
     let ledger = wait_until_settled(&scene, &mut reader, &progress, traps, &mut faults).await;
     let lines = lines(&scene, &outcomes, traps, &mut faults).await;
     faults.extend(scene.misrouted.lock().unwrap().drain(..));

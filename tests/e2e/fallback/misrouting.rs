@@ -2,7 +2,7 @@
 
 use crate::fixtures::{ANTHROPIC, OPENAI, SceneBuilder, VLLM, assert_failed, assert_served};
 
-/// Before 1.39 Envoy retries at the same cluster, whatever the header says. Scenes check which keys were sent.
+/// Before 1.39 Envoy retries at the same cluster, whatever the header contains. Scenes check which keys were sent.
 #[tokio::test]
 async fn an_envoy_that_retries_at_the_same_cluster() {
     for by_status in [false, true] {

@@ -169,7 +169,7 @@ async fn agents_and_developers_share_the_providers_budget_but_not_the_external_o
     assert_eq!(used().await, (9000, 4000));
     as_key(Key::new("bob"), 5000).await.ok();
     assert_eq!(used().await, (14_000, 9000));
-    // The external share is exhausted for all developers, whoever used it; the provider's budget is not.
+    // The external share is exhausted for all developers, whichever of them used it; the provider's budget is not.
     for key in [alice(), Key::new("bob")] {
         let reply = as_key(key, 2000).await;
         reply.quota_exhausted();

@@ -333,7 +333,7 @@ async fn unread(accounting: &Accounting, before: Counts) {
     .await;
     let engine = accounting.engine().await.since(before);
     println!(
-        "accounting, left before a whole answer came: {UNREAD} requests; charged {charged} tokens; the engine counted {} + {}",
+        "accounting, left before a whole answer arrived: {UNREAD} requests; charged {charged} tokens; the engine counted {} + {}",
         engine.prompt, engine.generation
     );
     assert!(charged >= prompt * UNREAD, "{charged}");

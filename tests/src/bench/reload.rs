@@ -169,7 +169,7 @@ impl Report {
     pub fn table(&self) -> String {
         let rounds = self.rows.first().map_or(0, |row| row.changes.len());
         let what = format!("A changed configuration, {WORKERS} workers: median (min–max) of {rounds} changes");
-        let titles = ["keys", "KB", "in force after ms", "a worker stands still ms", "Envoy's memory MB", "after the changes MB"];
+        let titles = ["keys", "KB", "in force after ms", "a worker stalls ms", "Envoy's memory MB", "after the changes MB"];
         page(&what, &self.envoy, &self.machine, titles, self.rows.iter().map(Row::line))
     }
 

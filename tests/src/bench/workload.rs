@@ -220,7 +220,7 @@ fn streamed(body: &str, tokens: usize) -> Result<String> {
     let mut text = String::new();
     for event in events {
         let event: Value = serde_json::from_str(event.strip_prefix("data: ").context("no data")?)?;
-        ensure!(event.get("usage").is_none(), "usage that was not asked for");
+        ensure!(event.get("usage").is_none(), "usage that was not requested");
         text += event.pointer("/choices/0/delta/content").and_then(Value::as_str).context("no delta")?;
     }
     Ok(text)

@@ -1,4 +1,4 @@
-//! What the rules find, measured on labelled prompts, and that the quick look passes over nothing that they find.
+//! What the rules find, measured on labelled prompts, and that the prefilter skips nothing that they find.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod corpus;

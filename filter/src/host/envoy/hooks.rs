@@ -34,7 +34,7 @@ pub(super) fn obey(stream: &Stream, envoy: &Envoy) -> bool {
             while !envoy.set(AHEAD, &ahead.to_le_bytes(), envoy.get(AHEAD).1) {}
         }
         if headers.get("x-test-trap").is_some() {
-            panic!("as a test has asked");
+            panic!("a test requested this");
         }
         if let Some(cluster) = text("x-test-callout") {
             stream.exchange().borrow_mut().ask_first(callout(cluster));
@@ -69,7 +69,7 @@ pub(super) fn hasten(uptime: Duration) -> Duration {
     uptime.saturating_mul(*SPEED)
 }
 
-/// This instance, and every account as it stands: each is read at one moment.
+/// Returns this instance, and every account, each read at one moment.
 fn ledger(exchange: &Exchange, env: &Environment<'_>) -> Reply {
     let accounts: serde_json::Map<String, Value> =
         exchange.gate().budgets.all().map(|subject| (subject.key.to_string(), account(subject, env))).collect();

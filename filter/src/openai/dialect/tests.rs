@@ -23,7 +23,7 @@ fn sent(body: &str, operation: Operation, from: Dialect, to: Dialect, edit: Body
     let translation = UnsupportedFields::read(body.as_bytes(), operation).translate(&request, from, to)?;
     let usage = edit.usage.filter(|_| !translation.stream_options);
     let sent = applied(body, &BodyEdit { usage, ..edit }.changes(&request, translation.changes));
-    assert_eq!(names(&sent).1, None, "a name stands twice: {sent}");
+    assert_eq!(names(&sent).1, None, "a name occurs twice: {sent}");
     Request::parse(sent.as_bytes(), operation).unwrap_or_else(|error| panic!("{error}: {sent}"));
     Ok(sent)
 }

@@ -120,7 +120,7 @@ fn what_the_client_did_not_ask_for_is_as_if_it_had_not_been_there() {
     let completions = capture!("completions-stream-usage-continuous");
     let (hidden, counted) = pass(ResponseBody::stream(1, 1, HideUsage::All), [&completions[..]]);
     let plain = anonymous(&capture!("completions-stream"));
-    // Without usage, vLLM says in the finishing chunk what it else says in the chunk of the usage.
+    // Without usage, vLLM sends in the finishing chunk what it otherwise sends in the usage chunk.
     let plain = plain.replace(",\"system_fingerprint\":\"vllm-0.32.0-d65e3ede\"", "");
     assert_eq!(anonymous(&hidden), plain);
     assert_eq!(counted, usage(5, 8));
@@ -221,10 +221,10 @@ fn without_usage_the_pieces_are_counted() {
     let mut answer = ResponseBody::stream(1, 1, HideUsage::All);
     let end = memchr::memmem::find(&stream, b"\"usage\"").unwrap();
     answer.feed(&stream[..end], false);
-    assert_eq!((answer.usage(), answer.deltas()), (None, 8), "the role is no piece");
+    assert_eq!((answer.usage(), answer.deltas()), (None, 8), "the role is no delta");
 }
 
-/// Every captured 200, with what its own usage says.
+/// Every captured 200, with what its own usage contains.
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn every_captured_answer_passes_unchanged_and_is_charged_what_it_says() {

@@ -1,8 +1,8 @@
 //! The labelled prompts of `tests/guards`: how many attacks are found, and how many harmless prompts are taken for one.
 //!
-//! `tune` is what the rules were made with. `heldout` is what nobody looked at who made them. `docs/guards.md` has the tables, which
+//! `tune` is what the rules were made with. `heldout` was not looked at while they were made. `docs/guards.md` has the tables, which
 //! `cargo test -p pai-filter corpus -- --nocapture` prints; `PAI_GUARD_SHOW=tune` with `--ignored` prints every prompt of a folder
-//! that was judged wrongly.
+//! that was classified wrongly.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -120,7 +120,7 @@ fn the_documentation_says_what_is_measured() {
 }
 
 #[test]
-#[ignore = "for whoever changes the rules"]
+#[ignore = "for those who change the rules"]
 fn show() {
     let name = std::env::var("PAI_GUARD_SHOW").unwrap_or_else(|_| "tune".to_owned());
     for prompt in prompts(&folder(&name)) {

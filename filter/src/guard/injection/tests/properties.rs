@@ -1,4 +1,4 @@
-//! Nothing panics, and the quick look passes over nothing that the rules find.
+//! Nothing panics, and the prefilter skips nothing that the rules find.
 
 use proptest::prelude::*;
 

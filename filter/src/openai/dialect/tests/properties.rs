@@ -24,7 +24,7 @@ const fn dropped(name: &'static str, value: &'static str) -> Case {
 
 const USAGE: &str = r#"{"include_usage":true}"#;
 
-/// `max_tokens` stands here without a second limit, which is another test's.
+/// `max_tokens` is here without a second limit, which another test has.
 const CASES: &[Case] = &[
     same("user", r#""u,}\"{""#),
     same("tools_", "[]"),
