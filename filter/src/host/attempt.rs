@@ -16,7 +16,7 @@ use crate::http::headers::HeaderEdit;
 /// One attempt at a provider.
 #[derive(Debug)]
 pub struct Attempt {
-    streams: Rc<Streams>,
+    streams: Rc<Streams<Stream>>,
     /// The stream that it belongs to, until it has been answered or has ended.
     of: RefCell<Option<Rc<Stream>>>,
     /// Which of the exchange's attempts it is.
@@ -31,7 +31,7 @@ pub struct Attempt {
 
 impl Attempt {
     /// Creates an attempt of some stream of this worker.
-    pub fn new(streams: Rc<Streams>) -> Self {
+    pub fn new(streams: Rc<Streams<Stream>>) -> Self {
         Self { streams, of: RefCell::default(), ordinal: Cell::new(0), holds: Cell::new(false), late: Cell::new(false) }
     }
 

@@ -39,7 +39,7 @@ const MODELS_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Root {
     role: Role,
     gate: Rc<Gate>,
-    streams: Rc<Streams>,
+    streams: Rc<Streams<Stream>>,
     ticked: bool,
     /// Providers whose models were requested, by the token of the callout.
     asked: HashMap<u32, usize>,
@@ -58,7 +58,7 @@ enum Role {
 
 impl Root {
     /// Creates a root that is not configured yet.
-    pub fn new(streams: Rc<Streams>) -> Self {
+    pub fn new(streams: Rc<Streams<Stream>>) -> Self {
         Self { role: Role::Gate, gate: Rc::new(Gate::new(Policy::default())), streams, ticked: false, asked: HashMap::new() }
     }
 

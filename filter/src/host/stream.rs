@@ -26,7 +26,7 @@ pub struct Stream {
     id: u32,
     /// This stream, for those who find it later.
     this: Weak<Self>,
-    streams: Rc<Streams>,
+    streams: Rc<Streams<Stream>>,
     exchange: RefCell<Exchange>,
     waits: Cell<bool>,
     /// The token of the callout whose answer is awaited.
@@ -37,7 +37,7 @@ pub struct Stream {
 
 impl Stream {
     /// Creates the stream of this number, for the configuration in force.
-    pub fn new(id: u32, gate: Rc<Gate>, streams: Rc<Streams>) -> Rc<Self> {
+    pub fn new(id: u32, gate: Rc<Gate>, streams: Rc<Streams<Stream>>) -> Rc<Self> {
         Rc::new_cyclic(|this| Self {
             id,
             this: Weak::clone(this),

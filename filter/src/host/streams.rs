@@ -5,16 +5,14 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use crate::host::stream::Stream;
-
-/// The streams of one worker.
-#[derive(Debug, Default)]
-pub struct Streams {
+/// The streams of one worker; `S` is what the drivers keep for each.
+#[derive(Debug)]
+pub struct Streams<S> {
     /// The random id of this worker's instance of the filter.
     instance: u64,
     /// Streams by their numbers, for their attempts to find.
-    published: RefCell<HashMap<u32, Weak<Stream>>>,
-    waiting: RefCell<Vec<Waiting>>,
+    published: RefCell<HashMap<u32, Weak<S>>>,
+    waiting: RefCell<Vec<Waiting<S>>>,
     /// Configurations of attempt filters in force.
     attempt_filters: Cell<usize>,
     /// Attempt filters may be created in this VM later: it replaces one that died, and each plugin follows at its first use.
@@ -25,9 +23,9 @@ pub struct Streams {
 
 /// A stream that waits.
 #[derive(Debug)]
-struct Waiting {
+struct Waiting<S> {
     id: u32,
-    stream: Weak<Stream>,
+    stream: Weak<S>,
     since: Duration,
     timeout: Duration,
 }
@@ -37,10 +35,17 @@ pub type Token = [u8; 12];
 
 // === impl Streams ===
 
-impl Streams {
+impl<S> Streams<S> {
     /// Creates the registry of the instance with this random id.
     pub fn new(instance: u64) -> Self {
-        Self { instance, ..Self::default() }
+        Self {
+            instance,
+            published: RefCell::default(),
+            waiting: RefCell::default(),
+            attempt_filters: Cell::new(0),
+            attempt_filters_may_follow: Cell::new(false),
+            ticked: Cell::new(Duration::ZERO),
+        }
     }
 
     /// Records the time of a tick.
@@ -63,7 +68,7 @@ impl Streams {
     }
 
     /// Returns the stream of this token, if it belongs to this instance and has not ended.
-    pub fn find(&self, token: &[u8]) -> Option<Rc<Stream>> {
+    pub fn find(&self, token: &[u8]) -> Option<Rc<S>> {
         let (_, number) = token.split_last_chunk()?;
         let id = u32::from_le_bytes(*number);
         if token != self.token(id) {
@@ -73,7 +78,7 @@ impl Streams {
     }
 
     /// Lets attempts find a stream.
-    pub fn publish(&self, id: u32, stream: Weak<Stream>) {
+    pub fn publish(&self, id: u32, stream: Weak<S>) {
         self.published.borrow_mut().insert(id, stream);
     }
 
@@ -83,7 +88,7 @@ impl Streams {
     }
 
     /// Notes that a stream waits, for `timeout` from the last tick on.
-    pub fn wait(&self, id: u32, stream: Weak<Stream>, timeout: Duration) {
+    pub fn wait(&self, id: u32, stream: Weak<S>, timeout: Duration) {
         self.waiting.borrow_mut().push(Waiting { id, stream, since: self.ticked.get(), timeout });
     }
 
@@ -97,10 +102,10 @@ impl Streams {
     }
 
     /// Removes and returns the streams that have waited too long.
-    pub fn take_overdue(&self) -> Vec<Rc<Stream>> {
+    pub fn take_overdue(&self) -> Vec<Rc<S>> {
         let now = self.ticked.get();
-        let is_overdue = |waiting: &mut Waiting| now.saturating_sub(waiting.since) >= waiting.timeout;
-        let overdue: Vec<Waiting> = self.waiting.borrow_mut().extract_if(.., is_overdue).collect();
+        let is_overdue = |waiting: &mut Waiting<S>| now.saturating_sub(waiting.since) >= waiting.timeout;
+        let overdue: Vec<Waiting<S>> = self.waiting.borrow_mut().extract_if(.., is_overdue).collect();
         overdue.into_iter().filter_map(|waiting| waiting.stream.upgrade()).collect()
     }
 

@@ -36,7 +36,7 @@ thread_local! {
 #[derive(Clone)]
 struct Shared {
     worker: Rc<RefCell<Worker>>,
-    streams: Rc<Streams>,
+    streams: Rc<Streams<Stream>>,
 }
 
 /// One configuration of the plugin.

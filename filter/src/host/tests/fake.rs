@@ -13,6 +13,7 @@ use crate::exchange::step::CalloutRequest;
 use crate::exchange::worker::Worker;
 use crate::host::attempt::Attempt;
 use crate::host::io::{Attribute, Body, HeaderMap, Io};
+use crate::host::stream::Stream;
 use crate::host::streams::Streams;
 use crate::http::headers::{HeaderEdit, Headers};
 use crate::http::refusal::Reply;
@@ -40,7 +41,7 @@ type Pairs = Vec<(String, Vec<u8>)>;
 
 /// The host.
 pub struct Fake {
-    pub streams: Rc<Streams>,
+    pub streams: Rc<Streams<Stream>>,
     pub worker: RefCell<Worker>,
     now: Cell<Time>,
     uptime: Cell<Duration>,
