@@ -198,7 +198,10 @@ impl Account {
         instance: u64,
         now: Time,
     ) -> Result<Reservations, Short> {
-        self.roll(limits, now);
+        for ((index, record), limit) in self.records.iter_mut().enumerate().zip(limits) {
+            // The other budgets may have limits of a newer configuration.
+            if choice.has(index) { record.adopt(*limit, now) } else { record.roll(*limit, now) }
+        }
         let mut most = ask.most;
         for (index, record, limit) in self.chosen(limits, choice) {
             most = most.min(limit.cap.map_or(u64::MAX, |cap| record.remaining(cap)));
@@ -777,5 +780,21 @@ mod tests {
                 prop_assert_eq!(Account::decode(&account.encode(), 2), Ok(account.clone()));
             }
         }
+    }
+
+    #[test]
+    fn a_reservation_leaves_the_rates_of_other_budgets_alone() {
+        let now = Time(0);
+        let (old, new) = (
+            [BudgetLimit::per_minute(Some(100)), BudgetLimit::per_minute(Some(9))],
+            [BudgetLimit::per_minute(Some(1000)), BudgetLimit::per_minute(Some(9))],
+        );
+        let ask = |tokens| Ask { least: tokens, most: tokens, prompt: 0 };
+        let mut account = Account::new(&new, now);
+        let held = account.reserve(&new, BudgetSet::one(0), ask(800), 1, now).unwrap();
+        account.settle(&new, &held, 800, now);
+        // A configuration that is no longer in force counts a request.
+        account.reserve(&old, BudgetSet::one(1), ask(1), 1, now).unwrap();
+        assert_eq!(account.record(0).map(|record| record.used), Some(800));
     }
 }

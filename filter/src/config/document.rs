@@ -2,7 +2,8 @@
 //!
 //! Limits are checked first: the size of the text, its encoding, and what takes the YAML parser quadratic time.
 
-use serde::de::DeserializeSeed as _;
+use serde::Deserialize as _;
+use serde::de::{DeserializeSeed as _, IgnoredAny};
 
 use super::field::Field;
 use super::invalid::{Errors, Reason, Reported};
@@ -33,6 +34,7 @@ pub(super) fn read<'a>(text: &[u8], errors: &'a Errors, receive: &mut Receive<'_
         return Ok(());
     }
     let limits = Limits::for_text_of(text.len());
+    let mut well_formed = None;
     for (index, yaml) in serde_yaml::Deserializer::from_str(text).enumerate() {
         let place = format!("document {}", index.saturating_add(1));
         match ReadNode(&limits).deserialize(yaml) {
@@ -44,8 +46,8 @@ pub(super) fn read<'a>(text: &[u8], errors: &'a Errors, receive: &mut Receive<'_
                     Some(reason) => errors.report(&whole, reason),
                     None => errors.report(&Path::root(place.as_str()), yaml_reason(&error)),
                 }));
-                // After a syntax error the parser returns the same error for ever.
-                if !limits.take_violation() {
+                // After a syntax error, which may follow a broken rule in the same document, the parser has no next document.
+                if !limits.take_violation() || !*well_formed.get_or_insert_with(|| is_well_formed(text)) {
                     break;
                 }
             }
@@ -119,6 +121,11 @@ fn json(text: &str) -> Option<Node> {
     let mut parser = serde_json::Deserializer::from_str(text);
     let node = ReadNode(&limits).deserialize(&mut parser).ok()?;
     parser.end().ok().map(|()| node)
+}
+
+/// Returns whether a text has no syntax error in any document.
+fn is_well_formed(text: &str) -> bool {
+    serde_yaml::Deserializer::from_str(text).all(|document| IgnoredAny::deserialize(document).is_ok())
 }
 
 /// Returns what an error of the YAML parser says, with the line.

@@ -118,15 +118,17 @@ fn model_provider(
 
 fn caller_usage(gate: &Gate, caller: Caller, env: &Environment<'_>) -> Result<Usage, Unavailable> {
     let Some(subject) = gate.budgets.caller(caller) else { return Ok(Usage::default()) };
-    Ok(usage(subject, &env.ledger().read(subject)?, env.now()))
+    let usage = usage(subject, &env.ledger().read(subject)?, env.now());
+    let counted = gate.budgets.required(caller, 0).iter().any(|budgets| budgets.subject.key == subject.key);
+    Ok(if counted { usage } else { Usage { used_today: None, reserved: None, ..usage } })
 }
 
 fn usage(subject: &Subject, account: &Account, now: Time) -> Usage {
     let (used_today, reserved) = counts(subject, BudgetKind::Daily, account);
     let remaining = |cap: u64| cap.saturating_sub(used_today).saturating_sub(reserved);
     Usage {
-        used_today,
-        reserved,
+        used_today: Some(used_today),
+        reserved: Some(reserved),
         remaining: subject.cap(BudgetKind::Daily).map(remaining),
         resets_at: rfc3339(now.seconds() + now.seconds_to_midnight()),
         last_used: (account.last_used > 0).then(|| rfc3339(account.last_used)),

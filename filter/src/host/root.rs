@@ -95,8 +95,13 @@ impl Root {
         true
     }
 
-    /// Does what is due once a second. Returns whether it was the first tick.
-    pub fn on_tick(&mut self, io: &impl Io) -> bool {
+    /// Returns whether no tick has occurred yet: from now on, ticks follow every [`TICK`].
+    pub fn is_first_tick(&mut self) -> bool {
+        !std::mem::replace(&mut self.ticked, true)
+    }
+
+    /// Does what is due once a second. Leaves the host in the context of a stream, where one has waited too long.
+    pub fn on_tick(&mut self, io: &impl Io) {
         let uptime = io.uptime();
         self.streams.tick(uptime);
         let env = io.environment();
@@ -107,13 +112,11 @@ impl Root {
         env.send_counts();
         env.renew_liveness();
         self.ask_for_models(io);
-        // Last, as it leaves the host in the context of a stream.
         for stream in self.streams.take_overdue() {
             if io.enter_stream(stream.id()) {
                 stream.on_timeout(io);
             }
         }
-        !std::mem::replace(&mut self.ticked, true)
     }
 
     /// A provider has answered with its models, or has not.
@@ -178,7 +181,12 @@ impl Root {
                     state.context_lengths.borrow().retry_poll_soon(env.store, env.now());
                     let name = self.gate.policy.provider_name(callout.provider);
                     count_callout(name, "not_sent", io);
-                    warn_callout(name, &callout.cluster, "Envoy has no cluster of this name", io);
+                    warn_callout(
+                        name,
+                        &callout.cluster,
+                        "Envoy did not send it, as there is no cluster of this name, or no healthy server in it",
+                        io,
+                    );
                 }
             }
         }

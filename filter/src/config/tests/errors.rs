@@ -332,3 +332,21 @@ fn hostile_names_and_values_are_shown_short_and_escaped() {
     assert!(line.starts_with("document 1: …") && line.len() < 250, "{line}");
     assert!(line.ends_with("field \"b\" is given twice at line 1 column 995"), "{line}");
 }
+
+/// A parser that has met a syntax error has no next document: to read on would end the VM. Found by fuzzing.
+#[test]
+fn a_syntax_error_behind_a_broken_rule_ends_the_reading() {
+    for text in [
+        "a: !x 1\nb: ]\n---\nc: 1",
+        "{a: !x 1, b: [\n}\n---\nc: 1",
+        "a: 1\na: 2\nb: {c: [}\n---\nd: e: f",
+        "{\"s\": [\n-7: [\n s\": [\n!S)7: &x 1\nv: {\"s\": [\n-7: '",
+    ] {
+        let invalid = load(text.as_bytes(), &env).expect_err(text);
+        assert_eq!(invalid.lines().count(), 1, "{text}: {invalid}");
+    }
+    let found = include_bytes!("../../../fuzz/seeds/configuration/b80bc76e9c19c232b13745f8e4de1b4c6f88f84a");
+    load(found, &env).unwrap_err();
+    let two = load(b"a: !x 1\n---\na: !y 1", &env).unwrap_err();
+    assert_eq!(two.lines().count(), 2, "without one, the next document is read: {two}");
+}

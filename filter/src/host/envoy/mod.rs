@@ -98,10 +98,11 @@ impl RootContext for EnvoyRoot {
     }
 
     fn on_tick(&mut self) {
-        if self.root.on_tick(&self.envoy) {
+        if self.root.is_first_tick() {
             // A tick that stays short costs a little CPU and nothing else.
             let _ = sdk::set_tick_period(TICK);
         }
+        self.root.on_tick(&self.envoy);
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {

@@ -15,10 +15,10 @@ use crate::http::refusal::Reply;
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
-    /// Tokens settled in the current UTC day.
-    pub used_today: u64,
-    /// Tokens of requests in flight.
-    pub reserved: u64,
+    /// Tokens settled in the current UTC day; `null` for a caller whose tokens are not limited, which the ledger does not count.
+    pub used_today: Option<u64>,
+    /// Tokens of requests in flight; `null` likewise.
+    pub reserved: Option<u64>,
     /// What is left of the cap; `null` without a cap.
     pub remaining: Option<u64>,
     /// When the budget is whole again, in RFC 3339.
