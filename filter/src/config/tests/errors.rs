@@ -333,7 +333,7 @@ fn hostile_names_and_values_are_shown_short_and_escaped() {
     assert!(line.ends_with("field \"b\" is given twice at line 1 column 995"), "{line}");
 }
 
-/// A parser that has met a syntax error has no next document: to read on would end the VM. Found by fuzzing.
+/// A parser that has met a syntax error has no next document: to read on would end the VM.
 #[test]
 fn a_syntax_error_behind_a_broken_rule_ends_the_reading() {
     for text in [
