@@ -64,7 +64,22 @@ async fn the_state_of_the_providers_has_the_contracts_fields() {
     let fields: Vec<&str> = first.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(
         fields,
-        ["name", "provider", "endpoint", "maxTokensPerDay", "usedToday", "reserved", "external", "lastUsed", "age", "models"]
+        [
+            "name",
+            "provider",
+            "endpoint",
+            "maxTokensPerDay",
+            "usedToday",
+            "reserved",
+            "external",
+            "lastUsed",
+            "age",
+            "models",
+            "remaining",
+            "resetsAt",
+            "contextLengths",
+            "cooldowns"
+        ]
     );
     assert_eq!(first["provider"], "vllm");
     assert_eq!(first["endpoint"], "http://vllm-local.test:8000/v1");

@@ -90,8 +90,10 @@ fn model_provider(
     env: &Environment<'_>,
 ) -> Result<ModelProvider, Unavailable> {
     let account = env.ledger().read(subject)?;
+    let (used_today, reserved) = counts(subject, BudgetKind::Daily, &account);
     let (external_used, external_reserved) = counts(subject, BudgetKind::ExternalDaily, &account);
     let now = env.now();
+    let usage = usage(subject, &account, now);
     let mut lengths = state.context_lengths.borrow_mut();
     let context_lengths: BTreeMap<_, _> =
         lengths.get(env.store, now).known().map(|(model, length)| (model.to_owned(), length)).collect();
@@ -102,15 +104,19 @@ fn model_provider(
         provider: provider.dialect.name(),
         endpoint: provider.endpoint.url.to_string(),
         max_tokens_per_day: subject.cap(BudgetKind::Daily),
-        usage: usage(subject, &account, now),
+        used_today,
+        reserved,
         external: External {
             enabled: provider.external.is_some_and(|external| external.enabled),
             max_tokens_per_day: subject.cap(BudgetKind::ExternalDaily),
             used_today: external_used,
             reserved: external_reserved,
         },
+        last_used: usage.last_used,
         age: now.seconds().saturating_sub(account.first_seen),
         models: provider.models.allowed.iter().flatten().map(NamePattern::to_string).collect(),
+        remaining: usage.remaining,
+        resets_at: usage.resets_at,
         context_lengths,
         cooldowns: cooling.filter_map(|(label, model)| Some((label, model.cooldown.until(now)?))).map(cooldown).collect(),
     })

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::http::api::Usage;
-
 /// The whole answer.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -28,15 +26,22 @@ pub struct ModelProvider {
     pub endpoint: String,
     /// The cap of its daily budget.
     pub max_tokens_per_day: Option<u64>,
-    /// The use of all callers together.
-    #[serde(flatten)]
-    pub usage: Usage,
+    /// Tokens settled in the current UTC day, all callers.
+    pub used_today: u64,
+    /// Tokens of requests in flight.
+    pub reserved: u64,
     /// The developers' share.
     pub external: External,
+    /// When something was last charged or admitted, in RFC 3339.
+    pub last_used: Option<String>,
     /// Seconds since this ledger first saw the name.
     pub age: u64,
     /// The entries of `allowedModels`.
     pub models: Vec<String>,
+    /// What is left of the cap; `null` without a cap.
+    pub remaining: Option<u64>,
+    /// When the budget is whole again, in RFC 3339.
+    pub resets_at: String,
     /// The known context lengths of its models, in tokens.
     pub context_lengths: BTreeMap<String, u64>,
     /// Models that the answering worker skips after failures.
