@@ -260,8 +260,14 @@ impl Phase {
 
 /// Returns the charged tokens in the Prometheus metrics.
 async fn series(gate: &Gate) -> u64 {
-    let metrics = gate.prometheus();
-    sum(&metrics, "pai_prompt_tokens_total") + sum(&metrics, "pai_completion_tokens_total")
+    // Workers send their counts once a second.
+    let used = gate.used().await;
+    until("the metrics count what the ledger has", async || {
+        let metrics = gate.prometheus();
+        let counted = sum(&metrics, "pai_prompt_tokens_total") + sum(&metrics, "pai_completion_tokens_total");
+        (counted == used).then_some(counted)
+    })
+    .await
 }
 
 #[tokio::test]
