@@ -125,8 +125,7 @@ fn model_provider(
 fn caller_usage(gate: &Gate, caller: Caller, env: &Environment<'_>) -> Result<Usage, Unavailable> {
     let Some(subject) = gate.budgets.caller(caller) else { return Ok(Usage::default()) };
     let usage = usage(subject, &env.ledger().read(subject)?, env.now());
-    let counted = gate.budgets.required(caller, 0).iter().any(|budgets| budgets.subject.key == subject.key);
-    Ok(if counted { usage } else { Usage { used_today: None, reserved: None, ..usage } })
+    Ok(if gate.budgets.counts_tokens(caller) { usage } else { Usage { used_today: None, reserved: None, ..usage } })
 }
 
 fn usage(subject: &Subject, account: &Account, now: Time) -> Usage {

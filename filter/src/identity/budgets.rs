@@ -43,6 +43,11 @@ impl Budgets {
         }
     }
 
+    /// Returns whether the ledger counts this caller's own tokens: it does where one of its token budgets has a cap.
+    pub fn counts_tokens(&self, caller: Caller) -> bool {
+        self.caller(caller).is_some_and(|subject| !own_tokens(subject).is_empty())
+    }
+
     /// Returns the token budgets that a request of this caller to this provider must fit, the caller's own first.
     pub fn required(&self, caller: Caller, provider: usize) -> Vec<SubjectBudgets<'_>> {
         let own = self.caller(caller).map(|subject| SubjectBudgets { subject, budgets: own_tokens(subject) });
