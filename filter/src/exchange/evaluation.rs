@@ -227,7 +227,7 @@ fn short(name: &str, shortfall: Shortfall, env: &Environment<'_>) -> Refusal {
     match shortfall {
         Shortfall::Exhausted => {
             let reset = go_duration(now.seconds_to_midnight());
-            Refusal::budget_exhausted(format!("This request does not fit {name}. It resets at 00:00 UTC, in {reset}."), now)
+            Refusal::new(Case::BudgetExhausted, format!("This request does not fit {name}. It resets at 00:00 UTC, in {reset}."))
         }
         Shortfall::Reserved => {
             Refusal::budget_reserved(format!("Requests in flight have reserved what remains of {name}. Try again in a moment."))

@@ -258,10 +258,8 @@ fn budgets_reject_until_tokens_are_released_or_until_midnight() {
     let step = ask(&mut third, &world, &headers, &chat("org/m", ",\"max_tokens\":800"));
     assert_eq!(refused(&step), (429, "insufficient_quota".to_owned(), None));
     let Step::Reply(reply) = step else { panic!() };
-    assert!(
-        reply.headers.contains(&("retry-after", "43200".to_owned()))
-            && reply.headers.contains(&("x-should-retry", "false".to_owned()))
-    );
+    assert!(reply.headers.contains(&("x-should-retry", "false".to_owned())));
+    assert!(reply.headers.iter().all(|(name, _)| *name != "retry-after"));
     world.now.set(Time(86_400_000_000_001));
     let mut fourth = Exchange::new(Rc::clone(&gate));
     assert!(matches!(ask(&mut fourth, &world, &headers, &chat("org/m", ",\"max_tokens\":800")), Step::Forward(_)), "a new day");

@@ -1,6 +1,5 @@
 //! Refusals: what the filter responds instead of a provider, in one table of status, type and code.
 
-use crate::clock::Time;
 use crate::json::write_string;
 
 /// A refusal, sent in OpenAI's error format.
@@ -122,11 +121,6 @@ impl Refusal {
         self
     }
 
-    /// Creates the refusal for a budget that is exhausted until 00:00 UTC.
-    pub fn budget_exhausted(message: impl Into<String>, now: Time) -> Self {
-        Self { retry_after: Some(now.seconds_to_midnight()), ..Self::new(Case::BudgetExhausted, message) }
-    }
-
     /// Creates the refusal for a budget that requests in flight have reserved.
     pub fn budget_reserved(message: impl Into<String>) -> Self {
         Self { retry_after: Some(1), ..Self::new(Case::BudgetReserved, message) }
@@ -170,9 +164,11 @@ impl Refusal {
         if let Some(seconds) = self.retry_after {
             headers.push(("retry-after", seconds.to_string()));
         }
-        if self.case == Case::BudgetExhausted {
-            // Without this header, the official clients retry at once until midnight.
-            headers.push(("x-should-retry", "false".to_owned()));
+        match self.case {
+            // Without this header, the official clients retry at once until midnight. A `retry-after` of hours would put them to sleep.
+            Case::BudgetExhausted => headers.push(("x-should-retry", "false".to_owned())),
+            Case::InvalidApiKey => headers.push(("www-authenticate", "Bearer".to_owned())),
+            _ => {}
         }
         let mut body = b"{\"error\":{\"message\":".to_vec();
         write_string(&mut body, &self.message);
@@ -212,10 +208,16 @@ mod tests {
     }
 
     #[test]
+    fn who_lacks_a_key_is_told_how_to_send_one() {
+        let reply = Refusal::new(Case::InvalidApiKey, "no key").reply();
+        assert!(reply.headers.contains(&("www-authenticate", "Bearer".to_owned())));
+    }
+
+    #[test]
     fn a_spent_budget_is_not_tried_again_before_midnight() {
-        let reply = Refusal::budget_exhausted("spent", Time(86_399_500_000_000)).reply();
+        let reply = Refusal::new(Case::BudgetExhausted, "spent").reply();
         let header = |name| reply.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
-        assert_eq!((reply.status, header("retry-after"), header("x-should-retry")), (429, Some("1"), Some("false")));
+        assert_eq!((reply.status, header("retry-after"), header("x-should-retry")), (429, None, Some("false")));
         let reply = Refusal::budget_reserved("busy").reply();
         assert!(reply.headers.contains(&("retry-after", "1".to_owned())));
         assert!(reply.headers.iter().all(|(name, _)| *name != "x-should-retry"));

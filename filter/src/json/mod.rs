@@ -7,10 +7,12 @@ mod member_scanner;
 mod reader;
 mod scan;
 mod string;
+mod whole_number;
 
 pub use member_scanner::{Mark, MemberScanner};
 pub use reader::{ArrayReader, InvalidJson, ObjectReader, Reader, ValueKind};
 pub use string::JsonString;
+pub use whole_number::whole_number;
 
 /// Appends `text` to `out` as a JSON string, quotes included.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {

@@ -101,6 +101,8 @@ impl BodyEdit<'_> {
         self.change_model(request, &mut changes);
         self.change_limit(request, &mut changes);
         self.change_usage(request, &mut changes);
+        // A limit that is changed above stays changed: of two changes at one place, the first one counts.
+        changes.extend(request.ranges.respelled.iter().map(|(place, value)| (place.clone(), value.to_string().into_bytes())));
         changes.extend(further);
         BodyChanges::new(changes)
     }
@@ -254,6 +256,17 @@ mod tests {
             ),
         ] {
             assert_eq!(edited(body, edit), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_sent_in_digits() {
+        let body = r#"{"model":"m","messages":[],"max_tokens":9.0,"n":2e0,"min_tokens":5,"temperature":1.0}"#;
+        for (limit, expected) in [
+            (None, r#"{"model":"m","messages":[],"max_tokens":9,"n":2,"min_tokens":5,"temperature":1.0}"#),
+            (Some(7), r#"{"model":"m","messages":[],"max_tokens":7,"n":2,"min_tokens":5,"temperature":1.0}"#),
+        ] {
+            assert_eq!(edited(body, &BodyEdit { limit, ..BodyEdit::default() }), expected);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Request bodies: the fields that the filter governs, read strictly.
 //!
 //! A governed field may occur once, in any JSON spelling of its name, and only with the type that OpenAI's API documents. vLLM also
-//! accepts `"5"`, `5.0` and `"yes"`, and the last of two equal keys; a gateway that reads such a body differently than the server can
-//! be bypassed.
+//! accepts `"5"` and `"yes"`, and the last of two equal keys; a gateway that reads such a body differently than the server can
+//! be bypassed. Numbers are whole, and may be written as floats.
 
 mod forbidden_fields;
 mod governed_fields;
@@ -19,6 +19,9 @@ pub use self::invalid::InvalidBody;
 
 /// The maximum length of a model id or reference, in bytes.
 pub const MAX_MODEL_BYTES: usize = 256;
+
+/// U+FEFF in UTF-8, which some editors and libraries write at the start of a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The governed part of a request body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub(super) struct FieldRanges {
     /// The value of `max_completion_tokens`, and whether it is other than null.
     pub max_completion_tokens: Option<(Range<usize>, bool)>,
     pub stream_options: Option<StreamOptionsRanges>,
+    /// The values of numbers that are not written in digits only: servers differ in which of these they accept.
+    pub respelled: Vec<(Range<usize>, i64)>,
 }
 
 /// Byte ranges within `stream_options`.
@@ -107,6 +112,9 @@ impl Request {
         if body.is_empty() {
             return Err(InvalidBody::Empty);
         }
+        if body.starts_with(BYTE_ORDER_MARK) {
+            return Err(InvalidBody::ByteOrderMark);
+        }
         let mut reader = Reader::new(body);
         if reader.kind()? != ValueKind::Object {
             reader.skip()?;
@@ -142,25 +150,25 @@ impl RequestBuilder {
         match kind {
             FieldKind::Model => self.model(reader),
             FieldKind::MaxTokens => {
-                let (value, range) = values::positive(reader, name)?;
+                let (value, range) = self.number(0, reader, name)?;
                 (self.max_tokens, self.ranges.max_tokens) = (value, Some((range, value.is_some())));
                 Ok(())
             }
             FieldKind::MaxCompletionTokens => {
-                let (value, range) = values::positive(reader, name)?;
+                let (value, range) = self.number(1, reader, name)?;
                 (self.max_completion_tokens, self.ranges.max_completion_tokens) = (value, Some((range, value.is_some())));
                 Ok(())
             }
             FieldKind::MinTokens => {
-                self.min_tokens = values::not_negative(reader, name)?;
+                self.min_tokens = self.number(0, reader, name)?.0.unwrap_or(0);
                 Ok(())
             }
             FieldKind::N => {
-                (self.n, _) = values::positive(reader, name)?;
+                (self.n, _) = self.number(1, reader, name)?;
                 Ok(())
             }
             FieldKind::BestOf => {
-                (self.best_of, _) = values::positive(reader, name)?;
+                (self.best_of, _) = self.number(1, reader, name)?;
                 Ok(())
             }
             FieldKind::Stream => {
@@ -181,10 +189,36 @@ impl RequestBuilder {
                 Ok(())
             }
             FieldKind::TruncatePrompt => {
-                (self.prompt.truncated, self.prompt.cut) = values::truncation(reader, name)?;
+                let number = self.whole_number(-1, reader, name)?.0;
+                // -1 is the context length.
+                (self.prompt.truncated, self.prompt.cut) = (number.is_some(), number.and_then(|number| u64::try_from(number).ok()));
                 Ok(())
             }
         }
+    }
+
+    /// Reads a whole number of at least `least`, which is not negative, or null. Returns it with its byte range.
+    fn number(
+        &mut self,
+        least: i64,
+        reader: &mut Reader<'_>,
+        name: &'static str,
+    ) -> Result<(Option<u64>, Range<usize>), InvalidBody> {
+        let (number, range) = self.whole_number(least, reader, name)?;
+        Ok((number.and_then(|number| u64::try_from(number).ok()), range))
+    }
+
+    fn whole_number(
+        &mut self,
+        least: i64,
+        reader: &mut Reader<'_>,
+        name: &'static str,
+    ) -> Result<(Option<i64>, Range<usize>), InvalidBody> {
+        let (number, range) = values::at_least(least, reader, name)?;
+        if let Some(number) = number.as_ref().filter(|number| !number.is_plain) {
+            self.ranges.respelled.push((range.clone(), number.value));
+        }
+        Ok((number.map(|number| number.value), range))
     }
 
     fn model(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
@@ -266,6 +300,9 @@ impl RequestBuilder {
         if !present {
             return Err(InvalidBody::Missing(required));
         }
+        if operation != Operation::TextCompletion && self.max_tokens == Some(0) {
+            return Err(InvalidBody::wrong("max_tokens", "must be at least 1"));
+        }
         if operation != Operation::Chat {
             // Servers ignore it there.
             self.ranges.max_completion_tokens = None;
@@ -275,8 +312,11 @@ impl RequestBuilder {
         let choices = self.n.unwrap_or(1);
         let (limit, largest_limit, prompts) = match operation {
             Operation::Chat => (self.max_completion_tokens.or(self.max_tokens), self.max_completion_tokens.max(self.max_tokens), 1),
-            // vLLM ignores `max_completion_tokens` here.
-            Operation::TextCompletion => (self.max_tokens, self.max_tokens, self.prompts.unwrap_or(1).max(1)),
+            // vLLM ignores `max_completion_tokens` here, and generates one token where the limit is 0.
+            Operation::TextCompletion => {
+                let limit = self.max_tokens.map(|limit| limit.max(1));
+                (limit, limit, self.prompts.unwrap_or(1).max(1))
+            }
             Operation::Embeddings => (None, None, 0),
         };
         Ok(Request {

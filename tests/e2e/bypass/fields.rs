@@ -11,8 +11,10 @@ pub fn rows() -> Vec<Row> {
     vec![
         // === values that other parsers read as numbers ===
         chat_with("a limit in quotes", r#""max_tokens":"5""#, INVALID),
-        chat_with("a limit with a point", r#""max_tokens":5.0"#, INVALID),
-        chat_with("a limit with an exponent", r#""max_tokens":1e1"#, INVALID),
+        chat_with("a limit with a point", r#""max_tokens":5.0"#, FORWARDED),
+        chat_with("a limit with an exponent", r#""max_tokens":1e1"#, FORWARDED),
+        chat_with("half a token", r#""max_tokens":5.5"#, INVALID),
+        chat_with("a limit that floats do not hold", r#""max_tokens":9007199254740993"#, INVALID),
         chat_with("a limit with a huge exponent", r#""max_tokens":1e400"#, INVALID),
         chat_with("a limit with a tiny exponent", r#""max_tokens":5e-324"#, INVALID),
         chat_with("a limit of nothing", r#""max_tokens":0"#, INVALID),

@@ -45,7 +45,7 @@ impl Reply {
     pub fn quota_exhausted(&self) -> &Self {
         self.refused(429, "insufficient_quota", "insufficient_quota");
         assert_eq!(self.header("x-should-retry"), Some("false"), "{}", self.describe());
-        assert!(self.retry_after().abs_diff(seconds_to_midnight()) <= 2, "{}", self.describe());
+        assert_eq!(self.header("retry-after"), None, "hours put clients to sleep: {}", self.describe());
         self
     }
 

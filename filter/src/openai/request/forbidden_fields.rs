@@ -3,7 +3,7 @@
 //! Each of them moves cost or prompt content past the checks of the filter. `docs/security.md` gives the reason for each.
 
 use super::invalid::InvalidBody;
-use super::values::integer;
+use super::values::whole;
 use crate::json::{JsonString, Reader, ValueKind};
 
 /// Fields that are rejected unless their value is null or `false`, at the top level and within `vllm_xargs` and
@@ -24,7 +24,7 @@ pub(super) fn reject(reader: &mut Reader<'_>, param: &'static str) -> Result<(),
 pub(super) fn reject_priority(reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBody> {
     match reader.kind()? {
         ValueKind::Null => Ok(reader.literal()?),
-        ValueKind::Number if integer(reader, param)? == 0 => Ok(()),
+        ValueKind::Number if whole(reader, param)?.value == 0 => Ok(()),
         _ => Err(InvalidBody::wrong(param, "cannot be set by clients: omit it, or send 0")),
     }
 }

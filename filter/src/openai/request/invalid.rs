@@ -8,6 +8,9 @@ pub enum InvalidBody {
     /// The body is empty.
     #[error("the request has no body")]
     Empty,
+    /// The body begins with U+FEFF. JSON texts that are sent must not (RFC 8259, section 8.1), and vLLM rejects them.
+    #[error("the body begins with a byte order mark (U+FEFF): send it as UTF-8 without one")]
+    ByteOrderMark,
     /// The body is not one strict JSON document.
     #[error("the body is not strict JSON: {0}")]
     Json(#[from] InvalidJson),
@@ -36,7 +39,7 @@ impl InvalidBody {
     /// Returns the name of the field at fault; `None` if the body as a whole is.
     pub fn param(&self) -> Option<&'static str> {
         match self {
-            Self::Empty | Self::Json(_) | Self::NotObject => None,
+            Self::Empty | Self::ByteOrderMark | Self::Json(_) | Self::NotObject => None,
             Self::Duplicate(param) | Self::Missing(param) | Self::Wrong { param, .. } => Some(param),
         }
     }

@@ -23,8 +23,11 @@ fn what_is_governed_is_read() {
 fn lax_values_are_refused_and_the_field_is_named() {
     for (members, param) in [
         (r#""max_tokens":"5""#, "max_tokens"),
-        (r#""max_tokens":5.0"#, "max_tokens"),
-        (r#""max_tokens":1e1"#, "max_tokens"),
+        (r#""max_tokens":5.5"#, "max_tokens"),
+        (r#""max_tokens":1e-1"#, "max_tokens"),
+        (r#""max_tokens":0.0"#, "max_tokens"),
+        (r#""max_completion_tokens":0"#, "max_completion_tokens"),
+        (r#""max_tokens":9007199254740993"#, "max_tokens"),
         (r#""max_tokens":true"#, "max_tokens"),
         (r#""max_tokens":0"#, "max_tokens"),
         (r#""max_tokens":-0"#, "max_tokens"),
@@ -36,7 +39,7 @@ fn lax_values_are_refused_and_the_field_is_named() {
         (r#""min_tokens":"1""#, "min_tokens"),
         (r#""n":0"#, "n"),
         (r#""n":"2""#, "n"),
-        (r#""best_of":1.0"#, "best_of"),
+        (r#""best_of":1.5"#, "best_of"),
         (r#""stream":"true""#, "stream"),
         (r#""stream":1"#, "stream"),
         (r#""stream_options":[]"#, "stream_options"),
@@ -52,7 +55,7 @@ fn lax_values_are_refused_and_the_field_is_named() {
         (r#""chat_template":"{{ x }}""#, "chat_template"),
         (r#""chat_template_kwargs":{"chat_template":"{{ x }}"}"#, "chat_template_kwargs"),
         (r#""priority":-1"#, "priority"),
-        (r#""priority":0.0"#, "priority"),
+        (r#""priority":0.5"#, "priority"),
         (r#""priority":false"#, "priority"),
         (r#""model":"other""#, "model"),
         (r#""mod\u0065l":"other""#, "model"),
@@ -88,6 +91,23 @@ fn the_limit_is_the_one_that_the_server_obeys() {
 }
 
 #[test]
+fn whole_numbers_may_be_written_as_floats() {
+    let request =
+        parse(&chat(r#""max_tokens":4096.0,"n":2e0,"min_tokens":10.00,"priority":0.0,"truncate_prompt_tokens":-1.0"#)).unwrap();
+    assert_eq!((request.limit, request.choices, request.min_tokens), (Some(4096), 2, 10));
+    assert_eq!((request.prompt.truncated, request.prompt.cut), (true, None));
+}
+
+#[test]
+fn a_completion_may_have_a_limit_of_zero() {
+    let body = br#"{"model":"m","prompt":["a","b"],"max_tokens":0,"echo":true}"#;
+    let request = Request::parse(body, Operation::TextCompletion).unwrap();
+    assert_eq!((request.limit, request.sequences), (Some(1), 2), "one token is generated for each prompt");
+    let embeddings = Request::parse(br#"{"model":"m","input":"a","max_tokens":0}"#, Operation::Embeddings);
+    assert_eq!(embeddings.unwrap_err().param(), Some("max_tokens"));
+}
+
+#[test]
 fn models_are_visible_ascii_and_nothing_else() {
     let long = format!("\"{}\"", "x".repeat(257));
     for model in [r#""""#, "null", "5", "[]", r#""a b""#, r#""a\r\nx: y""#, r#""é""#, r#""\ud800""#, "\"\\u0000\"", &long] {
@@ -104,7 +124,8 @@ fn a_body_is_one_object_with_its_subject() {
     for body in ["[]", "null", "\"x\"", "5"] {
         assert_eq!(parse(body).unwrap_err(), InvalidBody::NotObject, "{body}");
     }
-    for body in ["{", "{} {}", "\u{feff}{}", "{\"model\":NaN}"] {
+    assert_eq!(parse("\u{feff}{}").unwrap_err(), InvalidBody::ByteOrderMark);
+    for body in ["{", "{} {}", "{\"model\":NaN}"] {
         assert!(matches!(parse(body).unwrap_err(), InvalidBody::Json(_)), "{body}");
     }
     assert_eq!(parse(r#"{"model":"m"}"#).unwrap_err(), InvalidBody::Missing("messages"));

@@ -3,53 +3,51 @@
 use std::ops::Range;
 
 use super::invalid::InvalidBody;
-use crate::json::{Reader, ValueKind};
+use crate::json::{Reader, ValueKind, whole_number};
 
-/// Reads an integer of at least 1, or null. Returns it with its byte range.
-pub(super) fn positive(reader: &mut Reader<'_>, param: &'static str) -> Result<(Option<u64>, Range<usize>), InvalidBody> {
+/// A whole number.
+#[derive(Debug, Clone)]
+pub(super) struct WholeNumber {
+    pub value: i64,
+    /// Its byte range.
+    pub range: Range<usize>,
+    /// Whether it is written in digits only. Servers differ in what else they accept.
+    pub is_plain: bool,
+}
+
+/// Reads a whole number of at least `least`, or null.
+pub(super) fn at_least(
+    least: i64,
+    reader: &mut Reader<'_>,
+    param: &'static str,
+) -> Result<(Option<WholeNumber>, Range<usize>), InvalidBody> {
     if reader.kind()? == ValueKind::Null {
         return Ok((None, reader.skip()?));
     }
-    let start = reader.offset();
-    let value = integer(reader, param)?;
-    match u64::try_from(value) {
-        Ok(value @ 1..) => Ok((Some(value), start..reader.offset())),
-        _ => Err(InvalidBody::wrong(param, "must be at least 1")),
+    let number = whole(reader, param)?;
+    if number.value < least {
+        let reason = match least {
+            -1 => "must be at least 0, or -1 for all that the model can hold",
+            0 => "must be at least 0",
+            _ => "must be at least 1",
+        };
+        return Err(InvalidBody::wrong(param, reason));
     }
+    let range = number.range.clone();
+    Ok((Some(number), range))
 }
 
-/// Reads an integer of at least 0, or null for 0.
-pub(super) fn not_negative(reader: &mut Reader<'_>, param: &'static str) -> Result<u64, InvalidBody> {
-    if reader.kind()? == ValueKind::Null {
-        reader.literal()?;
-        return Ok(0);
-    }
-    u64::try_from(integer(reader, param)?).map_err(|_| InvalidBody::wrong(param, "must be at least 0"))
-}
-
-/// Reads `truncate_prompt_tokens`. Returns whether the server truncates prompts, and to how many tokens; `None` for -1, the context
-/// length.
-pub(super) fn truncation(reader: &mut Reader<'_>, param: &'static str) -> Result<(bool, Option<u64>), InvalidBody> {
-    if reader.kind()? == ValueKind::Null {
-        reader.literal()?;
-        return Ok((false, None));
-    }
-    match integer(reader, param)? {
-        -1 => Ok((true, None)),
-        tokens => u64::try_from(tokens)
-            .map(|tokens| (true, Some(tokens)))
-            .map_err(|_| InvalidBody::wrong(param, "must be at least 0, or -1 for all that the model can hold")),
-    }
-}
-
-/// Reads an integer within 64 bits, written as `-?[0-9]+`.
-pub(super) fn integer(reader: &mut Reader<'_>, param: &'static str) -> Result<i64, InvalidBody> {
-    const REASON: &str = "must be an integer, written without quotes, point or exponent";
+/// Reads a whole number of at most 2^53 in magnitude, however it is written.
+pub(super) fn whole(reader: &mut Reader<'_>, param: &'static str) -> Result<WholeNumber, InvalidBody> {
+    const REASON: &str = "must be a whole number of at most 2^53, without quotes";
     if reader.kind()? != ValueKind::Number {
         return Err(InvalidBody::wrong(param, REASON));
     }
-    let digits = std::str::from_utf8(reader.number()?).unwrap_or_default();
-    digits.parse().map_err(|_| InvalidBody::wrong(param, REASON))
+    let start = reader.offset();
+    let written = reader.number()?;
+    let value = whole_number(written).ok_or(InvalidBody::wrong(param, REASON))?;
+    let is_plain = written.strip_prefix(b"-").unwrap_or(written).iter().all(u8::is_ascii_digit);
+    Ok(WholeNumber { value, range: start..reader.offset(), is_plain })
 }
 
 /// Reads `true`, `false`, or null for `false`. Returns it with its byte range.
