@@ -80,6 +80,27 @@ pub struct Ask {
     pub most: u64,
     /// The part of `most` that is for prompts.
     pub prompt: u64,
+    /// How much of a budget a request may take that sets no limit; `None` if it may take all that remains.
+    pub share: Option<Share>,
+}
+
+/// The part of a budget that a request without a limit may take, so that it does not keep others out: an eighth of what remains beside
+/// its prompt, but at least `floor`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// The number of completion tokens that the request may take even if they are more than an eighth.
+    pub floor: u64,
+    /// What to reserve if every budget has plenty left.
+    pub ample: Option<Ample>,
+}
+
+/// A smaller reservation for a request whose share of every budget is so large that it need not be limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ample {
+    /// The number of completion tokens from which a share is large.
+    pub from: u64,
+    /// The number of tokens to reserve, the prompt's included.
+    pub tokens: u64,
 }
 
 /// Reservations in the budgets of one subject, to be settled once.
@@ -140,6 +161,54 @@ impl BudgetLimit {
     }
 }
 
+// === impl Ask ===
+
+impl Ask {
+    /// The part of what remains that a request without a limit may take: one in this number.
+    const SHARE: u64 = 8;
+    /// The part of a rate that has to remain for a request without a limit: one in this number.
+    const RATE_PART: u64 = 4;
+
+    /// Creates an ask for this number of tokens, no fewer.
+    pub fn whole(tokens: u64, prompt: u64) -> Self {
+        Self { least: tokens, most: tokens, prompt, share: None }
+    }
+
+    /// Returns the number of tokens to reserve.
+    pub fn tokens(&self) -> u64 {
+        self.ample().map_or(self.most, |ample| ample.tokens)
+    }
+
+    /// Returns the smaller reservation, if the share of every budget so far is large.
+    pub fn ample(&self) -> Option<Ample> {
+        self.share.and_then(|share| share.ample)
+    }
+
+    /// Returns the least number of tokens that must remain in a budget with this limit. A rate refills within a minute: rather than cut an
+    /// answer short, the request waits for it.
+    fn least_in(&self, limit: BudgetLimit) -> u64 {
+        match (self.share, limit) {
+            (Some(share), BudgetLimit { cap: Some(cap), period: Period::Minute }) => {
+                let completion = share.floor.min(cap / Self::RATE_PART);
+                self.least.max(self.prompt.saturating_add(completion).min(self.most))
+            }
+            _ => self.least,
+        }
+    }
+
+    /// Lowers the ask to what the request may take of a budget in which this number of tokens remains.
+    fn narrow(&mut self, remaining: u64) {
+        let mut most = remaining;
+        if let Some(share) = &mut self.share {
+            let completion = (remaining.saturating_sub(self.prompt) / Self::SHARE).max(share.floor);
+            most = most.min(self.prompt.saturating_add(completion));
+            let from = |ample: &Ample| self.prompt.saturating_add(ample.from);
+            share.ample = share.ample.filter(|ample| most >= from(ample));
+        }
+        self.most = self.most.min(most);
+    }
+}
+
 // === impl BudgetSet ===
 
 impl BudgetSet {
@@ -188,8 +257,9 @@ impl Account {
         self.records.iter_mut().zip(limits).for_each(|(record, limit)| record.adopt(*limit, now));
     }
 
-    /// Reserves as much of `ask` as remains in all chosen budgets. If less than `ask.least` remains in one, reserves nothing and
-    /// returns the budget with the most serious shortfall.
+    /// Reserves as much of `ask` as it may take of all chosen budgets. Returns the ask with what these budgets leave of it: fewer tokens,
+    /// and no [`Ample`] if the share of one is not large. If less than the least remains in one, reserves nothing and returns the budget
+    /// with the most serious shortfall.
     pub fn reserve(
         &mut self,
         limits: &[BudgetLimit],
@@ -197,34 +267,37 @@ impl Account {
         ask: Ask,
         instance: u64,
         now: Time,
-    ) -> Result<Reservations, Short> {
+    ) -> Result<(Reservations, Ask), Short> {
         for ((index, record), limit) in self.records.iter_mut().enumerate().zip(limits) {
             // The other budgets may have limits of a newer configuration.
             if choice.has(index) { record.adopt(*limit, now) } else { record.roll(*limit, now) }
         }
-        let mut most = ask.most;
+        let mut left = ask;
         for (index, record, limit) in self.chosen(limits, choice) {
-            most = most.min(limit.cap.map_or(u64::MAX, |cap| record.remaining(cap)));
-            if record.shortfall(limit, ask.least, now).is_some() {
-                return Err(self.most_serious(limits, choice, ask.least, now).unwrap_or((index, Shortfall::Reserved)));
+            let Some(cap) = limit.cap else { continue };
+            if record.shortfall(limit, ask.least_in(limit), now).is_some() {
+                return Err(self.most_serious(limits, choice, ask, now).unwrap_or((index, Shortfall::Reserved)));
             }
+            left.narrow(record.remaining(cap));
         }
-        let ask = Ask { most, ..ask };
+        let tokens = left.tokens();
         let mut reservations = Reservations::default();
         for ((index, record), (limit, reservation)) in
             self.records.iter_mut().enumerate().zip(limits.iter().zip(&mut reservations.0))
         {
             if choice.has(index) {
-                *reservation = Some(record.reserve(*limit, ask, instance, now));
+                *reservation = Some(record.reserve(*limit, tokens, ask.prompt, instance, now));
             }
         }
         self.last_used = self.last_used.max(now.seconds());
-        Ok(reservations)
+        Ok((reservations, left))
     }
 
-    /// Returns the chosen budget with the most serious shortfall of `least` tokens; `None` if all have enough.
-    pub fn most_serious(&self, limits: &[BudgetLimit], choice: BudgetSet, least: u64, now: Time) -> Option<Short> {
-        let short = |(index, record, limit): (usize, &Record, BudgetLimit)| Some((index, record.shortfall(limit, least, now)?));
+    /// Returns the chosen budget with the most serious shortfall of the least that `ask` needs; `None` if all have enough.
+    pub fn most_serious(&self, limits: &[BudgetLimit], choice: BudgetSet, ask: Ask, now: Time) -> Option<Short> {
+        let short = |(index, record, limit): (usize, &Record, BudgetLimit)| {
+            Some((index, record.shortfall(limit, ask.least_in(limit), now)?))
+        };
         self.chosen(limits, choice).filter_map(short).max_by_key(|(_, shortfall)| *shortfall)
     }
 
@@ -393,12 +466,12 @@ impl Record {
         }
     }
 
-    fn reserve(&mut self, limit: BudgetLimit, ask: Ask, instance: u64, now: Time) -> Reservation {
+    fn reserve(&mut self, limit: BudgetLimit, tokens: u64, prompt: u64, instance: u64, now: Time) -> Reservation {
         let day = self.day(limit);
         if limit.cap.is_none() {
             return Reservation { day, tokens: 0, prompt: 0, instance, serial: 0 };
         }
-        let (tokens, prompt) = (ask.most, ask.prompt.min(ask.most));
+        let prompt = prompt.min(tokens);
         let serial = match self.slots.iter_mut().find(|slot| slot.instance == instance) {
             Some(slot) => {
                 slot.reserved = slot.reserved.saturating_add(tokens);
@@ -512,7 +585,7 @@ mod tests {
     const FIRST: BudgetSet = BudgetSet::one(0);
 
     fn ask(least: u64, most: u64) -> Ask {
-        Ask { least, most, prompt: 10 }
+        Ask { least, most, prompt: 10, share: None }
     }
 
     fn after(seconds: f64) -> Time {
@@ -526,7 +599,7 @@ mod tests {
         instance: u64,
         now: Time,
     ) -> Result<Reservations, Shortfall> {
-        account.reserve(limits, FIRST, ask, instance, now).map_err(|(_, shortfall)| shortfall)
+        account.reserve(limits, FIRST, ask, instance, now).map(|(reservations, _)| reservations).map_err(|(_, shortfall)| shortfall)
     }
 
     /// Returns the used, reserved and remaining tokens of the first budget.
@@ -615,8 +688,8 @@ mod tests {
             let mut account = Account::new(&limits, NOON);
             let mut now = NOON;
             let mut reserve_one = |now: Time| {
-                let reservations = account.reserve(&limits, FIRST, Ask { least: 1, most: 1, prompt: 0 }, 1, now);
-                reservations.map(|reservations| account.settle(&limits, &reservations, 1, now))
+                let reservations = account.reserve(&limits, FIRST, Ask::whole(1, 0), 1, now);
+                reservations.map(|(reservations, _)| account.settle(&limits, &reservations, 1, now))
             };
             (0..cap).for_each(|_| reserve_one(now).unwrap());
             for _ in 0..3 * cap {
@@ -675,7 +748,8 @@ mod tests {
         let limits = [BudgetLimit::per_day(Some(100)), BudgetLimit::per_minute(Some(50)), BudgetLimit::per_minute(Some(2))];
         let both = BudgetSet::one(0).and(1);
         let mut account = Account::new(&limits, NOON);
-        let reservations = account.reserve(&limits, both, ask(10, 80), 1, NOON).unwrap();
+        let (reservations, left) = account.reserve(&limits, both, ask(10, 80), 1, NOON).unwrap();
+        assert_eq!(left.most, 50);
         assert_eq!(reservations.tokens(&limits), Some(50), "what remains in the smallest budget");
         let reserved = |account: &Account| [0, 1, 2].map(|index| account.record(index).unwrap().reserved());
         assert_eq!(reserved(&account), [50, 50, 0]);
@@ -688,6 +762,44 @@ mod tests {
             Err((0, Shortfall::Exhausted)),
             "the most serious shortfall is returned"
         );
+    }
+
+    #[test]
+    fn a_request_without_a_limit_takes_a_share() {
+        let share = Some(Share { floor: 100, ample: None });
+        // A prompt of 10 tokens, at most 1000 in all; of a cap, `used` are used. The reservation, or the shortfall.
+        for (limit, used, expected) in [
+            (BudgetLimit::per_day(Some(10_000)), 0, Ok(1000)),
+            (BudgetLimit::per_day(Some(4010)), 0, Ok(510)),
+            (BudgetLimit::per_day(Some(4010)), 3200, Ok(110)),
+            (BudgetLimit::per_day(Some(4010)), 3950, Ok(60)),
+            (BudgetLimit::per_day(Some(4010)), 3951, Ok(59)),
+            (BudgetLimit::per_day(Some(4010)), 3990, Err(Shortfall::Exhausted)),
+            (BudgetLimit::per_minute(Some(4010)), 3900, Ok(110)),
+            (BudgetLimit::per_minute(Some(4010)), 3901, Err(Shortfall::Drains(14_962_594))),
+            (BudgetLimit::per_minute(Some(200)), 140, Ok(60)),
+            (BudgetLimit::per_minute(Some(200)), 141, Err(Shortfall::Drains(300_000_000))),
+        ] {
+            let limits = [limit];
+            let mut account = Account::new(&limits, NOON);
+            let before = reserve(&mut account, &limits, Ask::whole(used, 0), 1, NOON).unwrap();
+            account.settle(&limits, &before, used, NOON);
+            let reserved = reserve(&mut account, &limits, Ask { least: 30, most: 1000, prompt: 10, share }, 1, NOON);
+            assert_eq!(reserved.map(|reserved| reserved.tokens(&limits).unwrap()), expected, "{limit:?}, {used} used");
+        }
+    }
+
+    #[test]
+    fn a_large_share_reserves_what_is_assumed() {
+        let limits = [BudgetLimit::per_day(Some(10_000)), BudgetLimit::per_day(Some(8_000))];
+        let share = Some(Share { floor: 100, ample: Some(Ample { from: 1000, tokens: 200 }) });
+        let ask = Ask { least: 30, most: 500, prompt: 10, share };
+        let mut account = Account::new(&limits, NOON);
+        let (reservations, left) = account.reserve(&limits, FIRST, ask, 1, NOON).unwrap();
+        assert_eq!((reservations.tokens(&limits[..1]), left), (Some(200), ask));
+        let (reservations, left) = account.reserve(&limits, FIRST.and(1), ask, 1, NOON).unwrap();
+        assert_eq!(reservations.tokens(&limits), Some(500), "the share of the second is 998");
+        assert_eq!((left.most, left.ample()), (500, None));
     }
 
     #[test]
@@ -737,11 +849,11 @@ mod tests {
                 account.roll(&limits, now);
                 match what {
                     0 | 1 => {
-                        let ask = Ask { least: a.min(b).max(1), most: a.max(b).max(1), prompt: a / 2 };
+                        let ask = Ask { least: a.min(b).max(1), most: a.max(b).max(1), prompt: a / 2, share: None };
                         let reserved: u64 = model.live.iter().map(|(_, tokens, _)| tokens).sum();
                         let remaining = [0, 1].map(|at| caps[at].saturating_sub(model.used[at]).saturating_sub(reserved));
                         match account.reserve(&limits, FIRST.and(1), ask, instance, now) {
-                            Ok(reservations) => {
+                            Ok((reservations, _)) => {
                                 let tokens = ask.most.min(remaining[0]).min(remaining[1]);
                                 prop_assert_eq!(reservations.tokens(&limits), Some(tokens));
                                 model.live.push((reservations, tokens, instance));
@@ -789,9 +901,9 @@ mod tests {
             [BudgetLimit::per_minute(Some(100)), BudgetLimit::per_minute(Some(9))],
             [BudgetLimit::per_minute(Some(1000)), BudgetLimit::per_minute(Some(9))],
         );
-        let ask = |tokens| Ask { least: tokens, most: tokens, prompt: 0 };
+        let ask = |tokens| Ask::whole(tokens, 0);
         let mut account = Account::new(&new, now);
-        let held = account.reserve(&new, BudgetSet::one(0), ask(800), 1, now).unwrap();
+        let (held, _) = account.reserve(&new, BudgetSet::one(0), ask(800), 1, now).unwrap();
         account.settle(&new, &held, 800, now);
         // A configuration that is no longer in force counts a request.
         account.reserve(&old, BudgetSet::one(1), ask(1), 1, now).unwrap();

@@ -1,9 +1,13 @@
-//! The number of tokens to reserve for a request, and the `max_tokens` to inject so that the request stays within its reservation.
+//! The number of tokens to reserve for a request, and the limit of completion tokens that is injected.
 //!
-//! The reservation is the upper bound of the prompt's tokens plus the limit of completion tokens. If that does not fit a cap, the
-//! limit is lowered. A request is rejected for its size only if the lower bound of its tokens exceeds the cap.
+//! A reservation is the upper bound of the prompt's tokens plus the limit of each completion. A limit that the request names is
+//! reserved whole, and lowered only to the *room*: what `maxTokensPerRequest`, the whole of each cap and the context length leave beside
+//! the prompt. A request that names none takes a share of what its budgets have left. No request is refused because of the upper bound of
+//! its prompt.
 
-use crate::budget::account::Ask;
+use crate::budget::account::{Ample, Ask, Share};
+use crate::budget::ledger::Grant;
+use crate::estimate::model_limits::ModelLimits;
 use crate::estimate::prompt_tokens::Estimate;
 use crate::policy::Dialect;
 
@@ -13,21 +17,28 @@ pub const LEAST_COMPLETION: u64 = 256;
 /// The limit of completion tokens of `/v1/completions` requests without `max_tokens`: OpenAI's and vLLM's default.
 pub const COMPLETIONS_DEFAULT: u64 = 16;
 
+/// The largest number of completion tokens that a request without a limit may always take of what a budget has left.
+const LARGEST_FLOOR: u64 = 4096;
+
+/// The number of completion tokens from which a share of a budget is large: the model's own limit is then left alone.
+const AMPLE: u64 = 32_768;
+
+/// The largest limit that is injected for a hosted model whose maximum is not known: few models in use have a smaller one.
+const SAFE_HOSTED_LIMIT: u64 = 8192;
+
 /// The limits that apply to one request.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// The provider's dialect. It determines how the server treats a request without a limit.
     pub dialect: Dialect,
-    /// The maximum number of tokens of the request: the smallest of `maxTokensPerRequest` and the caps of the budgets that apply.
-    pub ceiling: Option<u64>,
-    /// Whether `maxTokensPerRequest` is set.
-    pub request_cap: bool,
+    /// `maxTokensPerRequest` of the provider.
+    pub request_cap: Option<u64>,
+    /// The smallest cap of the budgets that apply.
+    pub smallest_cap: Option<u64>,
     /// `defaultMaxTokens` of the provider.
     pub default_max_tokens: u64,
-    /// The model's context length (`max_model_len`), if known.
-    pub context_length: Option<u64>,
-    /// A lower bound of the context length; 0 if nothing is known.
-    pub context_length_floor: u64,
+    /// What is known of the model.
+    pub model: ModelLimits,
 }
 
 /// The size of a request, in tokens.
@@ -37,6 +48,8 @@ pub struct RequestSize {
     pub prompt: Estimate,
     /// The limit of one completion, if the request contains one or the API has a default.
     pub limit: Option<u64>,
+    /// Whether the request itself contains the limit.
+    pub is_named: bool,
     /// The minimum number of tokens of each completion (`min_tokens`).
     pub min_tokens: u64,
     /// The number of completions of each prompt (`n`).
@@ -50,14 +63,15 @@ pub struct RequestSize {
 pub struct Plan {
     /// The tokens to reserve in the budgets that have a cap.
     pub ask: Ask,
+    /// The tokens to reserve if no candidate holds `ask` only because tokens are used, and none because of reservations.
+    pub lowered: Option<Ask>,
     size: RequestSize,
-    /// The number of tokens that the request may use if no cap applies.
-    wanted: u64,
     injection: Injection,
-    context_length: Option<u64>,
+    /// The limit of each completion if the whole ask is granted.
+    planned: u64,
 }
 
-/// The request can never fit: even the lower bound of its tokens exceeds `ceiling`.
+/// The request can never fit: even the lower bound of its tokens exceeds a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("needs at least {needed} tokens; the maximum for one request is {ceiling}")]
 pub struct TooLarge {
@@ -67,71 +81,208 @@ pub struct TooLarge {
     pub ceiling: u64,
 }
 
+/// A limit of completion tokens that replaces the request's own, or that the request did not contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Injection {
-    /// Injects no limit: the request generates nothing.
-    None,
-    /// Injects the granted limit, but at most this value.
-    Always(u64),
-    /// Injects a limit only if less was granted than wanted, and at most this value.
-    IfLowered(u64),
+pub struct InjectedLimit {
+    /// The limit of one completion.
+    pub tokens: u64,
+    /// What requires it.
+    pub by: LimitedBy,
 }
 
+/// What a limit follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitedBy {
+    /// `maxTokensPerRequest`.
+    RequestCap,
+    /// The cap of a budget, or what it has left.
+    Budget,
+    /// The model's context length.
+    ContextWindow,
+}
+
+/// When a limit is injected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Injection {
+    /// Never: the request generates nothing, or what it generates is the API's default.
+    Never,
+    /// If less than the whole ask is granted.
+    IfLess,
+    /// If less than the whole ask is granted, but only up to this limit: the server could reject a larger one.
+    IfLessUpTo(u64),
+    /// Always. A request whose budgets have plenty left is an exception.
+    Always(LimitedBy),
+}
+
+/// The completion tokens that fit beside a prompt, for each completion.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    tokens: u64,
+    by: LimitedBy,
+}
+
+// === impl Bounds ===
+
 impl Bounds {
-    /// Returns whether an injected limit may exceed the model's context length, because that is not known.
-    pub fn limit_may_exceed_context(&self) -> bool {
-        self.dialect == Dialect::Vllm && self.context_length.is_none()
+    /// Returns whether the server could reject an injected limit, because the model's own is not known.
+    pub fn limit_may_be_rejected(&self) -> bool {
+        match self.dialect {
+            Dialect::Vllm => self.model.context_length.is_none(),
+            Dialect::OpenAi | Dialect::Anthropic => self.model.completion.is_none(),
+        }
+    }
+
+    /// Returns the maximum number of tokens of the request: the smallest cap.
+    fn ceiling(&self) -> Option<u64> {
+        self.request_cap.into_iter().chain(self.smallest_cap).min()
+    }
+
+    /// Returns what the caps and the context length leave for each completion beside a prompt of this number of tokens; `None` if
+    /// nothing bounds it.
+    fn room(&self, prompt: u64, size: &RequestSize) -> Option<Room> {
+        let beside = |cap: u64| cap.saturating_sub(prompt) / size.sequences.max(1);
+        let bounds = [
+            self.request_cap.map(|cap| Room { tokens: beside(cap), by: LimitedBy::RequestCap }),
+            self.smallest_cap.map(|cap| Room { tokens: beside(cap), by: LimitedBy::Budget }),
+            self.model
+                .context_length
+                .map(|length| Room { tokens: length.saturating_sub(prompt / size.prompts()), by: LimitedBy::ContextWindow }),
+        ];
+        bounds.into_iter().flatten().min_by_key(|room| room.tokens)
     }
 }
+
+// === impl LimitedBy ===
+
+impl LimitedBy {
+    /// All values.
+    pub const ALL: [Self; 3] = [Self::RequestCap, Self::Budget, Self::ContextWindow];
+
+    /// Returns the value of `x-pai-limited-by`, of the access log and of the metric's label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RequestCap => "request-cap",
+            Self::Budget => "budget",
+            Self::ContextWindow => "context-window",
+        }
+    }
+}
+
+// === impl Plan ===
 
 impl Plan {
     /// Plans a request. Returns `None` if no limit applies to it: then nothing is reserved and no limit is injected. Fails if the
     /// request can never fit.
     pub fn new(size: RequestSize, bounds: &Bounds) -> Result<Option<Self>, TooLarge> {
-        let Some(ceiling) = bounds.ceiling else { return Ok(None) };
-        let needed = size.total(size.prompt.low, size.limit.unwrap_or(1).max(size.min_tokens));
-        if needed > ceiling {
-            return Err(TooLarge { needed, ceiling });
+        if let Some(ceiling) = bounds.ceiling() {
+            let needed =
+                size.total(size.prompt.low, size.limit.map_or(1, |limit| limit.min(LEAST_COMPLETION)).max(size.required()));
+            if needed > ceiling {
+                return Err(TooLarge { needed, ceiling });
+            }
         }
-        let (least, wanted, injection) = match size.limit {
-            _ if size.sequences == 0 => (size.prompt.high, size.prompt.high, Injection::None),
-            Some(limit) => with_limit(size, limit, bounds),
-            None if bounds.dialect == Dialect::Vllm => without_limit_vllm(size, ceiling, bounds),
-            None => without_limit_hosted(size, bounds),
-        };
-        let most = wanted.clamp(1, ceiling);
-        let ask = Ask { least: least.clamp(1, most), most, prompt: size.prompt.high };
-        Ok(Some(Self { ask, size, wanted, injection, context_length: bounds.context_length }))
+        let [low, room] = [size.prompt.low, size.prompt.high].map(|prompt| bounds.room(prompt, &size));
+        let (Some(low), Some(room)) = (low, room) else { return Ok(None) };
+        Ok(match size.limit {
+            _ if size.sequences == 0 => bounds.ceiling().map(|_| Self::fixed(size, 0, Injection::Never, bounds)),
+            Some(limit) => Self::with_limit(size, limit, room, low, bounds),
+            None => bounds.ceiling().map(|_| Self::without_limit(size, room, low, bounds)),
+        })
     }
 
-    /// Returns the limit to inject into the request for which `granted` tokens are reserved; `None` if the request stays as it is.
-    pub fn limit(&self, granted: u64) -> Option<u64> {
-        let highest = match self.injection {
-            Injection::None => return None,
-            Injection::IfLowered(_) if granted >= self.wanted => return None,
-            Injection::IfLowered(highest) | Injection::Always(highest) => highest,
+    /// Returns the limit to inject into the request for which this was granted; `None` if the request stays as it is.
+    pub fn limit(&self, grant: Grant) -> Option<InjectedLimit> {
+        let less = grant.tokens.filter(|granted| *granted < self.ask.most);
+        let (most, by) = match (self.injection, less) {
+            (Injection::Never, _) => return None,
+            _ if grant.is_ample => return None,
+            (Injection::IfLess | Injection::IfLessUpTo(_), None) => return None,
+            (Injection::IfLess | Injection::Always(_), Some(_)) => (u64::MAX, LimitedBy::Budget),
+            (Injection::IfLessUpTo(most), Some(_)) => (most, LimitedBy::Budget),
+            (Injection::Always(by), None) => (u64::MAX, by),
         };
-        let least = self.size.min_tokens.max(1);
-        // A limit that the request itself sets below `min_tokens` is left for the server to reject.
-        let limit = self.completion_limit(granted).min(highest).max(least).min(self.size.limit.unwrap_or(u64::MAX));
-        (self.size.limit != Some(limit)).then_some(limit)
+        let beside = |granted: u64| granted.saturating_sub(self.size.prompt.high) / self.size.sequences.max(1);
+        let tokens = less.map_or(self.planned, |granted| beside(granted).max(self.size.least_completion()).min(self.planned));
+        (tokens <= most && self.size.limit != Some(tokens)).then_some(InjectedLimit { tokens, by })
     }
 
-    /// Returns the number of completion tokens for each sequence: `granted` minus the prompt's tokens. If the upper bound of the
-    /// prompt leaves less than the minimum useful completion, returns that one: a prompt as large as its upper bound then causes an
-    /// overage of at most that many tokens.
-    fn completion_limit(&self, granted: u64) -> u64 {
-        let RequestSize { prompt, sequences, .. } = self.size;
-        let prompts = (sequences / self.size.choices.max(1)).max(1);
-        let remaining = |prompt: u64| {
-            let by_context_length =
-                self.context_length.map_or(u64::MAX, |context_length| context_length.saturating_sub(prompt / prompts));
-            (granted.saturating_sub(prompt) / sequences.max(1)).min(by_context_length)
+    /// Returns whether the exact number of the prompt's tokens could change the limit that is planned: `other` is the plan for the lower
+    /// bound of the prompt. For a limit that is named, a difference of an eighth does not matter; for one that is not, the default has to be
+    /// left.
+    pub fn differs_from(&self, other: &Self, default_max_tokens: u64) -> bool {
+        match self.size.limit {
+            Some(_) => self.planned < other.planned - other.planned / 8,
+            None => self.planned < default_max_tokens && other.planned >= default_max_tokens,
+        }
+    }
+
+    /// Plans a request for which exactly this limit is reserved.
+    fn fixed(size: RequestSize, limit: u64, injection: Injection, bounds: &Bounds) -> Self {
+        let tokens = size.within(size.total(size.prompt.high, limit), bounds);
+        Self { ask: Ask::whole(tokens, size.prompt.high), lowered: None, size, injection, planned: limit }
+    }
+
+    /// Plans a request with a limit. It is reserved whole, and lowered to the room. Returns `None` if neither is needed.
+    fn with_limit(size: RequestSize, limit: u64, room: Room, low: Room, bounds: &Bounds) -> Option<Self> {
+        if !size.is_named {
+            // The API's default is too small to be lowered.
+            return bounds.ceiling().map(|_| Self::fixed(size, limit, Injection::Never, bounds));
+        }
+        if limit <= room.tokens {
+            bounds.ceiling()?;
+            let plan = Self::fixed(size, limit, Injection::IfLess, bounds);
+            return Some(Self { lowered: plan.lowered(bounds), ..plan });
+        }
+        // Where even the upper bound of the prompt fills the room, the prompt is taken for less dense than that.
+        let least = size.least_completion().min(low.tokens);
+        let plan = Self::fixed(size, room.tokens.max(least).max(1), Injection::Always(room.by), bounds);
+        Some(Self { lowered: plan.lowered(bounds), ..plan })
+    }
+
+    /// Returns the ask for what the budgets have left, if that is at least `defaultMaxTokens` for each completion.
+    fn lowered(&self, bounds: &Bounds) -> Option<Ask> {
+        let least = self.size.total(self.size.prompt.high, bounds.default_max_tokens.max(self.size.min_tokens));
+        (least < self.ask.most).then_some(Ask { least, ..self.ask })
+    }
+
+    /// Plans a chat without a limit.
+    fn without_limit(size: RequestSize, room: Room, low: Room, bounds: &Bounds) -> Self {
+        let least = LEAST_COMPLETION.min(low.tokens).max(size.min_tokens).max(1);
+        let wanted = room.tokens.max(least);
+        let default = bounds.default_max_tokens.max(size.min_tokens);
+        let total = |limit: u64| size.within(size.total(size.prompt.high, limit), bounds);
+        let ample = |limit: u64| Ample { from: AMPLE.saturating_mul(size.sequences), tokens: total(limit) };
+        let is_large = room.tokens >= AMPLE;
+        let by = if is_large { LimitedBy::Budget } else { room.by };
+        let (limit, injection, ample) = match (bounds.dialect, bounds.model.context_length) {
+            // The server stops at the context length by itself.
+            (Dialect::Vllm, Some(_)) if room.by == LimitedBy::ContextWindow => (wanted, Injection::IfLess, None),
+            (Dialect::Vllm, Some(_)) => (wanted, Injection::Always(room.by), None),
+            // A limit above the context length is rejected, so that a larger one is not injected while it is not known.
+            (Dialect::Vllm, None) => {
+                let safe = bounds.model.context_length_floor.max(default);
+                match bounds.request_cap {
+                    Some(_) if wanted <= safe => (wanted, Injection::Always(room.by), None),
+                    Some(_) => (wanted, Injection::IfLessUpTo(safe), None),
+                    None => (wanted.min(default), Injection::Always(by), is_large.then(|| ample(default))),
+                }
+            }
+            (Dialect::OpenAi | Dialect::Anthropic, _) => {
+                let safe =
+                    bounds.model.completion.unwrap_or(bounds.model.completion_floor.max(SAFE_HOSTED_LIMIT)).max(size.min_tokens);
+                let untold = if bounds.request_cap.is_some() { AMPLE } else { default };
+                (wanted.min(safe), Injection::Always(by), is_large.then(|| ample(untold)))
+            }
         };
-        let enough = self.size.least_completion();
-        remaining(prompt.high).max(remaining(prompt.low).min(enough))
+        let most = total(limit);
+        let floor = bounds.default_max_tokens.clamp(LEAST_COMPLETION, LARGEST_FLOOR).max(size.min_tokens);
+        let share = Share { floor: floor.saturating_mul(size.sequences), ample };
+        let ask = Ask { least: total(least).min(most), most, prompt: size.prompt.high, share: Some(share) };
+        Self { ask, lowered: None, size, injection, planned: limit }
     }
 }
+
+// === impl RequestSize ===
 
 impl RequestSize {
     /// Returns the number of tokens of a prompt and of all completions with this limit.
@@ -139,206 +290,29 @@ impl RequestSize {
         prompt.saturating_add(limit.saturating_mul(self.sequences))
     }
 
-    /// Returns the number of tokens of one completion below which no limit is lowered.
+    /// Lowers a number of tokens to the most that the request can use: the smallest cap, and a context length for each completion.
+    fn within(&self, tokens: u64, bounds: &Bounds) -> u64 {
+        let contexts =
+            bounds.model.context_length.filter(|_| self.sequences > 0).map(|length| length.saturating_mul(self.sequences));
+        let most = bounds.ceiling().into_iter().chain(contexts).min().unwrap_or(u64::MAX);
+        tokens.min(most).max(1)
+    }
+
+    /// Returns the number of prompts.
+    fn prompts(&self) -> u64 {
+        (self.sequences / self.choices.max(1)).max(1)
+    }
+
+    /// Returns the number of tokens that each completion has at least. A limit below `min_tokens` is left for the server to reject.
+    fn required(&self) -> u64 {
+        self.min_tokens.min(self.limit.unwrap_or(u64::MAX))
+    }
+
+    /// Returns the number of tokens of one completion below which its limit is not lowered.
     fn least_completion(&self) -> u64 {
-        self.limit.unwrap_or(u64::MAX).min(LEAST_COMPLETION).max(self.min_tokens)
+        LEAST_COMPLETION.max(self.min_tokens).min(self.limit.unwrap_or(u64::MAX))
     }
-
-    /// Returns the maximum number of tokens that the context length allows: each completion fits into it together with its prompt.
-    /// The completions of one prompt share that prompt.
-    fn largest_within(&self, context_length: u64) -> u64 {
-        let shared = self.choices.saturating_sub(1).saturating_mul(self.prompt.low);
-        context_length.saturating_mul(self.sequences).saturating_sub(shared).max(self.prompt.low)
-    }
-}
-
-/// The least number of tokens to reserve, the wanted number, and what to inject.
-type Wanted = (u64, u64, Injection);
-
-/// Plans a request with an explicit limit. The limit is lowered only if it does not fit the ceiling.
-fn with_limit(size: RequestSize, limit: u64, bounds: &Bounds) -> Wanted {
-    let largest = bounds.context_length.map_or(u64::MAX, |context_length| size.largest_within(context_length));
-    let wanted = size.total(size.prompt.high, limit).min(largest);
-    (wanted, wanted, Injection::IfLowered(limit))
-}
-
-/// Plans a chat request to vLLM without a limit: the server stops at the context length.
-fn without_limit_vllm(size: RequestSize, ceiling: u64, bounds: &Bounds) -> Wanted {
-    let least = size.total(size.prompt.high, size.least_completion());
-    if let Some(context_length) = bounds.context_length {
-        let largest = size.largest_within(context_length);
-        let injection = if largest > ceiling { Injection::Always(context_length) } else { Injection::IfLowered(context_length) };
-        return (least, largest, injection);
-    }
-    // vLLM rejects a limit above the context length with 400. While that is unknown, the injected limit stays at a safe value.
-    let safe = bounds.context_length_floor.max(bounds.default_max_tokens);
-    if !bounds.request_cap {
-        return (least, size.total(size.prompt.high, bounds.default_max_tokens), Injection::IfLowered(safe));
-    }
-    let limit = ceiling.saturating_sub(size.prompt.high) / size.sequences.max(1);
-    let injection = if limit <= safe { Injection::Always(safe) } else { Injection::IfLowered(safe) };
-    (least, ceiling, injection)
-}
-
-/// Plans a chat request to a hosted provider without a limit: `defaultMaxTokens` is injected.
-fn without_limit_hosted(size: RequestSize, bounds: &Bounds) -> Wanted {
-    let limit = bounds.default_max_tokens.max(size.min_tokens);
-    let least = size.total(size.prompt.high, limit.min(size.least_completion()));
-    (least, size.total(size.prompt.high, limit), Injection::Always(limit))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    #[cfg(target_arch = "wasm32")]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    const PROMPT: Estimate = Estimate { low: 10, high: 300 };
-
-    fn bounds(ceiling: Option<u64>, context_length: Option<u64>) -> Bounds {
-        Bounds {
-            dialect: Dialect::Vllm,
-            ceiling,
-            request_cap: true,
-            default_max_tokens: 4096,
-            context_length,
-            context_length_floor: 0,
-        }
-    }
-
-    fn size(limit: Option<u64>, sequences: u64) -> RequestSize {
-        RequestSize { prompt: PROMPT, limit, min_tokens: 0, choices: sequences, sequences }
-    }
-
-    /// Returns the least and the most to reserve, and the limits injected if the most and if the least is granted.
-    fn plan(size: RequestSize, bounds: &Bounds) -> (u64, u64, Option<u64>, Option<u64>) {
-        let plan = Plan::new(size, bounds).unwrap().unwrap();
-        (plan.ask.least, plan.ask.most, plan.limit(plan.ask.most), plan.limit(plan.ask.least))
-    }
-
-    #[test]
-    fn without_limits_there_is_no_plan() {
-        assert_eq!(Plan::new(size(None, 1), &bounds(None, Some(4096))), Ok(None));
-        assert_eq!(Plan::new(size(Some(1 << 60), u64::MAX), &bounds(None, None)), Ok(None));
-    }
-
-    #[test]
-    fn an_explicit_limit_is_reserved_and_lowered_only_to_fit_the_ceiling() {
-        assert_eq!(plan(size(Some(100), 1), &bounds(Some(1000), None)), (400, 400, None, None));
-        assert_eq!(plan(size(Some(100), 3), &bounds(Some(1000), None)), (600, 600, None, None));
-        assert_eq!(plan(size(Some(900), 1), &bounds(Some(1000), None)), (1000, 1000, Some(700), Some(700)));
-        assert_eq!(
-            plan(size(Some(9000), 1), &bounds(Some(10_000), Some(4096))),
-            (4096, 4096, None, None),
-            "the context length is the bound"
-        );
-        for (limit, sequences, needed) in [(991, 1, 1001), (500, 2, 1010), (u64::MAX, 1, u64::MAX), (2, u64::MAX, u64::MAX)] {
-            let too_large = TooLarge { needed, ceiling: 1000 };
-            assert_eq!(Plan::new(size(Some(limit), sequences), &bounds(Some(1000), None)), Err(too_large), "{limit} × {sequences}");
-        }
-    }
-
-    #[test]
-    fn a_high_estimate_rejects_no_request() {
-        let prompt = Estimate { low: 50, high: 6000 };
-        let explicit =
-            plan(RequestSize { prompt, limit: Some(500), min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), None));
-        assert_eq!(explicit, (4000, 4000, Some(256), Some(256)), "the minimum useful completion");
-        let unlimited =
-            plan(RequestSize { prompt, limit: None, min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), Some(8192)));
-        assert_eq!(unlimited, (4000, 4000, Some(256), Some(256)));
-        let prompt = Estimate { low: 50, high: 15_000 };
-        let limit =
-            plan(RequestSize { prompt, limit: None, min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), Some(8192))).2;
-        assert_eq!(limit, Some(256), "the minimum useful completion");
-    }
-
-    #[test]
-    fn without_a_limit_vllm_requests_are_bound_by_the_context_length_or_the_cap() {
-        assert_eq!(
-            plan(size(None, 1), &bounds(Some(32_000), Some(4096))),
-            (556, 4096, None, Some(256)),
-            "bound by the context length"
-        );
-        assert_eq!(plan(size(None, 2), &bounds(Some(32_000), Some(4096))), (812, 8182, None, Some(256)));
-        assert_eq!(plan(size(None, 1), &bounds(Some(2000), Some(4096))), (556, 2000, Some(1700), Some(256)), "bound by the cap");
-        assert_eq!(
-            plan(size(None, 1), &bounds(Some(2000), None)),
-            (556, 2000, Some(1700), Some(256)),
-            "safe for any context length"
-        );
-        assert_eq!(
-            plan(size(None, 1), &bounds(Some(400), None)),
-            (400, 400, Some(256), Some(256)),
-            "the minimum useful completion"
-        );
-    }
-
-    #[test]
-    fn no_limit_is_injected_that_may_exceed_an_unknown_context_length() {
-        let cap = bounds(Some(32_000), None);
-        assert_eq!(plan(size(None, 1), &cap), (556, 32_000, None, Some(256)));
-        assert_eq!(Plan::new(size(None, 1), &cap).unwrap().unwrap().limit(20_000), Some(4096), "lowered by a budget");
-        let reached = Bounds { context_length_floor: 40_000, ..cap };
-        assert_eq!(
-            plan(size(None, 1), &reached),
-            (556, 32_000, Some(31_700), Some(256)),
-            "the context length is known to be at least this"
-        );
-        let budget_only = Bounds { request_cap: false, ..bounds(Some(1_000_000), None) };
-        assert_eq!(plan(size(None, 1), &budget_only), (556, 4396, None, Some(256)), "the default is reserved and not injected");
-        let small = Bounds { ceiling: Some(1000), ..budget_only };
-        assert_eq!(plan(size(None, 1), &small), (556, 1000, Some(700), Some(256)), "the cap of a budget may be lower");
-    }
-
-    #[test]
-    fn hosted_providers_get_the_default_limit() {
-        let hosted = Bounds { dialect: Dialect::OpenAi, default_max_tokens: 1000, ..bounds(Some(50_000), None) };
-        assert_eq!(plan(size(None, 1), &hosted), (556, 1300, Some(1000), Some(256)));
-        assert_eq!(plan(size(None, 1), &Bounds { ceiling: Some(900), ..hosted }), (556, 900, Some(600), Some(256)));
-    }
-
-    #[test]
-    fn no_injected_limit_is_below_min_tokens() {
-        let size = RequestSize { min_tokens: 500, ..size(None, 1) };
-        assert_eq!(plan(size, &bounds(Some(2000), Some(4096))), (800, 2000, Some(1700), Some(500)));
-        assert_eq!(
-            plan(size, &bounds(Some(700), Some(4096))),
-            (700, 700, Some(500), Some(500)),
-            "`min_tokens`, whatever the prompt"
-        );
-        assert!(Plan::new(size, &bounds(Some(509), Some(4096))).is_err());
-    }
-
-    #[test]
-    fn an_explicit_limit_is_never_raised() {
-        // vLLM rejects a request with `min_tokens` above its limit. It has to receive both values unchanged.
-        let dense = Estimate { low: 10, high: 1000 };
-        for (limit, min_tokens) in [(16, 106), (400, 500), (1, 2)] {
-            let size = RequestSize { prompt: dense, limit: Some(limit), min_tokens, choices: 1, sequences: 1 };
-            assert_eq!(plan(size, &bounds(Some(600), Some(4096))).2, None, "{limit}, at least {min_tokens}");
-        }
-    }
-
-    #[test]
-    fn only_completions_of_one_prompt_share_a_prompt() {
-        let prompt = Estimate { low: 10_000, high: 10_064 };
-        let many = RequestSize { prompt, limit: Some(16), min_tokens: 0, choices: 1, sequences: 100 };
-        assert_eq!(plan(many, &bounds(Some(1_000_000), Some(4096))), (11_664, 11_664, None, None));
-        let pairs = RequestSize { limit: Some(100), choices: 2, sequences: 200, ..many };
-        assert_eq!(plan(pairs, &bounds(Some(1_000_000), Some(4096))), (30_064, 30_064, None, None));
-        let lowered =
-            RequestSize { prompt: Estimate { low: 120, high: 15_064 }, limit: Some(500), choices: 1, sequences: 3, ..many };
-        assert_eq!(plan(lowered, &bounds(Some(16_000), Some(8192))).2, Some(312), "each prompt has the whole context length");
-        let hosted = Bounds { dialect: Dialect::OpenAi, ..bounds(Some(200_000), None) };
-        let must = RequestSize { min_tokens: 100_000, ..size(None, 1) };
-        assert_eq!(plan(must, &hosted), (100_300, 100_300, Some(100_000), Some(100_000)), "the injected limit is reserved");
-    }
-
-    #[test]
-    fn embeddings_reserve_their_prompt() {
-        assert_eq!(plan(size(None, 0), &bounds(Some(1000), None)), (300, 300, None, None));
-        assert_eq!(plan(size(None, 0), &bounds(Some(200), None)), (200, 200, None, None));
-        assert!(Plan::new(size(None, 0), &bounds(Some(9), None)).is_err());
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use crate::openai::MAX_MODEL_BYTES;
 use crate::policy::name_pattern::NamePattern;
-use crate::policy::{Dialect, ExternalAccess, ModelAllowlist, Provider};
+use crate::policy::{Dialect, ExternalAccess, LimitField, ModelAllowlist, Provider};
 
 use super::endpoint;
 use super::field::Field;
@@ -23,6 +23,7 @@ pub(super) const FIELDS: &[&str] = &[
     "maxTokensPerDay",
     "maxTokensPerRequest",
     "defaultMaxTokens",
+    "limitField",
     "externalAccess",
     "guards",
 ];
@@ -30,6 +31,11 @@ pub(super) const EXTERNAL_FIELDS: &[&str] = &["enabled", "maxTokensPerDay"];
 
 /// The values of `spec.provider`.
 const DIALECTS: &[(&str, Dialect)] = &[("vllm", Dialect::Vllm), ("openai", Dialect::OpenAi), ("anthropic", Dialect::Anthropic)];
+/// The values of `spec.limitField`.
+const LIMIT_FIELDS: &[(&str, LimitField)] = &[
+    (LimitField::MaxTokens.name(), LimitField::MaxTokens),
+    (LimitField::MaxCompletionTokens.name(), LimitField::MaxCompletionTokens),
+];
 /// The default of `spec.defaultMaxTokens`.
 const DEFAULT_MAX_TOKENS: NonZeroU64 = NonZeroU64::MIN.saturating_add(4095);
 
@@ -44,17 +50,20 @@ pub(super) fn read(manifest: Manifest<'_>, secrets: &mut Secrets<'_>) -> Result<
     let max_tokens_per_day = spec.optional("maxTokensPerDay", Field::tokens);
     let max_tokens_per_request = spec.optional("maxTokensPerRequest", Field::tokens);
     let default_max_tokens = spec.optional("defaultMaxTokens", Field::tokens);
+    let limit_field = spec.optional("limitField", |field| field.one_of(LIMIT_FIELDS));
     let external = spec.optional("externalAccess", external_access);
     let guards = spec.optional("guards", guard::read_list);
+    let dialect = dialect?;
     Ok(Provider {
         name: manifest.name?,
-        dialect: dialect?,
+        dialect,
         endpoint: endpoint?,
         credential: credential?,
         models: ModelAllowlist { allowed: allowed?, denied: denied?.unwrap_or_default() },
         max_tokens_per_day: max_tokens_per_day?,
         max_tokens_per_request: max_tokens_per_request?,
         default_max_tokens: default_max_tokens?.unwrap_or(DEFAULT_MAX_TOKENS),
+        limit_field: limit_field?.unwrap_or_else(|| LimitField::default_for(dialect)),
         external: external?,
         guards: guards?.unwrap_or_default(),
     })

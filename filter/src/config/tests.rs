@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::load;
 use crate::identity::access_key::ReferencePattern;
 use crate::policy::name_pattern::NamePattern;
-use crate::policy::{Audience, Callout, Dialect, ExternalAccess, Policy, Routing};
+use crate::policy::{Audience, Callout, Dialect, ExternalAccess, LimitField, Policy, Routing};
 
 const OPEN: &str = include_str!("fixtures/open.yaml");
 const TOKEN_GATED: &str = include_str!("fixtures/token-gated.yaml");
@@ -67,6 +67,7 @@ fn the_example_manifests_are_accepted() {
     let second = NamePattern::Exact("mistralai/Mistral-7B-Instruct-v0.3".into());
     assert_eq!(provider.models.allowed, Some(vec![NamePattern::Exact(MODEL.into()), second]));
     assert_eq!(provider.default_max_tokens.get(), 4096);
+    assert_eq!(provider.limit_field, LimitField::MaxTokens);
     assert_eq!(provider.external, None);
     assert_eq!(open.gateway.audience, Audience::Auto);
 
@@ -89,6 +90,7 @@ fn a_stream_of_every_field_is_accepted() {
     assert_eq!(providers[0].max_tokens_per_day.unwrap().get(), 50_000_000);
     assert_eq!(providers[0].max_tokens_per_request.unwrap().get(), 32_000);
     assert_eq!(providers[0].default_max_tokens.get(), 2048);
+    assert_eq!(providers.iter().map(|p| p.limit_field).collect::<Vec<_>>(), [LimitField::MaxCompletionTokens; 2]);
     assert_eq!(providers[0].models.denied, [NamePattern::Prefix("meta-llama/Llama-2".into())]);
     let external = ExternalAccess { enabled: false, max_tokens_per_day: 5_000_000.try_into().ok() };
     assert_eq!(providers[0].external, Some(external));
@@ -191,7 +193,7 @@ fn endpoints() {
 #[test]
 fn values_of_a_model_provider_are_refused() {
     let known = "provider, endpoint, apiKeySecretRef, allowedModels, deniedModels, maxTokensPerDay, maxTokensPerRequest, \
-                 defaultMaxTokens, externalAccess, guards";
+                 defaultMaxTokens, limitField, externalAccess, guards";
     let unknown = format!("spec.name: unknown field; known here: {known}");
     let long = format!("spec.allowedModels[0]: must be 1 to 256 visible ASCII characters, got \"{}…\"", "a".repeat(60));
     let cases = [
@@ -207,6 +209,10 @@ fn values_of_a_model_provider_are_refused() {
         ("maxTokensPerDay: [5]", "spec.maxTokensPerDay: must be a whole number, got a list"),
         ("maxTokensPerDay: 9007199254740993", "spec.maxTokensPerDay: must be at most 9007199254740992, got 9007199254740993"),
         ("maxTokensPerRequest: 1e300", "spec.maxTokensPerRequest: must be at most 9007199254740992, got 1e300"),
+        (
+            "limitField: max_tokenz",
+            "spec.limitField: must be one of max_tokens, max_completion_tokens, got \"max_tokenz\"; did you mean `max_tokens`?",
+        ),
         ("defaultMaxTokens: 0.0", "spec.defaultMaxTokens: must be at least 1, got 0"),
         ("externalAccess: {maxTokensPerDay: 0}", "spec.externalAccess.maxTokensPerDay: must be at least 1, got 0"),
         ("externalAccess: {enabled: 'yes'}", "spec.externalAccess.enabled: must be true or false, got \"yes\""),

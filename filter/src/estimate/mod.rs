@@ -1,9 +1,9 @@
-//! Estimates, calibrated by what providers report: tokens of a prompt, and context lengths of models.
+//! Estimates, calibrated by what providers report: tokens of a prompt, and limits of models.
 
-pub mod context_length;
+pub mod model_limits;
 pub mod prompt_estimator;
 pub mod prompt_tokens;
-pub mod provider_context_lengths;
+pub mod provider_model_limits;
 
 use crate::clock::Time;
 

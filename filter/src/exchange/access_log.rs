@@ -2,9 +2,10 @@
 
 use std::fmt::{self, Display, Write as _};
 
+use crate::budget::plan::InjectedLimit;
 use crate::exchange::environment::Environment;
 use crate::exchange::gate::Gate;
-use crate::http::refusal::Case;
+use crate::http::refusal::{Case, Refusal};
 use crate::policy::Candidate;
 
 /// The values for the access log of one exchange.
@@ -24,6 +25,8 @@ pub struct AccessLogEntry {
     pub attempts: String,
     /// The tokens charged for the prompt and for the completion; `None` if no provider was selected.
     pub tokens: Option<(u64, u64)>,
+    /// The limit of completion tokens that was injected.
+    pub limit: Option<InjectedLimit>,
 }
 
 /// The guards that matched and the candidates that were skipped for one request.
@@ -33,6 +36,8 @@ pub struct DecisionLog {
     pub matched_guards: String,
     /// The candidates that were skipped or failed, in order, with the reasons: `vllm-local=exhausted,openai=503`.
     pub attempts: String,
+    /// For each provider whose guards were evaluated, its index and their refusal.
+    pub verdicts: Vec<(usize, Option<Refusal>)>,
 }
 
 /// Why a candidate was skipped.

@@ -15,7 +15,7 @@ use crate::exchange::access_log::AccessLogEntry;
 use crate::exchange::access_log::{DecisionLog, SkipReason};
 use crate::exchange::attempt::{Attempt, is_failure, is_gone};
 use crate::exchange::environment::Environment;
-use crate::exchange::evaluation::Evaluation;
+use crate::exchange::evaluation::{Declined, Evaluation, Short};
 use crate::exchange::gate::Gate;
 use crate::exchange::inbound::{self, InboundRequest};
 use crate::exchange::selection::Selected;
@@ -235,6 +235,8 @@ impl Admitted {
     fn next_attempt(&mut self, notes: &mut DecisionLog, env: &Environment<'_>) -> Option<Attempt> {
         let gate = Rc::clone(&self.gate);
         let access = ModelAccess::new(&gate.policy, self.inbound.caller);
+        // Those whose budgets lack tokens only because of used ones, unless another lacks them because of reservations.
+        let mut spent = Some(Vec::new());
         while let Some(index) = self.remaining.pop() {
             let Some(evaluation) = access.agent_model(index).and_then(|candidate| Evaluation::new(&gate, candidate, &self.inbound))
             else {
@@ -245,15 +247,30 @@ impl Admitted {
                 notes.skip(&gate, candidate, SkipReason::Cooldown, env);
                 continue;
             }
-            match evaluation.fit(env).map_err(|oversize| oversize.refusal).and_then(|fit| evaluation.reserve(&fit, env)) {
-                Ok((admission, changes)) => {
-                    evaluation.record_start(env);
-                    return Some(Attempt::new(Rc::clone(&gate), candidate, admission, changes));
-                }
-                Err(refusal) => notes.skip(&gate, candidate, SkipReason::Budget(refusal.case), env),
-            }
+            let refusal = match evaluation.fit(env) {
+                Err(oversize) => oversize.refusal,
+                Ok(fit) => match evaluation.reserve(&fit, env) {
+                    Ok((admission, changes)) => {
+                        evaluation.record_start(env);
+                        return Some(Attempt::new(Rc::clone(&gate), candidate, admission, changes));
+                    }
+                    Err(Declined::Uncounted) => continue,
+                    Err(Declined::Short(Short { refusal, only_used })) => {
+                        match &mut spent {
+                            Some(spent) if only_used => spent.push((evaluation, fit)),
+                            _ => spent = None,
+                        }
+                        refusal
+                    }
+                },
+            };
+            notes.skip(&gate, candidate, SkipReason::Budget(refusal.case), env);
         }
-        None
+        spent.into_iter().flatten().find_map(|(evaluation, fit)| {
+            let (admission, changes) = evaluation.reserve_lowered(&fit, env)?.ok()?;
+            evaluation.record_start(env);
+            Some(Attempt::new(Rc::clone(&gate), evaluation.candidate(), admission, changes))
+        })
     }
 
     /// Returns the name of the provider of the current attempt.

@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use crate::budget::ledger::Permit;
+use crate::budget::plan::InjectedLimit;
 use crate::clock::Time;
-use crate::estimate::context_length;
+use crate::estimate::model_limits::{self, StatedLimit};
 use crate::exchange::access_log::AccessLogEntry;
 use crate::exchange::access_log::SkipReason;
 use crate::exchange::environment::Environment;
@@ -31,7 +32,9 @@ pub struct Attempt {
     permit: Option<Permit>,
     /// The tokens charged for a prompt whose usage was not reported: its upper bound, as reserved.
     prompt_estimate: u64,
-    limit_may_exceed_context: bool,
+    /// The limit that was injected.
+    limit: Option<InjectedLimit>,
+    limit_may_be_rejected: bool,
     /// The changes to the body for this candidate.
     changes: BodyChanges,
     response: Response,
@@ -44,8 +47,10 @@ pub struct Admission {
     pub permit: Permit,
     /// The part of the reservations that is for prompts.
     pub prompt_estimate: u64,
-    /// Whether a limit was injected that may exceed the model's context length, because that is not known.
-    pub limit_may_exceed_context: bool,
+    /// The limit that was injected.
+    pub limit: Option<InjectedLimit>,
+    /// Whether the provider could reject that limit, because the model's own is not known.
+    pub limit_may_be_rejected: bool,
 }
 
 #[derive(Debug)]
@@ -63,7 +68,7 @@ struct ProviderAnswer {
     status: u16,
     answer: ResponseBody,
     first_token: Option<Time>,
-    /// The beginning of the body of a 400, which may contain the model's context length.
+    /// The beginning of the body of a 400, which may state a limit of the model.
     refusal: Vec<u8>,
     /// The error that replaces the response, if it must not reach the client.
     replaced: Option<Case>,
@@ -76,13 +81,14 @@ struct ProviderAnswer {
 impl Attempt {
     /// Creates an attempt at a candidate that has admitted the request, with these changes to the body.
     pub fn new(gate: Rc<Gate>, candidate: Candidate<'_>, admission: Admission, changes: BodyChanges) -> Self {
-        let Admission { permit, prompt_estimate, limit_may_exceed_context } = admission;
+        let Admission { permit, prompt_estimate, limit, limit_may_be_rejected } = admission;
         Self {
             provider: candidate.provider,
             model: candidate.model.to_owned(),
             permit: Some(permit),
             prompt_estimate,
-            limit_may_exceed_context,
+            limit,
+            limit_may_be_rejected,
             changes,
             response: Response::Awaited,
             gate,
@@ -181,7 +187,7 @@ impl Attempt {
         }
         let answer = self.read(headers, inbound);
         let rewrites = answer.may_change_length();
-        let held = self.limit_may_exceed_context && status == 400 && !end_of_stream && answer.is_read();
+        let held = self.limit_may_be_rejected && status == 400 && !end_of_stream && answer.is_read();
         let answer = ProviderAnswer { status, answer, first_token: None, refusal: Vec::new(), replaced, held };
         self.response = Response::Provider(Box::new(answer));
         if replaced.is_some() {
@@ -194,6 +200,10 @@ impl Attempt {
         }
         edits.push(HeaderEdit::Set("x-pai-provider", self.provider_name().to_owned().into()));
         edits.push(HeaderEdit::Set("x-pai-model", self.model.clone().into()));
+        if let Some(limit) = self.limit {
+            edits.push(HeaderEdit::Set("x-pai-max-tokens", limit.tokens.to_string().into()));
+            edits.push(HeaderEdit::Set("x-pai-limited-by", limit.by.name().into()));
+        }
         edits.extend(self.rate_limit_headers(inbound, env).into_iter().map(|(name, value)| HeaderEdit::Set(name, value.into())));
         if held { ResponseStep::Hold(edits) } else { ResponseStep::Edit(edits) }
     }
@@ -221,10 +231,10 @@ impl Attempt {
                 return BodyStep::Hold;
             }
             *held = false;
-            if context_length_from(refusal).is_none() {
+            if stated_limit(refusal).is_none() {
                 return BodyStep::Continue;
             }
-            // The gate injected the limit, so that the client must not get this error. The context length is known from now on.
+            // The gate injected the limit, so that the client must not get this error. The model's own limit is known from now on.
             *replaced = Some(Case::UpstreamUnavailable);
             return BodyStep::Reply(self.retry_later(inbound, env));
         }
@@ -257,6 +267,7 @@ impl Attempt {
             model: self.model,
             decision,
             tokens: Some((usage.prompt, usage.completion)),
+            limit: self.limit,
             ..AccessLogEntry::default()
         }
     }
@@ -323,15 +334,15 @@ impl Attempt {
         let Request { prompt, sequences, .. } = &inbound.request;
         let Response::Provider(provider) = &self.response else { return };
         let ProviderAnswer { status, answer, refusal, .. } = &**provider;
-        let vllm = self.dialect() == Dialect::Vllm;
         if let Some(usage) = reported.filter(|_| answer.usage_is_whole() || *sequences == 1) {
             model.prompt_estimator.borrow_mut().record(env.store, prompt, usage.prompt);
-            if vllm && *sequences == 1 {
-                state.context_lengths.borrow_mut().update(env.store, |lengths| lengths.record_floor(&self.model, usage.total()));
+            if *sequences == 1 {
+                let Usage { prompt, completion } = usage;
+                state.model_limits.borrow_mut().update(env.store, |limits| limits.record_seen(&self.model, prompt, completion));
             }
         }
-        if let (400, true, Some(length)) = (*status, vllm, context_length_from(refusal)) {
-            state.context_lengths.borrow_mut().update(env.store, |lengths| lengths.record(&self.model, length));
+        if let Some(limit) = (*status == 400).then(|| stated_limit(refusal)).flatten() {
+            state.model_limits.borrow_mut().update(env.store, |limits| limits.record_stated(&self.model, limit));
         }
     }
 
@@ -366,7 +377,7 @@ impl Attempt {
     }
 
     fn retry_later(&self, inbound: &InboundRequest, env: &Environment<'_>) -> Reply {
-        let why = "The model's context length has only just become known. Send the request again.";
+        let why = "What the model can generate has only just become known. Send the request again.";
         let mut reply = Refusal { retry_after: Some(1), ..Refusal::new(Case::UpstreamUnavailable, why) }.reply();
         reply.headers.push(("x-should-retry", "true".to_owned()));
         reply.headers.extend(self.rate_limit_headers(inbound, env));
@@ -413,9 +424,9 @@ pub fn is_gone(details: &[u8]) -> bool {
     [b"no_healthy_upstream".as_slice(), b"cluster_not_found"].into_iter().any(|known| details.starts_with(known))
 }
 
-/// Returns the context length that the body of a 400 contains.
-fn context_length_from(refusal: &[u8]) -> Option<u64> {
-    context_length::length_from_error(&context_length::error_message(refusal)?)
+/// Returns the limit of the model that the body of a 400 states.
+fn stated_limit(refusal: &[u8]) -> Option<StatedLimit> {
+    model_limits::stated_limit(&model_limits::error_message(refusal)?)
 }
 
 /// Returns the part of the usage that the gate requested and the client did not.

@@ -3,19 +3,24 @@
 //! The candidate that the request names is evaluated completely. For the other candidates, sizes and guards are checked before the
 //! request is sent, because the body is available only then. Sizes and budgets are checked again when they are tried.
 
-use crate::budget::account::{Ask, Shortfall};
+use crate::budget::account::Ask;
+use crate::budget::account::Shortfall;
 use crate::budget::ledger::{Permit, Refused};
 use crate::budget::plan::{Bounds, COMPLETIONS_DEFAULT, Plan, RequestSize, TooLarge};
 use crate::budget::subject::SubjectBudgets;
 use crate::clock::go_duration;
+use crate::estimate::model_limits::ModelLimits;
+use crate::estimate::prompt_tokens::Estimate;
+use crate::exchange::access_log::DecisionLog;
 use crate::exchange::attempt::Admission;
 use crate::exchange::environment::Environment;
 use crate::exchange::gate::{Gate, ModelState, ProviderState};
 use crate::exchange::inbound::InboundRequest;
+use crate::exchange::token_count;
 use crate::guard::{self, GuardMatch, MatchReason};
 use crate::http::refusal::{Case, Refusal};
-use crate::openai::{BodyChanges, BodyEdit, LimitField, Operation, RequestedUsage, Translation, UnsupportedFields, Untranslatable};
-use crate::policy::{Candidate, Dialect, Provider, Routing};
+use crate::openai::{BodyChanges, BodyEdit, Operation, RequestedUsage, Translation, UnsupportedFields, Untranslatable};
+use crate::policy::{Candidate, Dialect, LimitField, Provider, Routing};
 
 /// The evaluation of one candidate for one request.
 pub struct Evaluation<'a> {
@@ -34,6 +39,32 @@ pub struct Fit {
     plan: Option<Plan>,
     bounds: Bounds,
     ask: Ask,
+    /// What the exact number of the prompt's tokens could change; `None` if it is known, or cannot be requested.
+    count: Option<CountMatters>,
+}
+
+/// How the exact number of the prompt's tokens could change what becomes of a request.
+struct CountMatters {
+    /// Whether it could change the limit that is injected, or show that the request can never fit.
+    changes_limit: bool,
+    /// The least ask it could lead to.
+    least: Ask,
+}
+
+/// Why a candidate does not get the request now.
+pub enum Declined {
+    /// Its budgets, or the ledger.
+    Short(Short),
+    /// The exact number of the prompt's tokens decides, and the server can be requested to count them.
+    Uncounted,
+}
+
+/// The refusal of a request for which too few tokens remain.
+pub struct Short {
+    /// The refusal for the client.
+    pub refusal: Refusal,
+    /// Whether used tokens alone are the reason, without any reservation.
+    pub only_used: bool,
 }
 
 /// A request can never fit a candidate.
@@ -73,10 +104,15 @@ impl<'a> Evaluation<'a> {
     /// Plans the request for the candidate. Fails if the request can never fit.
     pub fn fit(&self, env: &Environment<'_>) -> Result<Fit, Oversize> {
         let request = &self.inbound.request;
-        let prompt = self.model.prompt_estimator.borrow_mut().estimate(env.store, env.now(), &request.prompt);
+        let exact = self.inbound.counted.as_ref().and_then(|counted| counted.of(self.candidate));
+        let prompt = match exact {
+            Some(tokens) => Estimate { low: tokens, high: tokens },
+            None => self.model.prompt_estimator.borrow_mut().estimate(env.store, env.now(), &request.prompt),
+        };
         let size = RequestSize {
             prompt,
             limit: self.limit(),
+            is_named: self.named_limit().is_some(),
             min_tokens: request.min_tokens,
             choices: request.choices,
             sequences: request.sequences,
@@ -84,22 +120,56 @@ impl<'a> Evaluation<'a> {
         let bounds = self.bounds(env);
         let plan = Plan::new(size, &bounds).map_err(|too_large| self.never_fits(&too_large))?;
         // Without a plan no limit applies, and no budget has a cap.
-        let ask = plan.map_or(Ask { least: 1, most: prompt.high, prompt: prompt.high }, |plan| plan.ask);
-        Ok(Fit { plan, bounds, ask })
+        let ask = plan.map_or(Ask { least: 1, ..Ask::whole(prompt.high, prompt.high) }, |plan| plan.ask);
+        let count = plan.filter(|_| self.can_count(env)).and_then(|plan| count_matters(&plan, size, &bounds));
+        Ok(Fit { plan, bounds, ask, count })
+    }
+
+    /// Returns whether the server can be requested to count the prompt's tokens.
+    fn can_count(&self, env: &Environment<'_>) -> bool {
+        let InboundRequest { request, counted, operation, length, .. } = self.inbound;
+        counted.is_none()
+            && self.provider.dialect == Dialect::Vllm
+            && self.gate.policy.callout(self.candidate.provider).is_some()
+            && token_count::is_countable(request, *operation, *length)
+            && self.state.token_counts.are_available(env.now())
     }
 
     /// Reserves the tokens of the request. Returns the reservations and the changes to the body.
-    pub fn reserve(&self, fit: &Fit, env: &Environment<'_>) -> Result<(Admission, BodyChanges), Refusal> {
-        let Fit { plan, bounds, ask } = fit;
-        let permit = self.reserve_budgets(*ask, env)?;
-        env.count(&self.model.series.reserved_tokens, permit.granted.unwrap_or(0));
-        let granted = permit.granted.unwrap_or(ask.most);
-        let limit = plan.and_then(|plan| plan.limit(granted));
+    pub fn reserve(&self, fit: &Fit, env: &Environment<'_>) -> Result<(Admission, BodyChanges), Declined> {
+        let uncounted = |matters: &CountMatters| env.ledger().holds(&self.budgets, matters.least);
+        if fit.count.as_ref().is_some_and(|matters| matters.changes_limit && uncounted(matters)) {
+            return Err(Declined::Uncounted);
+        }
+        self.reserve_budgets(fit.ask, env).map(|permit| self.admit(fit, permit, env)).map_err(|short| {
+            match &fit.count {
+                // Without the ledger nothing is known.
+                Some(matters) if short.refusal.case != Case::LedgerUnavailable && uncounted(matters) => Declined::Uncounted,
+                _ => Declined::Short(short),
+            }
+        })
+    }
+
+    /// Reserves what the budgets have left for a request that names a limit, and lowers the limit to that. Returns `None` if the request
+    /// names none, or too little is left.
+    pub fn reserve_lowered(&self, fit: &Fit, env: &Environment<'_>) -> Option<Result<(Admission, BodyChanges), Short>> {
+        let ask = fit.plan?.lowered?;
+        Some(self.reserve_budgets(ask, env).map(|permit| self.admit(fit, permit, env)))
+    }
+
+    fn admit(&self, fit: &Fit, permit: Permit, env: &Environment<'_>) -> (Admission, BodyChanges) {
+        let Fit { plan, bounds, ask, .. } = fit;
+        env.count(&self.model.series.reserved_tokens, permit.grant.tokens.unwrap_or(0));
+        let limit = plan.and_then(|plan| plan.limit(permit.grant));
+        if let Some(limit) = limit {
+            env.count(&self.model.series.limited.of(limit.by.name()), 1);
+        }
         let admission = Admission {
+            prompt_estimate: ask.prompt.min(permit.grant.tokens.unwrap_or(ask.most)),
             permit,
-            prompt_estimate: ask.prompt.min(granted),
+            limit,
             // With `routing: fixed` the host may be unable to hold back the headers of a response.
-            limit_may_exceed_context: bounds.limit_may_exceed_context()
+            limit_may_be_rejected: bounds.limit_may_be_rejected()
                 && limit.is_some()
                 && self.gate.policy.gateway.routing == Routing::Body,
         };
@@ -107,11 +177,14 @@ impl<'a> Evaluation<'a> {
         let usage = self.usage_to_request().filter(|_| !translation.stream_options);
         let edit = BodyEdit {
             model: Some(self.candidate.model),
-            limit,
-            limit_field: LimitField::injected_for(self.provider.dialect, self.inbound.operation),
+            limit: limit.map(|limit| limit.tokens),
+            limit_field: match self.inbound.operation {
+                Operation::Chat => self.provider.limit_field,
+                Operation::TextCompletion | Operation::Embeddings => LimitField::MaxTokens,
+            },
             usage,
         };
-        Ok((admission, edit.changes(&self.inbound.request, translation.changes)))
+        (admission, edit.changes(&self.inbound.request, translation.changes))
     }
 
     /// Returns whether the request with this body can be translated to the candidate's dialect.
@@ -133,31 +206,29 @@ impl<'a> Evaluation<'a> {
 
     /// Returns the limit that the server applies to the request, if one is known.
     fn limit(&self) -> Option<u64> {
+        let default = (self.inbound.operation == Operation::TextCompletion).then_some(COMPLETIONS_DEFAULT);
+        self.named_limit().or(default)
+    }
+
+    /// Returns the limit that the request names.
+    fn named_limit(&self) -> Option<u64> {
         let request = &self.inbound.request;
-        match self.inbound.operation {
-            Operation::TextCompletion => Some(request.limit.unwrap_or(COMPLETIONS_DEFAULT)),
-            Operation::Chat | Operation::Embeddings if self.provider.dialect == Dialect::Vllm => request.limit,
-            Operation::Chat | Operation::Embeddings => request.largest_limit,
-        }
+        if self.provider.dialect == Dialect::Vllm { request.limit } else { request.largest_limit }
     }
 
     fn bounds(&self, env: &Environment<'_>) -> Bounds {
-        let (context_length, context_length_floor) = if self.provider.dialect == Dialect::Vllm {
-            let mut lengths = self.state.context_lengths.borrow_mut();
-            let known = lengths.get(env.store, env.now());
-            (known.length(self.candidate.model), known.floor(self.candidate.model))
-        } else {
-            (None, 0)
+        let known = self.state.model_limits.borrow_mut().get(env.store, env.now()).of(self.candidate.model);
+        let model = match self.provider.dialect {
+            Dialect::Vllm => known,
+            // Of hosted models, only the largest completion is recorded.
+            Dialect::OpenAi | Dialect::Anthropic => ModelLimits { context_length: None, context_length_floor: 0, ..known },
         };
-        let per_request = self.provider.max_tokens_per_request.map(u64::from);
-        let caps = self.budgets.iter().flat_map(SubjectBudgets::capped).map(|(_, cap)| cap);
         Bounds {
             dialect: self.provider.dialect,
-            ceiling: per_request.into_iter().chain(caps).min(),
-            request_cap: per_request.is_some(),
+            request_cap: self.provider.max_tokens_per_request.map(u64::from),
+            smallest_cap: self.budgets.iter().flat_map(SubjectBudgets::capped).map(|(_, cap)| cap).min(),
             default_max_tokens: self.provider.default_max_tokens.into(),
-            context_length,
-            context_length_floor,
+            model,
         }
     }
 
@@ -178,9 +249,19 @@ impl<'a> Evaluation<'a> {
         Oversize { refusal: Refusal::new(Case::ContextLengthExceeded, why), of_request: per_request.is_some() }
     }
 
-    /// Evaluates the provider's guards on the body. Adds the names of the guards that match to `matched_guards`, whether or not the
-    /// request is rejected.
-    pub fn guard(&self, body: &[u8], matched_guards: &mut String, env: &Environment<'_>) -> Result<(), Refusal> {
+    /// Evaluates the provider's guards on the body, once for a request. Adds the names of the guards that match to `notes`, whether or not
+    /// the request is rejected.
+    pub fn guard(&self, body: &[u8], notes: &mut DecisionLog, env: &Environment<'_>) -> Result<(), Refusal> {
+        let provider = self.candidate.provider;
+        if let Some((_, verdict)) = notes.verdicts.iter().find(|(evaluated, _)| *evaluated == provider) {
+            return verdict.clone().map_or(Ok(()), Err);
+        }
+        let verdict = self.evaluate_guards(body, &mut notes.matched_guards, env);
+        notes.verdicts.push((provider, verdict.clone().err()));
+        verdict
+    }
+
+    fn evaluate_guards(&self, body: &[u8], matched_guards: &mut String, env: &Environment<'_>) -> Result<(), Refusal> {
         let verdict = guard::evaluate(&self.provider.guards, body, self.inbound.operation);
         let name = |matched: &GuardMatch| self.provider.guards.get(matched.guard).map_or("", |guard| &*guard.name);
         let matches: Vec<&GuardMatch> = verdict.audits.iter().chain(&verdict.rejection).collect();
@@ -202,12 +283,14 @@ impl<'a> Evaluation<'a> {
         Err(Refusal::new(Case::PromptRejected, why))
     }
 
-    fn reserve_budgets(&self, ask: Ask, env: &Environment<'_>) -> Result<Permit, Refusal> {
+    fn reserve_budgets(&self, ask: Ask, env: &Environment<'_>) -> Result<Permit, Short> {
         env.reserve(&self.budgets, ask).map_err(|refused| {
-            let Refused::Short { subject, budget, shortfall } = refused else { return Refusal::ledger_unavailable() };
+            let Refused::Short { subject, budget, shortfall } = refused else {
+                return Short { refusal: Refusal::ledger_unavailable(), only_used: false };
+            };
             let of_subject = self.budgets.get(subject);
             let name = of_subject.map(|of_subject| of_subject.subject.describe_budget(budget));
-            short(&name.unwrap_or_default(), shortfall, env)
+            Short { refusal: short(&name.unwrap_or_default(), shortfall, env), only_used: shortfall != Shortfall::Reserved }
         })
     }
 
@@ -219,6 +302,19 @@ impl<'a> Evaluation<'a> {
             Dialect::OpenAi | Dialect::Anthropic => Some(RequestedUsage::Final),
         }
     }
+}
+
+/// Returns how the exact number of the prompt's tokens could change what becomes of a request with this plan; `None` if the bounds of the
+/// prompt's tokens lead to one and the same.
+fn count_matters(plan: &Plan, size: RequestSize, bounds: &Bounds) -> Option<CountMatters> {
+    let Estimate { low, high, .. } = size.prompt;
+    if low == high {
+        return None;
+    }
+    let with = |tokens| Plan::new(RequestSize { prompt: Estimate { low: tokens, high: tokens }, ..size }, bounds);
+    let fewest = with(low).ok()??;
+    let changes_limit = plan.differs_from(&fewest, bounds.default_max_tokens) || with(high).is_err();
+    Some(CountMatters { changes_limit, least: fewest.ask })
 }
 
 /// Returns the refusal of a request for which too few tokens remain in the budget of this name.

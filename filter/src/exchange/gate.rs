@@ -6,10 +6,11 @@ use std::rc::Rc;
 use crate::budget::rate_limit_headers::rate_limit_headers;
 use crate::budget::subject::BudgetKind;
 use crate::estimate::prompt_estimator::PromptEstimator;
-use crate::estimate::provider_context_lengths::ProviderContextLengths;
+use crate::estimate::provider_model_limits::ProviderModelLimits;
 use crate::exchange::caller_series::CallerSeries;
 use crate::exchange::cooldown::Cooldown;
 use crate::exchange::environment::Environment;
+use crate::exchange::token_count::TokenCounts;
 use crate::identity::budgets::Budgets;
 use crate::identity::caller::Caller;
 use crate::metrics::{self, BudgetSeries, LabelledCounter, ModelSeries, Series, requests_without_provider};
@@ -33,8 +34,10 @@ pub struct Gate {
 /// The state of one provider.
 #[derive(Debug)]
 pub struct ProviderState {
-    /// Context lengths of its models.
-    pub context_lengths: RefCell<ProviderContextLengths>,
+    /// What is known of its models.
+    pub model_limits: RefCell<ProviderModelLimits>,
+    /// Whether its server can be requested to count tokens.
+    pub token_counts: TokenCounts,
     /// One for each label of its list of models.
     pub models: Vec<ModelState>,
     /// Gauges of its budgets, in the order of its account.
@@ -136,7 +139,8 @@ impl ProviderState {
             cooldown: Cooldown::default(),
         };
         Self {
-            context_lengths: RefCell::new(ProviderContextLengths::new(&provider.name)),
+            model_limits: RefCell::new(ProviderModelLimits::new(&provider.name)),
+            token_counts: TokenCounts::new(&provider.name),
             models: provider.models.labels().into_iter().map(model).collect(),
             gauges: BudgetSeries::of_provider(&provider.name),
             guard_matches: provider.guards.iter().map(|guard| metrics::guard_matches(&provider.name, guard)).collect(),

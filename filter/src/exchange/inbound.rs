@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use crate::clock::Time;
+use crate::exchange::token_count::Counted;
 use crate::http::headers::HeaderEdit;
 use crate::identity::caller::Caller;
 use crate::openai::{BodyChanges, Operation, Request, UnsupportedFields};
@@ -24,6 +25,8 @@ pub struct InboundRequest {
     pub dialect: Dialect,
     /// The fields that other dialects may not support. Read when the first candidate of another dialect is evaluated.
     pub unsupported_fields: OnceCell<UnsupportedFields>,
+    /// What a server has counted; `None` if none was requested to.
+    pub counted: Option<Counted>,
     /// The length of the body in bytes.
     pub length: usize,
     /// Whether the request has a `content-length`.

@@ -27,12 +27,14 @@ pub mod report;
 pub mod request_rate;
 pub mod selection;
 pub mod step;
+pub mod token_count;
 pub mod worker;
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+use crate::clock::Time;
 use crate::exchange::access_log::AccessLogEntry;
 use crate::exchange::access_log::DecisionLog;
 use crate::exchange::admitted::Admitted;
@@ -42,8 +44,9 @@ use crate::exchange::evaluation::Evaluation;
 use crate::exchange::gate::Gate;
 use crate::exchange::inbound::InboundRequest;
 use crate::exchange::request_rate::count_request;
-use crate::exchange::selection::Selection;
-use crate::exchange::step::{AttemptEdits, AttemptStep, BodyStep, CalloutRequest, Forward, ResponseStep, Step};
+use crate::exchange::selection::{Other, Selected, Selection, Stop};
+use crate::exchange::step::{AttemptEdits, AttemptStep, BodyStep, CalloutEnd, CalloutRequest, Forward, ResponseStep, Step};
+use crate::exchange::token_count::{Counted, PendingCount};
 use crate::exchange::worker::Retries;
 use crate::http::api::models;
 use crate::http::api::page::Page;
@@ -69,6 +72,10 @@ pub struct Exchange {
     asked_model: Option<String>,
     /// A callout that is due before the request is evaluated.
     ask_first: Option<CalloutRequest>,
+    /// What a server has counted; `None` if none was requested to.
+    counted: Option<Counted>,
+    /// When the body was whole.
+    started: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -78,7 +85,7 @@ enum Phase {
     /// The headers were read, the body is awaited.
     Reading(Reading),
     /// The body is whole, the answer to a callout is awaited.
-    Waiting(Reading),
+    Waiting(Waiting),
     /// The request is on its way, or was answered by its provider.
     Admitted(Box<Admitted>),
     /// Somebody else than the provider has answered: the gate, as a rule.
@@ -103,12 +110,29 @@ struct Reading {
     edits: Vec<HeaderEdit>,
 }
 
+/// A request that waits for the answer to a callout.
+#[derive(Debug)]
+struct Waiting {
+    reading: Reading,
+    /// The count that the callout requests, if it requests one.
+    count: Option<PendingCount>,
+}
+
 // === impl Exchange ===
 
 impl Exchange {
     /// A new request.
     pub fn new(gate: Rc<Gate>) -> Self {
-        Self { gate, phase: Phase::Open, caller: None, notes: DecisionLog::default(), asked_model: None, ask_first: None }
+        Self {
+            gate,
+            phase: Phase::Open,
+            caller: None,
+            notes: DecisionLog::default(),
+            asked_model: None,
+            ask_first: None,
+            counted: None,
+            started: None,
+        }
     }
 
     /// The configuration that it goes by.
@@ -210,12 +234,12 @@ impl Exchange {
         }
     }
 
-    /// Continues after the callout of [`Step::Ask`] has ended, with an answer or without one. `body` fetches the request's body, which is
-    /// still held.
-    pub fn on_callout<B: AsRef<[u8]>>(&mut self, body: impl FnOnce() -> B, env: &Environment<'_>) -> Step {
+    /// Continues after the callout of [`Step::Ask`] has ended. `body` fetches the request's body, which is still held.
+    pub fn on_callout<B: AsRef<[u8]>>(&mut self, end: CalloutEnd<'_>, body: impl FnOnce() -> B, env: &Environment<'_>) -> Step {
         match std::mem::replace(&mut self.phase, Phase::Closed) {
-            Phase::Waiting(reading) => {
+            Phase::Waiting(Waiting { reading, count }) => {
                 self.phase = Phase::Reading(reading);
+                self.counted = count.map(|count| count.end(end, &self.gate, env));
                 self.evaluate(body().as_ref(), env)
             }
             phase => {
@@ -363,7 +387,7 @@ impl Exchange {
         if let Some(series) = self.caller.and_then(|caller| self.gate.callers.get(caller, &self.gate.policy)) {
             env.count(&series.requests.of(entry.decision), 1);
         }
-        DecisionLog { matched_guards: entry.guard, attempts: entry.attempts } = std::mem::take(&mut self.notes);
+        DecisionLog { matched_guards: entry.guard, attempts: entry.attempts, .. } = std::mem::take(&mut self.notes);
         if entry.model.is_empty() {
             entry.model = self.asked_model.take().unwrap_or_default();
         }
@@ -451,8 +475,8 @@ impl Exchange {
     fn evaluate(&mut self, body: &[u8], env: &Environment<'_>) -> Step {
         let Phase::Reading(reading) = std::mem::replace(&mut self.phase, Phase::Open) else { return Step::Continue };
         if let Some(callout) = self.ask_first.take() {
-            self.phase = Phase::Waiting(reading);
-            return Step::Ask(callout);
+            self.phase = Phase::Waiting(Waiting { reading, count: None });
+            return Step::Ask(Box::new(callout));
         }
         let request = match read_body(&reading, body) {
             Ok(request) => request,
@@ -470,62 +494,93 @@ impl Exchange {
                 return self.refuse(&refusal, None);
             }
         };
-        match self.admit(named, &access, request, reading, body, env) {
-            Ok((admitted, forward)) => {
-                self.phase = Phase::Admitted(Box::new(admitted));
-                Step::Forward(forward)
+        let others = access.fallbacks(named);
+        let mut inbound = self.inbound(named, request, &reading, body.len(), env);
+        let stop = match self.select(named, &access, &inbound, others, body, env) {
+            Ok(selected) => {
+                // The request is not held any more: estimates decide about further candidates.
+                inbound.counted.get_or_insert_with(Counted::default);
+                return self.forward(inbound, selected, reading, body);
             }
-            Err(refused) => {
+            Err(stop) => stop,
+        };
+        match stop {
+            Stop::Refused(refused) => {
                 let mut step = self.refuse(&refused, Some((named.provider, named.model.to_owned())));
                 if let (Step::Reply(reply), Case::BudgetExhausted | Case::BudgetReserved) = (&mut step, refused.case) {
                     reply.headers.extend(gate.rate_limit_headers(caller, Some(named.provider), env));
                 }
                 step
             }
+            Stop::Count { provider, model } => {
+                match token_count::ask(&gate, Candidate { provider, model: &model }, reading.operation, body) {
+                    Some((callout, count)) => {
+                        self.phase = Phase::Waiting(Waiting { reading, count: Some(count) });
+                        Step::Ask(Box::new(callout))
+                    }
+                    None => {
+                        self.counted = Some(Counted::default());
+                        self.phase = Phase::Reading(reading);
+                        self.evaluate(body, env)
+                    }
+                }
+            }
         }
     }
 
-    /// Selects the candidate, reserves what the request may use there, and rewrites the request.
-    fn admit(
+    fn inbound(
+        &mut self,
+        named: Candidate<'_>,
+        request: Request,
+        reading: &Reading,
+        length: usize,
+        env: &Environment<'_>,
+    ) -> InboundRequest {
+        InboundRequest {
+            caller: reading.caller,
+            operation: reading.operation,
+            started: *self.started.get_or_insert_with(|| env.now()),
+            request,
+            dialect: self.gate.policy.dialect(named.provider),
+            unsupported_fields: OnceCell::new(),
+            counted: self.counted.clone(),
+            length,
+            has_length: reading.has_length,
+        }
+    }
+
+    /// Selects the candidate, and reserves what the request may use there.
+    fn select(
         &mut self,
         named: Candidate<'_>,
         access: &ModelAccess<'_>,
-        request: Request,
-        reading: Reading,
+        inbound: &InboundRequest,
+        others: Vec<Other<'_>>,
         body: &[u8],
         env: &Environment<'_>,
-    ) -> Result<(Admitted, Forward), Refusal> {
+    ) -> Result<Selected, Stop> {
         let gate = Rc::clone(&self.gate);
-        let Reading { caller, operation, target, has_length, edits, .. } = reading;
-        let others = access.fallbacks(named);
-        let dialect = gate.policy.dialect(named.provider);
-        let unsupported_fields = OnceCell::new();
-        let inbound = InboundRequest {
-            caller,
-            operation,
-            started: env.now(),
-            request,
-            dialect,
-            unsupported_fields,
-            length: body.len(),
-            has_length,
-        };
         let retries = match gate.policy.gateway {
             // The headers have gone ahead as one provider's.
             Gateway { routing: Routing::Fixed, .. } | Gateway { max_attempts: ..=1, .. } => Retries::None,
             _ => env.worker.borrow().retries,
         };
-        let evaluation =
-            Evaluation::new(&gate, named, &inbound).ok_or_else(|| model_refusals::not_found(access, &inbound.request.model))?;
-        let selection = Selection::new(&gate, &inbound, body, &mut self.notes, env);
-        let selected = selection.select(evaluation, others, retries)?;
-        let admitted = Admitted::new(Rc::clone(&gate), inbound, selected);
-        let forward = match gate.policy.gateway.routing {
+        let evaluation = Evaluation::new(&gate, named, inbound)
+            .ok_or_else(|| Stop::Refused(model_refusals::not_found(access, &inbound.request.model)))?;
+        Selection::new(&gate, inbound, body, &mut self.notes, env).select(evaluation, others, retries)
+    }
+
+    /// Rewrites the request for the selected candidate.
+    fn forward(&mut self, inbound: InboundRequest, selected: Selected, reading: Reading, body: &[u8]) -> Step {
+        let Reading { target, edits, .. } = reading;
+        let admitted = Admitted::new(Rc::clone(&self.gate), inbound, selected);
+        let forward = match self.gate.policy.gateway.routing {
             Routing::Body => admitted.forward(edits, &target, body),
             // The headers have gone ahead.
             Routing::Fixed => Forward { headers: Vec::new(), ..admitted.forward(edits, &target, body) },
         };
-        Ok((admitted, forward))
+        self.phase = Phase::Admitted(Box::new(admitted));
+        Step::Forward(forward)
     }
 
     /// The budgets that the caller sees where no provider is involved.

@@ -94,9 +94,9 @@ fn model_provider(
     let (external_used, external_reserved) = counts(subject, BudgetKind::ExternalDaily, &account);
     let now = env.now();
     let usage = usage(subject, &account, now);
-    let mut lengths = state.context_lengths.borrow_mut();
+    let mut limits = state.model_limits.borrow_mut();
     let context_lengths: BTreeMap<_, _> =
-        lengths.get(env.store, now).known().map(|(model, length)| (model.to_owned(), length)).collect();
+        limits.get(env.store, now).context_lengths().map(|(model, length)| (model.to_owned(), length)).collect();
     let cooldown = |(label, model): (String, Time)| Cooldown { model: label, until: rfc3339(model.seconds()) };
     let cooling = provider.models.labels().into_iter().zip(&state.models);
     Ok(ModelProvider {

@@ -15,7 +15,7 @@ pub enum Step {
     /// Hold the request back until more of it is received.
     Hold,
     /// Hold the request back, send this callout, and call `on_callout` with the response.
-    Ask(CalloutRequest),
+    Ask(Box<CalloutRequest>),
     /// Apply the changes and forward the request.
     Forward(Forward),
     /// Send this local reply.
@@ -90,6 +90,31 @@ pub struct CalloutRequest {
     pub authority: Box<str>,
     /// The value of `authorization`, if the provider needs one.
     pub credential: Option<Credential>,
+    /// The body, which is JSON; empty for a request without one.
+    pub body: Vec<u8>,
     /// The timeout of the response.
     pub timeout: Duration,
+}
+
+/// How a callout has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CalloutEnd<'a> {
+    /// It was answered.
+    Answered {
+        /// The status.
+        status: u16,
+        /// The beginning of the body: at most [`CalloutEnd::LIMIT`] bytes.
+        body: &'a [u8],
+    },
+    /// It was not answered in time, or its connection failed.
+    Unanswered,
+    /// The host did not send it.
+    NotSent,
+}
+
+// === impl CalloutEnd ===
+
+impl CalloutEnd<'_> {
+    /// The number of bytes of an answer's body that are read.
+    pub const LIMIT: usize = 1024;
 }

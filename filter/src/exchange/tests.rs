@@ -206,7 +206,11 @@ fn checks_are_made_in_order() {
         (post("/v1/chat/completions", &[]), &chat("vllm-local/family/bad", ""), (403, "model_not_allowed", Some("model"))),
         (post("/v1/chat/completions", &[]), &chat("vllm-local/", ""), (404, "model_not_found", Some("model"))),
         (post("/v1/chat/completions", &[]), &chat("family/bad", ""), (404, "model_not_found", Some("model"))),
-        (post("/v1/chat/completions", &[]), &chat("org/m", ",\"max_tokens\":99999"), (400, "context_length_exceeded", None)),
+        (
+            post("/v1/chat/completions", &[]),
+            &chat("org/m", ",\"n\":4,\"max_tokens\":99999"),
+            (400, "context_length_exceeded", None),
+        ),
     ] {
         let mut exchange = Exchange::new(Rc::clone(&gate));
         let (status, code, param) = refused(&ask(&mut exchange, &world, &headers, body));

@@ -130,13 +130,13 @@ impl Root {
         let env = io.environment();
         if status.as_deref() == Some(b"200") {
             let models = io.body(Body::Callout, MODELS_LIMIT);
-            state.context_lengths.borrow_mut().update(env.store, |lengths| lengths.record_model_list(models.as_ref()));
+            state.model_limits.borrow_mut().update(env.store, |limits| limits.record_model_list(models.as_ref()));
             count_callout(name, "answered", io);
             if env.store.get(&callout_key(name)).0.is_some() {
                 once(&env, &callout_key(name), b"answered");
             }
         } else {
-            state.context_lengths.borrow().retry_poll_soon(env.store, env.now());
+            state.model_limits.borrow().retry_poll_soon(env.store, env.now());
             count_callout(name, "failed", io);
             let status = status.as_deref().map(String::from_utf8_lossy);
             let why = match status {
@@ -172,13 +172,13 @@ impl Root {
         let env = io.environment();
         for callout in &self.gate.policy.gateway.callouts {
             let Some(state) = self.gate.providers.get(callout.provider) else { continue };
-            if !state.context_lengths.borrow().claim_poll(env.store, env.now()) {
+            if !state.model_limits.borrow().claim_poll(env.store, env.now()) {
                 continue;
             }
             match list_models(&self.gate.policy, callout).and_then(|request| io.send_callout(&request)) {
                 Some(token) => drop(self.asked.insert(token, callout.provider)),
                 None => {
-                    state.context_lengths.borrow().retry_poll_soon(env.store, env.now());
+                    state.model_limits.borrow().retry_poll_soon(env.store, env.now());
                     let name = self.gate.policy.provider_name(callout.provider);
                     count_callout(name, "not_sent", io);
                     warn_callout(
@@ -202,6 +202,7 @@ fn list_models(policy: &Policy, callout: &Callout) -> Option<CalloutRequest> {
         path: format!("{}/models", provider.endpoint.base_path),
         authority: provider.endpoint.authority.clone(),
         credential: provider.credential.clone(),
+        body: Vec::new(),
         timeout: MODELS_TIMEOUT,
     })
 }

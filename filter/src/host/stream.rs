@@ -9,7 +9,7 @@ use log::warn;
 use crate::exchange::Exchange;
 use crate::exchange::access_log::AccessLogEntry;
 use crate::exchange::gate::Gate;
-use crate::exchange::step::{BodyStep, CalloutRequest, ResponseStep, Step};
+use crate::exchange::step::{BodyStep, CalloutEnd, CalloutRequest, ResponseStep, Step};
 use crate::host::io::{Attribute, Body, Flow, HeaderMap, Io};
 use crate::host::once;
 use crate::host::streams::Streams;
@@ -99,8 +99,17 @@ impl Stream {
 
     /// The answer to a callout has arrived, or the news that there is none.
     pub fn on_callout(&self, io: &impl Io, token: u32) {
-        if self.callout.get() == Some(token) {
-            self.end_callout(io);
+        if self.callout.get() != Some(token) {
+            return;
+        }
+        let status = io.headers(HeaderMap::Callout, |headers| headers.get(":status").map(<[u8]>::to_vec));
+        let status = status.and_then(|status| std::str::from_utf8(&status).ok()?.parse().ok());
+        match status {
+            Some(status) => {
+                let body = io.body(Body::Callout, CalloutEnd::LIMIT);
+                self.end_callout(CalloutEnd::Answered { status, body: body.as_ref() }, io);
+            }
+            None => self.end_callout(CalloutEnd::Unanswered, io),
         }
     }
 
@@ -108,7 +117,7 @@ impl Stream {
     pub fn on_timeout(&self, io: &impl Io) {
         self.waits.set(false);
         if self.callout.get().is_some() {
-            return self.end_callout(io);
+            return self.end_callout(CalloutEnd::Unanswered, io);
         }
         let Some(reply) = self.exchange.borrow_mut().on_body_timeout() else { return };
         io.reply(&reply);
@@ -222,7 +231,7 @@ impl Stream {
     /// Sends a callout and holds the request for its answer. Where it cannot be sent, the request continues without one.
     fn ask(&self, callout: &CalloutRequest, io: &impl Io) -> Flow {
         let Some(token) = io.send_callout(callout) else {
-            let step = self.answer(io);
+            let step = self.answer(CalloutEnd::NotSent, io);
             return self.act(step, io);
         };
         self.callout.set(Some(token));
@@ -231,17 +240,17 @@ impl Stream {
     }
 
     /// Lets the exchange go on that waits for a callout, and the request with it.
-    fn end_callout(&self, io: &impl Io) {
+    fn end_callout(&self, end: CalloutEnd<'_>, io: &impl Io) {
         self.stop_waiting();
         self.callout.set(None);
-        let step = self.answer(io);
+        let step = self.answer(end, io);
         if self.act(step, io) == Flow::Continue {
             io.resume_request();
         }
     }
 
-    fn answer(&self, io: &impl Io) -> Step {
-        self.exchange.borrow_mut().on_callout(|| io.body(Body::Request, usize::MAX), &io.environment())
+    fn answer(&self, end: CalloutEnd<'_>, io: &impl Io) -> Step {
+        self.exchange.borrow_mut().on_callout(end, || io.body(Body::Request, usize::MAX), &io.environment())
     }
 
     /// Warns once for each provider that no route leads to its cluster.
@@ -282,6 +291,7 @@ impl Stream {
 fn show(entry: &AccessLogEntry, io: &impl Io) {
     let (prompt, completion) =
         entry.tokens.map_or_else(Default::default, |(prompt, completion)| (prompt.to_string(), completion.to_string()));
+    let (max_tokens, limited_by) = entry.limit.map_or_else(Default::default, |limit| (limit.tokens.to_string(), limit.by.name()));
     for (name, value) in [
         ("pai.provider", &*entry.provider),
         ("pai.model", &entry.model),
@@ -291,6 +301,8 @@ fn show(entry: &AccessLogEntry, io: &impl Io) {
         ("pai.attempts", &entry.attempts),
         ("pai.prompt_tokens", &prompt),
         ("pai.completion_tokens", &completion),
+        ("pai.max_tokens", &max_tokens),
+        ("pai.limited_by", limited_by),
     ] {
         if !value.is_empty() {
             io.set_filter_state(name, value.as_bytes());

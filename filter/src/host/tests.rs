@@ -20,7 +20,7 @@ const ONE: &str = "
 apiVersion: pai.io/v1
 kind: ModelProvider
 metadata: { name: local }
-spec: { provider: vllm, endpoint: 'http://vllm:8000/v1', allowedModels: [org/m], maxTokensPerDay: 10000 }
+spec: { provider: vllm, endpoint: 'http://vllm:8000/v1', allowedModels: [org/m], maxTokensPerDay: 1000000 }
 ";
 
 const TWO: &str = "
@@ -76,6 +76,7 @@ fn callout() -> CalloutRequest {
         path: "/tokenize".to_owned(),
         authority: "vllm".into(),
         credential: None,
+        body: Vec::new(),
         timeout: Duration::from_millis(250),
     }
 }
@@ -116,7 +117,7 @@ fn a_chat_is_rewritten_once_its_body_is_whole_and_logged_at_its_end() {
     assert_eq!(fake.header("x-pai-provider").as_deref(), Some("local"));
     assert_eq!(fake.request_text(), CHAT.replace("local/org/m", "org/m"));
     assert_eq!(fake.header("content-length"), Some(fake.request_size().to_string()));
-    assert_eq!(fake.response_header("x-ratelimit-limit-tokens").as_deref(), Some("10000"));
+    assert_eq!(fake.response_header("x-ratelimit-limit-tokens").as_deref(), Some("1000000"));
     assert_eq!(fake.state("pai.decision").as_deref(), Some("allowed"));
     assert_eq!((fake.state("pai.prompt_tokens"), fake.state("pai.completion_tokens")), (Some("3".into()), Some("5".into())));
     assert_eq!(fake.state("pai.exchange"), None, "there is no attempt filter");

@@ -18,7 +18,7 @@ use std::rc::Rc;
 
 pub use self::budget::BudgetSeries;
 pub use self::histogram::Seconds;
-pub use self::model::{ModelSeries, guard_matches, requests_without_provider, status_class};
+pub use self::model::{ModelSeries, guard_matches, requests_without_provider, status_class, token_counts};
 pub use self::subject::{SubjectSeries, TokenSeries};
 
 /// The host's metrics.

@@ -55,6 +55,8 @@ pub struct ModelSeries {
     pub responses: LabelledCounter,
     /// Requests that went on to another candidate, by the reason.
     pub skipped: LabelledCounter,
+    /// Requests whose limit of completion tokens was injected or lowered, by what required it.
+    pub limited: LabelledCounter,
     /// Prompt tokens charged.
     pub prompt_tokens: Rc<Series>,
     /// Completion tokens charged.
@@ -79,6 +81,7 @@ impl ModelSeries {
             requests: LabelledCounter::new(&labels, "requests_total", "decision"),
             responses: LabelledCounter::new(&labels, "responses_total", "status_class"),
             skipped: LabelledCounter::new(&labels, "skipped_candidates_total", "reason"),
+            limited: LabelledCounter::new(&labels, "limited_requests_total", "limited_by"),
             prompt_tokens: Series::counter(&labels, "prompt_tokens_total"),
             completion_tokens: Series::counter(&labels, "completion_tokens_total"),
             reserved_tokens: Series::counter(&labels, "reserved_tokens_total"),
@@ -94,6 +97,13 @@ pub fn requests_without_provider() -> LabelledCounter {
     label(&mut labels, "provider", "none");
     label(&mut labels, "model", "none");
     LabelledCounter::new(&labels, "requests_total", "decision")
+}
+
+/// Creates the counter of requests whose prompt tokens a provider's server was requested to count, by the result.
+pub fn token_counts(provider: &str) -> LabelledCounter {
+    let mut labels = String::new();
+    label(&mut labels, "provider", provider);
+    LabelledCounter::new(&labels, "token_counts_total", "result")
 }
 
 /// Returns the value of `status_class` for a status.

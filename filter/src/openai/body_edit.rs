@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use super::Request;
 use super::request::StreamOptionsRanges;
-use super::{LimitField, Request};
 use crate::json::write_string;
+use crate::policy::LimitField;
 
 /// What the filter changes in a request body.
 #[derive(Debug, Clone, Copy, Default)]

@@ -2,7 +2,6 @@
 
 mod body_edit;
 mod dialect;
-mod limit_field;
 mod prompt_size;
 pub mod prompt_text;
 mod request;
@@ -11,7 +10,6 @@ mod usage;
 
 pub use body_edit::{BodyChanges, BodyEdit, RequestedUsage, Splice};
 pub use dialect::{Translation, UnsupportedFields, Untranslatable};
-pub use limit_field::LimitField;
 pub use prompt_size::PromptSize;
 pub use request::{InvalidBody, MAX_MODEL_BYTES, Request, is_model_name};
 pub use response::{HideUsage, ResponseBody};

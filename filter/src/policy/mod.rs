@@ -14,7 +14,7 @@ use crate::identity::agent::Agents;
 
 pub use gateway::{Audience, Callout, Gateway, Operators, Routing};
 pub use model_allowlist::ModelAllowlist;
-pub use provider::{Credential, Dialect, Endpoint, ExternalAccess, Provider};
+pub use provider::{Credential, Dialect, Endpoint, ExternalAccess, LimitField, Provider};
 
 /// A compiled configuration.
 #[derive(Debug, Default)]
@@ -51,6 +51,11 @@ impl Policy {
     /// Returns the dialect of the provider at this index; OpenAI's own if there is none.
     pub fn dialect(&self, provider: usize) -> Dialect {
         self.providers.get(provider).map_or(Dialect::OpenAi, |provider| provider.dialect)
+    }
+
+    /// Returns where the filter's own requests to the provider at this index go; `None` if it makes none.
+    pub fn callout(&self, provider: usize) -> Option<&Callout> {
+        self.gateway.callouts.iter().find(|callout| callout.provider == provider)
     }
 
     /// Returns whether routing is fixed to the provider of this name.

@@ -24,6 +24,8 @@ pub struct Provider {
     pub max_tokens_per_request: Option<NonZeroU64>,
     /// Completion tokens assumed for a request that nothing else limits.
     pub default_max_tokens: NonZeroU64,
+    /// The field in which a limit is injected into a chat that contains none.
+    pub limit_field: LimitField,
     /// The developers' share; `Some` if the block is present, enabled or not.
     pub external: Option<ExternalAccess>,
     /// The guards that check prompts sent to it, in the order of the configuration.
@@ -39,6 +41,16 @@ pub enum Dialect {
     OpenAi,
     /// Anthropic's OpenAI-compatible endpoint.
     Anthropic,
+}
+
+/// The field of a chat that limits completion tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LimitField {
+    /// `max_tokens`: the older field, which every vLLM and Anthropic's endpoint accept.
+    #[default]
+    MaxTokens,
+    /// `max_completion_tokens`: OpenAI's reasoning models accept no other.
+    MaxCompletionTokens,
 }
 
 /// A provider's URL, parsed.
@@ -83,6 +95,26 @@ impl Dialect {
             Self::Vllm => "vllm",
             Self::OpenAi => "openai",
             Self::Anthropic => "anthropic",
+        }
+    }
+}
+
+// === impl LimitField ===
+
+impl LimitField {
+    /// Returns the default for a dialect.
+    pub fn default_for(dialect: Dialect) -> Self {
+        match dialect {
+            Dialect::OpenAi => Self::MaxCompletionTokens,
+            Dialect::Vllm | Dialect::Anthropic => Self::MaxTokens,
+        }
+    }
+
+    /// Returns the field's name in a body and in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCompletionTokens => "max_completion_tokens",
         }
     }
 }

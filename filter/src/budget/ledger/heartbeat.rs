@@ -135,7 +135,7 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    const ASK: Ask = Ask { least: 10, most: 10, prompt: 4 };
+    const ASK: Ask = Ask { least: 10, most: 10, prompt: 4, share: None };
 
     fn subject() -> Rc<Subject> {
         Rc::new(Subject {

@@ -43,8 +43,18 @@ pub struct Recent(RefCell<Option<(Rc<str>, Account, u32)>>);
 #[must_use = "the reservations of a permit that is not settled last until its worker is considered dead"]
 pub struct Permit {
     reservations: Vec<(Rc<Subject>, Reservations)>,
-    /// The tokens reserved in every budget with a cap; `None` if no budget has a cap.
-    pub granted: Option<u64>,
+    /// What was granted.
+    pub grant: Grant,
+}
+
+/// What a request may use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// The number of tokens; `None` if no budget has a cap. They are reserved in every budget with a cap, except in those with plenty left
+    /// if [`crate::budget::account::Ample`] asks for fewer there.
+    pub tokens: Option<u64>,
+    /// Whether every budget with a cap has plenty left.
+    pub is_ample: bool,
 }
 
 /// Why nothing was reserved.
@@ -112,37 +122,45 @@ impl Ledger<'_> {
     /// Reserves `ask` in all of `budgets`, or in none. If too few tokens remain in several of them, returns the most serious
     /// shortfall.
     pub fn reserve(&self, budgets: &[SubjectBudgets<'_>], ask: Ask) -> Result<Permit, Rejected> {
-        let mut permit = Permit { reservations: Vec::with_capacity(budgets.len()), granted: None };
-        let mut ask = ask;
+        let mut permit = Permit { reservations: Vec::with_capacity(budgets.len()), ..Permit::default() };
+        let mut left = ask;
         for (index, subject_budgets) in budgets.iter().enumerate() {
             let limits = &subject_budgets.subject.limits;
-            let reserve = |account: &mut Account| account.reserve(limits, subject_budgets.budgets, ask, self.instance, self.now);
+            let reserve = |account: &mut Account| account.reserve(limits, subject_budgets.budgets, left, self.instance, self.now);
             match self.try_update(subject_budgets.subject, reserve) {
-                Ok(Ok(reserved)) => {
-                    if let Some(tokens) = reserved.tokens(limits) {
-                        ask.most = tokens;
-                        permit.granted = Some(tokens);
+                Ok(Ok((reserved, less))) => {
+                    left = less;
+                    if reserved.tokens(limits).is_some() {
+                        permit.grant.tokens = Some(left.tokens());
                     }
                     permit.reservations.push((Rc::clone(subject_budgets.subject), reserved));
                 }
                 Ok(Err(short)) => {
-                    let refused = self.most_serious(budgets, index, short, ask.least);
+                    let refused = self.most_serious(budgets, index, short, ask);
                     return Err(Rejected { refused, left: self.settle(permit, 0) });
                 }
                 Err(unavailable) => return Err(Rejected { refused: unavailable.into(), left: self.settle(permit, 0) }),
             }
         }
+        permit.grant.is_ample = left.ample().is_some();
         self.even_out(&mut permit);
         Ok(permit)
     }
 
+    /// Returns whether every budget has the least that `ask` needs, without reserving anything.
+    pub fn holds(&self, budgets: &[SubjectBudgets<'_>], ask: Ask) -> bool {
+        budgets.iter().all(|SubjectBudgets { subject, budgets }| {
+            self.read(subject).is_ok_and(|account| account.most_serious(&subject.limits, *budgets, ask, self.now).is_none())
+        })
+    }
+
     /// Counts one request against a budget without reservations.
     pub fn count(&self, subject_budgets: SubjectBudgets<'_>) -> Result<Result<(), Shortfall>, Unavailable> {
-        const ONE: Ask = Ask { least: 1, most: 1, prompt: 0 };
+        let one = Ask::whole(1, 0);
         let limits = &subject_budgets.subject.limits;
         self.try_update(subject_budgets.subject, |account| {
-            let reserved = account.reserve(limits, subject_budgets.budgets, ONE, self.instance, self.now);
-            let reserved = reserved.map_err(|(_, shortfall)| shortfall)?;
+            let reserved = account.reserve(limits, subject_budgets.budgets, one, self.instance, self.now);
+            let (reserved, _) = reserved.map_err(|(_, shortfall)| shortfall)?;
             account.settle(limits, &reserved, 1, self.now);
             Ok(())
         })
@@ -150,11 +168,11 @@ impl Ledger<'_> {
 
     /// Replaces the reservations of `permit` by `charge` tokens. Returns the reservations that could not be settled, to be tried again.
     pub fn settle(&self, permit: Permit, charge: u64) -> Option<Permit> {
-        let Permit { mut reservations, granted } = permit;
+        let Permit { mut reservations, grant } = permit;
         reservations.retain(|(subject, reserved)| {
             self.update(subject, |account| account.settle(&subject.limits, reserved, charge, self.now)).is_err()
         });
-        (!reservations.is_empty()).then_some(Permit { reservations, granted })
+        (!reservations.is_empty()).then_some(Permit { reservations, grant })
     }
 
     /// Releases the reservations in a subject's budgets of every instance for which `dead` returns true.
@@ -163,10 +181,10 @@ impl Ledger<'_> {
     }
 
     /// Returns the most serious shortfall of the subject at index `first` and those after it.
-    fn most_serious(&self, budgets: &[SubjectBudgets<'_>], first: usize, short: Short, least: u64) -> Refused {
+    fn most_serious(&self, budgets: &[SubjectBudgets<'_>], first: usize, short: Short, ask: Ask) -> Refused {
         let later = budgets.iter().enumerate().skip(first.saturating_add(1)).filter_map(|(index, subject_budgets)| {
             let account = self.read(subject_budgets.subject).ok()?;
-            Some((index, account.most_serious(&subject_budgets.subject.limits, subject_budgets.budgets, least, self.now)?))
+            Some((index, account.most_serious(&subject_budgets.subject.limits, subject_budgets.budgets, ask, self.now)?))
         });
         let (subject, (budget, shortfall)) =
             later.fold((first, short), |most_serious, next| if next.1.1 > most_serious.1.1 { next } else { most_serious });
@@ -175,7 +193,7 @@ impl Ledger<'_> {
 
     /// Lowers the reservations in earlier budgets to what remained in a later one.
     fn even_out(&self, permit: &mut Permit) {
-        let Permit { reservations, granted: Some(granted) } = permit else { return };
+        let Permit { reservations, grant: Grant { tokens: Some(granted), .. } } = permit else { return };
         for (subject, reserved) in reservations {
             if reserved.tokens(&subject.limits).is_some_and(|tokens| tokens > *granted) {
                 // If this fails, the reservation is unchanged and is settled as a whole.
@@ -260,7 +278,7 @@ mod tests {
     }
 
     fn ask(least: u64, most: u64) -> Ask {
-        Ask { least, most, prompt: 0 }
+        Ask { least, most, prompt: 0, share: None }
     }
 
     /// A store that loses the given number of races.
@@ -289,7 +307,7 @@ mod tests {
         let subjects = [subject("a", Some(100)), subject("b", None), subject("c", Some(50))];
         let budgets = budgets(&subjects);
         let permit = ledger.reserve(&budgets, ask(10, 80)).unwrap();
-        assert_eq!(permit.granted, Some(50));
+        assert_eq!(permit.grant.tokens, Some(50));
         let reserved = |key| state(&ledger, key).1;
         assert_eq!((reserved("a"), reserved("b"), reserved("c")), (50, 0, 50), "the larger reservation is lowered");
         assert_eq!(refused(ledger.reserve(&budgets, ask(10, 80))), short(2, Shortfall::Reserved));
@@ -356,7 +374,7 @@ mod tests {
         let workers = [1, 2].map(|instance| Ledger { store: &store, recent: Rc::default(), instance, now: NOW });
         let subjects = [subject("a", Some(100)), subject("b", Some(20))];
         let budgets = budgets(&subjects);
-        let _dead = workers[0].reserve(&budgets, Ask { least: 1, most: 100, prompt: 50 }).unwrap();
+        let _dead = workers[0].reserve(&budgets, Ask { least: 1, most: 100, prompt: 50, share: None }).unwrap();
         let _alive = workers[1].reserve(&budgets[..1], ask(80, 80)).unwrap();
         workers[1].reap(&subjects[0], &|instance| instance == 1).unwrap();
         assert_eq!(state(&workers[1], "a"), (20, 80), "the prompt's share is limited by the smallest budget, too");
@@ -375,7 +393,7 @@ mod tests {
         assert_eq!(state(&workers[0], "a"), (10, 90));
         assert_eq!(workers[1].settle(permit, 20), None);
         let permit = workers[0].reserve(&budgets, ask(5, 70)).unwrap();
-        assert_eq!((permit.granted, state(&workers[1], "a")), (Some(70), (30, 70)));
+        assert_eq!((permit.grant.tokens, state(&workers[1], "a")), (Some(70), (30, 70)));
     }
 
     #[test]

@@ -360,7 +360,7 @@ fn a_request_above_the_cap_of_a_budget_is_a_bad_request() {
         let world = World::new();
         let gate = gate(&(provider("p", spec) + &access_key("alice", KEY, key)));
         let headers = post("/v1/chat/completions", &[("x-api-key", KEY)]);
-        let step = ask(&mut Exchange::new(Rc::clone(&gate)), &world, &headers, &chat("m", ",\"max_tokens\":900"));
+        let step = ask(&mut Exchange::new(Rc::clone(&gate)), &world, &headers, &chat("m", ",\"n\":2,\"max_tokens\":900"));
         assert_eq!(refused(&step).1, "context_length_exceeded");
         let Step::Reply(reply) = step else { panic!() };
         let text = String::from_utf8_lossy(&reply.body).into_owned();

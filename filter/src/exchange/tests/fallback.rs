@@ -269,7 +269,7 @@ fn if_all_budgets_are_short_the_most_recoverable_reason_is_returned() {
     }
     let Err(step) = ActiveRequest::start(&gate, &world, &body) else { panic!() };
     assert_eq!(refused(&step), (429, "insufficient_quota".to_owned(), None));
-    let Err(step) = ActiveRequest::start(&gate, &world, &chat("three/c", ",\"max_tokens\":999")) else { panic!() };
+    let Err(step) = ActiveRequest::start(&gate, &world, &chat("three/c", ",\"n\":2,\"max_tokens\":999")) else { panic!() };
     assert_eq!(refused(&step), (400, "context_length_exceeded".to_owned(), None), "the request exceeds the whole budget");
 }
 
@@ -387,7 +387,8 @@ fn the_wrong_cluster_receives_no_request() {
 
 #[test]
 fn a_retry_in_the_same_cluster_can_use_another_model() {
-    let models = trio(CAP, CAP, CAP, "").replace("models: [one/a, two/b, three/c]", "models: [one/a, two/b, one/c]");
+    let plenty = "maxTokensPerDay: 1000000";
+    let models = trio(plenty, plenty, plenty, "").replace("models: [one/a, two/b, three/c]", "models: [one/a, two/b, one/c]");
     let (world, gate) = (World::new(), gate_of(&models));
     world.worker.borrow_mut().retries = Retries::SameProvider;
     let mut active = ActiveRequest::start(&gate, &world, &chat("one/a", "")).unwrap();

@@ -36,7 +36,7 @@ fn guards_are_evaluated_after_sizes_and_before_budgets() {
         (message("a forbidden grey word", ""), Some("prompt_rejected"), "watch,words"),
         (message("a grey word", ",\"max_tokens\":9"), None, "watch"),
         (message("a word", ",\"max_tokens\":9"), None, ""),
-        (message("a forbidden word", ",\"max_tokens\":9000"), Some("context_length_exceeded"), ""),
+        (message("a forbidden word", ",\"n\":100,\"max_tokens\":9000"), Some("context_length_exceeded"), ""),
         (message("a forbidden word", ",\"model\":\"x\""), Some("invalid_body"), ""),
         (message("a forbidden word", "").replace("p/m", "q/m"), Some("model_not_found"), ""),
     ] {

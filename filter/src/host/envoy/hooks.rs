@@ -52,6 +52,7 @@ fn callout(cluster: &str) -> CalloutRequest {
         path: "/v1/models".to_owned(),
         authority: "callout".into(),
         credential: None,
+        body: Vec::new(),
         timeout: Duration::from_secs(1),
     }
 }

@@ -130,7 +130,11 @@ impl Io for Envoy {
         if let Some(credential) = &callout.credential {
             headers.push(("authorization", credential.expose()));
         }
-        hostcalls::dispatch_http_call(&callout.cluster, headers, None, vec![], callout.timeout).ok()
+        let body = (!callout.body.is_empty()).then_some(&*callout.body);
+        if body.is_some() {
+            headers.push(("content-type", "application/json"));
+        }
+        hostcalls::dispatch_http_call(&callout.cluster, headers, body, vec![], callout.timeout).ok()
     }
 
     fn enter_stream(&self, stream: u32) -> bool {

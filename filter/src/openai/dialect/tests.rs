@@ -1,6 +1,7 @@
 use super::fields::{self, FIELDS};
 use super::*;
-use crate::openai::{BodyChanges, BodyEdit, LimitField, RequestedUsage};
+use crate::openai::{BodyChanges, BodyEdit, RequestedUsage};
+use crate::policy::LimitField;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 

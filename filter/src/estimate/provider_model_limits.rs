@@ -1,7 +1,7 @@
-//! The context lengths of one provider's models, shared by all workers, and when to poll the provider for them.
+//! The limits of one provider's models, shared by all workers, and when to poll the provider for context lengths.
 
 use crate::clock::Time;
-use crate::estimate::context_length::ContextLengths;
+use crate::estimate::model_limits::LimitsByModel;
 use crate::estimate::{MAX_RACES, is_stale};
 use crate::store::Store;
 
@@ -9,36 +9,36 @@ use crate::store::Store;
 const POLL_SECONDS: u64 = 60;
 const RETRY_SECONDS: u64 = 2;
 
-/// The known context lengths of one provider's models, shared by all workers.
+/// The known limits of one provider's models, shared by all workers.
 #[derive(Debug)]
-pub struct ProviderContextLengths {
+pub struct ProviderModelLimits {
     key: Box<str>,
     /// The key of the time of the latest poll.
     poll_key: Box<str>,
-    lengths: ContextLengths,
+    limits: LimitsByModel,
     read: Time,
 }
 
-// === impl ProviderContextLengths ===
+// === impl ProviderModelLimits ===
 
-impl ProviderContextLengths {
+impl ProviderModelLimits {
     /// Creates the cache for the provider with this name.
     pub fn new(provider: &str) -> Self {
         Self {
-            key: format!("pai/1/windows/{provider}").into(),
-            poll_key: format!("pai/1/windows-asked/{provider}").into(),
-            lengths: ContextLengths::default(),
+            key: format!("pai/1/model-limits/{provider}").into(),
+            poll_key: format!("pai/1/models-asked/{provider}").into(),
+            limits: LimitsByModel::default(),
             read: Time::default(),
         }
     }
 
-    /// Returns the known context lengths.
-    pub fn get(&mut self, store: &dyn Store, now: Time) -> &ContextLengths {
+    /// Returns the known limits.
+    pub fn get(&mut self, store: &dyn Store, now: Time) -> &LimitsByModel {
         if is_stale(self.read, now) {
-            self.lengths = ContextLengths::decode(&store.get(&self.key).0.unwrap_or_default());
+            self.limits = LimitsByModel::decode(&store.get(&self.key).0.unwrap_or_default());
             self.read = now;
         }
-        &self.lengths
+        &self.limits
     }
 
     /// Claims the next poll of the provider. Returns false if it is not due, or another worker has claimed it.
@@ -56,16 +56,16 @@ impl ProviderContextLengths {
         let _ = store.set(&self.poll_key, &earlier.to_le_bytes(), store.get(&self.poll_key).1);
     }
 
-    /// Applies `change` to the context lengths and stores them, unless it returns false: nothing changed.
-    pub fn update(&mut self, store: &dyn Store, mut change: impl FnMut(&mut ContextLengths) -> bool) {
-        if !change(&mut self.lengths) {
+    /// Applies `change` to the limits and stores them, unless it returns false: nothing changed.
+    pub fn update(&mut self, store: &dyn Store, mut change: impl FnMut(&mut LimitsByModel) -> bool) {
+        if !change(&mut self.limits) {
             return;
         }
         for _ in 0..MAX_RACES {
             let (bytes, version) = store.get(&self.key);
-            let mut lengths = ContextLengths::decode(&bytes.unwrap_or_default());
-            if !change(&mut lengths) || store.set(&self.key, &lengths.encode(), version) {
-                self.lengths = lengths;
+            let mut limits = LimitsByModel::decode(&bytes.unwrap_or_default());
+            if !change(&mut limits) || store.set(&self.key, &limits.encode(), version) {
+                self.limits = limits;
                 return;
             }
         }
@@ -81,19 +81,19 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
-    fn workers_share_context_lengths() {
+    fn workers_share_limits() {
         let store = Memory::default();
-        let (mut one, mut other) = (ProviderContextLengths::new("p"), ProviderContextLengths::new("p"));
-        one.update(&store, |lengths| lengths.record("m", 4096));
-        other.update(&store, |lengths| lengths.record("n", 8));
-        assert_eq!(other.get(&store, Time(1)).length("m"), Some(4096));
-        assert_eq!(one.get(&store, Time(CACHE_NANOS * 2)).length("n"), Some(8));
+        let (mut one, mut other) = (ProviderModelLimits::new("p"), ProviderModelLimits::new("p"));
+        one.update(&store, |limits| limits.record_context_length("m", 4096));
+        other.update(&store, |limits| limits.record_context_length("n", 8));
+        assert_eq!(other.get(&store, Time(1)).of("m").context_length, Some(4096));
+        assert_eq!(one.get(&store, Time(CACHE_NANOS * 2)).of("n").context_length, Some(8));
     }
 
     #[test]
     fn one_worker_polls_a_minute_and_sooner_after_a_failure() {
         let store = Memory::default();
-        let (one, other) = (ProviderContextLengths::new("p"), ProviderContextLengths::new("p"));
+        let (one, other) = (ProviderModelLimits::new("p"), ProviderModelLimits::new("p"));
         let at = |second: u64| Time((1_000_000 + second) * 1_000_000_000);
         assert!(one.claim_poll(&store, at(0)) && !other.claim_poll(&store, at(0)) && !one.claim_poll(&store, at(59)));
         assert!(other.claim_poll(&store, at(60)));
