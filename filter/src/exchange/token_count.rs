@@ -154,8 +154,9 @@ impl TokenCounts {
     fn record(&self, end: CalloutEnd<'_>, count: Option<u64>, env: &Environment<'_>) {
         let (result, timeouts) = match (end, count) {
             (CalloutEnd::Answered { .. }, Some(_)) => ("answered", 0),
+            // Envoy answers 504 in place of a server that does not answer in time.
+            (CalloutEnd::Unanswered | CalloutEnd::Answered { status: 504, .. }, _) => ("timeout", self.timeouts.get() + 1),
             (CalloutEnd::Answered { .. }, None) => ("failed", MAX_TIMEOUTS),
-            (CalloutEnd::Unanswered, _) => ("timeout", self.timeouts.get() + 1),
             (CalloutEnd::NotSent, _) => ("not_sent", MAX_TIMEOUTS),
         };
         env.count(&self.results.of(result), 1);

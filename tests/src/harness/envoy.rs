@@ -331,6 +331,8 @@ fn access_log(dir: &Path) -> Value {
             "guard": "%FILTER_STATE(wasm.pai.guard:PLAIN)%",
             "prompt_tokens": "%FILTER_STATE(wasm.pai.prompt_tokens:PLAIN)%",
             "completion_tokens": "%FILTER_STATE(wasm.pai.completion_tokens:PLAIN)%",
+            "max_tokens": "%FILTER_STATE(wasm.pai.max_tokens:PLAIN)%",
+            "limited_by": "%FILTER_STATE(wasm.pai.limited_by:PLAIN)%",
         } },
     })
 }

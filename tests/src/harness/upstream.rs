@@ -22,7 +22,7 @@ use tokio_rustls::server::TlsStream;
 use super::certificate::ServerCertificate;
 use super::raw::{dechunk, find};
 use super::runtime::runtime;
-use super::wait::DEADLINE;
+use super::wait::{DEADLINE, until};
 
 const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 const CHUNKED: &str = "transfer-encoding: chunked\r\n\r\n";
@@ -169,7 +169,8 @@ impl Upstream {
         let _ = task.await;
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_reuseaddr(true).expect("a socket");
-        socket.bind(self.address).expect("its port is free again");
+        // Another process of this machine may hold the port for a connection of its own.
+        until("its port is free again", async || socket.bind(self.address).ok()).await;
         *server = Server::Down(Some(socket));
     }
 
