@@ -68,6 +68,98 @@ fn counts(upstream: &Upstream) -> usize {
     upstream.requests().iter().filter(|request| request.path == "/tokenize").count()
 }
 
+/// A row of the table in `docs/budgets.md`, "Limits by example".
+struct Example {
+    spec: String,
+    context_length: Option<u64>,
+    path: &'static str,
+    body: Value,
+    reserved: String,
+    injected: String,
+    limited_by: Option<String>,
+}
+
+fn examples() -> Vec<Example> {
+    let page = include_str!("../../docs/budgets.md");
+    let (_, section) = page.split_once("\n## Limits by example\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let code = |cell: &str| cell.split('`').nth(1).map(str::to_owned);
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [_, provider, context_length, request, reserved, injected, limited_by] = cells.try_into().ok()?;
+        let (path, mut body) = match request.split(' ').next()? {
+            "chat" => ("/v1/chat/completions", json!({ "messages": [{ "role": "user", "content": "Hi" }] })),
+            "completion" => ("/v1/completions", json!({ "prompt": "Hi" })),
+            "embedding" => ("/v1/embeddings", json!({ "input": "Hi" })),
+            _ => return None,
+        };
+        let members: Value = serde_json::from_str(&code(request)?).unwrap();
+        body["model"] = json!(MODEL);
+        body.as_object_mut()?.extend(members.as_object()?.clone());
+        Some(Example {
+            spec: code(provider)?.replace(", ", "\n"),
+            context_length: context_length.parse().ok(),
+            path,
+            body,
+            reserved: reserved.to_owned(),
+            injected: injected.to_owned(),
+            limited_by: code(limited_by),
+        })
+    };
+    section.lines().filter(|line| line.starts_with("| ")).filter_map(row).collect()
+}
+
+/// Checks a number against `5`, `P`, `P + 5` or `5 − P`, where P is the upper bound of the prompt "Hi".
+fn matches(number: u64, expected: &str) -> bool {
+    let near = |difference: i64| (60..110).contains(&difference);
+    let number = i64::try_from(number).unwrap();
+    let parsed = |text: &str| text.parse::<i64>().unwrap();
+    match (expected.strip_prefix("P + "), expected.strip_suffix(" − P")) {
+        _ if expected == "P" => near(number),
+        (Some(more), _) => near(number - parsed(more)),
+        (_, Some(whole)) => near(parsed(whole) - number),
+        // A share depends on P a little.
+        _ => (number - parsed(expected)).abs() <= 5,
+    }
+}
+
+#[tokio::test]
+async fn the_examples_of_the_documentation_hold() {
+    let examples = examples();
+    assert_eq!(examples.len(), 15);
+    for (at, example) in examples.iter().enumerate() {
+        let Example { spec, context_length, path, body, reserved, injected, limited_by } = example;
+        let at = at + 1;
+        let upstream = Upstream::scripted().await;
+        let models = Upstream::answering(counting(context_length.unwrap_or(1), 5)).await;
+        let manifest =
+            provider("").replace("  provider: vllm\n", "") + &spec.lines().map(|line| format!("  {line}\n")).collect::<String>();
+        let mut builder = Gate::builder().manifests(manifest).upstream("vllm-local", &upstream);
+        if context_length.is_some() {
+            builder = builder.manifests(gateway("callouts: { vllm-local: models-callouts }")).upstream("models", &models);
+        }
+        let gate = builder.start().await;
+        if context_length.is_some() {
+            until_the_context_length_is_known(&gate).await;
+        }
+        let request = gate.post(path).json(body).spawn_send();
+        let call = upstream.call().await;
+        let actual = gate.provider("vllm-local").await.reserved;
+        assert!(matches(actual, reserved), "row {at}: reserved {actual}, not {reserved}");
+        let forwarded = call.request.json();
+        let (told, own) = (limit(&forwarded), limit(body));
+        match injected.as_str() {
+            "–" => assert_eq!(told, own, "row {at}"),
+            expected => assert!(told.is_some_and(|told| matches(told, expected)), "row {at}: injected {told:?}, not {expected}"),
+        }
+        call.answer(Answer::json(&responses::chat(5, 3))).await;
+        let reply = request.await.unwrap();
+        reply.ok();
+        let expected = limited_by.as_ref().map(|by| (told.unwrap(), by.clone()));
+        assert_eq!(limited(&reply), expected, "row {at}");
+    }
+}
+
 #[tokio::test]
 async fn a_named_limit_beside_a_long_prompt_is_left_alone_from_the_first_request_on() {
     let upstream = Upstream::answering(|_| Answer::json(&responses::chat(10_008, 3))).await;
