@@ -129,7 +129,7 @@ async fn a_rejected_request_reaches_no_engine() {
         (json!({ "max_tokens": "8" }), 400, "invalid_body"),
         (json!({ "use_beam_search": true, "n": 2 }), 400, "invalid_body"),
         (json!({ "kv_transfer_params": { "prompt_token_ids": [1, 2, 3] } }), 400, "invalid_body"),
-        (json!({ "max_tokens": 1000 }), 400, "context_length_exceeded"),
+        (json!({ "max_tokens": 1000, "n": 4 }), 400, "context_length_exceeded"),
     ] {
         gate.chat(&chat(members)).send().await.refused(status, "invalid_request_error", code);
     }
