@@ -7,10 +7,11 @@ mod member_scanner;
 mod reader;
 mod scan;
 mod string;
+mod utf8;
 
 pub use member_scanner::{Mark, MemberScanner};
 pub use reader::{ArrayReader, InvalidJson, ObjectReader, Reader, ValueKind};
-pub use string::JsonString;
+pub use string::{JsonString, StringVisitor};
 
 /// Appends `text` to `out` as a JSON string, quotes included.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
