@@ -193,7 +193,7 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    const PROMPT: Estimate = Estimate { low: 10, high: 300 };
+    const PROMPT: Estimate = Estimate { low: 10, typical: 10, high: 300 };
 
     fn bounds(ceiling: Option<u64>, context_length: Option<u64>) -> Bounds {
         Bounds {
@@ -240,14 +240,14 @@ mod tests {
 
     #[test]
     fn a_high_estimate_rejects_no_request() {
-        let prompt = Estimate { low: 50, high: 6000 };
+        let prompt = Estimate { low: 50, typical: 50, high: 6000 };
         let explicit =
             plan(RequestSize { prompt, limit: Some(500), min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), None));
         assert_eq!(explicit, (4000, 4000, Some(256), Some(256)), "the minimum useful completion");
         let unlimited =
             plan(RequestSize { prompt, limit: None, min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), Some(8192)));
         assert_eq!(unlimited, (4000, 4000, Some(256), Some(256)));
-        let prompt = Estimate { low: 50, high: 15_000 };
+        let prompt = Estimate { low: 50, typical: 50, high: 15_000 };
         let limit =
             plan(RequestSize { prompt, limit: None, min_tokens: 0, choices: 1, sequences: 1 }, &bounds(Some(4000), Some(8192))).2;
         assert_eq!(limit, Some(256), "the minimum useful completion");
@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn an_explicit_limit_is_never_raised() {
         // vLLM rejects a request with `min_tokens` above its limit. It has to receive both values unchanged.
-        let dense = Estimate { low: 10, high: 1000 };
+        let dense = Estimate { low: 10, typical: 10, high: 1000 };
         for (limit, min_tokens) in [(16, 106), (400, 500), (1, 2)] {
             let size = RequestSize { prompt: dense, limit: Some(limit), min_tokens, choices: 1, sequences: 1 };
             assert_eq!(plan(size, &bounds(Some(600), Some(4096))).2, None, "{limit}, at least {min_tokens}");
@@ -322,13 +322,18 @@ mod tests {
 
     #[test]
     fn only_completions_of_one_prompt_share_a_prompt() {
-        let prompt = Estimate { low: 10_000, high: 10_064 };
+        let prompt = Estimate { low: 10_000, typical: 10_000, high: 10_064 };
         let many = RequestSize { prompt, limit: Some(16), min_tokens: 0, choices: 1, sequences: 100 };
         assert_eq!(plan(many, &bounds(Some(1_000_000), Some(4096))), (11_664, 11_664, None, None));
         let pairs = RequestSize { limit: Some(100), choices: 2, sequences: 200, ..many };
         assert_eq!(plan(pairs, &bounds(Some(1_000_000), Some(4096))), (30_064, 30_064, None, None));
-        let lowered =
-            RequestSize { prompt: Estimate { low: 120, high: 15_064 }, limit: Some(500), choices: 1, sequences: 3, ..many };
+        let lowered = RequestSize {
+            prompt: Estimate { low: 120, typical: 120, high: 15_064 },
+            limit: Some(500),
+            choices: 1,
+            sequences: 3,
+            ..many
+        };
         assert_eq!(plan(lowered, &bounds(Some(16_000), Some(8192))).2, Some(312), "each prompt has the whole context length");
         let hosted = Bounds { dialect: Dialect::OpenAi, ..bounds(Some(200_000), None) };
         let must = RequestSize { min_tokens: 100_000, ..size(None, 1) };

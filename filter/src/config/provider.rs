@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use crate::openai::MAX_MODEL_BYTES;
 use crate::policy::name_pattern::NamePattern;
-use crate::policy::{Dialect, ExternalAccess, ModelAllowlist, Provider};
+use crate::policy::{Dialect, ExternalAccess, ModelAllowlist, PromptEstimate, Provider};
 
 use super::endpoint;
 use super::field::Field;
@@ -25,11 +25,14 @@ pub(super) const FIELDS: &[&str] = &[
     "defaultMaxTokens",
     "externalAccess",
     "guards",
+    "promptEstimate",
 ];
 pub(super) const EXTERNAL_FIELDS: &[&str] = &["enabled", "maxTokensPerDay"];
 
 /// The values of `spec.provider`.
 const DIALECTS: &[(&str, Dialect)] = &[("vllm", Dialect::Vllm), ("openai", Dialect::OpenAi), ("anthropic", Dialect::Anthropic)];
+/// The values of `spec.promptEstimate`.
+const PROMPT_ESTIMATES: &[(&str, PromptEstimate)] = &[("estimated", PromptEstimate::Estimated), ("strict", PromptEstimate::Strict)];
 /// The default of `spec.defaultMaxTokens`.
 const DEFAULT_MAX_TOKENS: NonZeroU64 = NonZeroU64::MIN.saturating_add(4095);
 
@@ -46,6 +49,7 @@ pub(super) fn read(manifest: Manifest<'_>, secrets: &mut Secrets<'_>) -> Result<
     let default_max_tokens = spec.optional("defaultMaxTokens", Field::tokens);
     let external = spec.optional("externalAccess", external_access);
     let guards = spec.optional("guards", guard::read_list);
+    let prompt_estimate = spec.optional("promptEstimate", |method| method.one_of(PROMPT_ESTIMATES));
     Ok(Provider {
         name: manifest.name?,
         dialect: dialect?,
@@ -57,6 +61,7 @@ pub(super) fn read(manifest: Manifest<'_>, secrets: &mut Secrets<'_>) -> Result<
         default_max_tokens: default_max_tokens?.unwrap_or(DEFAULT_MAX_TOKENS),
         external: external?,
         guards: guards?.unwrap_or_default(),
+        prompt_estimate: prompt_estimate?.unwrap_or_default(),
     })
 }
 

@@ -4,6 +4,9 @@ pub mod context_length;
 pub mod prompt_estimator;
 pub mod prompt_tokens;
 pub mod provider_context_lengths;
+mod ratio_histogram;
+pub mod text_census;
+mod token_weights;
 
 use crate::clock::Time;
 

@@ -325,7 +325,7 @@ impl Attempt {
         let ProviderAnswer { status, answer, refusal, .. } = &**provider;
         let vllm = self.dialect() == Dialect::Vllm;
         if let Some(usage) = reported.filter(|_| answer.usage_is_whole() || *sequences == 1) {
-            model.prompt_estimator.borrow_mut().record(env.store, prompt, usage.prompt);
+            model.prompt_estimator.borrow_mut().record(env.store, env.now(), prompt, usage.prompt);
             if vllm && *sequences == 1 {
                 state.context_lengths.borrow_mut().update(env.store, |lengths| lengths.record_floor(&self.model, usage.total()));
             }

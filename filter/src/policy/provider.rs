@@ -28,6 +28,8 @@ pub struct Provider {
     pub external: Option<ExternalAccess>,
     /// The guards that check prompts sent to it, in the order of the configuration.
     pub guards: Vec<Guard>,
+    /// How the upper bound of a prompt's tokens is found.
+    pub prompt_estimate: PromptEstimate,
 }
 
 /// The variant of the OpenAI API that a provider implements.
@@ -39,6 +41,16 @@ pub enum Dialect {
     OpenAi,
     /// Anthropic's OpenAI-compatible endpoint.
     Anthropic,
+}
+
+/// How the upper bound of a prompt's tokens is found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PromptEstimate {
+    /// By the kinds of its characters, calibrated with what the provider reports.
+    #[default]
+    Estimated,
+    /// One token for each byte of text.
+    Strict,
 }
 
 /// A provider's URL, parsed.
