@@ -4,12 +4,14 @@
 //! way. [`MemberScanner`] follows a document that arrives in chunks, and reports where the members of its outermost object are.
 
 mod member_scanner;
+mod number;
 mod reader;
 mod scan;
 mod string;
 mod utf8;
 
 pub use member_scanner::{Mark, MemberScanner};
+pub use number::{MAX_WHOLE, whole_number};
 pub use reader::{ArrayReader, InvalidJson, ObjectReader, Reader, ValueKind};
 pub use string::{JsonString, StringVisitor};
 
