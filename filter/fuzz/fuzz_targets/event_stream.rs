@@ -4,6 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use pai_filter::estimate::text_census::TextTokens;
 use pai_filter::http::sse::{EventPart, EventReader, MAX_EVENT_BYTES};
 use pai_filter::openai::{HideUsage, ResponseBody, Usage};
 use pai_filter_fuzz::chunks;
@@ -15,13 +16,13 @@ fuzz_target!(|bytes: &[u8]| {
     // Longer events are forwarded in fragments, and usage is read from each fragment.
     let short = stream.len() <= MAX_EVENT_BYTES;
     let events = split(&[&stream]);
-    for (hide, sequences) in [(HideUsage::Nothing, 1), (HideUsage::Continuous, 1), (HideUsage::All, 1), (HideUsage::All, 4)] {
-        let whole = pass(&[&stream], hide, sequences);
+    for (hide, choices) in [(HideUsage::Nothing, 1), (HideUsage::Continuous, 1), (HideUsage::All, 1), (HideUsage::All, 2)] {
+        let whole = pass(&[&stream], hide, choices);
         if hide == HideUsage::Nothing {
             assert!(whole.out == stream, "bytes are lost");
         }
         for cut in &divisions {
-            let passed = pass(cut, hide, sequences);
+            let passed = pass(cut, hide, choices);
             if short {
                 assert!(passed == whole, "{hide:?}: {} is not {}", passed.shown(), whole.shown());
             } else if hide == HideUsage::Nothing {
@@ -44,16 +45,17 @@ struct Passed {
     whole: bool,
     started: bool,
     deltas: u64,
+    text: TextTokens,
 }
 
 impl Passed {
     fn shown(&self) -> String {
-        format!("{} {:?} {} {} {}", self.out.escape_ascii(), self.usage, self.whole, self.started, self.deltas)
+        format!("{} {:?} {} {} {} {:?}", self.out.escape_ascii(), self.usage, self.whole, self.started, self.deltas, self.text)
     }
 }
 
-fn pass(chunks: &[&[u8]], hide: HideUsage, sequences: u64) -> Passed {
-    let mut answer = ResponseBody::stream(2.min(sequences), sequences, hide);
+fn pass(chunks: &[&[u8]], hide: HideUsage, choices: u64) -> Passed {
+    let mut answer = ResponseBody::stream(choices, hide);
     let mut out = Vec::new();
     for chunk in chunks {
         match answer.feed(chunk, false) {
@@ -64,7 +66,7 @@ fn pass(chunks: &[&[u8]], hide: HideUsage, sequences: u64) -> Passed {
     out.extend(answer.feed(b"", true).unwrap_or_default());
     answer.finish();
     let (usage, whole, started, deltas) = (answer.usage(), answer.usage_is_whole(), answer.started(), answer.deltas());
-    Passed { out, usage, whole, started, deltas }
+    Passed { out, usage, whole, started, deltas, text: answer.text().tokens() }
 }
 
 /// Returns the events of a stream with their blank lines. The last one is incomplete.

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use crate::openai::MAX_MODEL_BYTES;
 use crate::policy::name_pattern::NamePattern;
-use crate::policy::{Dialect, ExternalAccess, LimitField, ModelAllowlist, Provider};
+use crate::policy::{Dialect, ExternalAccess, LimitField, ModelAllowlist, PromptEstimate, Provider};
 
 use super::endpoint;
 use super::field::Field;
@@ -26,6 +26,7 @@ pub(super) const FIELDS: &[&str] = &[
     "limitField",
     "externalAccess",
     "guards",
+    "promptEstimate",
 ];
 pub(super) const EXTERNAL_FIELDS: &[&str] = &["enabled", "maxTokensPerDay"];
 
@@ -36,6 +37,8 @@ const LIMIT_FIELDS: &[(&str, LimitField)] = &[
     (LimitField::MaxTokens.name(), LimitField::MaxTokens),
     (LimitField::MaxCompletionTokens.name(), LimitField::MaxCompletionTokens),
 ];
+/// The values of `spec.promptEstimate`.
+const PROMPT_ESTIMATES: &[(&str, PromptEstimate)] = &[("estimated", PromptEstimate::Estimated), ("strict", PromptEstimate::Strict)];
 /// The default of `spec.defaultMaxTokens`.
 const DEFAULT_MAX_TOKENS: NonZeroU64 = NonZeroU64::MIN.saturating_add(4095);
 
@@ -53,6 +56,7 @@ pub(super) fn read(manifest: Manifest<'_>, secrets: &mut Secrets<'_>) -> Result<
     let limit_field = spec.optional("limitField", |field| field.one_of(LIMIT_FIELDS));
     let external = spec.optional("externalAccess", external_access);
     let guards = spec.optional("guards", guard::read_list);
+    let prompt_estimate = spec.optional("promptEstimate", |method| method.one_of(PROMPT_ESTIMATES));
     let dialect = dialect?;
     Ok(Provider {
         name: manifest.name?,
@@ -66,6 +70,7 @@ pub(super) fn read(manifest: Manifest<'_>, secrets: &mut Secrets<'_>) -> Result<
         limit_field: limit_field?.unwrap_or_else(|| LimitField::default_for(dialect)),
         external: external?,
         guards: guards?.unwrap_or_default(),
+        prompt_estimate: prompt_estimate?.unwrap_or_default(),
     })
 }
 

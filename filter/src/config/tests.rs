@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::load;
 use crate::identity::access_key::ReferencePattern;
 use crate::policy::name_pattern::NamePattern;
-use crate::policy::{Audience, Callout, Dialect, ExternalAccess, LimitField, Policy, Routing};
+use crate::policy::{Audience, Callout, Dialect, ExternalAccess, LimitField, Policy, PromptEstimate, Routing};
 
 const OPEN: &str = include_str!("fixtures/open.yaml");
 const TOKEN_GATED: &str = include_str!("fixtures/token-gated.yaml");
@@ -68,6 +68,7 @@ fn the_example_manifests_are_accepted() {
     assert_eq!(provider.models.allowed, Some(vec![NamePattern::Exact(MODEL.into()), second]));
     assert_eq!(provider.default_max_tokens.get(), 4096);
     assert_eq!(provider.limit_field, LimitField::MaxTokens);
+    assert_eq!(provider.prompt_estimate, PromptEstimate::Estimated);
     assert_eq!(provider.external, None);
     assert_eq!(open.gateway.audience, Audience::Auto);
 
@@ -91,6 +92,10 @@ fn a_stream_of_every_field_is_accepted() {
     assert_eq!(providers[0].max_tokens_per_request.unwrap().get(), 32_000);
     assert_eq!(providers[0].default_max_tokens.get(), 2048);
     assert_eq!(providers.iter().map(|p| p.limit_field).collect::<Vec<_>>(), [LimitField::MaxCompletionTokens; 2]);
+    assert_eq!(
+        providers.iter().map(|p| p.prompt_estimate).collect::<Vec<_>>(),
+        [PromptEstimate::Strict, PromptEstimate::Estimated]
+    );
     assert_eq!(providers[0].models.denied, [NamePattern::Prefix("meta-llama/Llama-2".into())]);
     let external = ExternalAccess { enabled: false, max_tokens_per_day: 5_000_000.try_into().ok() };
     assert_eq!(providers[0].external, Some(external));
@@ -117,7 +122,7 @@ fn an_object_with_items_is_taken_as_json_and_as_yaml() {
 
 #[test]
 fn null_is_absent_and_lenient_values_are_accepted() {
-    let nulls = "apiKeySecretRef: null, allowedModels: null, deniedModels: ~, maxTokensPerDay: , externalAccess: , guards: ";
+    let nulls = "apiKeySecretRef: null, allowedModels: null, deniedModels: ~, maxTokensPerDay: , externalAccess: , guards: , promptEstimate: ";
     let policy = policy(&vllm(nulls));
     assert!(policy.providers[0].models.allowed.is_none());
     assert!(policy.providers[0].external.is_none());
@@ -193,7 +198,7 @@ fn endpoints() {
 #[test]
 fn values_of_a_model_provider_are_refused() {
     let known = "provider, endpoint, apiKeySecretRef, allowedModels, deniedModels, maxTokensPerDay, maxTokensPerRequest, \
-                 defaultMaxTokens, limitField, externalAccess, guards";
+                 defaultMaxTokens, limitField, externalAccess, guards, promptEstimate";
     let unknown = format!("spec.name: unknown field; known here: {known}");
     let long = format!("spec.allowedModels[0]: must be 1 to 256 visible ASCII characters, got \"{}…\"", "a".repeat(60));
     let cases = [
@@ -232,6 +237,8 @@ fn values_of_a_model_provider_are_refused() {
         ("deniedModels: ['a**']", "spec.deniedModels[0]: may have `*` at its end only, got \"a**\""),
         ("guards: [{type: promptInjection}]", "spec.guards[0].name: is missing"),
         ("guards: {}", "spec.guards: must be a list, got a map"),
+        ("promptEstimate: strikt", "spec.promptEstimate: must be one of estimated, strict, got \"strikt\"; did you mean `strict`?"),
+        ("promptEstimate: true", "spec.promptEstimate: must be one of estimated, strict, got true"),
         ("apiKeySecretRef: sk-pasted", "spec.apiKeySecretRef: must be a map, got a string"),
         ("apiKeySecretRef: {name: a}", "spec.apiKeySecretRef.key: is missing"),
         (

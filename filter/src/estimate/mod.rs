@@ -4,6 +4,9 @@ pub mod model_limits;
 pub mod prompt_estimator;
 pub mod prompt_tokens;
 pub mod provider_model_limits;
+mod ratio_histogram;
+pub mod text_census;
+mod token_weights;
 
 use crate::clock::Time;
 

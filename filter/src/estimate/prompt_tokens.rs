@@ -1,30 +1,48 @@
 //! Estimates the number of tokens of a prompt before its server has counted them.
 //!
-//! No tokenizer is involved. Until a model is calibrated, every byte of text is estimated as one token, which text does not exceed.
-//! From then on, the estimate is a high quantile of the tokens per byte that the model's server has reported.
+//! No tokenizer is involved. The kinds of the characters of a text give a first estimate, which is fitted to real tokenizers. From
+//! then on, two factors follow from what the model's server has reported.
 
+use super::ratio_histogram::{Factor, RatioHistogram};
+use super::text_census::{TextCensus, TextTokens};
 use crate::openai::PromptSize;
+use crate::policy::PromptEstimate;
 
-/// Bounds of the number of tokens of one request's prompts.
+/// The number of tokens of one request's prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Estimate {
     /// The lower bound: no tokenizer in use produces fewer tokens.
     pub low: u64,
-    /// The upper bound, rarely exceeded; one token per byte until the model is calibrated.
+    /// The median.
+    pub typical: u64,
+    /// The upper bound, rarely exceeded.
     pub high: u64,
 }
 
-/// The samples that a model's server has reported: a histogram of tokens per byte.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The samples that a model's server has reported.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Calibration {
-    /// The number of samples in each bucket of 1/64 token per byte. The last bucket counts all above.
-    counts: [u8; Calibration::BUCKETS],
+    /// Reported tokens of text, as a ratio to the typical number.
+    typical: RatioHistogram,
+    /// Reported tokens of text, as a ratio to the high number.
+    high: RatioHistogram,
+    /// The maximum number of tokens of an image or another part, recently; 0 before the first sample.
+    part: u32,
+}
+
+/// What follows from the samples.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Factors {
+    typical: Factor,
+    high: Factor,
     /// The maximum number of tokens of an image or another part, recently; 0 before the first sample.
     part: u32,
 }
 
 /// Tokens that a chat template adds around one message. Few templates add more.
 const TOKENS_PER_MESSAGE: u64 = 16;
+/// Tokens that most templates add around one message.
+const TYPICAL_TOKENS_PER_MESSAGE: u64 = 4;
 /// Tokens that a template adds before all messages (special tokens, a short default system prompt).
 const TOKENS_PER_REQUEST: u64 = 64;
 /// The maximum number of bytes of one token: a long run of spaces is a single token of up to 128 bytes.
@@ -35,109 +53,113 @@ const DEFAULT_PART_TOKENS: u64 = 4096;
 // === impl Calibration ===
 
 impl Calibration {
-    const BUCKETS: usize = 128;
-    /// The number of buckets for one token per byte.
-    const SCALE: u64 = 64;
-    /// The number of samples from which the histogram is used.
+    /// The number of samples from which the histograms are used.
     const MIN_SAMPLES: u32 = 4;
-    /// The upper bound is at least one token for four bytes, whatever the samples: a client that sends white space for an hour
-    /// cannot skew the estimate for others.
-    const MIN_HIGH: u64 = Self::SCALE / 4;
     /// Prompts with fewer bytes are no samples: the tokens of the template outweigh those of the text.
-    const MIN_BYTES: u64 = 128;
+    pub const MIN_BYTES: u64 = 128;
+    /// The percentile of the samples that the upper bound covers, and buckets of margin, because the next prompt differs from the
+    /// samples. A caller with a twentieth of the prompts does not determine this percentile.
+    const HIGH_PERCENT: u32 = 90;
+    const HIGH_MARGIN: u64 = 4;
 
-    /// Returns bounds for a prompt of this size.
-    pub fn estimate(&self, size: &PromptSize) -> Estimate {
-        let bytes = size.text_bytes;
-        let high = match self.quantiles() {
-            Some([_, high]) => bytes.saturating_mul(high.max(Self::MIN_HIGH)).div_ceil(Self::SCALE),
-            None => bytes,
-        };
-        let part = match self.part {
-            0 => DEFAULT_PART_TOKENS,
-            part => u64::from(part).saturating_add(u64::from(part / 4)),
-        };
-        let fixed = size.token_ids;
-        let whole = fixed.saturating_add(bytes / BYTES_PER_TOKEN).saturating_add(size.messages).saturating_add(size.parts);
-        Estimate {
-            low: whole.min(size.cut.unwrap_or(u64::MAX)).max(1),
-            high: fixed
-                .saturating_add(high)
-                .saturating_add(size.messages.saturating_mul(TOKENS_PER_MESSAGE))
-                .saturating_add(size.parts.saturating_mul(part))
-                .saturating_add(TOKENS_PER_REQUEST),
-        }
+    /// Returns whether a prompt of this size is a sample.
+    pub fn is_sample(size: &PromptSize, tokens: u64) -> bool {
+        tokens > 0 && (size.parts > 0 || !size.truncated && size.text_bytes >= Self::MIN_BYTES)
     }
 
     /// Records the number of tokens that the server reported for a prompt of this size. Returns whether the calibration changed.
     pub fn record(&mut self, size: &PromptSize, tokens: u64) -> bool {
-        let text = tokens.saturating_sub(size.token_ids).saturating_sub(size.messages.saturating_mul(TOKENS_PER_MESSAGE / 4));
+        if !Self::is_sample(size, tokens) {
+            return false;
+        }
+        let template = size.messages.saturating_mul(TYPICAL_TOKENS_PER_MESSAGE);
+        let text = tokens.saturating_sub(size.token_ids).saturating_sub(template);
         if size.parts > 0 {
             return self.record_part(size, text);
         }
-        if size.truncated || size.text_bytes < Self::MIN_BYTES {
-            return false;
-        }
-        let bucket = text.saturating_mul(Self::SCALE) / size.text_bytes;
-        let last = Self::BUCKETS - 1;
-        let Some(count) = self.counts.get_mut(usize::try_from(bucket).unwrap_or(last).min(last)) else { return false };
-        *count += 1;
-        if *count == u8::MAX {
-            // Old samples count for less over time.
-            self.counts.iter_mut().for_each(|count| *count /= 2);
-        }
+        let expected = size.text.tokens();
+        self.typical.add(text, expected.typical);
+        self.high.add(text, expected.high);
         true
     }
 
     fn record_part(&mut self, size: &PromptSize, tokens: u64) -> bool {
-        let Some([middle, _]) = self.quantiles() else { return false };
-        let text = size.text_bytes.saturating_mul(middle).div_ceil(Self::SCALE);
+        let text = self.factors().typical(&size.text);
         let seen = tokens.saturating_sub(text).div_ceil(size.parts);
         let faded = self.part - self.part / 16;
         let part = u32::try_from(seen).unwrap_or(u32::MAX).max(faded).max(1);
         std::mem::replace(&mut self.part, part) != part
     }
 
-    /// Returns the upper edges of the buckets that hold the median and the 99th percentile of the samples.
-    fn quantiles(&self) -> Option<[u64; 2]> {
-        let total: u32 = self.counts.iter().map(|&count| u32::from(count)).sum();
-        if total < Self::MIN_SAMPLES {
-            return None;
-        }
-        let edge = |percent: u32| {
-            let wanted = (total * percent).div_ceil(100).max(1);
-            let mut sum = 0;
-            let reached = |&count: &u8| {
-                sum += u32::from(count);
-                sum >= wanted
-            };
-            self.counts.iter().position(reached).unwrap_or(Self::BUCKETS) as u64 + 1
+    /// Returns the number of samples of text.
+    pub fn samples(&self) -> u32 {
+        self.typical.samples()
+    }
+
+    /// Returns the factors that follow from the samples.
+    pub fn factors(&self) -> Factors {
+        let (typical, high) = if self.samples() < Self::MIN_SAMPLES {
+            (Factor::default(), Factor::default())
+        } else {
+            (self.typical.factor(50, 0), self.high.factor(Self::HIGH_PERCENT, Self::HIGH_MARGIN))
         };
-        // One bucket of margin: the next prompt differs from the samples.
-        Some([edge(50), edge(99) + 1])
+        Factors { typical, high, part: self.part }
     }
 
-    /// Encodes the histogram.
+    /// Encodes the samples.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = self.counts.to_vec();
-        bytes.extend_from_slice(&self.part.to_le_bytes());
-        bytes
+        [&self.typical.encode()[..], &self.high.encode(), &self.part.to_le_bytes()].concat()
     }
 
-    /// Decodes the output of [`Calibration::encode`]. Returns an empty histogram for anything else.
+    /// Decodes the output of [`Calibration::encode`]. Returns no samples for anything else.
     pub fn decode(bytes: &[u8]) -> Self {
         let read = || {
-            let (counts, part) = bytes.split_first_chunk()?;
-            Some(Self { counts: *counts, part: u32::from_le_bytes(part.try_into().ok()?) })
+            let (typical, rest) = bytes.split_first_chunk()?;
+            let (high, part) = rest.split_first_chunk()?;
+            let part = u32::from_le_bytes(part.try_into().ok()?);
+            Some(Self { typical: RatioHistogram::decode(*typical), high: RatioHistogram::decode(*high), part })
         };
         read().unwrap_or_default()
     }
 }
 
-impl Default for Calibration {
-    fn default() -> Self {
-        Self { counts: [0; Self::BUCKETS], part: 0 }
+// === impl Factors ===
+
+impl Factors {
+    /// Estimates the tokens of a prompt of this size.
+    pub fn estimate(&self, size: &PromptSize, method: PromptEstimate) -> Estimate {
+        let part = match (self.part, method) {
+            (0, _) => DEFAULT_PART_TOKENS,
+            (part, PromptEstimate::Estimated) => with_margin(part),
+            (part, PromptEstimate::Strict) => with_margin(part).max(DEFAULT_PART_TOKENS),
+        };
+        let PromptSize { text_bytes, messages, token_ids, parts, .. } = *size;
+        let TextTokens { typical, high } = size.text.tokens();
+        let high = match method {
+            // A tokenizer that knows all bytes never produces more tokens than bytes.
+            PromptEstimate::Estimated => self.high.of(high).min(text_bytes),
+            PromptEstimate::Strict => text_bytes,
+        };
+        let sum = |text: u64, per_message: u64, per_request: u64, per_part: u64| {
+            [text, messages.saturating_mul(per_message), parts.saturating_mul(per_part), per_request]
+                .into_iter()
+                .fold(token_ids, u64::saturating_add)
+        };
+        let low = sum(text_bytes / BYTES_PER_TOKEN, 1, 0, 1).min(size.cut.unwrap_or(u64::MAX)).max(1);
+        let high = sum(high, TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, part).max(low);
+        let typical = sum(self.typical.of(typical), TYPICAL_TOKENS_PER_MESSAGE, 0, part).clamp(low, high);
+        Estimate { low, typical, high }
     }
+
+    /// Estimates the tokens of a text: the median.
+    pub fn typical(&self, text: &TextCensus) -> u64 {
+        self.typical.of(text.tokens().typical)
+    }
+}
+
+/// Returns the tokens of a part, and a quarter more, because the next one differs from those before.
+fn with_margin(part: u32) -> u64 {
+    u64::from(part) + u64::from(part / 4)
 }
 
 #[cfg(test)]
@@ -146,76 +168,155 @@ mod tests {
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    fn text(bytes: u64) -> PromptSize {
-        PromptSize { text_bytes: bytes, messages: 1, ..PromptSize::default() }
+    const ENGLISH: &str = "The quick brown fox jumps over the lazy dog, and nothing else happens on this page. ";
+
+    /// Returns the size of a message with this text, repeated.
+    fn message(text: &str, times: usize) -> PromptSize {
+        let text = text.repeat(times);
+        let mut size = PromptSize { text_bytes: text.len() as u64, messages: 1, ..PromptSize::default() };
+        size.text.count_run(text.as_bytes(), 0..text.len());
+        size
+    }
+
+    fn estimate(calibration: &Calibration, size: &PromptSize) -> Estimate {
+        calibration.factors().estimate(size, PromptEstimate::Estimated)
+    }
+
+    /// Records prompts for each of which the server reports `percent` of the typical number of tokens.
+    fn record(calibration: &mut Calibration, size: &PromptSize, percent: u64, times: usize) {
+        let tokens = size.text.tokens().typical * percent / 100 + 4;
+        (0..times).for_each(|_| _ = calibration.record(size, tokens));
     }
 
     #[test]
-    fn a_byte_is_one_token_until_the_model_is_calibrated() {
+    fn the_kinds_of_its_characters_are_the_estimate_of_a_prompt_until_the_model_is_calibrated() {
         let mut calibration = Calibration::default();
-        let uncalibrated = calibration.estimate(&text(4000));
-        assert_eq!(uncalibrated, Estimate { low: 32, high: 4080 });
-        for _ in 0..3 {
-            calibration.record(&text(4000), 1004);
-            assert_eq!(calibration.estimate(&text(4000)), uncalibrated);
-        }
-        calibration.record(&text(2000), 504);
-        let estimate = calibration.estimate(&text(4000));
-        assert!((1004..1300).contains(&estimate.high), "{estimate:?}");
-        assert_eq!(estimate.low, uncalibrated.low, "a lower bound is not calibration");
-        assert_eq!(Calibration::decode(&calibration.encode()), calibration);
+        let english = message(ENGLISH, 100);
+        let before = estimate(&calibration, &english);
+        let bytes = english.text_bytes;
+        assert_eq!(before.low, bytes / 128 + 1);
+        assert!((bytes / 5..bytes / 3).contains(&before.typical), "{before:?}");
+        assert!((before.typical..bytes / 2 + 80).contains(&before.high), "{before:?}");
+        record(&mut calibration, &english, 150, 3);
+        assert_eq!(estimate(&calibration, &english), before);
+        record(&mut calibration, &english, 150, 1);
+        let after = estimate(&calibration, &english);
+        assert_eq!(after.low, before.low, "a lower bound is not calibrated");
+        assert!(after.typical > before.typical * 14 / 10, "{after:?}");
     }
 
     #[test]
-    fn the_upper_bound_follows_the_prompts_with_most_tokens_per_byte() {
+    fn no_estimate_exceeds_a_token_for_each_byte() {
+        for text in ["x9-", "語", "\u{1f600}", "ÀÈ", "{\"a\":[1,2]}", "    \n"] {
+            let size = message(text, 100);
+            let mut calibration = Calibration::default();
+            for _ in 0..2 {
+                let Estimate { low, typical, high } = estimate(&calibration, &size);
+                assert!(low <= typical && typical <= high && high <= size.text_bytes + 80, "{text}");
+                record(&mut calibration, &size, 500, 10);
+            }
+        }
+    }
+
+    #[test]
+    fn denser_and_sparser_tokenizers_are_followed_within_bounds() {
+        for (percent, expected) in [(40, 70), (70, 70), (100, 100), (140, 140), (200, 200), (400, 200)] {
+            let mut calibration = Calibration::default();
+            for times in [3, 10, 30, 100] {
+                record(&mut calibration, &message(ENGLISH, times), percent, 25);
+            }
+            let size = message(ENGLISH, 200);
+            let prior = size.text.tokens();
+            let Estimate { typical, high, .. } = estimate(&calibration, &size);
+            let expected = prior.typical * expected / 100;
+            assert!((expected * 98 / 100..expected * 104 / 100 + 4).contains(&typical), "{percent}: {typical} for {expected}");
+            let reported = (prior.typical * percent / 100).clamp(prior.high * 70 / 100, prior.high * 2);
+            assert!((reported..reported * 112 / 100 + 80).contains(&high), "{percent}: {high} for {reported}");
+        }
+    }
+
+    #[test]
+    fn a_twentieth_of_the_prompts_changes_little_for_the_others() {
+        let prompts = [1, 2, 3, 5, 10, 20, 50].map(|times| message(ENGLISH, 2 * times));
+        let long = message(ENGLISH, 10_000 / message(ENGLISH, 1).text.tokens().typical as usize);
+        let (dense, blank) = (message("\u{fdfa}x", 1000), message(" ", 10_000));
+        // The limit that a cap of 32,000 leaves beside a prompt of 10,000 tokens.
+        let limit = |calibration: &Calibration| 32_000 - estimate(calibration, &long).high;
+        for density in [80, 100, 120] {
+            for (size, tokens) in [(&dense, dense.text_bytes), (&blank, blank.text_bytes / 100)] {
+                let (mut with, mut without) = (Calibration::default(), Calibration::default());
+                for (at, prompt) in prompts.iter().cycle().take(1000).enumerate() {
+                    // The density of prompts differs by a third.
+                    let percent = density * (84 + at as u64 * 7 % 33) / 100;
+                    record(&mut without, prompt, percent, 1);
+                    if at % 20 == 7 {
+                        with.record(size, tokens);
+                    } else {
+                        record(&mut with, prompt, percent, 1);
+                    }
+                    if at % 10 == 9 {
+                        let (with, without) = (limit(&with), limit(&without));
+                        assert!(with.abs_diff(without) <= without / 5, "{density} after {at}: {with}, not {without}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_strict_estimate_is_a_token_for_each_byte_and_not_calibrated() {
         let mut calibration = Calibration::default();
-        for at in 0..1000 {
-            // One prompt in twenty has two tokens for three bytes.
-            let tokens = if at % 20 == 0 { 2000 } else { 750 };
-            calibration.record(&text(3000), tokens);
+        let size = PromptSize { parts: 1, token_ids: 10, ..message(ENGLISH, 10) };
+        let strict = |calibration: &Calibration| calibration.factors().estimate(&size, PromptEstimate::Strict).high;
+        let expected = size.text_bytes + 10 + 16 + 64 + DEFAULT_PART_TOKENS;
+        assert_eq!(strict(&calibration), expected);
+        record(&mut calibration, &message(ENGLISH, 10), 70, 50);
+        calibration.record(&size, 300);
+        assert_eq!(strict(&calibration), expected);
+        calibration.record(&size, 10_000);
+        assert!(strict(&calibration) > expected + 4096, "a part that has been larger is no surprise");
+    }
+
+    #[test]
+    fn truncated_prompts_are_no_samples() {
+        let mut calibration = Calibration::default();
+        let cut = PromptSize { truncated: true, cut: Some(10), ..message(ENGLISH, 100) };
+        assert!(!calibration.record(&cut, 10));
+        assert_eq!(estimate(&calibration, &cut).low, 10);
+        let low = estimate(&calibration, &message(ENGLISH, 100)).low;
+        for cut in [PromptSize { cut: Some(100_000), ..cut }, PromptSize { cut: None, ..cut }] {
+            assert_eq!(estimate(&calibration, &cut).low, low);
         }
-        assert!(calibration.estimate(&text(3000)).high >= 2000);
-        for _ in 0..5000 {
-            calibration.record(&text(3000), 750);
-        }
-        assert!(calibration.estimate(&text(3000)).high < 1000, "old samples count for less");
-        for _ in 0..5000 {
-            calibration.record(&text(3000), 30);
-        }
-        assert!(calibration.estimate(&text(3000)).high > 750, "whitespace does not lower the estimate of text");
-        let cut = PromptSize { truncated: true, cut: Some(10), ..text(3000) };
-        assert!(!calibration.record(&cut, 10), "a truncated prompt is not sampled");
-        assert_eq!(calibration.estimate(&cut).low, 10);
-        let to_more = PromptSize { cut: Some(100_000), ..cut };
-        assert_eq!(calibration.estimate(&to_more).low, calibration.estimate(&text(3000)).low);
-        let to_the_context_length = PromptSize { cut: None, ..cut };
-        assert_eq!(calibration.estimate(&to_the_context_length).low, calibration.estimate(&text(3000)).low);
+        assert!(!calibration.record(&message(ENGLISH, 1), 30), "a short prompt");
+        assert!(!calibration.record(&message(ENGLISH, 100), 0), "no prompt has no tokens");
     }
 
     #[test]
     fn token_ids_and_parts_are_estimated() {
-        let ids = PromptSize { token_ids: 500, ..PromptSize::default() };
-        assert_eq!(Calibration::default().estimate(&ids), Estimate { low: 500, high: 564 });
         let mut calibration = Calibration::default();
-        let image = PromptSize { text_bytes: 1000, messages: 1, parts: 2, ..PromptSize::default() };
-        assert!(calibration.estimate(&image).high > 8192);
-        for _ in 0..4 {
-            calibration.record(&text(1000), 254);
-        }
-        calibration.record(&image, 254 + 2 * 600);
-        let high = calibration.estimate(&image).high;
-        assert!((1454..2200).contains(&high), "{high}");
+        let ids = PromptSize { token_ids: 500, ..PromptSize::default() };
+        assert_eq!(estimate(&calibration, &ids), Estimate { low: 500, typical: 500, high: 564 });
+        let image = PromptSize { parts: 2, ..message(ENGLISH, 12) };
+        assert!(estimate(&calibration, &image).high > 8192);
+        calibration.record(&image, image.text.tokens().typical + 4 + 2 * 600);
+        let Estimate { typical, high, .. } = estimate(&calibration, &image);
+        assert!((1454..2400).contains(&high) && (1400..2200).contains(&typical), "{typical} {high}");
     }
 
     #[test]
     fn extreme_reports_are_handled() {
         let mut calibration = Calibration::default();
+        let english = message(ENGLISH, 10);
         for tokens in [0, 1, u64::MAX, 1 << 53] {
-            for size in [text(u64::MAX), text(128), PromptSize { parts: u64::MAX, messages: 1 << 40, ..text(1000) }] {
+            let parts = PromptSize { parts: u64::MAX, messages: 1 << 40, ..english };
+            for size in [PromptSize { text_bytes: u64::MAX, ..english }, message("", 0), english, parts] {
                 calibration.record(&size, tokens);
-                calibration.estimate(&size);
+                estimate(&calibration, &size);
             }
         }
-        assert_eq!(Calibration::decode(b"invalid"), Calibration::default());
+        assert_eq!(Calibration::decode(&calibration.encode()), calibration);
+        for bytes in [&b"invalid"[..], &[1; 132], &[], &[0; 1000]] {
+            assert_eq!(Calibration::decode(bytes), Calibration::default(), "{} bytes", bytes.len());
+        }
     }
 }

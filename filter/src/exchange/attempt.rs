@@ -301,25 +301,25 @@ impl Attempt {
     /// Returns the tokens to charge. The rules are in `docs/budgets.md`, "Settle".
     fn charge(&self, reported: Option<Usage>, inbound: &InboundRequest, connected: impl FnOnce() -> bool) -> Usage {
         let prompt_only = Usage { prompt: self.prompt_estimate, completion: 0 };
-        match &self.response {
-            Response::Provider(provider) => match reported {
-                // A stream over several prompts was cut off: the server has also read the prompts without reported usage.
-                Some(usage) if inbound.request.prompts > 1 && !provider.answer.usage_is_whole() => {
-                    Usage { prompt: usage.prompt.max(self.prompt_estimate), ..usage }
-                }
-                Some(usage) => usage,
-                None if provider.status >= 400 => Usage::default(),
-                None => Usage { completion: provider.answer.deltas(), ..prompt_only },
-            },
+        let Response::Provider(provider) = &self.response else {
             // If the provider received any of the body, it received all of it: the gate forwards the body as a whole.
-            Response::Awaited | Response::Local(_) => {
-                if connected() {
-                    prompt_only
-                } else {
-                    Usage::default()
-                }
-            }
-        }
+            return if connected() { prompt_only } else { Usage::default() };
+        };
+        let Some(Usage { prompt, completion }) = reported else {
+            let seen = Usage { completion: self.seen(&provider.answer), ..prompt_only };
+            return if provider.status >= 400 { Usage::default() } else { seen };
+        };
+        // A stream over several prompts was cut off: the server has also read the prompts without reported usage.
+        let unreported = inbound.request.prompts > 1 && !provider.answer.usage_is_whole();
+        let least = if unreported { self.prompt_estimate } else { 0 };
+        Usage { prompt: prompt.max(least), completion: completion.max(self.seen(&provider.answer)) }
+    }
+
+    /// Returns the completion tokens that the provider has not reported: the number of chunks that came without usage, or what their
+    /// text typically has if that is more.
+    fn seen(&self, answer: &ResponseBody) -> u64 {
+        let text = self.gate.model(self.candidate()).map(|(_, model)| model.prompt_estimator.borrow().typical(answer.text()));
+        answer.deltas().max(text.unwrap_or(0))
     }
 
     /// Records the provider's report as samples of the prompt estimator and of the context length.
@@ -335,7 +335,7 @@ impl Attempt {
         let Response::Provider(provider) = &self.response else { return };
         let ProviderAnswer { status, answer, refusal, .. } = &**provider;
         if let Some(usage) = reported.filter(|_| answer.usage_is_whole() || *sequences == 1) {
-            model.prompt_estimator.borrow_mut().record(env.store, prompt, usage.prompt);
+            model.prompt_estimator.borrow_mut().record(env.store, env.now(), prompt, usage.prompt);
             if *sequences == 1 {
                 let Usage { prompt, completion } = usage;
                 state.model_limits.borrow_mut().update(env.store, |limits| limits.record_seen(&self.model, prompt, completion));
@@ -397,9 +397,7 @@ impl Attempt {
             return ResponseBody::opaque();
         }
         match &*media_type(headers.get("content-type").unwrap_or_default()) {
-            b"text/event-stream" => {
-                ResponseBody::stream(request.choices, request.sequences, usage_to_hide(request, self.dialect()))
-            }
+            b"text/event-stream" => ResponseBody::stream(request.choices, usage_to_hide(request, self.dialect())),
             b"application/json" => ResponseBody::json(request.choices),
             _ => ResponseBody::opaque(),
         }

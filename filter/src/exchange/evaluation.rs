@@ -106,7 +106,7 @@ impl<'a> Evaluation<'a> {
         let request = &self.inbound.request;
         let exact = self.inbound.counted.as_ref().and_then(|counted| counted.of(self.candidate));
         let prompt = match exact {
-            Some(tokens) => Estimate { low: tokens, high: tokens },
+            Some(tokens) => Estimate { low: tokens, typical: tokens, high: tokens },
             None => self.model.prompt_estimator.borrow_mut().estimate(env.store, env.now(), &request.prompt),
         };
         let size = RequestSize {
@@ -311,7 +311,7 @@ fn count_matters(plan: &Plan, size: RequestSize, bounds: &Bounds) -> Option<Coun
     if low == high {
         return None;
     }
-    let with = |tokens| Plan::new(RequestSize { prompt: Estimate { low: tokens, high: tokens }, ..size }, bounds);
+    let with = |tokens| Plan::new(RequestSize { prompt: Estimate { low: tokens, typical: tokens, high: tokens }, ..size }, bounds);
     let fewest = with(low).ok()??;
     let changes_limit = plan.differs_from(&fewest, bounds.default_max_tokens) || with(high).is_err();
     Some(CountMatters { changes_limit, least: fewest.ask })

@@ -51,7 +51,7 @@ pub struct ProviderState {
 pub struct ModelState {
     /// Its metrics.
     pub series: ModelSeries,
-    /// Its tokens per byte.
+    /// Estimates its prompts.
     pub prompt_estimator: RefCell<PromptEstimator>,
     /// Whether it is cooling down after failures.
     pub cooldown: Cooldown,
@@ -135,7 +135,7 @@ impl ProviderState {
     fn new(provider: &Provider) -> Self {
         let model = |label: String| ModelState {
             series: ModelSeries::new(&provider.name, &label),
-            prompt_estimator: RefCell::new(PromptEstimator::new(&provider.name, &label)),
+            prompt_estimator: RefCell::new(PromptEstimator::new(&provider.name, &label, provider.prompt_estimate)),
             cooldown: Cooldown::default(),
         };
         Self {

@@ -273,15 +273,22 @@ fn budgets_reject_until_tokens_are_released_or_until_midnight() {
 fn every_outcome_is_charged_as_documented() {
     let headers = post("/v1/chat/completions", &[]);
     let usage = "data: {\"choices\":[{\"index\":0}],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":3}}\n\n";
+    let reset = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":0,\"completion_tokens\":0}}\n\n";
     let delta = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n";
     let prompt = Some(u64::MAX);
     type Answer<'a> = Option<(&'a str, &'a str, &'a str)>;
     // The response if any, whether the provider was reached, whether the prompt's estimate is charged, and the other tokens charged.
-    let table: [(Answer<'_>, bool, Option<u64>, u64); 9] = [
+    let table: [(Answer<'_>, bool, Option<u64>, u64); 15] = [
         (Some(("200", "application/json", r#"{"usage":{"prompt_tokens":9,"completion_tokens":3}}"#)), true, None, 12),
         (Some(("200", "text/event-stream", usage)), true, None, 12),
         (Some(("200", "text/event-stream", delta)), true, prompt, 1),
         (Some(("200", "application/json", "{\"choices\":[")), true, prompt, 0),
+        (Some(("200", "application/json", r#"{"choices":[{"index":0,"message":{"content":"one two"#)), true, prompt, 2),
+        (Some(("200", "text/event-stream", &format!("{usage}{reset}"))), true, None, 12),
+        (Some(("200", "text/event-stream", &format!("{usage}{delta}{delta}{delta}{delta}"))), true, None, 13),
+        (Some(("200", "application/json", r#"{"usage":{"prompt_tokens":2e1,"completion_tokens":3.0}}"#)), true, None, 23),
+        (Some(("200", "application/json", r#"{"usage":{"prompt_tokens":9,"completion_tokens":-3}}"#)), true, prompt, 0),
+        (Some(("200", "application/json", r#"{"usage":{"prompt_tokens":900,"completion_tokens":3000}}"#)), true, None, 3900),
         (Some(("400", "application/json", "{\"error\":{}}")), true, None, 0),
         (Some(("500", "application/json", "{\"usage\":{\"prompt_tokens\":9}}")), true, None, 9),
         (Some(("401", "application/json", "{}")), true, None, 0),
@@ -302,6 +309,52 @@ fn every_outcome_is_charged_as_documented() {
         exchange.on_log(|| connected, &world.env());
         let expected = estimate.map_or(0, |_| reserved - 50) + tokens;
         assert_eq!(world.ledger(&gate), (expected, 0), "{given:?} {connected}");
+    }
+}
+
+/// A text that today's tokenizers divide into 18 tokens.
+const SENTENCE: &str = "The quick brown fox jumps over the lazy dog, and nothing else happens on this page. ";
+
+/// A sentence is a whole answer, a delta, or the text, reasoning and arguments of several deltas.
+#[test]
+fn text_without_usage_is_charged_what_it_typically_has() {
+    let headers = post("/v1/chat/completions", &[]);
+    let event = |delta: &str| format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{delta}}}]}}\n\n");
+    let text = |repeat: usize| SENTENCE.repeat(repeat);
+    let message = |text: &str| format!(r#"{{"choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}"}}}}]}}"#);
+    let escaped: String =
+        text(100).encode_utf16().map(|unit| if unit == 32 { "\\u0020".into() } else { String::from(unit as u8 as char) }).collect();
+    let deltas = |name: &str, repeat: usize| event(&format!("{{\"{name}\":\"{SENTENCE}\"}}")).repeat(repeat);
+    let call = format!(r#"{{"tool_calls":[{{"index":0,"function":{{"arguments":"{{\"text\":\"{SENTENCE}\"}}"}}}}]}}"#);
+    let call = call.replace(r#""{"text":""#, r#""{\"text\":\""#).replace(r#""}"}}]}"#, r#"\"}"}}]}"#);
+    let words: String = SENTENCE.split_inclusive(' ').map(|word| event(&format!("{{\"content\":\"{word}\"}}"))).collect();
+    for (kind, body, tokens) in [
+        ("application/json", message(&text(500)), 9000),
+        ("application/json", message(&escaped), 1800),
+        ("application/json", message(&text(500)).split_at(20_000).0.to_owned(), 18 * 20_000 / 84),
+        ("application/json", r#"{"choices":[{"text":"TEXT"},{"text":"TEXT"}]}"#.replace("TEXT", &text(50)), 1800),
+        ("text/event-stream", event(&format!("{{\"content\":\"{}\"}}", text(500))), 9000),
+        ("text/event-stream", event(&format!("{{\"content\":\"{}\"}}", text(5000))), 90_000),
+        ("text/event-stream", deltas("content", 10) + &deltas("reasoning", 10) + &deltas("reasoning_content", 10), 540),
+        ("text/event-stream", event(&call).repeat(100), 2200),
+        ("text/event-stream", words, 17),
+        ("text/event-stream", event("{\"content\":\"\"}").repeat(100), 100),
+    ] {
+        for step in [1000, usize::MAX] {
+            let (world, gate) = (World::new(), gate(ONE));
+            let mut exchange = Exchange::new(Rc::clone(&gate));
+            ask(&mut exchange, &world, &headers, &chat("org/m", ",\"max_tokens\":50"));
+            let prompt = world.ledger(&gate).1 - 50;
+            let response = Headers(vec![(b":status", b"200"), (b"content-type", kind.as_bytes())]);
+            exchange.on_response_headers(&response, false, || Some(b"via_upstream".to_vec()), &world.env());
+            for chunk in body.as_bytes().chunks(step) {
+                exchange.on_response_body(chunk, false, &world.env());
+            }
+            exchange.on_log(|| true, &world.env());
+            let charged = world.ledger(&gate).0 - prompt;
+            let start = &body[..body.len().min(120)];
+            assert!((tokens * 7 / 10..=tokens * 13 / 10).contains(&charged), "{start}: {charged} for {tokens} tokens");
+        }
     }
 }
 

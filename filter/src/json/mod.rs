@@ -7,11 +7,12 @@ mod member_scanner;
 mod reader;
 mod scan;
 mod string;
+mod utf8;
 mod whole_number;
 
 pub use member_scanner::{Mark, MemberScanner};
 pub use reader::{ArrayReader, InvalidJson, ObjectReader, Reader, ValueKind};
-pub use string::JsonString;
+pub use string::{JsonString, StringVisitor};
 pub use whole_number::whole_number;
 
 /// Appends `text` to `out` as a JSON string, quotes included.

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::scan;
-use super::string::JsonString;
+use super::string::{JsonString, StringVisitor};
+use super::{scan, string, utf8};
 
 /// The maximum depth of arrays and objects: one bit of a `u128` each.
 const MAX_DEPTH: usize = 128;
@@ -70,6 +70,11 @@ impl<'a> Reader<'a> {
         Self { bytes, at: 0, depth: 0 }
     }
 
+    /// Returns the whole document.
+    pub fn document(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Returns the offset of the next byte.
     pub fn offset(&self) -> usize {
         self.at
@@ -117,24 +122,29 @@ impl<'a> Reader<'a> {
 
     /// Reads a string.
     pub fn text(&mut self) -> Result<JsonString<'a>, InvalidJson> {
+        self.visit_text(&mut ())
+    }
+
+    /// Reads a string and passes its characters to `visitor`.
+    pub fn visit_text(&mut self, visitor: &mut impl StringVisitor) -> Result<JsonString<'a>, InvalidJson> {
         self.expect(b'"')?;
         let start = self.at;
         let mut overhead = 0;
-        let mut ascii = true;
         loop {
-            self.at = if ascii { scan::ascii_end(self.bytes, self.at) } else { scan::text_end(self.bytes, self.at) };
+            // Escapes often follow each other.
+            if self.peek() != Some(b'\\') {
+                self.at = scan::ascii_end(self.bytes, self.at);
+            }
             match self.peek() {
                 Some(b'"') => break,
-                Some(b'\\') => overhead += self.escape()?,
-                Some(0x80..) => ascii = false,
+                Some(b'\\') => overhead += self.escape(visitor)?,
+                Some(0x80..) => self.beyond_ascii(visitor)?,
                 found => return Err(self.unexpected(found)),
             }
         }
+        visitor.string(self.bytes, start..self.at);
         let raw = self.bytes.get(start..self.at).unwrap_or_default();
         self.at += 1;
-        if !ascii {
-            std::str::from_utf8(raw).map_err(|e| InvalidJson::NotUtf8(start + e.valid_up_to()))?;
-        }
         Ok(JsonString { raw, overhead })
     }
 
@@ -231,37 +241,55 @@ impl<'a> Reader<'a> {
         if self.at == start { Err(self.unexpected(self.peek())) } else { Ok(()) }
     }
 
-    /// Skips one escape. Returns by how many bytes it is longer than the character it encodes.
-    fn escape(&mut self) -> Result<usize, InvalidJson> {
-        self.at += 1;
-        match self.peek() {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
-                self.at += 1;
-                Ok(1)
-            }
-            Some(b'u') => {
-                self.at += 1;
-                let unit = self.hex4()?;
-                // A surrogate is half of a character of four bytes. The pair of escapes has twelve.
-                Ok(match unit {
-                    0..0x80 => 5,
-                    0x80..0x800 | 0xd800..0xe000 => 4,
-                    _ => 3,
-                })
-            }
-            found => Err(self.unexpected(found)),
+    /// Reads characters beyond ASCII.
+    fn beyond_ascii(&mut self, visitor: &mut impl StringVisitor) -> Result<(), InvalidJson> {
+        while let Some(first @ 0x80..) = self.peek() {
+            let character = self.bytes.get(self.at..).unwrap_or_default();
+            let length = utf8::character_length(character).ok_or(InvalidJson::NotUtf8(self.at))?;
+            visitor.beyond_ascii(first, length);
+            self.at += length;
         }
+        Ok(())
     }
 
-    fn hex4(&mut self) -> Result<u32, InvalidJson> {
-        let mut unit = 0;
-        for _ in 0..4 {
-            let found = self.peek();
-            let digit = found.and_then(|b| char::from(b).to_digit(16)).ok_or_else(|| self.unexpected(found))?;
-            unit = unit << 4 | digit;
-            self.at += 1;
-        }
-        Ok(unit)
+    /// Reads one escape. Returns by how many bytes it is longer than the character it encodes.
+    #[inline]
+    fn escape(&mut self, visitor: &mut impl StringVisitor) -> Result<usize, InvalidJson> {
+        self.at += 1;
+        let control = match self.peek() {
+            Some(b'"' | b'\\' | b'/') => false,
+            Some(b'b' | b'f' | b'n' | b'r' | b't') => true,
+            Some(b'u') => return self.unicode_escape(visitor),
+            found => return Err(self.unexpected(found)),
+        };
+        self.at += 1;
+        visitor.short_escape(control, self.peek());
+        Ok(1)
+    }
+
+    /// Reads the `u` of an escape and its digits. Returns the same as [`Reader::escape`].
+    fn unicode_escape(&mut self, visitor: &mut impl StringVisitor) -> Result<usize, InvalidJson> {
+        self.at += 1;
+        let Some((digits, unit)) = self.hex4() else {
+            while self.peek().is_some_and(|byte| byte.is_ascii_hexdigit()) {
+                self.at += 1;
+            }
+            return Err(self.unexpected(self.peek()));
+        };
+        self.at += digits.len();
+        visitor.unicode_escape(digits, unit, self.peek());
+        // A surrogate is half of a character of four bytes. The pair of escapes has twelve.
+        Ok(match unit {
+            0..0x80 => 5,
+            0x80..0x800 | 0xd800..0xe000 => 4,
+            _ => 3,
+        })
+    }
+
+    /// Returns the next four hexadecimal digits, and the code unit with these digits.
+    fn hex4(&self) -> Option<([u8; 4], u16)> {
+        let digits = *self.bytes.get(self.at..)?.first_chunk()?;
+        Some((digits, string::code_unit(digits)?))
     }
 
     /// Skips an array or object without recursion. One bit per level records which of the two it is.

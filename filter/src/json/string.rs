@@ -1,6 +1,7 @@
 //! Strings of a document, decoded on demand.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// A string of the document, with its escapes.
 #[derive(Debug, Clone, Copy)]
@@ -9,6 +10,38 @@ pub struct JsonString<'a> {
     pub(super) raw: &'a [u8],
     /// By how many bytes the string is shorter when decoded; 0 if it has no escapes.
     pub(super) overhead: usize,
+}
+
+/// The value of what is no hexadecimal digit. All bits are set.
+const NOT_HEX: u8 = 0xff;
+
+/// The values of hexadecimal digits.
+#[expect(clippy::indexing_slicing, reason = "a constant")]
+const HEX_VALUES: [u8; 256] = {
+    let mut values = [NOT_HEX; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value] as usize] = value as u8;
+        values[b"0123456789ABCDEF"[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
+
+/// Receives the characters of a string while it is read.
+pub trait StringVisitor {
+    /// Receives the first byte of a character beyond ASCII, and its length in bytes.
+    fn beyond_ascii(&mut self, first: u8, length: usize);
+
+    /// Receives an escape of two bytes and the byte after it. It encodes a control character, as written by a letter, or the
+    /// character that it is written by.
+    fn short_escape(&mut self, control: bool, next: Option<u8>);
+
+    /// Receives an escape with these digits, the UTF-16 code unit that it encodes, and the byte after it.
+    fn unicode_escape(&mut self, digits: [u8; 4], unit: u16, next: Option<u8>);
+
+    /// Receives the place of the string in `document`, without its quotes, after all its escapes and characters beyond ASCII.
+    fn string(&mut self, document: &[u8], range: Range<usize>);
 }
 
 // === impl JsonString ===
@@ -53,6 +86,25 @@ impl<'a> JsonString<'a> {
         decoded.push_str(rest);
         Cow::Owned(decoded)
     }
+}
+
+/// Discards them.
+impl StringVisitor for () {
+    fn beyond_ascii(&mut self, _first: u8, _length: usize) {}
+
+    fn short_escape(&mut self, _control: bool, _next: Option<u8>) {}
+
+    fn unicode_escape(&mut self, _digits: [u8; 4], _unit: u16, _next: Option<u8>) {}
+
+    fn string(&mut self, _document: &[u8], _range: Range<usize>) {}
+}
+
+/// Returns the code unit with these hexadecimal digits.
+#[inline]
+pub(super) fn code_unit(digits: [u8; 4]) -> Option<u16> {
+    let [a, b, c, d] = digits.map(|digit| HEX_VALUES.get(usize::from(digit)).copied().unwrap_or(NOT_HEX));
+    let value = |digit: u8| u16::from(digit);
+    (a | b | c | d != NOT_HEX).then(|| value(a) << 12 | value(b) << 8 | value(c) << 4 | value(d))
 }
 
 /// Returns the character that a valid escape encodes, and the length of the escape in bytes.

@@ -1,5 +1,8 @@
 //! The size of a prompt, measured without a tokenizer.
 
+use std::ops::Range;
+
+use crate::estimate::text_census::TextCensus;
 use crate::json::{InvalidJson, Reader, ValueKind};
 
 use super::request::InvalidBody;
@@ -9,6 +12,8 @@ use super::request::InvalidBody;
 pub struct PromptSize {
     /// Bytes of text: strings as decoded, tools and other structured values as written.
     pub text_bytes: u64,
+    /// The characters of the text, by kind.
+    pub text: TextCensus,
     /// Messages. A chat template adds tokens around each of them.
     pub messages: u64,
     /// Tokens given as ids.
@@ -60,7 +65,19 @@ impl PromptSize {
     /// Reads a value that a template writes into the prompt as a whole, such as `tools`.
     pub(super) fn verbatim(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidJson> {
         let range = reader.skip()?;
+        self.written(reader, range);
+        Ok(())
+    }
+
+    /// Adds the text that `reader` has read in this range, as written.
+    pub(super) fn written(&mut self, reader: &Reader<'_>, range: Range<usize>) {
         self.text_bytes += range.len() as u64;
+        self.text.start_string();
+        self.text.count_run(reader.document(), range);
+    }
+
+    fn string(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidJson> {
+        self.text_bytes += reader.visit_text(&mut self.text)?.len() as u64;
         Ok(())
     }
 
@@ -68,7 +85,7 @@ impl PromptSize {
     pub(super) fn prompts(&mut self, reader: &mut Reader<'_>, param: &'static str) -> Result<u64, InvalidBody> {
         match reader.kind()? {
             ValueKind::String => {
-                self.text_bytes += reader.text()?.len() as u64;
+                self.string(reader)?;
                 Ok(1)
             }
             ValueKind::Array => self.prompt_list(reader, param),
@@ -122,11 +139,7 @@ impl PromptSize {
     }
 
     fn value(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidJson> {
-        if reader.kind()? == ValueKind::String {
-            self.text_bytes += reader.text()?.len() as u64;
-            return Ok(());
-        }
-        self.verbatim(reader)
+        if reader.kind()? == ValueKind::String { self.string(reader) } else { self.verbatim(reader) }
     }
 
     fn prompt_list(&mut self, reader: &mut Reader<'_>, param: &'static str) -> Result<u64, InvalidBody> {
@@ -135,7 +148,7 @@ impl PromptSize {
         while items.next(reader)? {
             match reader.kind()? {
                 ValueKind::String => {
-                    self.text_bytes += reader.text()?.len() as u64;
+                    self.string(reader)?;
                     prompts += 1;
                 }
                 ValueKind::Array => {

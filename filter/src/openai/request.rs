@@ -185,7 +185,7 @@ impl RequestBuilder {
             FieldKind::TemplateArguments => {
                 let start = reader.offset();
                 forbidden_fields::reject_within(reader, name)?;
-                self.prompt.text_bytes += (reader.offset() - start) as u64;
+                self.prompt.written(reader, start..reader.offset());
                 Ok(())
             }
             FieldKind::TruncatePrompt => {

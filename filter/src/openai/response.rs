@@ -1,12 +1,15 @@
 //! A provider's response body on its way to the client: its usage is counted, and usage that the client did not ask for is hidden.
 
+mod answer_text;
 mod chunk_prefix;
 mod stream;
 mod usage_extractor;
 
+use self::answer_text::AnswerText;
 use self::stream::{EventContext, EventStream};
 use self::usage_extractor::{Discard, UsageExtractor};
 use super::{Usage, UsageCounter};
+use crate::estimate::text_census::TextCensus;
 
 /// A response body, from its first byte to its last.
 #[derive(Debug)]
@@ -14,8 +17,6 @@ pub struct ResponseBody {
     format: Format,
     counter: UsageCounter,
     hide: HideUsage,
-    /// The request is for one completion of one prompt.
-    single: bool,
     started: bool,
 }
 
@@ -33,11 +34,19 @@ pub enum HideUsage {
 #[derive(Debug)]
 enum Format {
     /// One JSON document.
-    Json(UsageExtractor),
+    Json(Box<JsonBody>),
     /// An event stream.
     Stream(Box<EventStream>),
     /// Encoded, or of another type: not read.
     Opaque,
+}
+
+/// A JSON document.
+#[derive(Debug, Default)]
+struct JsonBody {
+    extractor: UsageExtractor,
+    /// The text of its completions.
+    text: AnswerText,
 }
 
 // === impl ResponseBody ===
@@ -45,12 +54,12 @@ enum Format {
 impl ResponseBody {
     /// Creates the body of a JSON response with `choices` completions for each prompt.
     pub fn json(choices: u64) -> Self {
-        Self::new(Format::Json(UsageExtractor::default()), choices, HideUsage::Nothing)
+        Self::new(Format::Json(Box::default()), choices, HideUsage::Nothing)
     }
 
-    /// Creates the body of an event stream of `sequences` completions, `choices` for each prompt.
-    pub fn stream(choices: u64, sequences: u64, hide: HideUsage) -> Self {
-        Self { single: sequences == 1, ..Self::new(Format::Stream(Box::default()), choices, hide) }
+    /// Creates the body of an event stream with `choices` completions for each prompt.
+    pub fn stream(choices: u64, hide: HideUsage) -> Self {
+        Self::new(Format::Stream(Box::default()), choices, hide)
     }
 
     /// Creates a body that passes unread.
@@ -59,7 +68,7 @@ impl ResponseBody {
     }
 
     fn new(format: Format, choices: u64, hide: HideUsage) -> Self {
-        Self { format, counter: UsageCounter::new(choices), hide, single: false, started: false }
+        Self { format, counter: UsageCounter::new(choices), hide, started: false }
     }
 
     /// Returns whether the body sent to the client may have another length than the provider's.
@@ -76,15 +85,14 @@ impl ResponseBody {
     pub fn feed(&mut self, chunk: &[u8], end_of_stream: bool) -> Option<Vec<u8>> {
         match &mut self.format {
             Format::Opaque => None,
-            Format::Json(extractor) => {
+            Format::Json(body) => {
                 self.started |= !chunk.is_empty();
-                extractor.feed(chunk, false, &mut Discard);
+                body.extractor.feed(chunk, false, &mut Discard, &mut body.text);
                 None
             }
             Format::Stream(stream) => {
                 let mut out = Vec::with_capacity(chunk.len());
-                let mut context =
-                    EventContext { counter: &mut self.counter, hide: self.hide, single: self.single, started: &mut self.started };
+                let mut context = EventContext { counter: &mut self.counter, hide: self.hide, started: &mut self.started };
                 stream.feed(chunk, end_of_stream, &mut context, &mut out);
                 (out != chunk).then_some(out)
             }
@@ -93,10 +101,11 @@ impl ResponseBody {
 
     /// Counts what is known only at the end of the body, complete or not.
     pub fn finish(&mut self) {
-        if let Format::Json(extractor) = &self.format
-            && let Some(usage) = extractor.usage()
-        {
-            self.counter.report(usage, None);
+        if let Format::Json(body) = &self.format {
+            match body.extractor.usage() {
+                Some(usage) => self.counter.report(usage, None),
+                None => self.counter.seen(body.text.text()),
+            }
         }
     }
 
@@ -115,9 +124,14 @@ impl ResponseBody {
         self.counter.is_whole()
     }
 
-    /// Returns the number of chunks that held a part of a completion and no usage.
+    /// Returns the number of chunks that held a part of a completion, since the last report of usage.
     pub fn deltas(&self) -> u64 {
         self.counter.deltas()
+    }
+
+    /// Returns the text of completions since the last report of usage.
+    pub fn text(&self) -> &TextCensus {
+        self.counter.text()
     }
 }
 

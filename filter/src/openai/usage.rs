@@ -1,6 +1,7 @@
 //! Token counts, as providers report them.
 
-use crate::json::{Reader, ValueKind};
+use crate::estimate::text_census::TextCensus;
+use crate::json::{Reader, ValueKind, whole_number};
 
 /// The contents of one `usage` object, in tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -11,20 +12,28 @@ pub struct Usage {
     pub completion: u64,
 }
 
-/// The usage that a response has reported so far.
+/// The usage that a response has reported so far, and what has been seen where it reported none.
 ///
-/// vLLM's continuous usage reports each completion separately, with the prompt it belongs to. The last chunk reports the sums.
+/// vLLM's continuous usage reports each completion separately, with the prompt it belongs to. The last chunk reports the sums. Of
+/// several reports about the same tokens, the largest counts.
 #[derive(Debug, Clone, Default)]
 pub struct UsageCounter {
     /// Completions for each prompt, to derive the prompt from the index of a completion.
     choices: usize,
     prompts: Vec<u64>,
     completions: Vec<u64>,
-    /// For a request for one completion: the latest usage as written, which is parsed only when needed.
-    latest: Vec<u8>,
     sum: Option<Usage>,
+    /// Chunks with a part of a completion, and their text, since the last report.
     deltas: u64,
+    text: TextCensus,
 }
+
+/// The ends of the usage that vLLM writes into the chunks of a stream.
+const CONTINUOUS_ENDS: [&[u8]; 3] =
+    [b"}", b",\"completion_tokens_details\":null}", b",\"prompt_tokens_details\":null,\"completion_tokens_details\":null}"];
+
+/// The number of digits that any number of tokens may have.
+const MAX_DIGITS: usize = 15;
 
 /// The maximum number of completions that are counted separately: vLLM's own limit of `n` (`VLLM_MAX_N_SEQUENCES`).
 const MAX_SEQUENCES: usize = 16_384;
@@ -32,8 +41,20 @@ const MAX_SEQUENCES: usize = 16_384;
 // === impl Usage ===
 
 impl Usage {
-    /// Parses the value of a `usage` member. Returns `None` if it is null or holds no prompt count.
+    /// Parses the value of a `usage` member. Returns `None` if it holds no prompt count, or a count that is no number of tokens.
     pub fn parse(value: &[u8]) -> Option<Self> {
+        Self::parse_continuous(value).or_else(|| Self::parse_object(value))
+    }
+
+    /// Parses the usage as vLLM writes it into each chunk of a stream.
+    fn parse_continuous(value: &[u8]) -> Option<Self> {
+        let (prompt, rest) = digits_after(b"{\"prompt_tokens\":", value)?;
+        let (total, rest) = digits_after(b",\"total_tokens\":", rest)?;
+        let (completion, rest) = digits_after(b",\"completion_tokens\":", rest)?;
+        CONTINUOUS_ENDS.contains(&rest).then(|| Self::new(prompt, Some(total), Some(completion)))
+    }
+
+    fn parse_object(value: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(value);
         if reader.kind().ok()? != ValueKind::Object {
             return None;
@@ -50,14 +71,19 @@ impl Usage {
                     continue;
                 }
             };
-            *place = count(&mut reader);
-            if place.is_none() {
-                reader.skip().ok()?;
-            }
+            *place = count(&mut reader)?;
         }
-        let prompt: u64 = prompt?;
+        Some(Self::new(prompt?, total, completion))
+    }
+
+    fn new(prompt: u64, total: Option<u64>, completion: Option<u64>) -> Self {
         let rest = total.unwrap_or(0).saturating_sub(prompt);
-        Some(Self { prompt, completion: rest.max(completion.unwrap_or(0)) })
+        Self { prompt, completion: rest.max(completion.unwrap_or(0)) }
+    }
+
+    /// Returns the larger prompt and the larger completion of two reports.
+    fn max(self, other: Self) -> Self {
+        Self { prompt: self.prompt.max(other.prompt), completion: self.completion.max(other.completion) }
     }
 
     /// Returns the sum of prompt and completion.
@@ -66,14 +92,25 @@ impl Usage {
     }
 }
 
-/// Reads a count. Returns `None` if the value is not a number; the reader is then still before it.
-fn count(reader: &mut Reader<'_>) -> Option<u64> {
-    if reader.kind().ok()? != ValueKind::Number {
+/// Reads a count; null is none. Returns `None` if the value is neither.
+fn count(reader: &mut Reader<'_>) -> Option<Option<u64>> {
+    match reader.kind().ok()? {
+        ValueKind::Null => reader.literal().ok().map(|()| None),
+        ValueKind::Number => u64::try_from(whole_number(reader.number().ok()?)?).ok().map(Some),
+        _ => None,
+    }
+}
+
+/// Returns the number of tokens that follows `before`, and the bytes after it.
+fn digits_after<'a>(before: &[u8], value: &'a [u8]) -> Option<(u64, &'a [u8])> {
+    let rest = value.strip_prefix(before)?;
+    let length = rest.iter().take(MAX_DIGITS).take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = rest.split_at(length);
+    if digits.is_empty() || digits.len() > 1 && digits.starts_with(b"0") {
         return None;
     }
-    let digits = reader.number().ok()?;
-    // More than 2^53 tokens are not plausible.
-    std::str::from_utf8(digits).ok()?.parse().ok().filter(|&n: &u64| n <= 1 << 53)
+    let number = digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
+    Some((number, rest))
 }
 
 // === impl UsageCounter ===
@@ -86,8 +123,10 @@ impl UsageCounter {
 
     /// Records the usage of one chunk: of the completion at `index`, or of all completions.
     pub fn report(&mut self, usage: Usage, index: Option<usize>) {
+        // It covers what came before it.
+        (self.deltas, self.text) = (0, TextCensus::default());
         let Some(index) = index else {
-            self.sum = Some(usage);
+            self.sum = Some(self.sum.unwrap_or_default().max(usage));
             return;
         };
         if index >= MAX_SEQUENCES {
@@ -97,20 +136,25 @@ impl UsageCounter {
         raise(&mut self.prompts, index / self.choices, usage.prompt);
     }
 
-    /// Records the usage of one chunk, as written, of a request for one completion.
-    pub fn report_latest(&mut self, usage: &[u8]) {
-        self.latest.clear();
-        self.latest.extend_from_slice(usage);
-    }
-
     /// Records a chunk that holds a part of a completion and no usage.
-    pub fn delta(&mut self) {
+    pub fn delta(&mut self, text: &TextCensus) {
         self.deltas += 1;
+        self.text.add(text);
     }
 
-    /// Returns the number of chunks that held a part of a completion and no usage.
+    /// Records the text of completions whose number of chunks is not known.
+    pub fn seen(&mut self, text: &TextCensus) {
+        self.text.add(text);
+    }
+
+    /// Returns the number of chunks that held a part of a completion, since the last report.
     pub fn deltas(&self) -> u64 {
         self.deltas
+    }
+
+    /// Returns the text of completions since the last report.
+    pub fn text(&self) -> &TextCensus {
+        &self.text
     }
 
     /// Returns whether the provider has reported the sums.
@@ -120,11 +164,12 @@ impl UsageCounter {
 
     /// Returns the usage of all prompts and completions so far, if any was reported.
     pub fn usage(&self) -> Option<Usage> {
-        let seen = || {
-            let sum = |counts: &[u64]| counts.iter().fold(0u64, |sum, &n| sum.saturating_add(n));
-            (!self.prompts.is_empty()).then(|| Usage { prompt: sum(&self.prompts), completion: sum(&self.completions) })
-        };
-        self.sum.or_else(|| Usage::parse(&self.latest)).or_else(seen)
+        let sum = |counts: &[u64]| counts.iter().fold(0u64, |sum, &n| sum.saturating_add(n));
+        let continuous = Usage { prompt: sum(&self.prompts), completion: sum(&self.completions) };
+        match self.sum {
+            Some(sum) => Some(sum.max(continuous)),
+            None => (!self.prompts.is_empty()).then_some(continuous),
+        }
     }
 }
 
@@ -146,7 +191,24 @@ mod tests {
 
     #[test]
     fn usage_is_read_or_left() {
-        let table: [(&str, Option<(u64, u64)>); 10] = [
+        let details =
+            r#"{"prompt_tokens":29,"total_tokens":37,"completion_tokens":8,"prompt_tokens_details":{"cached_tokens":16}}"#;
+        let table: [(&str, Option<(u64, u64)>); 25] = [
+            (details, Some((29, 8))),
+            (r#"{"prompt_tokens":29,"total_tokens":37,"completion_tokens":8,"completion_tokens_details":null}"#, Some((29, 8))),
+            (r#"{"prompt_tokens":29,"total_tokens":37,"completion_tokens":8,"completion_tokens":9}"#, Some((29, 9))),
+            (r#"{"prompt_tokens":2000.0,"total_tokens":2.01e3,"completion_tokens":1e1}"#, Some((2000, 10))),
+            (r#"{"prompt_tokens":9007199254740992,"completion_tokens":0}"#, Some((1 << 53, 0))),
+            (r#"{"prompt_tokens":9007199254740993,"completion_tokens":0}"#, None),
+            (r#"{"prompt_tokens":29.5,"completion_tokens":8}"#, None),
+            (r#"{"prompt_tokens":29,"completion_tokens":8.5}"#, None),
+            (r#"{"prompt_tokens":29,"completion_tokens":-8}"#, None),
+            (r#"{"prompt_tokens":29,"completion_tokens":"8"}"#, None),
+            (r#"{"prompt_tokens":29,"completion_tokens":8,"total_tokens":1e99}"#, None),
+            (r#"{"prompt_tokens":"29","completion_tokens":8}"#, None),
+            (r#"{"prompt_tokens":029,"total_tokens":37,"completion_tokens":8}"#, None),
+            (r#"{"prompt_tokens":,"total_tokens":37,"completion_tokens":8}"#, None),
+            (r#"{"prompt_tokens":999999999999999999,"total_tokens":37,"completion_tokens":8}"#, None),
             (r#"{"prompt_tokens":29,"total_tokens":37,"completion_tokens":8}"#, Some((29, 8))),
             (r#"{"prompt_tokens":29,"completion_tokens":8}"#, Some((29, 8))),
             (r#"{"prompt_tokens":5,"total_tokens":5}"#, Some((5, 0))),
@@ -172,7 +234,43 @@ mod tests {
             counter.report(Usage { prompt, completion }, Some(index));
         }
         assert_eq!(counter.usage(), Some(Usage { prompt: 12, completion: 9 }));
+        assert!(!counter.is_whole());
         counter.report(Usage { prompt: 12, completion: 16 }, None);
         assert_eq!(counter.usage(), Some(Usage { prompt: 12, completion: 16 }));
+        assert!(counter.is_whole());
+    }
+
+    #[test]
+    fn a_report_covers_what_came_before_it() {
+        let mut text = TextCensus::default();
+        text.count_run(b"word", 0..4);
+        let mut counter = UsageCounter::new(1);
+        counter.delta(&text);
+        counter.delta(&text);
+        assert_eq!((counter.usage(), counter.deltas()), (None, 2));
+        counter.report(Usage { prompt: 10, completion: 2 }, Some(0));
+        assert_eq!((counter.deltas(), counter.text()), (0, &TextCensus::default()));
+        counter.delta(&text);
+        assert_eq!((counter.usage(), counter.deltas()), (Some(Usage { prompt: 10, completion: 2 }), 1));
+    }
+
+    #[test]
+    fn of_several_reports_the_largest_counts() {
+        let report = |reports: &[(Option<usize>, u64, u64)]| {
+            let mut counter = UsageCounter::new(1);
+            for &(index, prompt, completion) in reports {
+                counter.report(Usage { prompt, completion }, index);
+            }
+            counter.usage().map(|usage| (usage.prompt, usage.completion))
+        };
+        for (reports, expected) in [
+            (&[(Some(0), 10, 5), (None, 0, 0)][..], (10, 5)),
+            (&[(None, 10, 5), (None, 0, 0)], (10, 5)),
+            (&[(None, 10, 0), (None, 0, 5)], (10, 5)),
+            (&[(Some(0), 10, 5), (Some(0), 9, 7), (Some(0), 10, 6)], (10, 7)),
+            (&[(Some(0), 10, 5), (None, 10, 6)], (10, 6)),
+        ] {
+            assert_eq!(report(reports), Some(expected), "{reports:?}");
+        }
     }
 }

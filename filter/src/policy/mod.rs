@@ -14,7 +14,7 @@ use crate::identity::agent::Agents;
 
 pub use gateway::{Audience, Callout, Gateway, Operators, Routing};
 pub use model_allowlist::ModelAllowlist;
-pub use provider::{Credential, Dialect, Endpoint, ExternalAccess, LimitField, Provider};
+pub use provider::{Credential, Dialect, Endpoint, ExternalAccess, LimitField, PromptEstimate, Provider};
 
 /// A compiled configuration.
 #[derive(Debug, Default)]

@@ -30,6 +30,8 @@ pub struct Provider {
     pub external: Option<ExternalAccess>,
     /// The guards that check prompts sent to it, in the order of the configuration.
     pub guards: Vec<Guard>,
+    /// How the upper bound of a prompt's tokens is found.
+    pub prompt_estimate: PromptEstimate,
 }
 
 /// The variant of the OpenAI API that a provider implements.
@@ -51,6 +53,16 @@ pub enum LimitField {
     MaxTokens,
     /// `max_completion_tokens`: OpenAI's reasoning models accept no other.
     MaxCompletionTokens,
+}
+
+/// How the upper bound of a prompt's tokens is found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PromptEstimate {
+    /// By the kinds of its characters, calibrated with what the provider reports.
+    #[default]
+    Estimated,
+    /// One token for each byte of text.
+    Strict,
 }
 
 /// A provider's URL, parsed.

@@ -39,17 +39,26 @@ pub trait Vector: Copy {
     /// Compares the bytes for equality.
     fn equals(self, other: Self) -> Self;
 
-    /// Compares the bytes as unsigned numbers: `self <= other`.
-    fn at_most(self, other: Self) -> Self;
-
     /// Compares the bytes as signed numbers, of which those from 0x80 are negative: `self < other`.
     fn signed_less(self, other: Self) -> Self;
 
     /// Adds the bytes, modulo 256.
     fn plus(self, other: Self) -> Self;
 
+    /// Subtracts the bytes, modulo 256.
+    fn minus(self, other: Self) -> Self;
+
     /// Returns the bits that are set in `self` or in `other`.
     fn or(self, other: Self) -> Self;
+
+    /// Returns the bits that are set in `self` and in `other`.
+    fn and(self, other: Self) -> Self;
+
+    /// Returns the last byte of `before` and all bytes of `self` except the last.
+    fn shifted_after(self, before: Self) -> Self;
+
+    /// Returns the sum of the bytes as unsigned numbers.
+    fn sum(self) -> u32;
 
     /// Returns the highest bit of each byte, that of the first byte lowest.
     fn bitmask(self) -> u16;

@@ -2,8 +2,8 @@
 #![expect(unsafe_code, reason = "calls of the processor's instructions")]
 
 use core::arch::aarch64::{
-    uint8x16_t, vaddq_u8, vaddv_u8, vandq_u8, vceqq_u8, vcleq_u8, vcltq_s8, vdupq_n_u8, vget_high_u8, vget_low_u8, vld1q_u8,
-    vorrq_u8, vreinterpretq_s8_u8, vreinterpretq_u8_s8, vshrq_n_s8,
+    uint8x16_t, vaddlvq_u8, vaddq_u8, vaddv_u8, vandq_u8, vceqq_u8, vcltq_s8, vdupq_n_u8, vextq_u8, vget_high_u8, vget_low_u8,
+    vld1q_u8, vorrq_u8, vreinterpretq_s8_u8, vreinterpretq_u8_s8, vshrq_n_s8, vsubq_u8,
 };
 
 use super::Vector;
@@ -31,12 +31,6 @@ impl Vector for uint8x16_t {
     }
 
     #[inline]
-    fn at_most(self, other: Self) -> Self {
-        // SAFETY: the target has NEON.
-        unsafe { vcleq_u8(self, other) }
-    }
-
-    #[inline]
     fn signed_less(self, other: Self) -> Self {
         // SAFETY: the target has NEON.
         unsafe { vcltq_s8(vreinterpretq_s8_u8(self), vreinterpretq_s8_u8(other)) }
@@ -49,9 +43,33 @@ impl Vector for uint8x16_t {
     }
 
     #[inline]
+    fn minus(self, other: Self) -> Self {
+        // SAFETY: the target has NEON.
+        unsafe { vsubq_u8(self, other) }
+    }
+
+    #[inline]
     fn or(self, other: Self) -> Self {
         // SAFETY: the target has NEON.
         unsafe { vorrq_u8(self, other) }
+    }
+
+    #[inline]
+    fn and(self, other: Self) -> Self {
+        // SAFETY: the target has NEON.
+        unsafe { vandq_u8(self, other) }
+    }
+
+    #[inline]
+    fn shifted_after(self, before: Self) -> Self {
+        // SAFETY: the target has NEON.
+        unsafe { vextq_u8::<15>(before, self) }
+    }
+
+    #[inline]
+    fn sum(self) -> u32 {
+        // SAFETY: the target has NEON.
+        u32::from(unsafe { vaddlvq_u8(self) })
     }
 
     #[inline]

@@ -15,10 +15,6 @@ impl Vector for [u8; 16] {
         zip(self, other, |a, b| all_ones(a == b))
     }
 
-    fn at_most(self, other: Self) -> Self {
-        zip(self, other, |a, b| all_ones(a <= b))
-    }
-
     fn signed_less(self, other: Self) -> Self {
         zip(self, other, |a, b| all_ones(a.cast_signed() < b.cast_signed()))
     }
@@ -27,8 +23,30 @@ impl Vector for [u8; 16] {
         zip(self, other, u8::wrapping_add)
     }
 
+    fn minus(self, other: Self) -> Self {
+        zip(self, other, u8::wrapping_sub)
+    }
+
     fn or(self, other: Self) -> Self {
         zip(self, other, |a, b| a | b)
+    }
+
+    fn and(self, other: Self) -> Self {
+        zip(self, other, |a, b| a & b)
+    }
+
+    fn shifted_after(self, before: Self) -> Self {
+        let [.., last] = before;
+        let mut shifted = self;
+        shifted.rotate_right(1);
+        if let Some(first) = shifted.first_mut() {
+            *first = last;
+        }
+        shifted
+    }
+
+    fn sum(self) -> u32 {
+        self.iter().copied().map(u32::from).sum()
     }
 
     fn bitmask(self) -> u16 {

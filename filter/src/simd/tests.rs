@@ -15,10 +15,13 @@ fn check(a: Plain, b: Plain) {
     assert_eq!(x.equals(y).bitmask(), a.equals(b).bitmask(), "{a:x?} equals {b:x?}");
     let same = |vector: U8x16, plain: Plain| vector.equals(U8x16::load(&plain)).bitmask() == u16::MAX;
     assert!(same(x.equals(y), a.equals(b)), "{a:x?} equals {b:x?}");
-    assert!(same(x.at_most(y), a.at_most(b)), "{a:x?} at most {b:x?}");
     assert!(same(x.signed_less(y), a.signed_less(b)), "{a:x?} less, as signed numbers, than {b:x?}");
     assert!(same(x.plus(y), a.plus(b)), "{a:x?} plus {b:x?}");
+    assert!(same(x.minus(y), a.minus(b)), "{a:x?} minus {b:x?}");
     assert!(same(x.or(y), a.or(b)), "{a:x?} or {b:x?}");
+    assert!(same(x.and(y), a.and(b)), "{a:x?} and {b:x?}");
+    assert!(same(x.shifted_after(y), a.shifted_after(b)), "{a:x?} shifted after {b:x?}");
+    assert_eq!(x.sum(), a.sum(), "sum of {a:x?}");
 }
 
 #[test]
@@ -50,10 +53,13 @@ fn the_plain_vector_computes_what_is_promised() {
     let a = *b"\x00\x1f\x20\x7f\x80\xff\x00\x1f\x20\x7f\x80\xff\x01\x02\x03\x04";
     let b = *b"\x20\x20\x20\x20\x20\x20\x80\x80\x80\x80\x80\x80\x01\x01\x04\xff";
     assert_eq!(a.equals(b), *b"\x00\x00\xff\x00\x00\x00\x00\x00\x00\x00\xff\x00\xff\x00\x00\x00");
-    assert_eq!(a.at_most(b), *b"\xff\xff\xff\x00\x00\x00\xff\xff\xff\xff\xff\x00\xff\x00\xff\xff");
     assert_eq!(a.signed_less(b), *b"\xff\xff\x00\x00\xff\xff\x00\x00\x00\x00\x00\x00\x00\x00\xff\x00");
     assert_eq!(a.plus(b), *b"\x20\x3f\x40\x9f\xa0\x1f\x80\x9f\xa0\xff\x00\x7f\x02\x03\x07\x03");
     assert_eq!(a.or(b), *b"\x20\x3f\x20\x7f\xa0\xff\x80\x9f\xa0\xff\x80\xff\x01\x03\x07\xff");
+    assert_eq!(a.minus(b), *b"\xe0\xff\x00\x5f\x60\xdf\x80\x9f\xa0\xff\x00\x7f\x00\x01\xff\x05");
+    assert_eq!(a.and(b), *b"\x00\x00\x20\x20\x00\x20\x00\x00\x00\x00\x80\x80\x01\x00\x00\x04");
+    assert_eq!(a.shifted_after(b), *b"\xff\x00\x1f\x20\x7f\x80\xff\x00\x1f\x20\x7f\x80\xff\x01\x02\x03");
+    assert_eq!(a.sum(), 2 * (0x1f + 0x20 + 0x7f + 0x80 + 0xff) + 10);
     assert_eq!(a.bitmask(), 0b0000_1100_0011_0000);
     assert_eq!(Plain::splat(7), [7; 16]);
     assert_eq!(Plain::load(&a), a);

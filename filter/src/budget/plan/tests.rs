@@ -2,7 +2,7 @@ use super::*;
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-const PROMPT: Estimate = Estimate { low: 10, high: 300 };
+const PROMPT: Estimate = Estimate { low: 10, typical: 10, high: 300 };
 
 /// A vLLM with this `maxTokensPerRequest` and this smallest cap of a budget, whose context length is not known.
 fn bounds(request_cap: Option<u64>, smallest_cap: Option<u64>) -> Bounds {
@@ -105,13 +105,13 @@ fn a_request_that_can_never_fit_is_refused_for_its_lower_bound() {
             assert_eq!(refused, needed.map(|needed| TooLarge { needed, ceiling }), "{size:?}");
         }
     }
-    let long = RequestSize { prompt: Estimate { low: 5000, high: 9000 }, ..named(100) };
+    let long = RequestSize { prompt: Estimate { low: 5000, typical: 5000, high: 9000 }, ..named(100) };
     assert!(Plan::new(long, &with_context(4096, bounds(None, None))).is_ok(), "the server knows its context length better");
 }
 
 #[test]
 fn a_high_estimate_neither_refuses_nor_starves_a_request() {
-    let dense = Estimate { low: 50, high: 6000 };
+    let dense = Estimate { low: 50, typical: 50, high: 6000 };
     for size in [named(500), unnamed()] {
         let size = RequestSize { prompt: dense, ..size };
         assert_eq!(whole(size, &bounds(Some(4000), None)), (4000, Some((256, RequestCap))));
@@ -213,7 +213,7 @@ fn no_limit_is_injected_below_min_tokens_nor_above_the_named_one() {
     let hosted = hosted(bounds(None, Some(200_000)));
     assert_eq!(whole(RequestSize { min_tokens: 100_000, ..unnamed() }, &hosted).1, Some((100_000, Budget)));
     // vLLM rejects a request with `min_tokens` above its limit. It has to receive both values unchanged.
-    let dense = Estimate { low: 10, high: 1000 };
+    let dense = Estimate { low: 10, typical: 10, high: 1000 };
     for (limit, min_tokens) in [(16, 106), (400, 500), (1, 2)] {
         let size = RequestSize { prompt: dense, min_tokens, ..named(limit) };
         assert_eq!(whole(size, &with_context(4096, bounds(Some(600), None))).1, None, "{limit}, at least {min_tokens}");
@@ -222,7 +222,7 @@ fn no_limit_is_injected_below_min_tokens_nor_above_the_named_one() {
 
 #[test]
 fn prompts_share_no_context_length() {
-    let prompt = Estimate { low: 120, high: 15_064 };
+    let prompt = Estimate { low: 120, typical: 120, high: 15_064 };
     let size = RequestSize { prompt, sequences: 3, ..named(500) };
     assert_eq!(whole(size, &with_context(8192, bounds(Some(20_000), None))), (16_564, None));
     assert_eq!(whole(size, &with_context(5200, bounds(Some(20_000), None))), (15_600, Some((256, ContextWindow))));
@@ -230,8 +230,11 @@ fn prompts_share_no_context_length() {
 
 #[test]
 fn an_exact_count_matters_where_the_bounds_differ() {
-    let exact = |size: RequestSize| RequestSize { prompt: Estimate { low: size.prompt.low, high: size.prompt.low }, ..size };
-    let prompt = Estimate { low: 100, high: 10_000 };
+    let exact = |size: RequestSize| RequestSize {
+        prompt: Estimate { low: size.prompt.low, typical: size.prompt.low, high: size.prompt.low },
+        ..size
+    };
+    let prompt = Estimate { low: 100, typical: 100, high: 10_000 };
     for (size, bounds, expected) in [
         (named(8000), bounds(Some(32_000), None), false),
         (named(30_000), bounds(Some(32_000), None), true),

@@ -4,8 +4,10 @@
 //! `usage` member beside completions is cut out, as [`HideUsage`] says. All other bytes pass unchanged.
 
 use super::HideUsage;
+use super::answer_text::AnswerText;
 use super::chunk_prefix::ChunkPrefix;
-use super::usage_extractor::{Choices, UsageExtractor};
+use super::usage_extractor::{Choices, Discard, UsageExtractor};
+use crate::estimate::text_census::TextCensus;
 use crate::http::sse::{self, EventPart, EventReader};
 use crate::openai::UsageCounter;
 
@@ -15,6 +17,8 @@ pub(super) struct EventStream {
     events: EventReader,
     extractor: UsageExtractor,
     prefix: ChunkPrefix,
+    /// The text of the current event, which counts if the event has no usage.
+    text: AnswerText,
     long_event: LongEvent,
     /// Whether the previous event was passed on.
     kept: bool,
@@ -34,8 +38,6 @@ enum LongEvent {
 pub(super) struct EventContext<'a> {
     pub counter: &'a mut UsageCounter,
     pub hide: HideUsage,
-    /// The request is for one completion of one prompt.
-    pub single: bool,
     pub started: &'a mut bool,
 }
 
@@ -44,14 +46,14 @@ pub(super) struct EventContext<'a> {
 impl EventStream {
     /// Processes the next chunk, and appends what is sent on to `out`.
     pub fn feed(&mut self, chunk: &[u8], end_of_stream: bool, context: &mut EventContext<'_>, out: &mut Vec<u8>) {
-        let Self { events, extractor, prefix, long_event, kept } = self;
+        let Self { events, extractor, prefix, text, long_event, kept } = self;
         events.feed(chunk, |part| match part {
-            EventPart::Whole(event) => *kept = pass_event(extractor, prefix, event, context, out),
+            EventPart::Whole(event) => *kept = pass_event(extractor, prefix, text, event, context, out),
             EventPart::Fragment(part, last) => {
-                pass_fragment(extractor, long_event, part, context, out);
+                pass_fragment(extractor, text, long_event, part, context, out);
                 if last {
                     extractor.flush(out);
-                    count_event(extractor, part, context);
+                    count_event(extractor, || text.text(), part, context);
                     *long_event = LongEvent::No;
                     *kept = true;
                 }
@@ -63,7 +65,7 @@ impl EventStream {
             // The extractor holds the end of an event that was too long to hold; the reader holds any other.
             extractor.flush(out);
             let rest = events.finish();
-            pass_event(extractor, prefix, &rest, context, out);
+            pass_event(extractor, prefix, text, &rest, context, out);
         }
     }
 }
@@ -72,6 +74,7 @@ impl EventStream {
 fn pass_event(
     extractor: &mut UsageExtractor,
     prefix: &mut ChunkPrefix,
+    text: &mut AnswerText,
     event: &[u8],
     context: &mut EventContext<'_>,
     out: &mut Vec<u8>,
@@ -97,11 +100,11 @@ fn pass_event(
                 value = unread;
             }
         }
-        extractor.feed(value, context.hide != HideUsage::Nothing, out);
+        extractor.feed(value, context.hide != HideUsage::Nothing, out, &mut Discard);
         extractor.flush(out);
         out.extend_from_slice(line_end);
     }
-    let usage_only = count_event(extractor, event, context);
+    let usage_only = count_event(extractor, || text_of(event, text), event, context);
     if usage_only && context.hide != HideUsage::Nothing {
         out.truncate(start);
         if context.hide == HideUsage::All {
@@ -115,6 +118,7 @@ fn pass_event(
 /// Appends a fragment of an event that is too long to hold to `out`.
 fn pass_fragment(
     extractor: &mut UsageExtractor,
+    text: &mut AnswerText,
     long_event: &mut LongEvent,
     fragment: &[u8],
     context: &EventContext<'_>,
@@ -123,6 +127,7 @@ fn pass_fragment(
     let mut fragment = fragment;
     if *long_event == LongEvent::No {
         extractor.reset();
+        text.reset();
         *long_event = LongEvent::BeforeObject;
     }
     if *long_event == LongEvent::BeforeObject {
@@ -135,28 +140,39 @@ fn pass_fragment(
         fragment = object;
         *long_event = LongEvent::InObject;
     }
-    extractor.feed(fragment, context.hide != HideUsage::Nothing, out);
+    extractor.feed(fragment, context.hide != HideUsage::Nothing, out, text);
 }
 
-/// Counts what the extractor has read of an event. Returns whether the event held usage and no completion.
-fn count_event(extractor: &UsageExtractor, event: &[u8], context: &mut EventContext<'_>) -> bool {
+/// Counts the text of a whole event.
+fn text_of<'a>(event: &[u8], text: &'a mut AnswerText) -> &'a TextCensus {
+    text.reset();
+    event
+        .split_inclusive(|&byte| byte == b'\n' || byte == b'\r')
+        .filter_map(sse::data_value)
+        .for_each(|(_, value)| text.feed(value));
+    text.text()
+}
+
+/// Counts what the extractor has read of an event; `text` returns its text. Returns whether the event held usage and no completion.
+fn count_event<'a>(
+    extractor: &UsageExtractor,
+    text: impl FnOnce() -> &'a TextCensus,
+    event: &[u8],
+    context: &mut EventContext<'_>,
+) -> bool {
     let choices = extractor.choices();
-    *context.started |= matches!(choices, Choices::At(_));
-    match (extractor.usage_text(), choices) {
-        // In vLLM's own spelling it surely parses, so that parsing can wait until the usage is needed.
-        (Some(usage), Choices::At(_)) if context.single && usage.starts_with(b"{\"prompt_tokens\":") => {
-            context.counter.report_latest(usage);
-        }
-        (Some(_), choices) => match (extractor.usage(), choices) {
-            (Some(usage), Choices::At(index)) => context.counter.report(usage, Some(index)),
-            (Some(usage), _) => context.counter.report(usage, None),
-            (None, Choices::At(_)) => context.counter.delta(),
-            (None, _) => {}
-        },
-        (None, Choices::At(_)) if !is_role_only(event) => context.counter.delta(),
-        (None, _) => return false,
+    let index = match choices {
+        Choices::At(index) => Some(index),
+        Choices::None | Choices::Empty => None,
+    };
+    *context.started |= index.is_some();
+    let usage = extractor.usage();
+    match usage {
+        Some(usage) => context.counter.report(usage, index),
+        None if index.is_some() && (extractor.has_usage() || !is_role_only(event)) => context.counter.delta(text()),
+        None => {}
     }
-    choices == Choices::Empty
+    extractor.has_usage() && choices == Choices::Empty
 }
 
 /// Returns whether this is the first chunk of a chat completion, which holds a role and no token.

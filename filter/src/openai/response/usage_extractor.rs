@@ -75,13 +75,13 @@ impl UsageExtractor {
         self.members = MemberScanner::after_member();
     }
 
-    /// Processes the next chunk, and appends what is sent on to `out`.
-    pub fn feed(&mut self, chunk: &[u8], hide: bool, out: &mut impl Sink) {
+    /// Processes the next chunk. Appends what is sent on to `out`, and the value of `choices` to `choices`.
+    pub fn feed(&mut self, chunk: &[u8], hide: bool, out: &mut impl Sink, choices: &mut impl Sink) {
         let (mut at, mut from) = (0, 0);
         while let Some(mark) = self.members.next(chunk, &mut at) {
             match mark {
                 Mark::Before(here) => {
-                    self.pass(slice(chunk, from, here), out);
+                    self.pass(slice(chunk, from, here), out, choices);
                     from = here;
                     if std::mem::take(&mut self.skip_comma) {
                         from += 1;
@@ -93,14 +93,14 @@ impl UsageExtractor {
                     from = here;
                 }
                 Mark::End(here) => {
-                    self.pass(slice(chunk, from, here), out);
+                    self.pass(slice(chunk, from, here), out, choices);
                     from = here;
                     self.member = CurrentMember::Other;
                 }
                 Mark::Close(_) => {}
             }
         }
-        self.pass(slice(chunk, from, chunk.len()), out);
+        self.pass(slice(chunk, from, chunk.len()), out, choices);
     }
 
     /// Appends the bytes that are still held back at the end of the object.
@@ -114,12 +114,12 @@ impl UsageExtractor {
 
     /// Returns the usage, if the object had one other than null.
     pub fn usage(&self) -> Option<Usage> {
-        Usage::parse(self.usage_text()?)
+        Usage::parse(&self.usage)
     }
 
-    /// Returns the usage as written in the object.
-    pub fn usage_text(&self) -> Option<&[u8]> {
-        self.usage.starts_with(b"{").then_some(&self.usage)
+    /// Returns whether the object had a usage other than null, whatever it contains.
+    pub fn has_usage(&self) -> bool {
+        self.usage.starts_with(b"{")
     }
 
     /// Returns the completions that the object is about.
@@ -136,7 +136,7 @@ impl UsageExtractor {
     }
 
     /// Copies, holds back or omits bytes of the current member.
-    fn pass(&mut self, bytes: &[u8], out: &mut impl Sink) {
+    fn pass(&mut self, bytes: &[u8], out: &mut impl Sink, choices: &mut impl Sink) {
         match self.member {
             CurrentMember::Other => {}
             CurrentMember::Unknown if self.pending.len() + bytes.len() <= MAX_KEY_BYTES => {
@@ -153,7 +153,10 @@ impl UsageExtractor {
                 keep(&mut self.usage, bytes, MAX_USAGE_BYTES);
                 return;
             }
-            CurrentMember::Choices => keep(&mut self.choices, bytes, MAX_CHOICES_BYTES),
+            CurrentMember::Choices => {
+                keep(&mut self.choices, bytes, MAX_CHOICES_BYTES);
+                choices.put(bytes);
+            }
         }
         out.put(bytes);
     }
