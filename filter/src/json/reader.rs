@@ -263,7 +263,7 @@ impl<'a> Reader<'a> {
             found => return Err(self.unexpected(found)),
         };
         self.at += 1;
-        visitor.short_escape(control, self.peek());
+        visitor.short_escape(control);
         Ok(1)
     }
 

@@ -33,9 +33,9 @@ pub trait StringVisitor {
     /// Receives the first byte of a character beyond ASCII, and its length in bytes.
     fn beyond_ascii(&mut self, first: u8, length: usize);
 
-    /// Receives an escape of two bytes and the byte after it. It encodes a control character, as written by a letter, or the
-    /// character that it is written by.
-    fn short_escape(&mut self, control: bool, next: Option<u8>);
+    /// Receives an escape of two bytes. It encodes a control character, and is then written with a letter, or the character that it
+    /// is written with.
+    fn short_escape(&mut self, control: bool);
 
     /// Receives an escape with these digits, the UTF-16 code unit that it encodes, and the byte after it.
     fn unicode_escape(&mut self, digits: [u8; 4], unit: u16, next: Option<u8>);
@@ -92,7 +92,7 @@ impl<'a> JsonString<'a> {
 impl StringVisitor for () {
     fn beyond_ascii(&mut self, _first: u8, _length: usize) {}
 
-    fn short_escape(&mut self, _control: bool, _next: Option<u8>) {}
+    fn short_escape(&mut self, _control: bool) {}
 
     fn unicode_escape(&mut self, _digits: [u8; 4], _unit: u16, _next: Option<u8>) {}
 
