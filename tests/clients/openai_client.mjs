@@ -63,7 +63,7 @@ async function everything(baseURL) {
   await refused(OpenAI.BadRequestError, 400, 'invalid_body', () => chat({ max_tokens: 'eight' }))
   const error = await refused(OpenAI.BadRequestError, 400, 'invalid_body', () => chat({ n: 0 }))
   assert.equal(error.param, 'n')
-  await refused(OpenAI.BadRequestError, 400, 'context_length_exceeded', () => chat({ max_tokens: 10_000_000 }))
+  await refused(OpenAI.BadRequestError, 400, 'context_length_exceeded', () => chat({ max_tokens: 10_000_000, n: 2000 }))
   const unknown = new OpenAI({ baseURL, apiKey: 'pak_not-a-key' })
   await refused(OpenAI.AuthenticationError, 401, 'invalid_api_key', () => chat({}, unknown))
   await refused(OpenAI.PermissionDeniedError, 403, 'model_not_allowed', () => chat({ model: 'vllm-local/denied' }))
@@ -79,7 +79,7 @@ async function exhausted(baseURL) {
   const ask = () => client.chat.completions.create({ model: MODEL, messages, max_tokens: 8 })
   const error = await refused(OpenAI.RateLimitError, 429, 'insufficient_quota', ask)
   assert.equal(error.type, 'insufficient_quota')
-  assert.ok(Number(error.headers.get('retry-after')) > 0)
+  assert.equal(error.headers.get('retry-after'), null)
 }
 
 async function reserved(baseURL) {
@@ -100,7 +100,7 @@ async function developer(baseURL) {
   await refused(OpenAI.PermissionDeniedError, 403, 'model_not_allowed', () => chat({ model: 'vllm-local/other' }))
   await refused(OpenAI.NotFoundError, 404, 'model_not_found', () => chat({ model: 'nowhere/model' }))
   await refused(OpenAI.NotFoundError, 404, 'model_not_found', () => client.models.retrieve(`inside/${MODEL}`))
-  await refused(OpenAI.BadRequestError, 400, 'context_length_exceeded', () => chat({ max_tokens: 100_000 }))
+  await refused(OpenAI.BadRequestError, 400, 'context_length_exceeded', () => chat({ max_tokens: 100_000, n: 2000 }))
 
   for (const [name, word] of [['UNKNOWN', ''], ['EXPIRED', 'expired'], ['DISABLED', 'disabled']]) {
     const other = new OpenAI({ baseURL, apiKey: process.env[`PAI_KEY_${name}`] })

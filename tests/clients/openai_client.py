@@ -63,7 +63,7 @@ def everything(base_url):
     error = refused(openai.BadRequestError, 400, "invalid_body", ask(n=0))
     assert error.param == "n", repr(error)
     refused(openai.BadRequestError, 400, "invalid_body", ask(extra_body={"kv_transfer_params": {"prompt_token_ids": [1]}}))
-    refused(openai.BadRequestError, 400, "context_length_exceeded", ask(max_tokens=10_000_000))
+    refused(openai.BadRequestError, 400, "context_length_exceeded", ask(max_tokens=10_000_000, n=2000))
     unknown = openai.OpenAI(base_url=base_url, api_key="pak_not-a-key")
     refused(openai.AuthenticationError, 401, "invalid_api_key", ask(unknown))
     refused(openai.PermissionDeniedError, 403, "model_not_allowed", ask(model="vllm-local/denied"))
@@ -80,7 +80,7 @@ def exhausted(base_url):
         client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=8)
 
     error = refused(openai.RateLimitError, 429, "insufficient_quota", ask)
-    assert error.type == "insufficient_quota" and int(error.response.headers["retry-after"]) > 0
+    assert error.type == "insufficient_quota" and "retry-after" not in error.response.headers
 
 
 def reserved(base_url):
@@ -103,7 +103,7 @@ def developer(base_url):
     refused(openai.PermissionDeniedError, 403, "model_not_allowed", ask(model="vllm-local/other"))
     refused(openai.NotFoundError, 404, "model_not_found", ask(model="nowhere/model"))
     refused(openai.NotFoundError, 404, "model_not_found", lambda: client.models.retrieve("inside/" + MODEL))
-    refused(openai.BadRequestError, 400, "context_length_exceeded", ask(max_tokens=100_000))
+    refused(openai.BadRequestError, 400, "context_length_exceeded", ask(max_tokens=100_000, n=2000))
 
     for name, word in [("unknown", ""), ("expired", "expired"), ("disabled", "disabled")]:
         other = openai.OpenAI(base_url=base_url, api_key=os.environ["PAI_KEY_" + name.upper()])

@@ -57,7 +57,7 @@ async fn a_refusal_after_a_callout_is_answered() {
     let upstream = upstream().await;
     let gate = builder(&upstream).start().await;
     let mut body = hello();
-    body["max_tokens"] = json!(100_000);
+    (body["max_tokens"], body["n"]) = (json!(100_000), json!(4));
     asking(gate.chat(&body)).send().await.refused(400, "invalid_request_error", "context_length_exceeded");
     assert_eq!(paths(&upstream), ["/v1/models"]);
     assert_eq!(gate.used().await, 0);

@@ -258,7 +258,9 @@ async fn guards_run_after_size_checks_and_before_budgets() {
     let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 995))).await;
     let gate = Gate::start(provider(&format!("maxTokensPerDay: 1000\n{INJECTION}")), &upstream).await;
     let attack = |limit: u64| with(message(ATTACK), json!({ "max_tokens": limit }));
-    gate.chat(&attack(5000)).send().await.refused(400, "invalid_request_error", "context_length_exceeded");
+    let mut large = attack(5000);
+    large["n"] = json!(4);
+    gate.chat(&large).send().await.refused(400, "invalid_request_error", "context_length_exceeded");
     rejected(&gate.chat(&attack(500)).send().await, "injection");
     gate.chat(&with(message("Hello"), json!({ "max_tokens": 800 }))).send().await.ok();
     assert_eq!(gate.used().await, 1000);

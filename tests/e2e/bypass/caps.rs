@@ -30,11 +30,12 @@ pub fn rows() -> Vec<Row> {
     let user = |content: &str| format!(r#"[{{"role":"user","content":{content}}}]"#);
     vec![
         // === limits ===
-        chat_with("a limit above the cap", r#""max_tokens":1001"#, TOO_LARGE),
-        chat_with("the largest limit", r#""max_tokens":9223372036854775807"#, TOO_LARGE),
-        chat_with("the other limit above the cap", r#""max_completion_tokens":5000"#, TOO_LARGE),
-        chat_with("a small limit, and the other that counts", r#""max_tokens":1,"max_completion_tokens":5000"#, TOO_LARGE),
-        chat_with("the other limit null", r#""max_tokens":5000,"max_completion_tokens":null"#, TOO_LARGE),
+        chat_with("a limit above the cap", r#""max_tokens":1001"#, FORWARDED).forwarding(limited),
+        chat_with("the largest limit", r#""max_tokens":9007199254740992"#, FORWARDED).forwarding(limited),
+        chat_with("the other limit above the cap", r#""max_completion_tokens":5000"#, FORWARDED).forwarding(limited),
+        chat_with("a small limit, and the other that counts", r#""max_tokens":1,"max_completion_tokens":5000"#, FORWARDED)
+            .forwarding(limited),
+        chat_with("the other limit null", r#""max_tokens":5000,"max_completion_tokens":null"#, FORWARDED).forwarding(limited),
         chat_with("a limit that the other overrides", r#""max_tokens":5000,"max_completion_tokens":8"#, FORWARDED)
             .forwarding(limited),
         chat_with("least tokens above the cap", r#""max_tokens":8,"min_tokens":5000"#, TOO_LARGE),
@@ -47,7 +48,7 @@ pub fn rows() -> Vec<Row> {
         // === completions ===
         chat_with("many choices", r#""n":200,"max_tokens":8"#, TOO_LARGE),
         chat_with("many choices and no limit", r#""n":16384"#, TOO_LARGE),
-        chat_with("choices and limits beyond 64 bits", r#""n":4611686018427387904,"max_tokens":4611686018427387904"#, TOO_LARGE),
+        chat_with("choices and limits beyond 64 bits", r#""n":9007199254740992,"max_tokens":9007199254740992"#, TOO_LARGE),
         chat_with("more made than returned", r#""n":1,"best_of":200,"max_tokens":8"#, TOO_LARGE),
         chat_with("fewer made than returned", r#""n":200,"best_of":1,"max_tokens":8"#, TOO_LARGE),
         post_with("many prompts", TEXT, &format!(r#""prompt":{},"max_tokens":8"#, list("\"a\"", 200)), TOO_LARGE),
@@ -56,7 +57,7 @@ pub fn rows() -> Vec<Row> {
         post_with("many prompts of ids", TEXT, &format!(r#""prompt":{},"max_tokens":8"#, list("[1]", 200)), TOO_LARGE),
         post_with("many empty prompts", TEXT, &format!(r#""prompt":{},"max_tokens":8"#, list("\"\"", 200)), TOO_LARGE),
         post_with("chat's limit for text", TEXT, r#""prompt":"a","max_completion_tokens":5000"#, TEXT_PASSED),
-        post_with("echo and no tokens", TEXT, r#""prompt":"a","echo":true,"max_tokens":0"#, INVALID),
+        post_with("echo and no tokens", TEXT, r#""prompt":"a","echo":true,"max_tokens":0"#, TEXT_PASSED),
         // === prompts ===
         post_with("many ids", TEXT, &format!(r#""prompt":{},"max_tokens":1"#, list("7", 1500)), TOO_LARGE),
         post_with(

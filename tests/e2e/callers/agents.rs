@@ -208,6 +208,7 @@ async fn a_request_larger_than_an_agents_daily_budget_is_a_bad_request() {
     let body = |tokens: u64| -> Value {
         let mut body = chat_body("vllm-local/m");
         body["max_tokens"] = tokens.into();
+        body["n"] = 4.into();
         body
     };
     let refused = as_agent(gate.chat(&body(5000)), "small").send().await;

@@ -101,8 +101,10 @@ async fn a_request_larger_than_a_whole_budget_is_a_bad_request() {
     for (provider, external, key) in [(1000, 5000, 5000), (5000, 1000, 5000), (5000, 5000, 1000)] {
         let spec = alice().manifest(&format!("maxTokensPerDay: {key}"));
         let gate = with_one(&capped(provider, external), &upstream).manifests(spec).start().await;
-        for limit in [1000, 4000, 1_000_000_000] {
-            let reply = gate.chat(&ask(MODEL, limit)).key(&alice()).send().await;
+        for limit in [250, 4000, 1_000_000_000] {
+            let mut body = ask(MODEL, limit);
+            body["n"] = 4.into();
+            let reply = gate.chat(&body).key(&alice()).send().await;
             reply.refused(400, INVALID, "context_length_exceeded");
         }
         let shares = gate.provider_budgets(&operator(), "vllm-local").await;
