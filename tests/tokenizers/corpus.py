@@ -477,7 +477,6 @@ def main():
                 size = int(SMALLEST * (LARGEST / SMALLEST) ** ((number + draw.random()) / count if is_ordinary else draw.random()))
                 text = make(draw, half, size)
                 print(json.dumps({"kind": kind, "ordinary": is_ordinary, "half": half, "text": text}))
-            print(kind, file=sys.stderr)
 
 
 main()

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Estimates the tokens of prompts with the weights of weights.json, as scripts/prompt-estimates describes it."""
 
 import json
