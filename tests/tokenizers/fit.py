@@ -18,7 +18,8 @@ MARGIN, SHARE = 1.03, 0.995
 # The lowest high weights, in tokens per byte. They bound how far a dense prompt exceeds the estimate. A start has no bytes of its own.
 FLOORS = {"lower": 1 / 4, "upper": 1 / 4, "control": 1 / 2, "punctuation": 1 / 4, "digit": 1 / 2, "space": 1 / 8, "digit start": 0, "space start": 0}
 FLOOR_BEYOND_ASCII = 1 / 3
-FLOORS_OF_RARE = {"ca-cd": 3 / 4, "ee-ef": 2 / 3}
+# Higher where the texts are few: small Latin alphabets, marks that combine, Han, Hangul, forms of other characters.
+FLOORS_OF_RARE = {"c4-c9": 1, "ca-cd": 3 / 4, "e4-e9": 1 / 2, "ea-ed": 1 / 2, "ee-ef": 2 / 3}
 # Characters that are too rare in the texts to fit: (lowest, highest) typical weight, in tokens.
 RARE = {"c2-c2": (1 / 2, 1), "c3-c3": (1 / 4, 1), "e2-e2": (1 / 2, 1.5), "ee-ef": (3 / 4, 2)}
 
