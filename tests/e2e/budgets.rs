@@ -303,8 +303,8 @@ async fn estimates_are_calibrated_by_reported_usage() {
         gate.used().await;
     }
     let (first, last) = (reserved[0], reserved[39]);
-    assert!(first >= 1000, "unlearned, a byte is a token: {reserved:?}");
-    assert!((260..first * 6 / 10).contains(&last), "calibrated: {reserved:?}");
+    assert!((260..700).contains(&first), "{reserved:?}");
+    assert!((260..first * 9 / 10).contains(&last), "calibrated: {reserved:?}");
 }
 
 #[tokio::test]

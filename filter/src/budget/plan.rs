@@ -175,8 +175,8 @@ impl Plan {
     /// request can never fit.
     pub fn new(size: RequestSize, bounds: &Bounds) -> Result<Option<Self>, TooLarge> {
         if let Some(ceiling) = bounds.ceiling() {
-            let needed =
-                size.total(size.prompt.low, size.limit.map_or(1, |limit| limit.min(LEAST_COMPLETION)).max(size.required()));
+            let least = size.limit.map_or(1, |limit| limit.min(LEAST_COMPLETION)).max(size.min_tokens);
+            let needed = size.total(size.prompt.low, least);
             if needed > ceiling {
                 return Err(TooLarge { needed, ceiling });
             }
@@ -301,11 +301,6 @@ impl RequestSize {
     /// Returns the number of prompts.
     fn prompts(&self) -> u64 {
         (self.sequences / self.choices.max(1)).max(1)
-    }
-
-    /// Returns the number of tokens that each completion has at least. A limit below `min_tokens` is left for the server to reject.
-    fn required(&self) -> u64 {
-        self.min_tokens.min(self.limit.unwrap_or(u64::MAX))
     }
 
     /// Returns the number of tokens of one completion below which its limit is not lowered.

@@ -273,10 +273,14 @@ impl Record {
 
     /// Returns the head and the chunks, with several events per chunk.
     fn events(&self, options: &Value, large: bool) -> Vec<Vec<u8>> {
-        let word = if large { format!("w{}", "o".repeat(3000)) } else { "w".to_owned() };
-        let words = vec![word.as_str(); self.words as usize];
+        let words = vec!["w"; self.words as usize];
         let continuous = options["continuous_usage_stats"] == json!(true);
         let mut events = responses::stream(&words, self.prompt, continuous);
+        if large {
+            // It fills buffers, and is no text of the completion.
+            let padding = format!("data: {{\"padding\":\"{}\",", "o".repeat(3000));
+            events.iter_mut().for_each(|event| *event = event.replacen("data: {", &padding, 1));
+        }
         if !continuous && options["include_usage"] == json!(true) {
             events.insert(events.len() - 1, responses::final_usage(self.prompt, self.words));
         }

@@ -97,7 +97,7 @@ fn a_request_that_can_never_fit_is_refused_for_its_lower_bound() {
         (unnamed(), 11, None),
         (RequestSize { min_tokens: 500, ..unnamed() }, 509, Some(510)),
         (RequestSize { min_tokens: 500, ..named(1000) }, 509, Some(510)),
-        (RequestSize { min_tokens: 500, ..named(100) }, 110, None),
+        (RequestSize { min_tokens: 500, ..named(100) }, 509, Some(510)),
         (RequestSize { sequences: 0, ..unnamed() }, 9, Some(10)),
     ] {
         for bounds in [bounds(Some(ceiling), None), bounds(Some(1 << 60), Some(ceiling))] {
