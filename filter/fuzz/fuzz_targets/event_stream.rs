@@ -66,7 +66,7 @@ fn pass(chunks: &[&[u8]], hide: HideUsage, choices: u64) -> Passed {
     out.extend(answer.feed(b"", true).unwrap_or_default());
     answer.finish();
     let (usage, whole, started, deltas) = (answer.usage(), answer.usage_is_whole(), answer.started(), answer.deltas());
-    Passed { out, usage, whole, started, deltas, text: answer.text().tokens() }
+    Passed { out, usage, whole, started, deltas, text: answer.text() }
 }
 
 /// Returns the events of a stream with their blank lines. The last one is incomplete.

@@ -37,7 +37,7 @@ fn read(chunks: &[&[u8]]) -> (Option<Usage>, bool, TextTokens) {
     }
     assert_eq!(answer.feed(b"", true), None);
     answer.finish();
-    (answer.usage(), answer.started(), answer.text().tokens())
+    (answer.usage(), answer.started(), answer.text())
 }
 
 const COUNTS: [&str; 3] = ["prompt_tokens", "total_tokens", "completion_tokens"];

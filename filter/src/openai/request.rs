@@ -12,6 +12,7 @@ mod values;
 use std::ops::Range;
 
 use self::governed_fields::{FieldKind, GovernedField};
+use super::prompt_size::PromptMeter;
 use super::{Operation, PromptSize};
 use crate::json::{Reader, ValueKind};
 
@@ -95,7 +96,7 @@ struct RequestBuilder {
     n: Option<u64>,
     best_of: Option<u64>,
     prompts: Option<u64>,
-    prompt: PromptSize,
+    prompt: PromptMeter,
     ranges: FieldRanges,
 }
 
@@ -181,7 +182,7 @@ impl RequestBuilder {
                 Ok(())
             }
             FieldKind::TruncatePrompt => {
-                (self.prompt.truncated, self.prompt.cut) = values::truncation(reader, name)?;
+                (self.prompt.size.truncated, self.prompt.size.cut) = values::truncation(reader, name)?;
                 Ok(())
             }
         }
@@ -271,7 +272,7 @@ impl RequestBuilder {
             self.ranges.max_completion_tokens = None;
         }
         // The server truncates each prompt separately.
-        self.prompt.cut = self.prompt.cut.map(|cut| cut.saturating_mul(self.prompts.unwrap_or(1).max(1)));
+        self.prompt.size.cut = self.prompt.size.cut.map(|cut| cut.saturating_mul(self.prompts.unwrap_or(1).max(1)));
         let choices = self.n.unwrap_or(1);
         let (limit, largest_limit, prompts) = match operation {
             Operation::Chat => (self.max_completion_tokens.or(self.max_tokens), self.max_completion_tokens.max(self.max_tokens), 1),
@@ -290,7 +291,7 @@ impl RequestBuilder {
             choices,
             prompts,
             sequences: choices.max(self.best_of.unwrap_or(1)).saturating_mul(prompts),
-            prompt: self.prompt,
+            prompt: self.prompt.size(),
             ranges: self.ranges,
         })
     }

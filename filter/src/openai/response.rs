@@ -9,7 +9,7 @@ use self::answer_text::AnswerText;
 use self::stream::{EventContext, EventStream};
 use self::usage_extractor::{Discard, UsageExtractor};
 use super::{Usage, UsageCounter};
-use crate::estimate::text_census::TextCensus;
+use crate::estimate::text_census::TextTokens;
 
 /// A response body, from its first byte to its last.
 #[derive(Debug)]
@@ -101,10 +101,10 @@ impl ResponseBody {
 
     /// Counts what is known only at the end of the body, complete or not.
     pub fn finish(&mut self) {
-        if let Format::Json(body) = &self.format {
+        if let Format::Json(body) = &mut self.format {
             match body.extractor.usage() {
                 Some(usage) => self.counter.report(usage, None),
-                None => self.counter.seen(body.text.text()),
+                None => self.counter.seen(body.text.tokens()),
             }
         }
     }
@@ -130,7 +130,7 @@ impl ResponseBody {
     }
 
     /// Returns the text of completions since the last report of usage.
-    pub fn text(&self) -> &TextCensus {
+    pub fn text(&self) -> TextTokens {
         self.counter.text()
     }
 }

@@ -1,6 +1,6 @@
 //! Token counts, as providers report them.
 
-use crate::estimate::text_census::TextCensus;
+use crate::estimate::text_census::TextTokens;
 use crate::json::{Reader, ValueKind, whole_number};
 
 /// The contents of one `usage` object, in tokens.
@@ -25,7 +25,7 @@ pub struct UsageCounter {
     sum: Option<Usage>,
     /// Chunks with a part of a completion, and their text, since the last report.
     deltas: u64,
-    text: TextCensus,
+    text: TextTokens,
 }
 
 /// The ends of the usage that vLLM writes into the chunks of a stream.
@@ -102,15 +102,26 @@ fn count(reader: &mut Reader<'_>) -> Option<Option<u64>> {
 }
 
 /// Returns the number of tokens that follows `before`, and the bytes after it.
-fn digits_after<'a>(before: &[u8], value: &'a [u8]) -> Option<(u64, &'a [u8])> {
-    let rest = value.strip_prefix(before)?;
-    let length = rest.iter().take(MAX_DIGITS).take_while(|byte| byte.is_ascii_digit()).count();
-    let (digits, rest) = rest.split_at(length);
-    if digits.is_empty() || digits.len() > 1 && digits.starts_with(b"0") {
+fn digits_after<'a, const N: usize>(before: &[u8; N], value: &'a [u8]) -> Option<(u64, &'a [u8])> {
+    let (start, rest) = value.split_first_chunk()?;
+    if !is_same(start, before) {
         return None;
     }
-    let number = digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
-    Some((number, rest))
+    let (mut number, mut length) = (0, 0);
+    while let Some(digit @ b'0'..=b'9') = rest.get(length)
+        && length < MAX_DIGITS
+    {
+        number = number * 10 + u64::from(digit - b'0');
+        length += 1;
+    }
+    let is_number = length == 1 || length > 1 && rest.first() != Some(&b'0');
+    is_number.then(|| (number, rest.get(length..).unwrap_or_default()))
+}
+
+/// Compares eight bytes at a time. WebAssembly has no instruction that compares more.
+fn is_same<const N: usize>(a: &[u8; N], b: &[u8; N]) -> bool {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks(), b.as_chunks());
+    a.iter().zip(b).all(|(a, b)| u64::from_le_bytes(*a) == u64::from_le_bytes(*b)) && a_rest.iter().eq(b_rest)
 }
 
 // === impl UsageCounter ===
@@ -124,7 +135,7 @@ impl UsageCounter {
     /// Records the usage of one chunk: of the completion at `index`, or of all completions.
     pub fn report(&mut self, usage: Usage, index: Option<usize>) {
         // It covers what came before it.
-        (self.deltas, self.text) = (0, TextCensus::default());
+        (self.deltas, self.text) = (0, TextTokens::default());
         let Some(index) = index else {
             self.sum = Some(self.sum.unwrap_or_default().max(usage));
             return;
@@ -137,13 +148,13 @@ impl UsageCounter {
     }
 
     /// Records a chunk that holds a part of a completion and no usage.
-    pub fn delta(&mut self, text: &TextCensus) {
+    pub fn delta(&mut self, text: TextTokens) {
         self.deltas += 1;
         self.text.add(text);
     }
 
     /// Records the text of completions whose number of chunks is not known.
-    pub fn seen(&mut self, text: &TextCensus) {
+    pub fn seen(&mut self, text: TextTokens) {
         self.text.add(text);
     }
 
@@ -153,8 +164,8 @@ impl UsageCounter {
     }
 
     /// Returns the text of completions since the last report.
-    pub fn text(&self) -> &TextCensus {
-        &self.text
+    pub fn text(&self) -> TextTokens {
+        self.text
     }
 
     /// Returns whether the provider has reported the sums.
@@ -186,6 +197,7 @@ fn raise(counts: &mut Vec<u64>, index: usize, value: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::estimate::text_census::TextCensus;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -242,15 +254,16 @@ mod tests {
 
     #[test]
     fn a_report_covers_what_came_before_it() {
-        let mut text = TextCensus::default();
-        text.count_run(b"word", 0..4);
+        let mut word = TextCensus::default();
+        word.count_run(b"word", 0..4);
+        let text = word.tokens();
         let mut counter = UsageCounter::new(1);
-        counter.delta(&text);
-        counter.delta(&text);
+        counter.delta(text);
+        counter.delta(text);
         assert_eq!((counter.usage(), counter.deltas()), (None, 2));
         counter.report(Usage { prompt: 10, completion: 2 }, Some(0));
-        assert_eq!((counter.deltas(), counter.text()), (0, &TextCensus::default()));
-        counter.delta(&text);
+        assert_eq!((counter.deltas(), counter.text()), (0, TextTokens::default()));
+        counter.delta(text);
         assert_eq!((counter.usage(), counter.deltas()), (Some(Usage { prompt: 10, completion: 2 }), 1));
     }
 
