@@ -31,7 +31,7 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn read(chunks: &[&[u8]]) -> (Option<Usage>, bool, TextTokens) {
-    let mut answer = ResponseBody::json(1);
+    let mut answer = ResponseBody::json();
     for chunk in chunks {
         assert_eq!(answer.feed(chunk, false), None);
     }

@@ -52,23 +52,23 @@ struct JsonBody {
 // === impl ResponseBody ===
 
 impl ResponseBody {
-    /// Creates the body of a JSON response with `choices` completions for each prompt.
-    pub fn json(choices: u64) -> Self {
-        Self::new(Format::Json(Box::default()), choices, HideUsage::Nothing)
+    /// Creates the body of a JSON response.
+    pub fn json() -> Self {
+        Self::new(Format::Json(Box::default()), HideUsage::Nothing)
     }
 
-    /// Creates the body of an event stream with `choices` completions for each prompt.
-    pub fn stream(choices: u64, hide: HideUsage) -> Self {
-        Self::new(Format::Stream(Box::default()), choices, hide)
+    /// Creates the body of an event stream of `sequences` completions, `choices` for each prompt.
+    pub fn stream(choices: u64, sequences: u64, hide: HideUsage) -> Self {
+        Self { counter: UsageCounter::new(choices, sequences), ..Self::new(Format::Stream(Box::default()), hide) }
     }
 
     /// Creates a body that passes unread.
     pub fn opaque() -> Self {
-        Self::new(Format::Opaque, 1, HideUsage::Nothing)
+        Self::new(Format::Opaque, HideUsage::Nothing)
     }
 
-    fn new(format: Format, choices: u64, hide: HideUsage) -> Self {
-        Self { format, counter: UsageCounter::new(choices), hide, started: false }
+    fn new(format: Format, hide: HideUsage) -> Self {
+        Self { format, counter: UsageCounter::default(), hide, started: false }
     }
 
     /// Returns whether the body sent to the client may have another length than the provider's.
@@ -124,12 +124,12 @@ impl ResponseBody {
         self.counter.is_whole()
     }
 
-    /// Returns the number of chunks that held a part of a completion, since the last report of usage.
+    /// Returns the number of chunks that held a part of a completion and no usage.
     pub fn deltas(&self) -> u64 {
         self.counter.deltas()
     }
 
-    /// Returns the text of completions since the last report of usage.
+    /// Returns the tokens of completions that came without usage, by their text.
     pub fn text(&self) -> TextTokens {
         self.counter.text()
     }

@@ -20,10 +20,12 @@ pub struct Usage {
 pub struct UsageCounter {
     /// Completions for each prompt, to derive the prompt from the index of a completion.
     choices: usize,
+    /// Completions of all prompts. More are not counted separately.
+    sequences: usize,
     prompts: Vec<u64>,
     completions: Vec<u64>,
     sum: Option<Usage>,
-    /// Chunks with a part of a completion, and their text, since the last report.
+    /// Chunks with a part of a completion and no usage, and their text.
     deltas: u64,
     text: TextTokens,
 }
@@ -127,20 +129,21 @@ fn is_same<const N: usize>(a: &[u8; N], b: &[u8; N]) -> bool {
 // === impl UsageCounter ===
 
 impl UsageCounter {
-    /// Creates a counter for a request for `choices` completions of each prompt.
-    pub fn new(choices: u64) -> Self {
-        Self { choices: usize::try_from(choices).unwrap_or(usize::MAX).max(1), ..Self::default() }
+    /// Creates a counter for a request for `sequences` completions, `choices` of each prompt.
+    pub fn new(choices: u64, sequences: u64) -> Self {
+        let [choices, sequences] = [choices, sequences].map(|count| usize::try_from(count).unwrap_or(usize::MAX).max(1));
+        Self { choices, sequences: sequences.min(MAX_SEQUENCES), ..Self::default() }
     }
 
     /// Records the usage of one chunk: of the completion at `index`, or of all completions.
     pub fn report(&mut self, usage: Usage, index: Option<usize>) {
-        // It covers what came before it.
-        (self.deltas, self.text) = (0, TextTokens::default());
         let Some(index) = index else {
             self.sum = Some(self.sum.unwrap_or_default().max(usage));
             return;
         };
-        if index >= MAX_SEQUENCES {
+        // Where there is one completion, its index does not matter.
+        let index = if self.sequences == 1 { 0 } else { index };
+        if index >= self.sequences {
             return;
         }
         raise(&mut self.completions, index, usage.completion);
@@ -158,12 +161,12 @@ impl UsageCounter {
         self.text.add(text);
     }
 
-    /// Returns the number of chunks that held a part of a completion, since the last report.
+    /// Returns the number of chunks that held a part of a completion and no usage.
     pub fn deltas(&self) -> u64 {
         self.deltas
     }
 
-    /// Returns the text of completions since the last report.
+    /// Returns the tokens of completions that came without usage, by their text.
     pub fn text(&self) -> TextTokens {
         self.text
     }
@@ -240,7 +243,7 @@ mod tests {
 
     #[test]
     fn continuous_usage_adds_up_over_choices_and_prompts() {
-        let mut counter = UsageCounter::new(2);
+        let mut counter = UsageCounter::new(2, 4);
         assert_eq!(counter.usage(), None);
         for (index, prompt, completion) in [(0, 5, 1), (1, 5, 1), (2, 7, 1), (3, 7, 4), (0, 5, 3), (usize::MAX, 9, 9)] {
             counter.report(Usage { prompt, completion }, Some(index));
@@ -253,24 +256,20 @@ mod tests {
     }
 
     #[test]
-    fn a_report_covers_what_came_before_it() {
+    fn what_came_without_usage_adds_up() {
         let mut word = TextCensus::default();
-        word.count_run(b"word", 0..4);
-        let text = word.tokens();
-        let mut counter = UsageCounter::new(1);
-        counter.delta(text);
-        counter.delta(text);
-        assert_eq!((counter.usage(), counter.deltas()), (None, 2));
-        counter.report(Usage { prompt: 10, completion: 2 }, Some(0));
-        assert_eq!((counter.deltas(), counter.text()), (0, TextTokens::default()));
-        counter.delta(text);
-        assert_eq!((counter.usage(), counter.deltas()), (Some(Usage { prompt: 10, completion: 2 }), 1));
+        word.count_run(b"Words ", 0..6);
+        let mut counter = UsageCounter::new(1, 1);
+        (0..100).for_each(|_| counter.delta(word.tokens()));
+        assert_eq!((counter.usage(), counter.deltas()), (None, 100));
+        let rounded = counter.text().typical();
+        assert!((100..200).contains(&rounded) && rounded < 100 * word.tokens().typical(), "{rounded}");
     }
 
     #[test]
     fn of_several_reports_the_largest_counts() {
         let report = |reports: &[(Option<usize>, u64, u64)]| {
-            let mut counter = UsageCounter::new(1);
+            let mut counter = UsageCounter::new(1, 1);
             for &(index, prompt, completion) in reports {
                 counter.report(Usage { prompt, completion }, index);
             }
@@ -282,6 +281,7 @@ mod tests {
             (&[(None, 10, 0), (None, 0, 5)], (10, 5)),
             (&[(Some(0), 10, 5), (Some(0), 9, 7), (Some(0), 10, 6)], (10, 7)),
             (&[(Some(0), 10, 5), (None, 10, 6)], (10, 6)),
+            (&[(Some(0), 10, 5), (Some(usize::MAX), 10, 6)], (10, 6)),
         ] {
             assert_eq!(report(reports), Some(expected), "{reports:?}");
         }
