@@ -298,13 +298,13 @@ async fn estimates_are_calibrated_by_reported_usage() {
         let asked = gate.chat(&body).spawn_send();
         let call = upstream.call().await;
         reserved.push(gate.provider("vllm-local").await.reserved);
-        call.answer(Answer::json(&responses::chat(250, 10))).await;
+        call.answer(Answer::json(&responses::chat(650, 10))).await;
         asked.await.unwrap().ok();
         gate.used().await;
     }
     let (first, last) = (reserved[0], reserved[39]);
-    assert!((260..700).contains(&first), "{reserved:?}");
-    assert!((260..first * 9 / 10).contains(&last), "calibrated: {reserved:?}");
+    assert!((260..660).contains(&first), "not calibrated, by the kinds of the characters: {reserved:?}");
+    assert!((660..900).contains(&last), "calibrated: {reserved:?}");
 }
 
 #[tokio::test]

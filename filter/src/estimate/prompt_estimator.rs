@@ -5,7 +5,7 @@
 
 use crate::clock::Time;
 use crate::estimate::prompt_tokens::{Calibration, Estimate, Factors};
-use crate::estimate::text_census::TextCensus;
+use crate::estimate::text_census::TextTokens;
 use crate::estimate::{MAX_RACES, is_stale};
 use crate::openai::PromptSize;
 use crate::policy::PromptEstimate;
@@ -64,7 +64,7 @@ impl PromptEstimator {
     }
 
     /// Estimates the tokens of a text: the median.
-    pub fn typical(&self, text: &TextCensus) -> u64 {
+    pub fn typical(&self, text: TextTokens) -> u64 {
         self.factors.typical(text)
     }
 
@@ -109,6 +109,7 @@ impl PromptEstimator {
 mod tests {
     use super::*;
     use crate::estimate::CACHE_NANOS;
+    use crate::estimate::text_census::TextCensus;
     use crate::store::Memory;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -122,9 +123,10 @@ mod tests {
     /// Returns the size of a text of this many bytes, and the number of tokens that a dense tokenizer makes of it.
     fn prompt(bytes: usize) -> (PromptSize, u64) {
         let text = "word ".repeat(bytes / 5);
-        let mut size = PromptSize { text_bytes: text.len() as u64, messages: 1, ..PromptSize::default() };
-        size.text.count_run(text.as_bytes(), 0..text.len());
-        (size, size.text.tokens().high * 3 / 2)
+        let mut census = TextCensus::default();
+        census.count_run(text.as_bytes(), 0..text.len());
+        let size = PromptSize { text_bytes: text.len() as u64, text: census.tokens(), messages: 1, ..PromptSize::default() };
+        (size, size.text.high() * 3 / 2)
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! then on, two factors follow from what the model's server has reported.
 
 use super::ratio_histogram::{Factor, RatioHistogram};
-use super::text_census::{TextCensus, TextTokens};
+use super::text_census::TextTokens;
 use crate::openai::PromptSize;
 use crate::policy::PromptEstimate;
 
@@ -77,14 +77,13 @@ impl Calibration {
         if size.parts > 0 {
             return self.record_part(size, text);
         }
-        let expected = size.text.tokens();
-        self.typical.add(text, expected.typical);
-        self.high.add(text, expected.high);
+        self.typical.add(text, size.text.typical());
+        self.high.add(text, size.text.high());
         true
     }
 
     fn record_part(&mut self, size: &PromptSize, tokens: u64) -> bool {
-        let text = self.factors().typical(&size.text);
+        let text = self.factors().typical(size.text);
         let seen = tokens.saturating_sub(text).div_ceil(size.parts);
         let faded = self.part - self.part / 16;
         let part = u32::try_from(seen).unwrap_or(u32::MAX).max(faded).max(1);
@@ -134,10 +133,9 @@ impl Factors {
             (part, PromptEstimate::Strict) => with_margin(part).max(DEFAULT_PART_TOKENS),
         };
         let PromptSize { text_bytes, messages, token_ids, parts, .. } = *size;
-        let TextTokens { typical, high } = size.text.tokens();
         let high = match method {
             // A tokenizer that knows all bytes never produces more tokens than bytes.
-            PromptEstimate::Estimated => self.high.of(high).min(text_bytes),
+            PromptEstimate::Estimated => self.high.of(size.text.high()).min(text_bytes),
             PromptEstimate::Strict => text_bytes,
         };
         let sum = |text: u64, per_message: u64, per_request: u64, per_part: u64| {
@@ -147,13 +145,13 @@ impl Factors {
         };
         let low = sum(text_bytes / BYTES_PER_TOKEN, 1, 0, 1).min(size.cut.unwrap_or(u64::MAX)).max(1);
         let high = sum(high, TOKENS_PER_MESSAGE, TOKENS_PER_REQUEST, part).max(low);
-        let typical = sum(self.typical.of(typical), TYPICAL_TOKENS_PER_MESSAGE, 0, part).clamp(low, high);
+        let typical = sum(self.typical(size.text), TYPICAL_TOKENS_PER_MESSAGE, 0, part).clamp(low, high);
         Estimate { low, typical, high }
     }
 
     /// Estimates the tokens of a text: the median.
-    pub fn typical(&self, text: &TextCensus) -> u64 {
-        self.typical.of(text.tokens().typical)
+    pub fn typical(&self, text: TextTokens) -> u64 {
+        self.typical.of(text.typical())
     }
 }
 
@@ -164,6 +162,7 @@ fn with_margin(part: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::text_census::TextCensus;
     use super::*;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -173,9 +172,9 @@ mod tests {
     /// Returns the size of a message with this text, repeated.
     fn message(text: &str, times: usize) -> PromptSize {
         let text = text.repeat(times);
-        let mut size = PromptSize { text_bytes: text.len() as u64, messages: 1, ..PromptSize::default() };
-        size.text.count_run(text.as_bytes(), 0..text.len());
-        size
+        let mut census = TextCensus::default();
+        census.count_run(text.as_bytes(), 0..text.len());
+        PromptSize { text_bytes: text.len() as u64, text: census.tokens(), messages: 1, ..PromptSize::default() }
     }
 
     fn estimate(calibration: &Calibration, size: &PromptSize) -> Estimate {
@@ -184,7 +183,7 @@ mod tests {
 
     /// Records prompts for each of which the server reports `percent` of the typical number of tokens.
     fn record(calibration: &mut Calibration, size: &PromptSize, percent: u64, times: usize) {
-        let tokens = size.text.tokens().typical * percent / 100 + 4;
+        let tokens = size.text.typical() * percent / 100 + 4;
         (0..times).for_each(|_| _ = calibration.record(size, tokens));
     }
 
@@ -226,11 +225,10 @@ mod tests {
                 record(&mut calibration, &message(ENGLISH, times), percent, 25);
             }
             let size = message(ENGLISH, 200);
-            let prior = size.text.tokens();
             let Estimate { typical, high, .. } = estimate(&calibration, &size);
-            let expected = prior.typical * expected / 100;
+            let expected = size.text.typical() * expected / 100;
             assert!((expected * 98 / 100..expected * 104 / 100 + 4).contains(&typical), "{percent}: {typical} for {expected}");
-            let reported = (prior.typical * percent / 100).clamp(prior.high * 70 / 100, prior.high * 2);
+            let reported = (size.text.typical() * percent / 100).clamp(size.text.high() * 70 / 100, size.text.high() * 2);
             assert!((reported..reported * 112 / 100 + 80).contains(&high), "{percent}: {high} for {reported}");
         }
     }
@@ -238,7 +236,7 @@ mod tests {
     #[test]
     fn a_twentieth_of_the_prompts_changes_little_for_the_others() {
         let prompts = [1, 2, 3, 5, 10, 20, 50].map(|times| message(ENGLISH, 2 * times));
-        let long = message(ENGLISH, 10_000 / message(ENGLISH, 1).text.tokens().typical as usize);
+        let long = message(ENGLISH, 10_000 / message(ENGLISH, 1).text.typical() as usize);
         let (dense, blank) = (message("\u{fdfa}x", 1000), message(" ", 10_000));
         // The limit that a cap of 32,000 leaves beside a prompt of 10,000 tokens.
         let limit = |calibration: &Calibration| 32_000 - estimate(calibration, &long).high;
@@ -298,7 +296,7 @@ mod tests {
         assert_eq!(estimate(&calibration, &ids), Estimate { low: 500, typical: 500, high: 564 });
         let image = PromptSize { parts: 2, ..message(ENGLISH, 12) };
         assert!(estimate(&calibration, &image).high > 8192);
-        calibration.record(&image, image.text.tokens().typical + 4 + 2 * 600);
+        calibration.record(&image, image.text.typical() + 4 + 2 * 600);
         let Estimate { typical, high, .. } = estimate(&calibration, &image);
         assert!((1454..2400).contains(&high) && (1400..2200).contains(&typical), "{typical} {high}");
     }

@@ -28,7 +28,7 @@ pub struct TextCensus {
     /// Bytes of characters beyond ASCII.
     beyond_ascii: u64,
     /// The sum of the weights of all characters beyond ASCII.
-    other: WeightSum,
+    other: TextTokens,
     /// The previous character of the current string.
     previous: Previous,
 }
@@ -42,19 +42,12 @@ enum Previous {
     Other,
 }
 
-/// The number of tokens that a text has by its characters alone.
+/// The number of tokens that a text has by its characters alone. Sums of them are rounded only once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TextTokens {
-    /// The median of the tokenizers.
-    pub typical: u64,
-    /// The densest of the tokenizers.
-    pub high: u64,
-}
-
-/// A sum of weights.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct WeightSum {
+    /// The number for the median of the tokenizers, in units of 1/[`UNIT`].
     typical: u64,
+    /// The number for the densest of them.
     high: u64,
 }
 
@@ -126,23 +119,6 @@ impl TextCensus {
         }
     }
 
-    /// Adds the counts of `other`.
-    pub fn add(&mut self, other: &Self) {
-        let Self { bytes, lower, upper, digits, digit_starts, spaces, space_starts, controls, beyond_ascii, other, previous: _ } =
-            *other;
-        self.bytes = self.bytes.wrapping_add(bytes);
-        self.lower = self.lower.wrapping_add(lower);
-        self.upper = self.upper.wrapping_add(upper);
-        self.digits = self.digits.wrapping_add(digits);
-        self.digit_starts = self.digit_starts.wrapping_add(digit_starts);
-        self.spaces = self.spaces.wrapping_add(spaces);
-        self.space_starts = self.space_starts.wrapping_add(space_starts);
-        self.controls += controls;
-        self.beyond_ascii = self.beyond_ascii.wrapping_add(beyond_ascii);
-        self.other.typical += other.typical;
-        self.other.high += other.high;
-    }
-
     /// Returns the number of bytes, as decoded.
     pub fn len(&self) -> u64 {
         self.bytes.wrapping_add(self.controls)
@@ -166,11 +142,13 @@ impl TextCensus {
             (self.controls, CONTROL),
             (self.punctuation(), PUNCTUATION),
         ];
-        let sum = |start: u64, of: fn(TokenWeight) -> u16| {
-            let add = |sum: u64, &(count, weight): &(u64, TokenWeight)| sum.saturating_add(count.saturating_mul(of(weight).into()));
-            weighted.iter().fold(start, add).div_ceil(UNIT).min(self.len())
-        };
-        TextTokens { typical: sum(self.other.typical, |weight| weight.typical), high: sum(self.other.high, |weight| weight.high) }
+        let most = self.len().saturating_mul(UNIT);
+        let mut tokens = self.other;
+        for (count, weight) in weighted {
+            tokens.typical = tokens.typical.saturating_add(count.saturating_mul(weight.typical.into()));
+            tokens.high = tokens.high.saturating_add(count.saturating_mul(weight.high.into()));
+        }
+        TextTokens { typical: tokens.typical.min(most), high: tokens.high.min(most) }
     }
 
     fn punctuation(&self) -> u64 {
@@ -330,12 +308,29 @@ impl Previous {
     }
 }
 
-// === impl WeightSum ===
+// === impl TextTokens ===
 
-impl WeightSum {
-    fn add(&mut self, weight: TokenWeight) {
-        self.typical += u64::from(weight.typical);
-        self.high += u64::from(weight.high);
+impl TextTokens {
+    /// Returns the number of tokens for the median of the tokenizers.
+    pub fn typical(self) -> u64 {
+        self.typical.div_ceil(UNIT)
+    }
+
+    /// Returns the number of tokens for the densest of the tokenizers.
+    pub fn high(self) -> u64 {
+        self.high.div_ceil(UNIT)
+    }
+
+    /// Adds the tokens of another text.
+    pub fn add(&mut self, other: Self) {
+        self.typical = self.typical.saturating_add(other.typical);
+        self.high = self.high.saturating_add(other.high);
+    }
+}
+
+impl From<TokenWeight> for TextTokens {
+    fn from(weight: TokenWeight) -> Self {
+        Self { typical: weight.typical.into(), high: weight.high.into() }
     }
 }
 
@@ -358,15 +353,15 @@ fn has_beyond_ascii(run: &[u8]) -> bool {
 }
 
 /// Returns the weight of the characters that start with this byte.
-fn weight_of_lead_byte(byte: u8) -> TokenWeight {
-    BY_LEAD_BYTE.get(usize::from(byte & 0x3f)).copied().unwrap_or_default()
+fn weight_of_lead_byte(byte: u8) -> TextTokens {
+    BY_LEAD_BYTE.get(usize::from(byte & 0x3f)).copied().unwrap_or_default().into()
 }
 
 /// Returns the weight of a code unit beyond ASCII.
-fn weight_of_unit(unit: u16) -> TokenWeight {
+fn weight_of_unit(unit: u16) -> TextTokens {
     match unit {
         ..0x800 => weight_of_lead_byte((unit >> 6) as u8),
-        0xd800..0xe000 => token_weights::SURROGATE,
+        0xd800..0xe000 => token_weights::SURROGATE.into(),
         _ => weight_of_lead_byte(0x20 | (unit >> 12) as u8),
     }
 }
@@ -406,8 +401,8 @@ mod tests {
     }
 
     /// Counts the characters of a text one by one.
-    fn reference(text: &str) -> ([u64; 8], WeightSum) {
-        let (mut counts, mut other, mut previous) = ([0; 8], WeightSum::default(), 'x');
+    fn reference(text: &str) -> ([u64; 8], TextTokens) {
+        let (mut counts, mut other, mut previous) = ([0; 8], TextTokens::default(), 'x');
         for c in text.chars() {
             match c {
                 'a'..='z' => counts[0] += 1,
@@ -422,7 +417,7 @@ mod tests {
                 }
                 '\0'..' ' => counts[6] += 1,
                 '\0'..='\x7f' => counts[7] += 1,
-                _ => other.add(BY_LEAD_BYTE[usize::from(c.encode_utf8(&mut [0; 4]).as_bytes()[0] - 0xc0)]),
+                _ => other.add(BY_LEAD_BYTE[usize::from(c.encode_utf8(&mut [0; 4]).as_bytes()[0] - 0xc0)].into()),
             }
             previous = c;
         }
@@ -475,8 +470,8 @@ mod tests {
         let per_byte = |text: &str| {
             let mut census = TextCensus::default();
             census.count_run(text.as_bytes(), 0..text.len());
-            let TextTokens { typical, high } = census.tokens();
-            [typical, high].map(|tokens| tokens * 100 / text.len() as u64)
+            let tokens = census.tokens();
+            [tokens.typical(), tokens.high()].map(|tokens| tokens * 100 / text.len() as u64)
         };
         let table = [
             ("English", per_byte(&english), [20..30, 30..50]),
@@ -496,7 +491,7 @@ mod tests {
             let text = String::from(char::from(byte)).repeat(1000);
             let mut census = TextCensus::default();
             text.encode_utf16().for_each(|unit| census.count_unit(unit));
-            assert!(census.tokens().high >= 125, "{byte:#x}");
+            assert!(census.tokens().high() >= 125, "{byte:#x}");
         }
     }
 

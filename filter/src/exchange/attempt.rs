@@ -305,18 +305,19 @@ impl Attempt {
             // If the provider received any of the body, it received all of it: the gate forwards the body as a whole.
             return if connected() { prompt_only } else { Usage::default() };
         };
-        let Some(Usage { prompt, completion }) = reported else {
-            let seen = Usage { completion: self.seen(&provider.answer), ..prompt_only };
-            return if provider.status >= 400 { Usage::default() } else { seen };
-        };
-        // A stream over several prompts was cut off: the server has also read the prompts without reported usage.
-        let unreported = inbound.request.prompts > 1 && !provider.answer.usage_is_whole();
-        let least = if unreported { self.prompt_estimate } else { 0 };
-        Usage { prompt: prompt.max(least), completion: completion.max(self.seen(&provider.answer)) }
+        match reported {
+            // A stream over several prompts was cut off: the server has also read the prompts without reported usage.
+            Some(usage) if inbound.request.prompts > 1 && !provider.answer.usage_is_whole() => {
+                Usage { prompt: usage.prompt.max(self.prompt_estimate), ..usage }
+            }
+            Some(usage) => usage,
+            None if provider.status >= 400 => Usage::default(),
+            None => Usage { completion: self.seen(&provider.answer), ..prompt_only },
+        }
     }
 
-    /// Returns the completion tokens that the provider has not reported: the number of chunks that came without usage, or what their
-    /// text typically has if that is more.
+    /// Returns the completion tokens of a response without usage: the number of its chunks, or what their text typically has if that is
+    /// more.
     fn seen(&self, answer: &ResponseBody) -> u64 {
         let text = self.gate.model(self.candidate()).map(|(_, model)| model.prompt_estimator.borrow().typical(answer.text()));
         answer.deltas().max(text.unwrap_or(0))
@@ -397,8 +398,10 @@ impl Attempt {
             return ResponseBody::opaque();
         }
         match &*media_type(headers.get("content-type").unwrap_or_default()) {
-            b"text/event-stream" => ResponseBody::stream(request.choices, usage_to_hide(request, self.dialect())),
-            b"application/json" => ResponseBody::json(request.choices),
+            b"text/event-stream" => {
+                ResponseBody::stream(request.choices, request.sequences, usage_to_hide(request, self.dialect()))
+            }
+            b"application/json" => ResponseBody::json(),
             _ => ResponseBody::opaque(),
         }
     }

@@ -285,7 +285,7 @@ fn every_outcome_is_charged_as_documented() {
         (Some(("200", "application/json", "{\"choices\":[")), true, prompt, 0),
         (Some(("200", "application/json", r#"{"choices":[{"index":0,"message":{"content":"one two"#)), true, prompt, 2),
         (Some(("200", "text/event-stream", &format!("{usage}{reset}"))), true, None, 12),
-        (Some(("200", "text/event-stream", &format!("{usage}{delta}{delta}{delta}{delta}"))), true, None, 13),
+        (Some(("200", "text/event-stream", &format!("{usage}{delta}{delta}{delta}{delta}"))), true, None, 12),
         (Some(("200", "application/json", r#"{"usage":{"prompt_tokens":2e1,"completion_tokens":3.0}}"#)), true, None, 23),
         (Some(("200", "application/json", r#"{"usage":{"prompt_tokens":9,"completion_tokens":-3}}"#)), true, prompt, 0),
         (Some(("200", "application/json", r#"{"usage":{"prompt_tokens":900,"completion_tokens":3000}}"#)), true, None, 3900),

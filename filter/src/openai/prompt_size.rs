@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::estimate::text_census::TextCensus;
+use crate::estimate::text_census::{TextCensus, TextTokens};
 use crate::json::{InvalidJson, Reader, ValueKind};
 
 use super::request::InvalidBody;
@@ -12,8 +12,8 @@ use super::request::InvalidBody;
 pub struct PromptSize {
     /// Bytes of text: strings as decoded, tools and other structured values as written.
     pub text_bytes: u64,
-    /// The characters of the text, by kind.
-    pub text: TextCensus,
+    /// The tokens of the text by its characters.
+    pub text: TextTokens,
     /// Messages. A chat template adds tokens around each of them.
     pub messages: u64,
     /// Tokens given as ids.
@@ -25,6 +25,14 @@ pub struct PromptSize {
     pub cut: Option<u64>,
     /// Whether the server truncates the prompts.
     pub truncated: bool,
+}
+
+/// Reads what reaches the prompt, and measures it.
+#[derive(Debug, Default)]
+pub(super) struct PromptMeter {
+    /// What has been measured, without the text.
+    pub(super) size: PromptSize,
+    text: TextCensus,
 }
 
 /// The keys of a content part that hold something other than text: vLLM's `MM_PARSER_MAP`, and OpenAI's `file`.
@@ -46,9 +54,14 @@ pub(super) const MEDIA_FIELDS: [&str; 11] = [
 const PROMPT_EMBEDS: InvalidBody =
     InvalidBody::Wrong { param: "messages", reason: "must not hold `prompt_embeds`: their tokens cannot be counted" };
 
-// === impl PromptSize ===
+// === impl PromptMeter ===
 
-impl PromptSize {
+impl PromptMeter {
+    /// Returns the size of all that was read.
+    pub(super) fn size(&self) -> PromptSize {
+        PromptSize { text_bytes: self.text.len(), text: self.text.tokens(), ..self.size }
+    }
+
     /// Reads `messages`.
     pub(super) fn messages(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidBody> {
         let mut messages = reader.array()?;
@@ -56,7 +69,7 @@ impl PromptSize {
             if reader.kind()? != ValueKind::Object {
                 return Err(InvalidBody::wrong("messages", "must be an array of objects"));
             }
-            self.messages += 1;
+            self.size.messages += 1;
             self.message(reader)?;
         }
         Ok(())
@@ -71,13 +84,12 @@ impl PromptSize {
 
     /// Adds the text that `reader` has read in this range, as written.
     pub(super) fn written(&mut self, reader: &Reader<'_>, range: Range<usize>) {
-        self.text_bytes += range.len() as u64;
         self.text.start_string();
         self.text.count_run(reader.document(), range);
     }
 
     fn string(&mut self, reader: &mut Reader<'_>) -> Result<(), InvalidJson> {
-        self.text_bytes += reader.visit_text(&mut self.text)?.len() as u64;
+        reader.visit_text(&mut self.text)?;
         Ok(())
     }
 
@@ -134,7 +146,7 @@ impl PromptSize {
                 self.value(reader)?;
             }
         }
-        self.parts += u64::from(media);
+        self.size.parts += u64::from(media);
         Ok(())
     }
 
@@ -165,7 +177,7 @@ impl PromptSize {
                 return Err(Self::wrong_prompt(param));
             }
         }
-        self.token_ids += ids;
+        self.size.token_ids += ids;
         Ok(if ids > 0 { 1 } else { prompts })
     }
 
@@ -176,7 +188,7 @@ impl PromptSize {
                 return Err(Self::wrong_prompt(param));
             }
             token_id(reader, param)?;
-            self.token_ids += 1;
+            self.size.token_ids += 1;
         }
         Ok(())
     }
@@ -188,5 +200,5 @@ impl PromptSize {
 
 fn token_id(reader: &mut Reader<'_>, param: &'static str) -> Result<(), InvalidBody> {
     let digits = reader.number()?;
-    if digits.iter().all(u8::is_ascii_digit) { Ok(()) } else { Err(PromptSize::wrong_prompt(param)) }
+    if digits.iter().all(u8::is_ascii_digit) { Ok(()) } else { Err(PromptMeter::wrong_prompt(param)) }
 }

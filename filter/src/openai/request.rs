@@ -12,6 +12,7 @@ mod values;
 use std::ops::Range;
 
 use self::governed_fields::{FieldKind, GovernedField};
+use super::prompt_size::PromptMeter;
 use super::{Operation, PromptSize};
 use crate::json::{Reader, ValueKind};
 
@@ -100,7 +101,7 @@ struct RequestBuilder {
     n: Option<u64>,
     best_of: Option<u64>,
     prompts: Option<u64>,
-    prompt: PromptSize,
+    prompt: PromptMeter,
     ranges: FieldRanges,
 }
 
@@ -191,7 +192,8 @@ impl RequestBuilder {
             FieldKind::TruncatePrompt => {
                 let number = self.whole_number(-1, reader, name)?.0;
                 // -1 is the context length.
-                (self.prompt.truncated, self.prompt.cut) = (number.is_some(), number.and_then(|number| u64::try_from(number).ok()));
+                (self.prompt.size.truncated, self.prompt.size.cut) =
+                    (number.is_some(), number.and_then(|number| u64::try_from(number).ok()));
                 Ok(())
             }
         }
@@ -308,7 +310,7 @@ impl RequestBuilder {
             self.ranges.max_completion_tokens = None;
         }
         // The server truncates each prompt separately.
-        self.prompt.cut = self.prompt.cut.map(|cut| cut.saturating_mul(self.prompts.unwrap_or(1).max(1)));
+        self.prompt.size.cut = self.prompt.size.cut.map(|cut| cut.saturating_mul(self.prompts.unwrap_or(1).max(1)));
         let choices = self.n.unwrap_or(1);
         let (limit, largest_limit, prompts) = match operation {
             Operation::Chat => (self.max_completion_tokens.or(self.max_tokens), self.max_completion_tokens.max(self.max_tokens), 1),
@@ -330,7 +332,7 @@ impl RequestBuilder {
             choices,
             prompts,
             sequences: choices.max(self.best_of.unwrap_or(1)).saturating_mul(prompts),
-            prompt: self.prompt,
+            prompt: self.prompt.size(),
             ranges: self.ranges,
         })
     }

@@ -9,7 +9,7 @@ use self::answer_text::AnswerText;
 use self::stream::{EventContext, EventStream};
 use self::usage_extractor::{Discard, UsageExtractor};
 use super::{Usage, UsageCounter};
-use crate::estimate::text_census::TextCensus;
+use crate::estimate::text_census::TextTokens;
 
 /// A response body, from its first byte to its last.
 #[derive(Debug)]
@@ -52,23 +52,23 @@ struct JsonBody {
 // === impl ResponseBody ===
 
 impl ResponseBody {
-    /// Creates the body of a JSON response with `choices` completions for each prompt.
-    pub fn json(choices: u64) -> Self {
-        Self::new(Format::Json(Box::default()), choices, HideUsage::Nothing)
+    /// Creates the body of a JSON response.
+    pub fn json() -> Self {
+        Self::new(Format::Json(Box::default()), HideUsage::Nothing)
     }
 
-    /// Creates the body of an event stream with `choices` completions for each prompt.
-    pub fn stream(choices: u64, hide: HideUsage) -> Self {
-        Self::new(Format::Stream(Box::default()), choices, hide)
+    /// Creates the body of an event stream of `sequences` completions, `choices` for each prompt.
+    pub fn stream(choices: u64, sequences: u64, hide: HideUsage) -> Self {
+        Self { counter: UsageCounter::new(choices, sequences), ..Self::new(Format::Stream(Box::default()), hide) }
     }
 
     /// Creates a body that passes unread.
     pub fn opaque() -> Self {
-        Self::new(Format::Opaque, 1, HideUsage::Nothing)
+        Self::new(Format::Opaque, HideUsage::Nothing)
     }
 
-    fn new(format: Format, choices: u64, hide: HideUsage) -> Self {
-        Self { format, counter: UsageCounter::new(choices), hide, started: false }
+    fn new(format: Format, hide: HideUsage) -> Self {
+        Self { format, counter: UsageCounter::default(), hide, started: false }
     }
 
     /// Returns whether the body sent to the client may have another length than the provider's.
@@ -101,10 +101,10 @@ impl ResponseBody {
 
     /// Counts what is known only at the end of the body, complete or not.
     pub fn finish(&mut self) {
-        if let Format::Json(body) = &self.format {
+        if let Format::Json(body) = &mut self.format {
             match body.extractor.usage() {
                 Some(usage) => self.counter.report(usage, None),
-                None => self.counter.seen(body.text.text()),
+                None => self.counter.seen(body.text.tokens()),
             }
         }
     }
@@ -124,13 +124,13 @@ impl ResponseBody {
         self.counter.is_whole()
     }
 
-    /// Returns the number of chunks that held a part of a completion, since the last report of usage.
+    /// Returns the number of chunks that held a part of a completion and no usage.
     pub fn deltas(&self) -> u64 {
         self.counter.deltas()
     }
 
-    /// Returns the text of completions since the last report of usage.
-    pub fn text(&self) -> &TextCensus {
+    /// Returns the tokens of completions that came without usage, by their text.
+    pub fn text(&self) -> TextTokens {
         self.counter.text()
     }
 }

@@ -1,6 +1,6 @@
 //! Token counts, as providers report them.
 
-use crate::estimate::text_census::TextCensus;
+use crate::estimate::text_census::TextTokens;
 use crate::json::{Reader, ValueKind, whole_number};
 
 /// The contents of one `usage` object, in tokens.
@@ -20,12 +20,14 @@ pub struct Usage {
 pub struct UsageCounter {
     /// Completions for each prompt, to derive the prompt from the index of a completion.
     choices: usize,
+    /// Completions of all prompts. More are not counted separately.
+    sequences: usize,
     prompts: Vec<u64>,
     completions: Vec<u64>,
     sum: Option<Usage>,
-    /// Chunks with a part of a completion, and their text, since the last report.
+    /// Chunks with a part of a completion and no usage, and their text.
     deltas: u64,
-    text: TextCensus,
+    text: TextTokens,
 }
 
 /// The ends of the usage that vLLM writes into the chunks of a stream.
@@ -102,34 +104,46 @@ fn count(reader: &mut Reader<'_>) -> Option<Option<u64>> {
 }
 
 /// Returns the number of tokens that follows `before`, and the bytes after it.
-fn digits_after<'a>(before: &[u8], value: &'a [u8]) -> Option<(u64, &'a [u8])> {
-    let rest = value.strip_prefix(before)?;
-    let length = rest.iter().take(MAX_DIGITS).take_while(|byte| byte.is_ascii_digit()).count();
-    let (digits, rest) = rest.split_at(length);
-    if digits.is_empty() || digits.len() > 1 && digits.starts_with(b"0") {
+fn digits_after<'a, const N: usize>(before: &[u8; N], value: &'a [u8]) -> Option<(u64, &'a [u8])> {
+    let (start, rest) = value.split_first_chunk()?;
+    if !is_same(start, before) {
         return None;
     }
-    let number = digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
-    Some((number, rest))
+    let (mut number, mut length) = (0, 0);
+    while let Some(digit @ b'0'..=b'9') = rest.get(length)
+        && length < MAX_DIGITS
+    {
+        number = number * 10 + u64::from(digit - b'0');
+        length += 1;
+    }
+    let is_number = length == 1 || length > 1 && rest.first() != Some(&b'0');
+    is_number.then(|| (number, rest.get(length..).unwrap_or_default()))
+}
+
+/// Compares eight bytes at a time. WebAssembly has no instruction that compares more.
+fn is_same<const N: usize>(a: &[u8; N], b: &[u8; N]) -> bool {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks(), b.as_chunks());
+    a.iter().zip(b).all(|(a, b)| u64::from_le_bytes(*a) == u64::from_le_bytes(*b)) && a_rest.iter().eq(b_rest)
 }
 
 // === impl UsageCounter ===
 
 impl UsageCounter {
-    /// Creates a counter for a request for `choices` completions of each prompt.
-    pub fn new(choices: u64) -> Self {
-        Self { choices: usize::try_from(choices).unwrap_or(usize::MAX).max(1), ..Self::default() }
+    /// Creates a counter for a request for `sequences` completions, `choices` of each prompt.
+    pub fn new(choices: u64, sequences: u64) -> Self {
+        let [choices, sequences] = [choices, sequences].map(|count| usize::try_from(count).unwrap_or(usize::MAX).max(1));
+        Self { choices, sequences: sequences.min(MAX_SEQUENCES), ..Self::default() }
     }
 
     /// Records the usage of one chunk: of the completion at `index`, or of all completions.
     pub fn report(&mut self, usage: Usage, index: Option<usize>) {
-        // It covers what came before it.
-        (self.deltas, self.text) = (0, TextCensus::default());
         let Some(index) = index else {
             self.sum = Some(self.sum.unwrap_or_default().max(usage));
             return;
         };
-        if index >= MAX_SEQUENCES {
+        // Where there is one completion, its index does not matter.
+        let index = if self.sequences == 1 { 0 } else { index };
+        if index >= self.sequences {
             return;
         }
         raise(&mut self.completions, index, usage.completion);
@@ -137,24 +151,24 @@ impl UsageCounter {
     }
 
     /// Records a chunk that holds a part of a completion and no usage.
-    pub fn delta(&mut self, text: &TextCensus) {
+    pub fn delta(&mut self, text: TextTokens) {
         self.deltas += 1;
         self.text.add(text);
     }
 
     /// Records the text of completions whose number of chunks is not known.
-    pub fn seen(&mut self, text: &TextCensus) {
+    pub fn seen(&mut self, text: TextTokens) {
         self.text.add(text);
     }
 
-    /// Returns the number of chunks that held a part of a completion, since the last report.
+    /// Returns the number of chunks that held a part of a completion and no usage.
     pub fn deltas(&self) -> u64 {
         self.deltas
     }
 
-    /// Returns the text of completions since the last report.
-    pub fn text(&self) -> &TextCensus {
-        &self.text
+    /// Returns the tokens of completions that came without usage, by their text.
+    pub fn text(&self) -> TextTokens {
+        self.text
     }
 
     /// Returns whether the provider has reported the sums.
@@ -186,6 +200,7 @@ fn raise(counts: &mut Vec<u64>, index: usize, value: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::estimate::text_census::TextCensus;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -228,7 +243,7 @@ mod tests {
 
     #[test]
     fn continuous_usage_adds_up_over_choices_and_prompts() {
-        let mut counter = UsageCounter::new(2);
+        let mut counter = UsageCounter::new(2, 4);
         assert_eq!(counter.usage(), None);
         for (index, prompt, completion) in [(0, 5, 1), (1, 5, 1), (2, 7, 1), (3, 7, 4), (0, 5, 3), (usize::MAX, 9, 9)] {
             counter.report(Usage { prompt, completion }, Some(index));
@@ -241,23 +256,20 @@ mod tests {
     }
 
     #[test]
-    fn a_report_covers_what_came_before_it() {
-        let mut text = TextCensus::default();
-        text.count_run(b"word", 0..4);
-        let mut counter = UsageCounter::new(1);
-        counter.delta(&text);
-        counter.delta(&text);
-        assert_eq!((counter.usage(), counter.deltas()), (None, 2));
-        counter.report(Usage { prompt: 10, completion: 2 }, Some(0));
-        assert_eq!((counter.deltas(), counter.text()), (0, &TextCensus::default()));
-        counter.delta(&text);
-        assert_eq!((counter.usage(), counter.deltas()), (Some(Usage { prompt: 10, completion: 2 }), 1));
+    fn what_came_without_usage_adds_up() {
+        let mut word = TextCensus::default();
+        word.count_run(b"Words ", 0..6);
+        let mut counter = UsageCounter::new(1, 1);
+        (0..100).for_each(|_| counter.delta(word.tokens()));
+        assert_eq!((counter.usage(), counter.deltas()), (None, 100));
+        let rounded = counter.text().typical();
+        assert!((100..200).contains(&rounded) && rounded < 100 * word.tokens().typical(), "{rounded}");
     }
 
     #[test]
     fn of_several_reports_the_largest_counts() {
         let report = |reports: &[(Option<usize>, u64, u64)]| {
-            let mut counter = UsageCounter::new(1);
+            let mut counter = UsageCounter::new(1, 1);
             for &(index, prompt, completion) in reports {
                 counter.report(Usage { prompt, completion }, index);
             }
@@ -269,6 +281,7 @@ mod tests {
             (&[(None, 10, 0), (None, 0, 5)], (10, 5)),
             (&[(Some(0), 10, 5), (Some(0), 9, 7), (Some(0), 10, 6)], (10, 7)),
             (&[(Some(0), 10, 5), (None, 10, 6)], (10, 6)),
+            (&[(Some(0), 10, 5), (Some(usize::MAX), 10, 6)], (10, 6)),
         ] {
             assert_eq!(report(reports), Some(expected), "{reports:?}");
         }

@@ -1,7 +1,7 @@
 //! The text of completions, counted as it passes: the best that is known of a response whose usage is not reported.
 
 use super::usage_extractor::Sink;
-use crate::estimate::text_census::TextCensus;
+use crate::estimate::text_census::{TextCensus, TextTokens};
 
 /// The keys of the strings that a model has generated, in messages, deltas and text completions.
 const GENERATED: [&[u8]; 7] = [b"content", b"text", b"reasoning", b"reasoning_content", b"refusal", b"arguments", b"input"];
@@ -9,9 +9,16 @@ const GENERATED: [&[u8]; 7] = [b"content", b"text", b"reasoning", b"reasoning_co
 /// The number of bytes of a key that are kept: more than the longest of [`GENERATED`] has, so that longer keys differ from it.
 const MAX_KEY_BYTES: usize = 18;
 
+/// The number of bytes at the start of a document that are not counted before the text is needed. Most responses report their usage
+/// at the end, and most are shorter.
+const MAX_HELD_BYTES: usize = 4096;
+
 /// Counts the text of the completions in a JSON document that arrives in chunks. The document is not validated.
 #[derive(Debug, Default)]
 pub(super) struct AnswerText {
+    /// The start of the document, while it is short and not counted.
+    held: Vec<u8>,
+    is_long: bool,
     text: TextCensus,
     place: Place,
     /// The latest string that may be a key, as written.
@@ -45,17 +52,35 @@ enum StringKind {
 impl AnswerText {
     /// Prepares for another document. Its text is counted anew.
     pub fn reset(&mut self) {
+        self.held.clear();
+        self.is_long = false;
         self.text = TextCensus::default();
         self.place = Place::default();
     }
 
-    /// Returns the characters of the completions so far.
-    pub fn text(&self) -> &TextCensus {
-        &self.text
+    /// Returns the tokens of the completions so far, by their characters.
+    pub fn tokens(&mut self) -> TextTokens {
+        self.count_held();
+        self.text.tokens()
+    }
+
+    /// Reads the next chunk of the document, now or when the text is needed.
+    pub fn feed(&mut self, chunk: &[u8]) {
+        if !self.is_long && self.held.len() + chunk.len() <= MAX_HELD_BYTES {
+            return self.held.extend_from_slice(chunk);
+        }
+        self.count_held();
+        self.count(chunk);
+    }
+
+    fn count_held(&mut self) {
+        self.is_long = true;
+        let held = std::mem::take(&mut self.held);
+        self.count(&held);
     }
 
     /// Counts the next chunk of the document.
-    pub fn feed(&mut self, chunk: &[u8]) {
+    pub fn count(&mut self, chunk: &[u8]) {
         let mut at = 0;
         while let Some(&byte) = chunk.get(at) {
             match self.place {
@@ -174,7 +199,12 @@ mod tests {
     fn counted(document: &str, step: usize) -> TextCensus {
         let mut answer = AnswerText::default();
         document.as_bytes().chunks(step).for_each(|chunk| answer.feed(chunk));
-        *answer.text()
+        let tokens = answer.tokens();
+        let held = answer.text;
+        answer.reset();
+        document.as_bytes().chunks(step).for_each(|chunk| answer.count(chunk));
+        assert_eq!((answer.tokens(), answer.text), (tokens, held));
+        held
     }
 
     /// Returns the census of these strings.
@@ -218,5 +248,15 @@ mod tests {
                 assert_eq!(counted(document, step).tokens(), census(strings).tokens(), "{document} by {step}");
             }
         }
+    }
+    #[test]
+    fn a_long_document_is_counted_as_it_passes() {
+        let document = format!(r#"[{{"text":"{}"}},{{"text":"b"}}]"#, "a ".repeat(10_000));
+        for step in [1, 100, 4096, 5000, 100_000] {
+            assert_eq!(counted(&document, step).len(), 20_001, "by {step}");
+        }
+        let mut answer = AnswerText::default();
+        answer.feed(document.as_bytes());
+        assert_eq!(answer.held.capacity(), 0);
     }
 }

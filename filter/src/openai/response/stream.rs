@@ -7,7 +7,7 @@ use super::HideUsage;
 use super::answer_text::AnswerText;
 use super::chunk_prefix::ChunkPrefix;
 use super::usage_extractor::{Choices, Discard, UsageExtractor};
-use crate::estimate::text_census::TextCensus;
+use crate::estimate::text_census::TextTokens;
 use crate::http::sse::{self, EventPart, EventReader};
 use crate::openai::UsageCounter;
 
@@ -53,7 +53,7 @@ impl EventStream {
                 pass_fragment(extractor, text, long_event, part, context, out);
                 if last {
                     extractor.flush(out);
-                    count_event(extractor, || text.text(), part, context);
+                    count_event(extractor, || text.tokens(), part, context);
                     *long_event = LongEvent::No;
                     *kept = true;
                 }
@@ -104,7 +104,7 @@ fn pass_event(
         extractor.flush(out);
         out.extend_from_slice(line_end);
     }
-    let usage_only = count_event(extractor, || text_of(event, text), event, context);
+    let usage_only = count_event(extractor, || tokens_of(event, text), event, context);
     if usage_only && context.hide != HideUsage::Nothing {
         out.truncate(start);
         if context.hide == HideUsage::All {
@@ -144,19 +144,19 @@ fn pass_fragment(
 }
 
 /// Counts the text of a whole event.
-fn text_of<'a>(event: &[u8], text: &'a mut AnswerText) -> &'a TextCensus {
+fn tokens_of(event: &[u8], text: &mut AnswerText) -> TextTokens {
     text.reset();
     event
         .split_inclusive(|&byte| byte == b'\n' || byte == b'\r')
         .filter_map(sse::data_value)
-        .for_each(|(_, value)| text.feed(value));
-    text.text()
+        .for_each(|(_, value)| text.count(value));
+    text.tokens()
 }
 
-/// Counts what the extractor has read of an event; `text` returns its text. Returns whether the event held usage and no completion.
-fn count_event<'a>(
+/// Counts what the extractor has read of an event; `tokens` returns those of its text. Returns whether the event held usage and no completion.
+fn count_event(
     extractor: &UsageExtractor,
-    text: impl FnOnce() -> &'a TextCensus,
+    tokens: impl FnOnce() -> TextTokens,
     event: &[u8],
     context: &mut EventContext<'_>,
 ) -> bool {
@@ -169,7 +169,7 @@ fn count_event<'a>(
     let usage = extractor.usage();
     match usage {
         Some(usage) => context.counter.report(usage, index),
-        None if index.is_some() && (extractor.has_usage() || !is_role_only(event)) => context.counter.delta(text()),
+        None if index.is_some() && (extractor.has_usage() || !is_role_only(event)) => context.counter.delta(tokens()),
         None => {}
     }
     extractor.has_usage() && choices == Choices::Empty

@@ -73,7 +73,7 @@ fn json_answers_pass_and_are_counted() {
         (capture!("chat-too-long"), None),
     ] {
         for step in (1..40).chain([body.len()]) {
-            let (out, counted) = pass(ResponseBody::json(1), body.chunks(step));
+            let (out, counted) = pass(ResponseBody::json(), body.chunks(step));
             assert_eq!(out, body);
             let expected = expected.map(|usage| (usage.prompt, usage.completion));
             assert_eq!(counted.map(|usage| (usage.prompt, usage.completion)), expected, "{}", String::from_utf8_lossy(&body));
@@ -91,17 +91,17 @@ fn streams_are_counted_the_same_however_they_are_cut() {
         (capture!("completions-stream-usage-continuous"), 3),
     ] {
         for hide in [HideUsage::Nothing, HideUsage::Continuous, HideUsage::All] {
-            let (whole, counted) = pass(ResponseBody::stream(1, hide), [&body[..]]);
+            let (whole, counted) = pass(ResponseBody::stream(1, 1, hide), [&body[..]]);
             assert!(counted.is_some());
             if hide == HideUsage::Nothing {
                 assert_eq!(whole, body);
             }
             for cut in (0..body.len()).step_by(step) {
                 let (left, right) = body.split_at(cut);
-                let (out, again) = pass(ResponseBody::stream(1, hide), [left, right]);
+                let (out, again) = pass(ResponseBody::stream(1, 1, hide), [left, right]);
                 assert_eq!((out, again), (whole.clone(), counted), "cut at {cut}");
             }
-            assert_eq!(pass(ResponseBody::stream(1, hide), body.chunks(1)), (whole, counted));
+            assert_eq!(pass(ResponseBody::stream(1, 1, hide), body.chunks(1)), (whole, counted));
         }
     }
 }
@@ -110,15 +110,15 @@ fn streams_are_counted_the_same_however_they_are_cut() {
 fn what_the_client_did_not_ask_for_is_as_if_it_had_not_been_there() {
     let continuous = capture!("chat-stream-usage-continuous");
     let last = capture!("chat-stream-usage");
-    let (hidden, counted) = pass(ResponseBody::stream(1, HideUsage::Continuous), [&continuous[..]]);
+    let (hidden, counted) = pass(ResponseBody::stream(1, 1, HideUsage::Continuous), [&continuous[..]]);
     assert_eq!(anonymous(&hidden), anonymous(&last));
     assert_eq!(counted, usage(29, 8));
-    let (from_continuous, _) = pass(ResponseBody::stream(1, HideUsage::All), [&continuous[..]]);
-    let (from_last, _) = pass(ResponseBody::stream(1, HideUsage::All), [&last[..]]);
+    let (from_continuous, _) = pass(ResponseBody::stream(1, 1, HideUsage::All), [&continuous[..]]);
+    let (from_last, _) = pass(ResponseBody::stream(1, 1, HideUsage::All), [&last[..]]);
     assert_eq!(anonymous(&from_continuous), anonymous(&from_last));
     assert!(!anonymous(&from_last).contains("usage"));
     let completions = capture!("completions-stream-usage-continuous");
-    let (hidden, counted) = pass(ResponseBody::stream(1, HideUsage::All), [&completions[..]]);
+    let (hidden, counted) = pass(ResponseBody::stream(1, 1, HideUsage::All), [&completions[..]]);
     let plain = anonymous(&capture!("completions-stream"));
     // Without usage, vLLM sends in the finishing chunk what it otherwise sends in the usage chunk.
     let plain = plain.replace(",\"system_fingerprint\":\"vllm-0.32.0-d65e3ede\"", "");
@@ -134,7 +134,7 @@ fn a_stream_cut_for_good_is_counted_as_far_as_it_came() {
     for event in &events[..8] {
         seen.extend_from_slice(event);
     }
-    let mut answer = ResponseBody::stream(1, HideUsage::All);
+    let mut answer = ResponseBody::stream(1, 1, HideUsage::All);
     answer.feed(&seen, false);
     answer.feed(b"data: {\"choices\":[{\"index\":0}],\"usage\":{\"prompt_tokens\":29,\"completion_tokens\":900}", false);
     answer.finish();
@@ -146,7 +146,7 @@ fn a_stream_cut_for_good_is_counted_as_far_as_it_came() {
 fn nothing_is_lost_of_a_stream_that_ends_in_a_long_event() {
     let long = format!("data: {{\"a\":\"{}\",\"b", "x".repeat(crate::http::sse::MAX_EVENT_BYTES));
     for hide in [HideUsage::Nothing, HideUsage::All] {
-        let (out, _) = pass(ResponseBody::stream(1, hide), [long.as_bytes()]);
+        let (out, _) = pass(ResponseBody::stream(1, 1, hide), [long.as_bytes()]);
         assert!(out == long.as_bytes(), "{} of {} bytes", out.len(), long.len());
     }
 }
@@ -159,7 +159,7 @@ fn many_completions_add_up() {
         )
     };
     let stream: String = [(0, 5, 1), (1, 5, 1), (0, 5, 2), (2, 7, 1), (1, 5, 4)].map(|(i, p, c)| event(i, p, c)).concat();
-    let (out, counted) = pass(ResponseBody::stream(2, HideUsage::All), [stream.as_bytes()]);
+    let (out, counted) = pass(ResponseBody::stream(2, 6, HideUsage::All), [stream.as_bytes()]);
     assert_eq!(counted, usage(12, 7));
     assert!(!String::from_utf8(out).unwrap().contains("usage"));
 }
@@ -189,7 +189,7 @@ fn usage_is_hidden_wherever_it_stands() {
         ("data: {\"choices\":[{}],\"usage\":{}", "data: {\"choices\":[{}]"),
     ] {
         for step in 1..=event.len() {
-            let (out, _) = pass(ResponseBody::stream(1, HideUsage::All), event.as_bytes().chunks(step));
+            let (out, _) = pass(ResponseBody::stream(1, 1, HideUsage::All), event.as_bytes().chunks(step));
             assert_eq!(String::from_utf8(out).unwrap(), hidden, "by {step}");
         }
     }
@@ -209,7 +209,7 @@ fn an_event_of_a_megabyte_is_counted_and_cleaned_in_little_memory() {
         ),
     ] {
         let (out, counted) =
-            pass(ResponseBody::stream(1, HideUsage::All), event.as_bytes().chunks(16_384).chain([&b"data: [DONE]\n\n"[..]]));
+            pass(ResponseBody::stream(1, 1, HideUsage::All), event.as_bytes().chunks(16_384).chain([&b"data: [DONE]\n\n"[..]]));
         assert!(out == format!("{expected}data: [DONE]\n\n").as_bytes());
         assert_eq!(counted, usage(500_001, 1));
     }
@@ -218,7 +218,7 @@ fn an_event_of_a_megabyte_is_counted_and_cleaned_in_little_memory() {
 #[test]
 fn without_usage_the_pieces_are_counted() {
     let stream = capture!("chat-stream-usage");
-    let mut answer = ResponseBody::stream(1, HideUsage::All);
+    let mut answer = ResponseBody::stream(1, 1, HideUsage::All);
     let end = memchr::memmem::find(&stream, b"\"usage\"").unwrap();
     answer.feed(&stream[..end], false);
     assert_eq!((answer.usage(), answer.deltas()), (None, 8), "the role is no delta");
@@ -240,7 +240,7 @@ fn every_captured_answer_passes_unchanged_and_is_charged_what_it_says() {
         }
         let body = body(&capture);
         let stream = body.starts_with(b"data: ");
-        let new = || if stream { ResponseBody::stream(1, HideUsage::Nothing) } else { ResponseBody::json(1) };
+        let new = || if stream { ResponseBody::stream(1, 1, HideUsage::Nothing) } else { ResponseBody::json() };
         let (out, usage) = pass(new(), [&body[..]]);
         assert_eq!(out, body, "{path:?}");
         assert_eq!(pass(new(), body.chunks(7)), (out, usage), "{path:?}");
