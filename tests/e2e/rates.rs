@@ -207,6 +207,8 @@ async fn every_authenticated_request_counts_and_reports_what_remains() {
     let model = |model: &str| chat(json!({ "model": model, "messages": [], "max_tokens": 8 }));
     let mut stream = ask(8);
     stream["stream"] = json!(true);
+    let mut many = ask(1_000_000);
+    many["n"] = json!(1_000_000);
     let start = Instant::now();
     let requests = [
         (200, chat(ask(8))),
@@ -218,7 +220,7 @@ async fn every_authenticated_request_counts_and_reports_what_remains() {
         (404, model("nowhere/m")),
         (400, gate.post("/v1/chat/completions").text("{")),
         (400, gate.post("/v1/chat/completions").header("content-type", "text/plain").body("{}")),
-        (400, chat(ask(1_000_000))),
+        (400, chat(many)),
         (500, chat(ask(13))),
     ];
     let all = requests.len() as u64;
@@ -434,7 +436,8 @@ async fn after_retry_after_the_tokens_are_there() {
 /// A request without a limit is served with what has refilled, once that is enough for a response.
 #[tokio::test]
 async fn a_limit_shrinks_to_what_has_refilled() {
-    const RATE: u64 = 6000;
+    /// A thousand tokens per second.
+    const RATE: u64 = 60_000;
     let upstream = Upstream::scripted().await;
     let gate = with(&format!("tokensPerMinute: {RATE}"), &upstream).start().await;
     spend(&gate, &upstream, RATE).await;
@@ -442,14 +445,14 @@ async fn a_limit_shrinks_to_what_has_refilled() {
     let without = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hi" }] });
     let refused = gate.chat(&without).key(&alice()).send().await;
     refused.rate_limited("tokens");
-    assert!((1..=5).contains(&refused.retry_after()), "no more than a small answer is waited for: {}", refused.describe());
+    assert!((1..=5).contains(&refused.retry_after()), "no more than `defaultMaxTokens` is waited for: {}", refused.describe());
     tokio::time::sleep(Duration::from_secs(refused.retry_after())).await;
     let asked = gate.chat(&without).key(&alice()).spawn_send();
     let call = upstream.call().await;
     let forwarded = call.request.json();
     let limit = [&forwarded["max_tokens"], &forwarded["max_completion_tokens"]].into_iter().find_map(Value::as_u64).unwrap();
-    let drained = (exhausted_at.elapsed().as_secs_f64() * 100.0) as u64 + 100;
-    assert!((256..=drained).contains(&limit), "{limit} of {drained}");
+    let drained = (exhausted_at.elapsed().as_secs_f64() * 1000.0) as u64 + 1000;
+    assert!((4096..=drained).contains(&limit), "{limit} of {drained}");
     call.answer(Answer::json(&responses::chat(5, 3))).await;
     asked.await.unwrap().ok();
     gate.settled_budgets(&operator(), "vllm-local").await;
@@ -483,8 +486,10 @@ async fn an_overage_is_repaid_by_refilling() {
 async fn a_request_larger_than_a_whole_rate_is_a_bad_request() {
     let upstream = upstream().await;
     let gate = with("tokensPerMinute: 1000\nmaxTokensPerDay: 50000", &upstream).start().await;
-    for limit in [1000, 5000, 1_000_000_000] {
-        gate.chat(&ask(limit)).key(&alice()).send().await.refused(400, INVALID, "context_length_exceeded");
+    for limit in [250, 5000, 1_000_000_000] {
+        let mut body = ask(limit);
+        body["n"] = json!(4);
+        gate.chat(&body).key(&alice()).send().await.refused(400, INVALID, "context_length_exceeded");
     }
     gate.chat(&ask(500)).key(&alice()).send().await.ok();
     gate.settled_budgets(&operator(), "vllm-local").await;

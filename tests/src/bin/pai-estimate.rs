@@ -20,7 +20,7 @@ fn main() -> Result<()> {
         let body = json!({ "model": "m", "prompt": String::from_utf8(text).context("a prompt is not UTF-8")? }).to_string();
         let request = Request::parse(body.as_bytes(), Operation::TextCompletion)?;
         let tokens = request.prompt.text;
-        writeln!(output, "{} {}", tokens.typical, tokens.high.min(request.prompt.text_bytes))?;
+        writeln!(output, "{} {}", tokens.typical(), tokens.high().min(request.prompt.text_bytes))?;
         length.clear();
     }
     Ok(output.flush()?)
