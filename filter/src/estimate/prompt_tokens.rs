@@ -57,10 +57,13 @@ impl Calibration {
     const MIN_SAMPLES: u32 = 4;
     /// Prompts with fewer bytes are no samples: the tokens of the template outweigh those of the text.
     pub const MIN_BYTES: u64 = 128;
-    /// The percentile of the samples that the upper bound covers, and buckets of margin, because the next prompt differs from the
+    /// The percentile of the samples that raises the upper bound, and buckets of margin, because the next prompt differs from the
     /// samples. A caller with a twentieth of the prompts does not determine this percentile.
-    const HIGH_PERCENT: u32 = 90;
-    const HIGH_MARGIN: u64 = 4;
+    const RAISE_PERCENT: u32 = 90;
+    const RAISE_MARGIN: u64 = 4;
+    /// The same for lowering it: texts of several kinds differ, and the densest kind has to stay below the bound.
+    const LOWER_PERCENT: u32 = 99;
+    const LOWER_MARGIN: u64 = 8;
 
     /// Returns whether a prompt of this size is a sample.
     pub fn is_sample(size: &PromptSize, tokens: u64) -> bool {
@@ -100,9 +103,18 @@ impl Calibration {
         let (typical, high) = if self.samples() < Self::MIN_SAMPLES {
             (Factor::default(), Factor::default())
         } else {
-            (self.typical.factor(50, 0), self.high.factor(Self::HIGH_PERCENT, Self::HIGH_MARGIN))
+            (self.typical.factor(50, 0), self.high_factor())
         };
         Factors { typical, high, part: self.part }
+    }
+
+    /// Returns the factor of the upper bound. It is raised by many samples, and lowered only as far as nearly all samples allow.
+    fn high_factor(&self) -> Factor {
+        let raised = self.high.factor(Self::RAISE_PERCENT, Self::RAISE_MARGIN);
+        if raised > Factor::ONE {
+            return raised;
+        }
+        self.high.factor_of_nearly_all(Self::LOWER_PERCENT, Self::LOWER_MARGIN).clamp(Factor::LEAST_OF_HIGH, Factor::ONE)
     }
 
     /// Encodes the samples.
@@ -151,7 +163,7 @@ impl Factors {
 
     /// Estimates the tokens of a text: the median.
     pub fn typical(&self, text: TextTokens) -> u64 {
-        self.typical.of(text.typical())
+        text.typical_times(self.typical)
     }
 }
 
@@ -228,8 +240,8 @@ mod tests {
             let Estimate { typical, high, .. } = estimate(&calibration, &size);
             let expected = size.text.typical() * expected / 100;
             assert!((expected * 98 / 100..expected * 104 / 100 + 4).contains(&typical), "{percent}: {typical} for {expected}");
-            let reported = (size.text.typical() * percent / 100).clamp(size.text.high() * 70 / 100, size.text.high() * 2);
-            assert!((reported..reported * 112 / 100 + 80).contains(&high), "{percent}: {high} for {reported}");
+            let reported = (size.text.typical() * percent / 100).clamp(size.text.high() * 87 / 100, size.text.high() * 2);
+            assert!((reported..reported * 120 / 100 + 80).contains(&high), "{percent}: {high} for {reported}");
         }
     }
 

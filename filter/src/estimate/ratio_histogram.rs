@@ -9,7 +9,7 @@ pub struct RatioHistogram {
 }
 
 /// A factor, in units of 1/[`RatioHistogram::SCALE`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Factor(u64);
 
 // === impl RatioHistogram ===
@@ -43,7 +43,17 @@ impl RatioHistogram {
     /// Returns the upper edge of the bucket with this percentile of the samples, and `margin` buckets more; between 0.7 and 2.
     pub fn factor(&self, percent: u32, margin: u64) -> Factor {
         // Rounded down, so that one sample of a few is not the percentile.
-        let wanted = (self.samples() * percent / 100).max(1);
+        self.factor_of(self.samples() * percent / 100, margin)
+    }
+
+    /// Returns the same as [`RatioHistogram::factor`], but of a few samples, all count.
+    pub fn factor_of_nearly_all(&self, percent: u32, margin: u64) -> Factor {
+        self.factor_of((self.samples() * percent).div_ceil(100), margin)
+    }
+
+    /// Returns the upper edge of the bucket with the last of the lowest `wanted` samples, and `margin` buckets more.
+    fn factor_of(&self, wanted: u32, margin: u64) -> Factor {
+        let wanted = wanted.max(1);
         let mut sum = 0;
         let reached = |&count: &u8| {
             sum += u32::from(count);
@@ -73,6 +83,11 @@ impl Default for RatioHistogram {
 // === impl Factor ===
 
 impl Factor {
+    /// 1.
+    pub const ONE: Self = Self(RatioHistogram::SCALE);
+    /// The least factor of an upper bound: 7/8. A few dense prompts prevent any lower factor than 1, so that it must not be far from 1.
+    pub const LEAST_OF_HIGH: Self = Self(RatioHistogram::SCALE / 8 * 7);
+
     /// Returns the product, rounded up.
     pub fn of(self, tokens: u64) -> u64 {
         tokens.saturating_mul(self.0).div_ceil(RatioHistogram::SCALE)
@@ -81,7 +96,7 @@ impl Factor {
 
 impl Default for Factor {
     fn default() -> Self {
-        Self(RatioHistogram::SCALE)
+        Self::ONE
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::ratio_histogram::Factor;
 use super::token_weights::{self, BY_LEAD_BYTE, TokenWeight, UNIT};
 use crate::json::StringVisitor;
 use crate::simd::{U8x16, Vector};
@@ -81,7 +82,7 @@ impl TextCensus {
         self.count_kinds(document, range);
         if has_beyond_ascii(run) {
             let leads = run.iter().filter(|&&byte| byte >= 0xc0);
-            leads.for_each(|&byte| self.other.add(weight_of_lead_byte(byte)));
+            leads.for_each(|&byte| self.other.weigh(weight_of_lead_byte(byte)));
             let bytes = run.iter().filter(|byte| !byte.is_ascii()).count();
             self.beyond_ascii = self.beyond_ascii.wrapping_add(bytes as u64);
         }
@@ -95,7 +96,7 @@ impl TextCensus {
             let length = if matches!(unit, 0x800..0xd800 | 0xe000..) { 3 } else { 2 };
             self.bytes = self.bytes.wrapping_add(length);
             self.beyond_ascii = self.beyond_ascii.wrapping_add(length);
-            return self.other.add(weight_of_unit(unit));
+            return self.other.weigh(weight_of_unit(unit));
         };
         if byte < b' ' {
             self.controls += 1;
@@ -232,7 +233,7 @@ impl TextCensus {
 impl StringVisitor for TextCensus {
     #[inline]
     fn beyond_ascii(&mut self, first: u8, length: usize) {
-        self.other.add(weight_of_lead_byte(first));
+        self.other.weigh(weight_of_lead_byte(first));
         self.beyond_ascii = self.beyond_ascii.wrapping_add(length as u64);
     }
 
@@ -316,21 +317,27 @@ impl TextTokens {
         self.typical.div_ceil(UNIT)
     }
 
+    /// Returns the number of tokens for the median of the tokenizers, times this factor.
+    pub fn typical_times(self, factor: Factor) -> u64 {
+        factor.of(self.typical).div_ceil(UNIT)
+    }
+
     /// Returns the number of tokens for the densest of the tokenizers.
     pub fn high(self) -> u64 {
         self.high.div_ceil(UNIT)
+    }
+
+    /// Adds a character.
+    #[inline]
+    fn weigh(&mut self, weight: TokenWeight) {
+        self.typical = self.typical.wrapping_add(weight.typical.into());
+        self.high = self.high.wrapping_add(weight.high.into());
     }
 
     /// Adds the tokens of another text.
     pub fn add(&mut self, other: Self) {
         self.typical = self.typical.saturating_add(other.typical);
         self.high = self.high.saturating_add(other.high);
-    }
-}
-
-impl From<TokenWeight> for TextTokens {
-    fn from(weight: TokenWeight) -> Self {
-        Self { typical: weight.typical.into(), high: weight.high.into() }
     }
 }
 
@@ -353,15 +360,15 @@ fn has_beyond_ascii(run: &[u8]) -> bool {
 }
 
 /// Returns the weight of the characters that start with this byte.
-fn weight_of_lead_byte(byte: u8) -> TextTokens {
-    BY_LEAD_BYTE.get(usize::from(byte & 0x3f)).copied().unwrap_or_default().into()
+fn weight_of_lead_byte(byte: u8) -> TokenWeight {
+    BY_LEAD_BYTE.get(usize::from(byte & 0x3f)).copied().unwrap_or_default()
 }
 
 /// Returns the weight of a code unit beyond ASCII.
-fn weight_of_unit(unit: u16) -> TextTokens {
+fn weight_of_unit(unit: u16) -> TokenWeight {
     match unit {
         ..0x800 => weight_of_lead_byte((unit >> 6) as u8),
-        0xd800..0xe000 => token_weights::SURROGATE.into(),
+        0xd800..0xe000 => token_weights::SURROGATE,
         _ => weight_of_lead_byte(0x20 | (unit >> 12) as u8),
     }
 }
@@ -417,7 +424,7 @@ mod tests {
                 }
                 '\0'..' ' => counts[6] += 1,
                 '\0'..='\x7f' => counts[7] += 1,
-                _ => other.add(BY_LEAD_BYTE[usize::from(c.encode_utf8(&mut [0; 4]).as_bytes()[0] - 0xc0)].into()),
+                _ => other.weigh(BY_LEAD_BYTE[usize::from(c.encode_utf8(&mut [0; 4]).as_bytes()[0] - 0xc0)]),
             }
             previous = c;
         }

@@ -131,13 +131,16 @@ impl<'a> Reader<'a> {
         let start = self.at;
         let mut overhead = 0;
         loop {
-            // Escapes often follow each other.
-            if self.peek() != Some(b'\\') {
-                self.at = scan::ascii_end(self.bytes, self.at);
-            }
+            self.at = scan::ascii_end(self.bytes, self.at);
             match self.peek() {
                 Some(b'"') => break,
-                Some(b'\\') => overhead += self.escape(visitor)?,
+                Some(b'\\') => loop {
+                    overhead += self.escape(visitor)?;
+                    // Escapes often follow each other.
+                    if self.peek() != Some(b'\\') {
+                        break;
+                    }
+                },
                 Some(0x80..) => self.beyond_ascii(visitor)?,
                 found => return Err(self.unexpected(found)),
             }

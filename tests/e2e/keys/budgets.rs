@@ -117,8 +117,10 @@ async fn a_request_larger_than_a_whole_budget_is_a_bad_request() {
         .manifests(alice().manifest(""))
         .start()
         .await;
-    gate.chat(&ask(MODEL, 3000)).key(&alice()).send().await.refused(400, INVALID, "context_length_exceeded");
-    gate.chat(&ask(MODEL, 3000)).header("x-agent-id", "researcher").send().await.ok();
+    let mut body = ask(MODEL, 1000);
+    body["n"] = 4.into();
+    gate.chat(&body).key(&alice()).send().await.refused(400, INVALID, "context_length_exceeded");
+    gate.chat(&body).header("x-agent-id", "researcher").send().await.ok();
     gate.settled_budgets(&operator(), "vllm-local").await;
 }
 
