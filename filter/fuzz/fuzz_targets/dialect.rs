@@ -4,8 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pai_filter::openai::{BodyEdit, LimitField, Operation, Request, RequestedUsage, UnsupportedFields};
-use pai_filter::policy::Dialect;
+use pai_filter::openai::{BodyEdit, Operation, Request, RequestedUsage, UnsupportedFields};
+use pai_filter::policy::{Dialect, LimitField};
 use pai_filter_fuzz::lax::{self, Members};
 
 /// Some members that only vLLM supports, for all operations. OpenAI rejects unknown members.
