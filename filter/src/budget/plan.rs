@@ -155,9 +155,6 @@ impl Bounds {
 // === impl LimitedBy ===
 
 impl LimitedBy {
-    /// All values.
-    pub const ALL: [Self; 3] = [Self::RequestCap, Self::Budget, Self::ContextWindow];
-
     /// Returns the value of `x-pai-limited-by`, of the access log and of the metric's label.
     pub const fn name(self) -> &'static str {
         match self {
@@ -228,14 +225,14 @@ impl Plan {
             // The API's default is too small to be lowered.
             return bounds.ceiling().map(|_| Self::fixed(size, limit, Injection::Never, bounds));
         }
-        if limit <= room.tokens {
+        let plan = if limit <= room.tokens {
             bounds.ceiling()?;
-            let plan = Self::fixed(size, limit, Injection::IfLess, bounds);
-            return Some(Self { lowered: plan.lowered(bounds), ..plan });
-        }
-        // Where even the upper bound of the prompt fills the room, the prompt is taken for less dense than that.
-        let least = size.least_completion().min(low.tokens);
-        let plan = Self::fixed(size, room.tokens.max(least).max(1), Injection::Always(room.by), bounds);
+            Self::fixed(size, limit, Injection::IfLess, bounds)
+        } else {
+            // Where even the upper bound of the prompt fills the room, the prompt is taken for less dense than that.
+            let least = size.least_completion().min(low.tokens);
+            Self::fixed(size, room.tokens.max(least).max(1), Injection::Always(room.by), bounds)
+        };
         Some(Self { lowered: plan.lowered(bounds), ..plan })
     }
 

@@ -3,8 +3,7 @@
 //! The candidate that the request names is evaluated completely. For the other candidates, sizes and guards are checked before the
 //! request is sent, because the body is available only then. Sizes and budgets are checked again when they are tried.
 
-use crate::budget::account::Ask;
-use crate::budget::account::Shortfall;
+use crate::budget::account::{Ask, Shortfall};
 use crate::budget::ledger::{Permit, Refused};
 use crate::budget::plan::{Bounds, COMPLETIONS_DEFAULT, Plan, RequestSize, TooLarge};
 use crate::budget::subject::SubjectBudgets;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::http::headers::HeaderEdit;
 use crate::http::refusal::Reply;
 use crate::openai::Splice;
-use crate::policy::Credential;
+use crate::policy::{Credential, Policy};
 
 /// The action on a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -94,6 +94,32 @@ pub struct CalloutRequest {
     pub body: Vec<u8>,
     /// The timeout of the response.
     pub timeout: Duration,
+}
+
+// === impl CalloutRequest ===
+
+impl CalloutRequest {
+    /// Creates a request to the provider at this index; `path` returns the path below the endpoint, whose base path it receives. Returns
+    /// `None` if the policy names no cluster for callouts to the provider.
+    pub fn to_provider(
+        policy: &Policy,
+        provider: usize,
+        method: &'static str,
+        path: impl FnOnce(&str) -> String,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> Option<Self> {
+        let (callout, provider) = (policy.callout(provider)?, policy.providers.get(provider)?);
+        Some(Self {
+            cluster: callout.cluster.clone(),
+            method,
+            path: path(&provider.endpoint.base_path),
+            authority: provider.endpoint.authority.clone(),
+            credential: provider.credential.clone(),
+            body,
+            timeout,
+        })
+    }
 }
 
 /// How a callout has ended.

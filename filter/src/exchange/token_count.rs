@@ -79,19 +79,10 @@ pub fn is_countable(request: &Request, operation: Operation, body_length: usize)
 /// Returns the callout that asks the candidate's server to count the prompt of the request with this body; `None` if the server would count
 /// another prompt, or the gate has no cluster for callouts to it.
 pub fn ask(gate: &Gate, candidate: Candidate<'_>, operation: Operation, body: &[u8]) -> Option<(CalloutRequest, PendingCount)> {
-    let provider = gate.policy.providers.get(candidate.provider)?;
-    let callout = gate.policy.callout(candidate.provider)?;
     let state = gate.providers.get(candidate.provider)?;
-    let base_path = &*provider.endpoint.base_path;
-    let request = CalloutRequest {
-        cluster: callout.cluster.clone(),
-        method: "POST",
-        path: format!("{}/tokenize", base_path.strip_suffix("/v1").unwrap_or(base_path)),
-        authority: provider.endpoint.authority.clone(),
-        credential: provider.credential.clone(),
-        body: count_request(candidate.model, operation, body)?,
-        timeout: TIMEOUT,
-    };
+    let path = |base_path: &str| format!("{}/tokenize", base_path.strip_suffix("/v1").unwrap_or(base_path));
+    let body = count_request(candidate.model, operation, body)?;
+    let request = CalloutRequest::to_provider(&gate.policy, candidate.provider, "POST", path, body, TIMEOUT)?;
     let under_way = Rc::clone(&state.token_counts.under_way);
     under_way.set(under_way.get() + 1);
     Some((request, PendingCount { provider: candidate.provider, model: candidate.model.to_owned(), under_way }))

@@ -19,7 +19,7 @@ use crate::host::once;
 use crate::host::stream::Stream;
 use crate::host::streams::Streams;
 use crate::metrics;
-use crate::policy::{Callout, Policy};
+use crate::policy::Policy;
 
 /// The time to the first tick, which asks for what is not known yet, and between later ones.
 pub const FIRST_TICK: Duration = Duration::from_millis(20);
@@ -124,7 +124,7 @@ impl Root {
         let Some(asked) = self.asked.remove(&token) else { return };
         let status = io.headers(HeaderMap::Callout, |headers| headers.get(":status").map(<[u8]>::to_vec));
         // The configuration may be another by now.
-        let callout = self.gate.policy.gateway.callouts.iter().find(|callout| callout.provider == asked);
+        let callout = self.gate.policy.callout(asked);
         let (Some(state), Some(callout)) = (self.gate.providers.get(asked), callout) else { return };
         let name = self.gate.policy.provider_name(asked);
         let env = io.environment();
@@ -175,7 +175,7 @@ impl Root {
             if !state.model_limits.borrow().claim_poll(env.store, env.now()) {
                 continue;
             }
-            match list_models(&self.gate.policy, callout).and_then(|request| io.send_callout(&request)) {
+            match list_models(&self.gate.policy, callout.provider).and_then(|request| io.send_callout(&request)) {
                 Some(token) => drop(self.asked.insert(token, callout.provider)),
                 None => {
                     state.model_limits.borrow().retry_poll_soon(env.store, env.now());
@@ -194,17 +194,8 @@ impl Root {
 }
 
 /// Returns the request that lists a provider's models.
-fn list_models(policy: &Policy, callout: &Callout) -> Option<CalloutRequest> {
-    let provider = policy.providers.get(callout.provider)?;
-    Some(CalloutRequest {
-        cluster: callout.cluster.clone(),
-        method: "GET",
-        path: format!("{}/models", provider.endpoint.base_path),
-        authority: provider.endpoint.authority.clone(),
-        credential: provider.credential.clone(),
-        body: Vec::new(),
-        timeout: MODELS_TIMEOUT,
-    })
+fn list_models(policy: &Policy, provider: usize) -> Option<CalloutRequest> {
+    CalloutRequest::to_provider(policy, provider, "GET", |base_path| format!("{base_path}/models"), Vec::new(), MODELS_TIMEOUT)
 }
 
 /// Returns where retries of this host can go: since Envoy 1.39, to another cluster (`refresh_cluster_on_retry`).

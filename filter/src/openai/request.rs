@@ -217,7 +217,7 @@ impl RequestBuilder {
         name: &'static str,
     ) -> Result<(Option<i64>, Range<usize>), InvalidBody> {
         let (number, range) = values::at_least(least, reader, name)?;
-        if let Some(number) = number.as_ref().filter(|number| !number.is_plain) {
+        if let Some(number) = number.filter(|number| !number.is_plain) {
             self.ranges.respelled.push((range.clone(), number.value));
         }
         Ok((number.map(|number| number.value), range))

@@ -6,16 +6,14 @@ use super::invalid::InvalidBody;
 use crate::json::{Reader, ValueKind, whole_number};
 
 /// A whole number.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct WholeNumber {
     pub value: i64,
-    /// Its byte range.
-    pub range: Range<usize>,
     /// Whether it is written in digits only. Servers differ in what else they accept.
     pub is_plain: bool,
 }
 
-/// Reads a whole number of at least `least`, or null.
+/// Reads a whole number of at least `least`, or null. Returns it with its byte range.
 pub(super) fn at_least(
     least: i64,
     reader: &mut Reader<'_>,
@@ -24,6 +22,7 @@ pub(super) fn at_least(
     if reader.kind()? == ValueKind::Null {
         return Ok((None, reader.skip()?));
     }
+    let start = reader.offset();
     let number = whole(reader, param)?;
     if number.value < least {
         let reason = match least {
@@ -33,8 +32,7 @@ pub(super) fn at_least(
         };
         return Err(InvalidBody::wrong(param, reason));
     }
-    let range = number.range.clone();
-    Ok((Some(number), range))
+    Ok((Some(number), start..reader.offset()))
 }
 
 /// Reads a whole number of at most 2^53 in magnitude, however it is written.
@@ -43,11 +41,10 @@ pub(super) fn whole(reader: &mut Reader<'_>, param: &'static str) -> Result<Whol
     if reader.kind()? != ValueKind::Number {
         return Err(InvalidBody::wrong(param, REASON));
     }
-    let start = reader.offset();
     let written = reader.number()?;
     let value = whole_number(written).ok_or(InvalidBody::wrong(param, REASON))?;
     let is_plain = written.strip_prefix(b"-").unwrap_or(written).iter().all(u8::is_ascii_digit);
-    Ok(WholeNumber { value, range: start..reader.offset(), is_plain })
+    Ok(WholeNumber { value, is_plain })
 }
 
 /// Reads `true`, `false`, or null for `false`. Returns it with its byte range.
