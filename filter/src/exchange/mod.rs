@@ -277,7 +277,7 @@ impl Exchange {
         if matches!(&self.phase, Phase::Admitted(admitted) if admitted.is_answered()) {
             return ResponseStep::Continue;
         }
-        let status = status(headers);
+        let status = headers.status().unwrap_or(0);
         // Most responses are a provider's 200, whose origin is known.
         let asks = status != 200 && matches!(self.phase, Phase::Admitted(_) | Phase::Reading(_) | Phase::Waiting(_));
         let details = asks.then(|| details().unwrap_or_default());
@@ -350,7 +350,7 @@ impl Exchange {
     /// The attempt of this number was answered.
     pub fn on_attempt_answer(&mut self, ordinal: u32, headers: &Headers<'_>, env: &Environment<'_>) -> AttemptEdits {
         match &mut self.phase {
-            Phase::Admitted(admitted) => admitted.answered(ordinal, status(headers), headers, &mut self.notes, env),
+            Phase::Admitted(admitted) => admitted.answered(ordinal, headers.status().unwrap_or(0), headers, &mut self.notes, env),
             _ => AttemptEdits::default(),
         }
     }
@@ -675,10 +675,6 @@ fn not_an_operator(caller: Caller) -> Refusal {
         }
     };
     Refusal::new(Case::CallerNotAllowed, why)
-}
-
-fn status(headers: &Headers<'_>) -> u16 {
-    headers.get(":status").and_then(|value| std::str::from_utf8(value).ok()).and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -102,9 +102,7 @@ impl Stream {
         if self.callout.get() != Some(token) {
             return;
         }
-        let status = io.headers(HeaderMap::Callout, |headers| headers.get(":status").map(<[u8]>::to_vec));
-        let status = status.and_then(|status| std::str::from_utf8(&status).ok()?.parse().ok());
-        match status {
+        match io.headers(HeaderMap::Callout, |headers| headers.status()) {
             Some(status) => {
                 let body = io.body(Body::Callout, CalloutEnd::LIMIT);
                 self.end_callout(CalloutEnd::Answered { status, body: body.as_ref() }, io);

@@ -40,6 +40,11 @@ impl<'a> Headers<'a> {
         self.get("upgrade").is_some() && options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
     }
 
+    /// Returns the status of a response, if it is a number.
+    pub fn status(&self) -> Option<u16> {
+        std::str::from_utf8(self.get(":status")?).ok()?.parse().ok()
+    }
+
     /// Returns `content-length`, if it is a number.
     pub fn content_length(&self) -> Option<u64> {
         std::str::from_utf8(self.get("content-length")?).ok()?.trim().parse().ok()
