@@ -1,0 +1,1 @@
+//! Gateways that this user is logged in to.

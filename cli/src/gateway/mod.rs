@@ -1,0 +1,1 @@
+//! The running Envoy of a gateway.
