@@ -62,6 +62,11 @@ impl<'a> Field<'a> {
         Self { path, ..self }
     }
 
+    /// Returns the value as JSON.
+    pub(super) fn into_json(self) -> serde_json::Value {
+        self.node.into()
+    }
+
     /// Returns where the value is.
     pub(super) fn path(&self) -> &Path {
         &self.path

@@ -1,4 +1,4 @@
-//! Why a configuration was refused: every error that was found, one line each.
+//! Why a configuration was refused: every error that was found.
 //!
 //! [`Errors`] collects them while a configuration is read. A reader that reports an error returns a [`Reported`] in place of the
 //! value: so reading goes on with the next field, and no value is missing without an error.
@@ -14,8 +14,19 @@ const MAX_ERRORS: usize = 20;
 /// A configuration that was refused, and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InvalidConfig {
-    lines: Vec<String>,
+    errors: Vec<ConfigError>,
     omitted: usize,
+}
+
+/// One error of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The manifest: `ModelProvider vllm-local`, or `document 2` or `items[2]` where kind and name are unknown.
+    pub manifest: String,
+    /// The field within the manifest, `spec.allowedModels[2]`; empty for the whole manifest.
+    pub field: String,
+    /// What is wrong, and what to do.
+    pub reason: String,
 }
 
 /// The errors of one configuration.
@@ -36,12 +47,21 @@ impl InvalidConfig {
     /// Returns one line for each error: `ModelProvider vllm-local: spec.endpoint: must begin with http:// or https://`. At most
     /// twenty errors have a line of their own; if there are more, a last line has their number.
     pub fn lines(&self) -> impl Iterator<Item = String> {
-        let omitted = match self.omitted {
+        self.errors.iter().map(ConfigError::to_string).chain(self.omitted())
+    }
+
+    /// Returns the errors that are kept.
+    pub fn errors(&self) -> &[ConfigError] {
+        &self.errors
+    }
+
+    /// Returns a sentence about the errors that are not kept, where there are any.
+    pub fn omitted(&self) -> Option<String> {
+        match self.omitted {
             0 => None,
             1 => Some("1 more error is not shown".to_owned()),
             omitted => Some(format!("{omitted} more errors are not shown")),
-        };
-        self.lines.iter().cloned().chain(omitted)
+        }
     }
 }
 
@@ -57,6 +77,18 @@ impl fmt::Display for InvalidConfig {
 
 impl std::error::Error for InvalidConfig {}
 
+// === impl ConfigError ===
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { manifest, field, reason } = self;
+        match field.as_str() {
+            "" => write!(f, "{manifest}: {reason}"),
+            field => write!(f, "{manifest}: {field}: {reason}"),
+        }
+    }
+}
+
 // === impl Errors ===
 
 impl Errors {
@@ -68,9 +100,10 @@ impl Errors {
     /// Records an error like [`Errors::report`], and writes it only if it is shown.
     pub(super) fn report_with(&self, error: impl FnOnce() -> (Path, Reason)) -> Reported {
         let mut invalid = self.0.borrow_mut();
-        if invalid.lines.len() < MAX_ERRORS {
+        if invalid.errors.len() < MAX_ERRORS {
             let (path, Reason(reason)) = error();
-            invalid.lines.push(format!("{path}: {reason}"));
+            let (manifest, field) = path.into_parts();
+            invalid.errors.push(ConfigError { manifest, field, reason });
         } else {
             invalid.omitted = invalid.omitted.saturating_add(1);
         }
@@ -79,14 +112,14 @@ impl Errors {
 
     /// Returns whether further errors are only counted.
     pub(super) fn is_full(&self) -> bool {
-        self.0.borrow().lines.len() >= MAX_ERRORS
+        self.0.borrow().errors.len() >= MAX_ERRORS
     }
 
     /// Returns `value` if no error was reported.
     pub(super) fn into_result<T>(self, value: Result<T, Reported>) -> Result<T, InvalidConfig> {
         let invalid = self.0.into_inner();
         match value {
-            Ok(value) if invalid.lines.is_empty() => Ok(value),
+            Ok(value) if invalid.errors.is_empty() => Ok(value),
             Ok(_) | Err(Reported(())) => Err(invalid),
         }
     }

@@ -34,7 +34,7 @@ use crate::policy::{Gateway, Policy, Provider};
 use self::access_key::UnresolvedKey;
 use self::agent::UnresolvedAgent;
 use self::field::Field;
-pub use self::invalid::InvalidConfig;
+pub use self::invalid::{ConfigError, InvalidConfig};
 use self::invalid::{Errors, Reported};
 use self::manifest::{Kind, Manifest};
 use self::path::Path;
@@ -46,6 +46,14 @@ pub fn load(text: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Policy,
     let errors = Errors::default();
     let policy = read(text, env, &errors).map(|policy| Policy { version: Sha256::digest(text).into(), ..policy });
     errors.into_result(policy)
+}
+
+/// Parses the text of a configuration into its manifests, as they are written. Only their syntax is checked.
+pub fn parse(text: &[u8]) -> Result<Vec<serde_json::Value>, InvalidConfig> {
+    let errors = Errors::default();
+    let mut manifests = Vec::new();
+    let read = document::read(text, &errors, &mut |document| manifests.extend(document.map(Field::into_json)));
+    errors.into_result(read.map(|()| manifests))
 }
 
 fn read(text: &[u8], env: &dyn Fn(&str) -> Option<String>, errors: &Errors) -> Result<Policy, Reported> {

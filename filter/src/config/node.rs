@@ -134,6 +134,28 @@ impl Limits {
     }
 }
 
+// === impl serde_json::Value ===
+
+impl From<Node> for serde_json::Value {
+    /// A number that JSON does not have (`.nan`, `.inf`) becomes a string, so that it is still refused.
+    fn from(node: Node) -> Self {
+        match node {
+            Node::Null => Self::Null,
+            Node::Bool(value) => value.into(),
+            Node::Int(value) => match (u64::try_from(value), i64::try_from(value)) {
+                (Ok(value), _) => value.into(),
+                (_, Ok(value)) => value.into(),
+                (Err(_), Err(_)) => (value as f64).into(),
+            },
+            Node::Float(value) if value.is_finite() => value.into(),
+            Node::Float(value) => value.to_string().into(),
+            Node::Text(value) => value.into(),
+            Node::List(values) => values.into_iter().map(Self::from).collect(),
+            Node::Map(map) => Self::Object(map.into_fields().map(|(name, value)| (name, value.into())).collect()),
+        }
+    }
+}
+
 // === impl ReadNode ===
 
 impl<'de> DeserializeSeed<'de> for ReadNode<'_> {

@@ -47,6 +47,11 @@ impl Path {
         Self::root(self.field.as_str())
     }
 
+    /// Returns the manifest and the field.
+    pub(super) fn into_parts(self) -> (String, String) {
+        (self.manifest.to_string(), self.field)
+    }
+
     fn with_field(&self, field: String) -> Self {
         Self { manifest: Rc::clone(&self.manifest), field }
     }

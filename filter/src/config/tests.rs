@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::load;
+use super::{load, parse};
 use crate::identity::access_key::ReferencePattern;
 use crate::policy::name_pattern::NamePattern;
 use crate::policy::{Audience, Callout, Dialect, ExternalAccess, LimitField, Policy, PromptEstimate, Routing};
@@ -52,6 +52,20 @@ fn vllm(spec: &str) -> String {
 fn gateway(spec: &str) -> String {
     let gateway = format!("{{apiVersion: pai.io/v1, kind: Gateway, metadata: {{name: g}}, spec: {{{spec}}}}}");
     format!("{gateway}\n---\n{}", vllm(""))
+}
+
+#[test]
+fn manifests_are_parsed_as_written_in_both_forms() {
+    let items = |text: &str| serde_json::Value::from(parse(text.as_bytes()).unwrap());
+    assert_eq!(items("items: [{a: 1}, {b: [2]}]"), items("a: 1\n---\nb: [2]"));
+    let kinds = |text| items(text).as_array().unwrap().iter().map(|item| item["kind"].clone()).collect::<Vec<_>>();
+    assert_eq!(kinds(ALL).len(), 6);
+    assert_eq!(kinds(ALL_JSON), ["ModelProvider", "Gateway"]);
+    let documents = items("a: [1, -2, 3.5, .inf, null, true, 'x']\n---\n---\nb: {c: 18446744073709551615}");
+    assert_eq!(documents, serde_json::json!([{"a": [1, -2, 3.5, "inf", null, true, "x"]}, {"b": {"c": u64::MAX}}]));
+    for text in ["", "a: 1\na: 2", "a: !tag 1", "{", "items: [1]\n---\na: 1"] {
+        assert!(parse(text.as_bytes()).is_err(), "{text}");
+    }
 }
 
 #[test]
