@@ -394,7 +394,7 @@ impl Exchange {
         Some(entry)
     }
 
-    /// Applies rows 1 to 6 of the table of refusals, which need the headers only: an unauthenticated caller cannot make the proxy hold a body.
+    /// Applies rows 0 to 6 of the table of refusals, which need the headers only: an unauthenticated caller cannot make the proxy hold a body.
     fn read_headers(
         &mut self,
         headers: &Headers<'_>,
@@ -405,6 +405,9 @@ impl Exchange {
         let policy = &gate.policy;
         let target = headers.get(":path").unwrap_or_default();
         let route = Route::parse(headers.get(":method").unwrap_or_default(), target);
+        if route == Some(Route::Health) {
+            return Ok(Opening::Answer(Reply::empty(200)));
+        }
         let credentials = Credentials { headers, peer, readers: route.as_ref().and_then(Route::readers) };
         let identified = Caller::identify(&credentials, policy, &|| env.now())?;
         // Whatever comes of it, a request of somebody who is known counts.
@@ -661,7 +664,7 @@ fn answer(route: &Route, gate: &Gate, caller: Caller, env: &Environment<'_>) -> 
         Route::Agents(query) => report::agents(gate, &Page::parse(query)?, env),
         Route::AccessKeys(query) => report::access_keys(gate, &Page::parse(query)?, env),
         Route::Status => Ok(report::status(gate, env)),
-        Route::Model(_) => Err(unknown_url()),
+        Route::Health | Route::Model(_) => Err(unknown_url()),
     }
 }
 

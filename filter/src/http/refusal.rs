@@ -185,6 +185,11 @@ impl Refusal {
 // === impl Reply ===
 
 impl Reply {
+    /// Creates a response without a body.
+    pub fn empty(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new() }
+    }
+
     /// Creates a JSON response with status 200.
     pub fn json(body: Vec<u8>) -> Self {
         Self { status: 200, headers: vec![("content-type", "application/json".to_owned())], body }

@@ -7,6 +7,8 @@ use crate::openai::Operation;
 /// The route of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
+    /// `GET /health`, `HEAD /health`
+    Health,
     /// A request to a model.
     Model(Operation),
     /// `GET /v1/models`
@@ -34,6 +36,7 @@ impl Route {
             (b"POST", b"/v1/chat/completions") => Some(Self::Model(Operation::Chat)),
             (b"POST", b"/v1/completions") => Some(Self::Model(Operation::TextCompletion)),
             (b"POST", b"/v1/embeddings") => Some(Self::Model(Operation::Embeddings)),
+            (b"GET" | b"HEAD", b"/health") => Some(Self::Health),
             (b"GET", b"/v1/models") => Some(Self::ListModels),
             (b"GET", b"/pai/v1/model-providers") => Some(Self::ModelProviders),
             (b"GET", b"/pai/v1/agents") => Some(Self::Agents(query())),
@@ -50,7 +53,7 @@ impl Route {
     /// Returns who may use this route, where not everybody may who may use the gateway.
     pub fn readers(&self) -> Option<Readers> {
         match self {
-            Self::Model(_) | Self::ListModels | Self::RetrieveModel(_) => None,
+            Self::Health | Self::Model(_) | Self::ListModels | Self::RetrieveModel(_) => None,
             Self::ModelProviders => Some(Readers::Workloads),
             Self::Agents(_) | Self::AccessKeys(_) | Self::Status => Some(Readers::Operators),
         }
@@ -111,6 +114,11 @@ mod tests {
             ("GET", "/pai/v1/agents", Some(Route::Agents(String::new()))),
             ("GET", "/pai/v1/access-keys?after=a&limit=9?", Some(Route::AccessKeys("after=a&limit=9?".to_owned()))),
             ("GET", "/pai/v1/status?x", Some(Route::Status)),
+            ("GET", "/health", Some(Route::Health)),
+            ("HEAD", "/health?full=1", Some(Route::Health)),
+            ("POST", "/health", None),
+            ("GET", "/health/", None),
+            ("GET", "/healthz", None),
             ("POST", "/pai/v1/status", None),
             ("POST", "/v1/chat%252Fcompletions", None),
             ("POST", "/v1/chat/completions/", None),

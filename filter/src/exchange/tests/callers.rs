@@ -106,6 +106,31 @@ fn every_audience_rejects_other_callers() {
     }
 }
 
+/// The probe comes before every other rule, and counts in no rate.
+#[test]
+fn the_health_of_the_gate_is_known_to_everybody() {
+    let manifests = provider("p", "externalAccess: {enabled: true}") + &access_key("alice", KEY, "requestsPerMinute: 1");
+    for audience in ["auto", "agents", "external"] {
+        let gate = gate(&(manifests.clone() + &manifest("Gateway", "g", &format!("audience: {audience}"))));
+        let world = World::new();
+        let key = bearer(KEY);
+        for method in ["GET", "HEAD"] {
+            for extra in
+                [vec![], vec![("authorization", &*key)], vec![("x-api-key", "pak_wrong")], vec![("content-encoding", "gzip")]]
+            {
+                let headers = post("/health", &[vec![(":method", method)], extra].concat());
+                let mut exchange = Exchange::new(Rc::clone(&gate));
+                let step = ask(&mut exchange, &world, &headers, "");
+                assert_eq!(step, Step::Reply(Reply::empty(200)), "{audience} {headers:?}");
+                let entry = exchange.on_log(|| false, &world.env()).unwrap();
+                assert_eq!((&*entry.provider, &*entry.subject, entry.decision), ("", "none", "answered"));
+            }
+        }
+        let (status, _) = outcome(&gate, &world, None, &post("/health", &[]), "");
+        assert_eq!(status, if audience == "agents" { 404 } else { 401 }, "{audience}: POST");
+    }
+}
+
 #[test]
 fn the_error_reports_why_a_known_key_is_rejected() {
     let world = World::new();
