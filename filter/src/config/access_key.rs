@@ -1,7 +1,7 @@
 //! `kind: AccessKey`.
 
 use crate::clock::parse_rfc3339;
-use crate::identity::access_key::{AccessKey, AccessKeys, DuplicateKey, KeyHash, ReferencePattern};
+use crate::identity::access_key::{AccessKey, AccessKeys, DuplicateKey, KeyHash, PreviousKey, ReferencePattern};
 use crate::policy::name_pattern::NamePattern;
 
 use super::field::Field;
@@ -12,7 +12,8 @@ use super::quote::quoted;
 use super::references::{Known, Target};
 
 pub(super) const FIELDS: &[&str] =
-    &["sha256", "models", "maxTokensPerDay", "requestsPerMinute", "tokensPerMinute", "expires", "disabled"];
+    &["sha256", "previous", "models", "maxTokensPerDay", "requestsPerMinute", "tokensPerMinute", "expires", "disabled"];
+pub(super) const PREVIOUS_FIELDS: &[&str] = &["sha256", "expires"];
 
 /// The largest value of `requestsPerMinute`: a million a second.
 const MAX_REQUESTS_PER_MINUTE: u64 = 60_000_000;
@@ -30,6 +31,7 @@ pub(super) struct UnresolvedKey {
 pub(super) fn read(manifest: Manifest<'_>) -> Result<UnresolvedKey, Reported> {
     let mut spec = manifest.spec.fields(FIELDS)?;
     let sha256 = spec.required("sha256", |field| field.text(hash));
+    let previous = spec.optional("previous", previous_key);
     let models = spec.optional("models", |list| list.list(|entry| Ok(entry.text(reference_pattern).ok())));
     let max_tokens_per_day = spec.optional("maxTokensPerDay", Field::tokens);
     let requests_per_minute = spec.optional("requestsPerMinute", |field| field.count(MAX_REQUESTS_PER_MINUTE));
@@ -39,6 +41,7 @@ pub(super) fn read(manifest: Manifest<'_>) -> Result<UnresolvedKey, Reported> {
     let key = AccessKey {
         name: manifest.name?,
         sha256: sha256?,
+        previous: previous?,
         models: None,
         max_tokens_per_day: max_tokens_per_day?,
         requests_per_minute: requests_per_minute?,
@@ -100,6 +103,13 @@ fn resolve(text: &str, known: &Known<'_>) -> Target<ReferencePattern> {
         Target::Unreadable => Target::Unreadable,
         Target::Unknown => Target::Unknown,
     }
+}
+
+fn previous_key(block: Field<'_>) -> Result<PreviousKey, Reported> {
+    let mut block = block.fields(PREVIOUS_FIELDS)?;
+    let sha256 = block.required("sha256", |field| field.text(hash));
+    let expires = block.required("expires", |field| field.text(timestamp));
+    Ok(PreviousKey { sha256: sha256?, expires: expires? })
 }
 
 fn reference_pattern(text: &str) -> Result<Box<str>, Reason> {

@@ -362,7 +362,7 @@ fn values_of_an_access_key_are_refused() {
         (with("disabled: 'yes'"), "spec.disabled: must be true or false, got \"yes\"".to_owned()),
         (
             with("key: pak_pasted"),
-            "spec.key: unknown field; known here: sha256, models, maxTokensPerDay, requestsPerMinute, tokensPerMinute, expires, disabled"
+            "spec.key: unknown field; known here: sha256, previous, models, maxTokensPerDay, requestsPerMinute, tokensPerMinute, expires, disabled"
                 .to_owned(),
         ),
     ];
@@ -657,7 +657,7 @@ fn the_reference_has_every_field_and_no_other() {
             .concat(),
         ),
         ("Agent", within("", agent::FIELDS)),
-        ("AccessKey", within("", access_key::FIELDS)),
+        ("AccessKey", [within("", access_key::FIELDS), within("previous.", access_key::PREVIOUS_FIELDS)].concat()),
         ("Gateway", [within("", gateway::FIELDS), within("operators.", gateway::OPERATOR_FIELDS)].concat()),
     ] {
         assert_eq!(documented(chapter), BTreeSet::from_iter(fields), "docs/configuration.md, {chapter}");

@@ -28,6 +28,8 @@ pub struct AccessKey {
     pub name: Box<str>,
     /// The hash of the key.
     pub sha256: KeyHash,
+    /// The key that this one has replaced, as long as it is valid too.
+    pub previous: Option<PreviousKey>,
     /// The models that the key may use; `None` for all that are open to developers.
     pub models: Option<Box<[ReferencePattern]>>,
     /// Tokens per UTC day.
@@ -40,6 +42,15 @@ pub struct AccessKey {
     pub expires: Option<u64>,
     /// Whether the key is rejected at the moment.
     pub disabled: bool,
+}
+
+/// A replaced key, which shares the limits of the one that replaced it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PreviousKey {
+    /// The hash of the key.
+    pub sha256: KeyHash,
+    /// The time from which it is rejected, in seconds since 1970.
+    pub expires: u64,
 }
 
 /// A pattern of models of one provider, or of all providers.
@@ -55,7 +66,7 @@ pub struct ReferencePattern {
 #[derive(Debug, Default)]
 pub struct AccessKeys {
     list: Vec<AccessKey>,
-    /// Indexes into `list` by the first half of the hash.
+    /// Indexes into `list` by the first half of the hash, of previous keys too.
     by_hash: HashMap<u128, usize>,
 }
 
@@ -85,6 +96,11 @@ impl AccessKey {
     /// Returns whether the key may use this model of this provider, as far as its own list goes.
     pub fn allows(&self, provider: usize, model: &str) -> bool {
         self.models.as_ref().is_none_or(|models| models.iter().any(|pattern| pattern.matches(provider, model)))
+    }
+
+    /// Returns the hashes of the key and of the one that it has replaced.
+    fn hashes(&self) -> impl Iterator<Item = &KeyHash> {
+        std::iter::once(&self.sha256).chain(self.previous.as_ref().map(|previous| &previous.sha256))
     }
 
     /// Returns whether the key's list names this model of this provider without a wildcard.
@@ -119,8 +135,10 @@ impl AccessKeys {
         let mut by_hash = HashMap::with_capacity(list.len());
         for (key, entry) in list.iter().enumerate() {
             // Two hashes with the same first half are of the same key: different keys with such hashes cannot be computed.
-            if let Some(other) = by_hash.insert(first_half(&entry.sha256), key) {
-                failed = Some(report(DuplicateKey { key, other }));
+            for hash in entry.hashes() {
+                if let Some(other) = by_hash.insert(first_half(hash), key) {
+                    failed = Some(report(DuplicateKey { key, other }));
+                }
             }
         }
         failed.map_or(Ok(Self { list, by_hash }), Err)
@@ -143,26 +161,29 @@ impl AccessKeys {
 
     /// Checks a presented key. Returns its index. `now` returns the time; it is called only for keys that expire.
     pub fn authenticate(&self, key: &[u8], now: &dyn Fn() -> Time) -> Result<usize, InvalidAccessKey<'_>> {
-        let known = self.find(key).and_then(|index| Some((index, self.get(index)?)));
-        match known {
-            None => Err(InvalidAccessKey::Unknown),
-            Some((_, AccessKey { name, disabled: true, .. })) => Err(InvalidAccessKey::Disabled(name)),
-            Some((_, AccessKey { name, expires: Some(end), .. })) if now().seconds() >= *end => {
-                Err(InvalidAccessKey::Expired(name, *end))
-            }
-            Some((index, _)) => Ok(index),
+        let (index, key, replaced) = self.find(key).ok_or(InvalidAccessKey::Unknown)?;
+        if key.disabled {
+            return Err(InvalidAccessKey::Disabled(&key.name));
+        }
+        match [key.expires, replaced].into_iter().flatten().min() {
+            Some(end) if now().seconds() >= end => Err(InvalidAccessKey::Expired(&key.name, end)),
+            _ => Ok(index),
         }
     }
 
-    /// Returns the index of a key, valid or not.
-    fn find(&self, key: &[u8]) -> Option<usize> {
+    /// Returns a key, valid or not, with its index, and the time from which it is rejected where it was replaced.
+    fn find(&self, key: &[u8]) -> Option<(usize, &AccessKey, Option<u64>)> {
         if key.len() > MAX_KEY_BYTES {
             return None;
         }
         let sha256: KeyHash = Sha256::digest(key).into();
         let index = *self.by_hash.get(&first_half(&sha256))?;
         let known = self.list.get(index)?;
-        bool::from(known.sha256.ct_eq(&sha256)).then_some(index)
+        if bool::from(known.sha256.ct_eq(&sha256)) {
+            return Some((index, known, None));
+        }
+        let previous = known.previous.filter(|previous| previous.sha256.ct_eq(&sha256).into())?;
+        Some((index, known, Some(previous.expires)))
     }
 }
 
@@ -180,6 +201,7 @@ mod tests {
         AccessKey {
             name: "k".into(),
             sha256,
+            previous: None,
             models: None,
             max_tokens_per_day: None,
             requests_per_minute: None,
@@ -197,9 +219,27 @@ mod tests {
         let duplicate = AccessKeys::new(vec![list[0].clone(), half.clone()], |duplicate| duplicate).unwrap_err();
         assert_eq!(duplicate, DuplicateKey { key: 1, other: 0 });
         let keys = AccessKeys::new(vec![half, list[1].clone()], |duplicate| duplicate).unwrap();
-        assert_eq!((keys.find(b"pak_b"), keys.find(b"pak_c"), keys.find(b"")), (Some(1), None, None));
-        assert_eq!(keys.find(b"pak_a"), None, "the whole hash counts");
-        assert_eq!(keys.find(&[b'a'; MAX_KEY_BYTES + 1]), None);
+        let find = |key: &[u8]| keys.find(key).map(|(index, ..)| index);
+        assert_eq!((find(b"pak_b"), find(b"pak_c"), find(b"")), (Some(1), None, None));
+        assert_eq!(find(b"pak_a"), None, "the whole hash counts");
+        assert_eq!(find(&[b'a'; MAX_KEY_BYTES + 1]), None);
+    }
+
+    #[test]
+    fn a_replaced_key_is_valid_until_its_own_end() {
+        let hash = |text: &str| KeyHash::from(Sha256::digest(text));
+        let previous = Some(PreviousKey { sha256: hash("pak_old"), expires: 100 });
+        let new = AccessKey { previous, expires: Some(200), ..key(hash("pak_new")) };
+        let keys = AccessKeys::new(vec![new.clone()], |duplicate| duplicate).unwrap();
+        let at = |key: &[u8], seconds: u64| keys.authenticate(key, &|| Time(seconds * 1_000_000_000));
+        assert_eq!((at(b"pak_new", 99), at(b"pak_old", 99)), (Ok(0), Ok(0)), "one key, one index, one budget");
+        assert_eq!((at(b"pak_new", 100), at(b"pak_old", 100)), (Ok(0), Err(InvalidAccessKey::Expired("k", 100))));
+        assert_eq!(at(b"pak_new", 200), Err(InvalidAccessKey::Expired("k", 200)));
+        assert_eq!(at(b"pak_other", 0), Err(InvalidAccessKey::Unknown));
+        let disabled = AccessKeys::new(vec![AccessKey { disabled: true, ..new.clone() }], |duplicate| duplicate).unwrap();
+        assert_eq!(disabled.authenticate(b"pak_old", &|| Time(0)), Err(InvalidAccessKey::Disabled("k")));
+        let twice = AccessKeys::new(vec![new, key(hash("pak_old"))], |duplicate| duplicate);
+        assert_eq!(twice.unwrap_err(), DuplicateKey { key: 1, other: 0 });
     }
 
     #[test]
