@@ -1,1 +1,14 @@
-//! Gateways that this user is logged in to.
+//! Gateways as a client sees them: their URLs, the logins that this user has stored, and requests to them.
+
+mod access_key;
+mod http;
+mod logins;
+mod problem;
+mod target;
+mod url;
+
+pub use access_key::AccessKey;
+pub use http::{Client, Model};
+pub use logins::{Login, Logins, Store};
+pub use target::{Target, TargetArgs};
+pub use url::GatewayUrl;

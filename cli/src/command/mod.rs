@@ -1,6 +1,8 @@
 //! The commands: one file each, with its arguments and what it does.
 
+mod gateway;
 mod login;
+mod logout;
 
 use std::path::PathBuf;
 
@@ -26,13 +28,18 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Gateway(gateway::Args),
     Login(login::Args),
+    Logout(logout::Args),
 }
 
 /// Parses the command line and runs the command.
 pub fn run() -> Outcome {
     let cli = Cli::parse();
+    let dir = cli.dir.as_deref();
     match cli.command {
+        Command::Gateway(args) => args.run(dir),
         Command::Login(args) => args.run(),
+        Command::Logout(args) => args.run(),
     }
 }
