@@ -9,6 +9,7 @@ mod directory;
 mod failure;
 mod gateway;
 mod manifest;
+mod module;
 mod output;
 mod render;
 

@@ -3,6 +3,7 @@
 mod gateway;
 mod login;
 mod logout;
+mod version;
 
 use std::path::PathBuf;
 
@@ -31,6 +32,7 @@ enum Command {
     Gateway(gateway::Args),
     Login(login::Args),
     Logout(logout::Args),
+    Version(version::Args),
 }
 
 /// Parses the command line and runs the command.
@@ -41,5 +43,6 @@ pub fn run() -> Outcome {
         Command::Gateway(args) => args.run(dir),
         Command::Login(args) => args.run(),
         Command::Logout(args) => args.run(),
+        Command::Version(args) => args.run(),
     }
 }
