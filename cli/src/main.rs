@@ -5,6 +5,7 @@
 
 mod client;
 mod command;
+mod demo;
 mod directory;
 mod failure;
 mod gateway;
