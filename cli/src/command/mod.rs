@@ -4,6 +4,7 @@ mod gateway;
 mod login;
 mod logout;
 mod version;
+mod render;
 
 use std::path::PathBuf;
 
@@ -33,6 +34,7 @@ enum Command {
     Login(login::Args),
     Logout(logout::Args),
     Version(version::Args),
+    Render(render::Args),
 }
 
 /// Parses the command line and runs the command.
@@ -44,5 +46,6 @@ pub fn run() -> Outcome {
         Command::Login(args) => args.run(),
         Command::Logout(args) => args.run(),
         Command::Version(args) => args.run(),
+        Command::Render(args) => args.run(),
     }
 }

@@ -1,0 +1,123 @@
+//! `pai render`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use anyhow::Context as _;
+use clap::Subcommand;
+
+use super::Outcome;
+use crate::failure::Failure;
+use crate::manifest::{Kind, Manifest};
+use crate::render::{self, EnvoyVersion, StaticOptions};
+
+/// Write the configuration of a proxy that you run yourself
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    target: Target,
+}
+
+#[derive(Debug, Subcommand)]
+enum Target {
+    Envoy(EnvoyArgs),
+}
+
+/// Write one static file for Envoy
+///
+/// The file has comments and is meant to be committed beside the manifests. Credentials come from the environment of Envoy.
+#[derive(Debug, clap::Args)]
+struct EnvoyArgs {
+    /// A file with manifests, a directory of such files, or `-` for stdin
+    #[arg(short, long = "filename", value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Where to write: a file, or a directory for `envoy.yaml`; stdout by default
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+    /// Version of the Envoy that will read the file: what an older one does not know is left out
+    #[arg(long, value_name = "VERSION", default_value_t = EnvoyVersion::NEWEST)]
+    envoy_version: EnvoyVersion,
+    /// Path of the filter module, as Envoy will find it
+    #[arg(long, value_name = "PATH", default_value = "pai_filter.wasm")]
+    module: PathBuf,
+    /// Address on which the gateway listens
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// Address of Envoy's admin interface
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
+    admin: SocketAddr,
+    /// PEM file with the authorities that the certificates of providers are checked against
+    #[arg(long, value_name = "FILE", default_value = render::SYSTEM_AUTHORITIES)]
+    authorities: PathBuf,
+}
+
+// === impl Args ===
+
+impl Args {
+    /// Runs the command.
+    pub fn run(self) -> Outcome {
+        match self.target {
+            Target::Envoy(args) => args.run(),
+        }
+    }
+}
+
+// === impl EnvoyArgs ===
+
+impl EnvoyArgs {
+    fn run(self) -> Outcome {
+        let manifests = read(&self.files)?;
+        let output = self.output.map(|path| if path.is_dir() { path.join("envoy.yaml") } else { path });
+        let options = StaticOptions {
+            envoy: self.envoy_version,
+            module: self.module,
+            listen: self.listen,
+            admin: self.admin,
+            authorities: self.authorities,
+            file: output.clone().unwrap_or_else(|| PathBuf::from("envoy.yaml")),
+        };
+        let text = render::envoy(&manifests, &options)?;
+        match output {
+            Some(path) => Ok(fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?),
+            None => Ok(io::Write::write_all(&mut io::stdout(), text.as_bytes()).context("stdout cannot be written")?),
+        }
+    }
+}
+
+/// Reads and validates the manifests of these files.
+fn read(files: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
+    let mut items = Vec::new();
+    for file in files.iter().map(|file| expand(file)).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
+        let text = text_of(&file)?;
+        let parsed = pai_filter::config::parse(text.as_bytes());
+        items.extend(parsed.map_err(|invalid| Failure::refused(format!("{}: {invalid}", file.display())))?);
+    }
+    let configuration = serde_json::json!({ "items": items }).to_string();
+    pai_filter::config::load(configuration.as_bytes(), &|_| Some("set-where-envoy-runs".to_owned())).map_err(Failure::refused)?;
+    Ok(items.into_iter().filter_map(manifest).collect())
+}
+
+fn text_of(file: &Path) -> Result<String, Failure> {
+    let text = if file == Path::new("-") { io::read_to_string(io::stdin()) } else { fs::read_to_string(file) };
+    Ok(text.with_context(|| format!("{} cannot be read", file.display()))?)
+}
+
+/// Returns the file, or the files of the directory in the order of their names.
+fn expand(file: &Path) -> Result<Vec<PathBuf>, Failure> {
+    if !file.is_dir() {
+        return Ok(vec![file.to_owned()]);
+    }
+    let entries = fs::read_dir(file).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());
+    let mut paths = entries.with_context(|| format!("{} cannot be read", file.display()))?;
+    paths.retain(|path| path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known)));
+    paths.sort();
+    Ok(paths)
+}
+
+fn manifest(value: serde_json::Value) -> Option<Manifest> {
+    let written = value.get("kind")?.as_str()?;
+    let kind = Kind::ALL.into_iter().find(|kind| kind.name() == written)?;
+    let name = value.pointer("/metadata/name")?.as_str()?.to_owned();
+    Some(Manifest { kind, name, created: 0, value })
+}
