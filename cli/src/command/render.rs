@@ -1,15 +1,14 @@
 //! `pai render`.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::{fs, io};
 
 use anyhow::Context as _;
 use clap::Subcommand;
 
 use super::Outcome;
-use crate::failure::Failure;
-use crate::manifest::{Kind, Manifest};
+use crate::manifest::{Manifest, ManifestSet, read_all};
 use crate::render::{self, EnvoyVersion, StaticOptions};
 
 /// Write the configuration of a proxy that you run yourself
@@ -67,7 +66,8 @@ impl Args {
 
 impl EnvoyArgs {
     fn run(self) -> Outcome {
-        let manifests = read(&self.files)?;
+        let (manifests, _) = ManifestSet::default().apply(&read_all(&self.files)?, 0, true)?;
+        let manifests: Vec<Manifest> = manifests.iter().cloned().collect();
         let output = self.output.map(|path| if path.is_dir() { path.join("envoy.yaml") } else { path });
         let options = StaticOptions {
             envoy: self.envoy_version,
@@ -83,41 +83,4 @@ impl EnvoyArgs {
             None => Ok(io::Write::write_all(&mut io::stdout(), text.as_bytes()).context("stdout cannot be written")?),
         }
     }
-}
-
-/// Reads and validates the manifests of these files.
-fn read(files: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
-    let mut items = Vec::new();
-    for file in files.iter().map(|file| expand(file)).collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
-        let text = text_of(&file)?;
-        let parsed = pai_filter::config::parse(text.as_bytes());
-        items.extend(parsed.map_err(|invalid| Failure::refused(format!("{}: {invalid}", file.display())))?);
-    }
-    let configuration = serde_json::json!({ "items": items }).to_string();
-    pai_filter::config::load(configuration.as_bytes(), &|_| Some("set-where-envoy-runs".to_owned())).map_err(Failure::refused)?;
-    Ok(items.into_iter().filter_map(manifest).collect())
-}
-
-fn text_of(file: &Path) -> Result<String, Failure> {
-    let text = if file == Path::new("-") { io::read_to_string(io::stdin()) } else { fs::read_to_string(file) };
-    Ok(text.with_context(|| format!("{} cannot be read", file.display()))?)
-}
-
-/// Returns the file, or the files of the directory in the order of their names.
-fn expand(file: &Path) -> Result<Vec<PathBuf>, Failure> {
-    if !file.is_dir() {
-        return Ok(vec![file.to_owned()]);
-    }
-    let entries = fs::read_dir(file).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());
-    let mut paths = entries.with_context(|| format!("{} cannot be read", file.display()))?;
-    paths.retain(|path| path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known)));
-    paths.sort();
-    Ok(paths)
-}
-
-fn manifest(value: serde_json::Value) -> Option<Manifest> {
-    let written = value.get("kind")?.as_str()?;
-    let kind = Kind::ALL.into_iter().find(|kind| kind.name() == written)?;
-    let name = value.pointer("/metadata/name")?.as_str()?.to_owned();
-    Some(Manifest { kind, name, created: 0, value })
 }

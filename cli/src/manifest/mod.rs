@@ -1,8 +1,16 @@
 //! Manifests: what users write, and what a gateway keeps of it.
+//!
+//! The filter's own configuration code parses and validates them. This module adds where each one is from, so that an error has the file,
+//! the document and the line.
 
 mod kind;
+mod position;
+mod set;
+mod source;
 
 pub use kind::Kind;
+pub use set::{Change, ManifestSet};
+pub use source::{Document, read_all};
 
 use serde_json::Value;
 
@@ -17,4 +25,46 @@ pub struct Manifest {
     pub created: u64,
     /// The whole manifest.
     pub value: Value,
+}
+
+/// A reference to a key of a secret: `spec.apiKeySecretRef`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SecretReference {
+    /// The name of the secret.
+    pub name: String,
+    /// The key within it.
+    pub key: String,
+}
+
+// === impl Manifest ===
+
+impl Manifest {
+    /// Returns the manifest of a document whose kind and name can be read. Only the filter's validation shows whether it is valid.
+    pub fn from_value(value: Value, created: u64) -> Option<Self> {
+        let kind = Kind::from_name(value.get("kind")?.as_str()?)?;
+        let name = value.get("metadata")?.get("name")?.as_str()?.to_owned();
+        Some(Self { kind, name, created, value })
+    }
+
+    /// Returns `spec`, or null.
+    pub fn spec(&self) -> &Value {
+        self.value.get("spec").unwrap_or(&Value::Null)
+    }
+
+    /// Returns the text of a field of `spec`, empty where it is not a string.
+    pub fn spec_text(&self, field: &str) -> &str {
+        self.spec().get(field).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Returns the secret that a provider refers to.
+    pub fn secret_reference(&self) -> Option<SecretReference> {
+        let reference = self.spec().get("apiKeySecretRef")?;
+        let part = |field| reference.get(field).and_then(Value::as_str).map(str::to_owned);
+        Some(SecretReference { name: part("name")?, key: part("key")? })
+    }
+
+    /// Returns `modelprovider.pai.io/vllm-local`.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.kind.resource(), self.name)
+    }
 }

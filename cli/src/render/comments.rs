@@ -26,7 +26,7 @@ fn is_comment(line: &str) -> bool {
     line.trim_start().starts_with('#')
 }
 
-fn keep<'a>(block: &str, seen: &mut HashSet<String>, kept: &'a mut String) {
+fn keep(block: &str, seen: &mut HashSet<String>, kept: &mut String) {
     let text: Vec<&str> = block.lines().map(str::trim).collect();
     if seen.insert(text.join("\n")) {
         kept.push_str(block);

@@ -1,4 +1,5 @@
 //! The commands that talk to a gateway as a client, run as a user runs them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod env;
 mod login;

@@ -1,14 +1,14 @@
 //! `pai gateway …`.
 
+mod demo;
 mod env;
 mod list;
+mod run;
 mod use_;
-
-use std::path::Path;
 
 use clap::Subcommand;
 
-use super::Outcome;
+use super::{Outcome, Shared};
 
 /// Choose a gateway and use it in your shell
 #[derive(Debug, clap::Args)]
@@ -25,6 +25,7 @@ pub struct Args {
 enum Command {
     Env(env::Args),
     List(list::Args),
+    Run(run::Args),
     Use(use_::Args),
 }
 
@@ -32,10 +33,11 @@ enum Command {
 
 impl Args {
     /// Runs the command.
-    pub fn run(self, dir: Option<&Path>) -> Outcome {
+    pub fn run(self, shared: &Shared) -> Outcome {
         match self.command {
-            Command::Env(args) => args.run(dir),
+            Command::Env(args) => args.run(shared.dir.as_deref()),
             Command::List(args) => args.run(),
+            Command::Run(args) => args.run(shared),
             Command::Use(args) => args.run(),
         }
     }

@@ -1,0 +1,157 @@
+//! The manifests of a gateway, and how commands change them.
+//!
+//! Every change yields a whole new set, which the filter's configuration code has accepted. There is no half of a change.
+
+use std::collections::BTreeMap;
+
+use pai_filter::config::{self, ConfigError, InvalidConfig};
+use serde_json::{Value, json};
+
+use super::{Document, Kind, Manifest};
+use crate::failure::Failure;
+
+/// The manifests of a gateway, by kind and name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ManifestSet(BTreeMap<(Kind, String), Manifest>);
+
+/// What a command did to a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It is new.
+    Created,
+    /// It has another content.
+    Configured,
+    /// It is as it was.
+    Unchanged,
+    /// It was removed, by `--prune` or `delete`.
+    Pruned,
+}
+
+// === impl Change ===
+
+impl Change {
+    /// Returns kubectl's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Configured => "configured",
+            Self::Unchanged => "unchanged",
+            Self::Pruned => "pruned",
+        }
+    }
+}
+
+// === impl ManifestSet ===
+
+impl ManifestSet {
+    /// Returns the manifests, by kind and name.
+    pub fn iter(&self) -> impl Iterator<Item = &Manifest> {
+        self.0.values()
+    }
+
+    /// Returns the manifests of a kind, by name.
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Manifest> {
+        self.iter().filter(move |manifest| manifest.kind == kind)
+    }
+
+    /// Returns one manifest.
+    pub fn get(&self, kind: Kind, name: &str) -> Option<&Manifest> {
+        self.0.get(&(kind, name.to_owned()))
+    }
+
+    /// Adds a manifest that was valid when it was stored.
+    pub fn insert(&mut self, manifest: Manifest) {
+        self.0.insert((manifest.kind, manifest.name.clone()), manifest);
+    }
+
+    /// Removes a manifest.
+    pub fn remove(&mut self, kind: Kind, name: &str) -> Option<Manifest> {
+        self.0.remove(&(kind, name.to_owned()))
+    }
+
+    /// Returns the set after `documents` were applied at the time `now`, and what changed. With `prune`, what is not in `documents` is removed.
+    pub fn apply(&self, documents: &[Document], now: u64, prune: bool) -> Result<(Self, Vec<(Manifest, Change)>), Failure> {
+        let mut set = if prune { Self::default() } else { self.clone() };
+        let mut changes = Vec::new();
+        for manifest in documents.iter().filter_map(|document| Manifest::from_value(document.value.clone(), now)) {
+            let old = self.get(manifest.kind, &manifest.name);
+            let manifest = Manifest { created: old.map_or(now, |old| old.created), ..manifest };
+            changes.push((manifest.clone(), Change::between(old, &manifest)));
+            set.insert(manifest);
+        }
+        let kept = if prune { Self::default() } else { self.without(documents) };
+        kept.validate_with(documents)?;
+        let pruned = self.iter().filter(|old| set.get(old.kind, &old.name).is_none());
+        changes.extend(pruned.map(|old| (old.clone(), Change::Pruned)));
+        Ok((set, changes))
+    }
+
+    /// Checks the whole set, as after a deletion.
+    pub fn validate(&self) -> Result<(), Failure> {
+        self.validate_with(&[])
+    }
+
+    fn without(&self, documents: &[Document]) -> Self {
+        let mut kept = self.clone();
+        for manifest in documents.iter().filter_map(|document| Manifest::from_value(document.value.clone(), 0)) {
+            kept.remove(manifest.kind, &manifest.name);
+        }
+        kept
+    }
+
+    /// Checks these manifests together with `documents`.
+    fn validate_with(&self, documents: &[Document]) -> Result<(), Failure> {
+        let mut items: Vec<&Value> = self.iter().map(|manifest| &manifest.value).collect();
+        items.extend(documents.iter().map(|document| &document.value));
+        let default = default_gateway();
+        if !items.iter().any(|item| item.get("kind").and_then(Value::as_str) == Some(Kind::Gateway.name())) {
+            items.push(&default);
+        }
+        let text = json!({ "items": items }).to_string();
+        // Whether a secret is there is checked by the caller, which has the gateway directory.
+        let loaded = config::load(text.as_bytes(), &|_| Some("present".to_owned()));
+        loaded.map(drop).map_err(|invalid| self.explain(&invalid, documents))
+    }
+
+    /// Adds to each error the place of the manifest.
+    fn explain(&self, invalid: &InvalidConfig, documents: &[Document]) -> Failure {
+        let lines = invalid.errors().iter().map(|error| self.explain_one(error, documents));
+        let lines: Vec<String> = lines.chain(invalid.omitted()).collect();
+        Failure::refused(lines.join("\n"))
+    }
+
+    fn explain_one(&self, error: &ConfigError, documents: &[Document]) -> String {
+        let position = error.manifest.strip_prefix("items[").and_then(|rest| rest.strip_suffix(']')?.parse::<usize>().ok());
+        let by_position = position.and_then(|index| documents.get(index.checked_sub(self.0.len())?));
+        let by_name = || documents.iter().rfind(|document| named(&document.value).as_ref() == Some(&error.manifest));
+        match by_position.or_else(by_name) {
+            Some(document) if position.is_some() => {
+                let field = if error.field.is_empty() { String::new() } else { format!("{}: ", error.field) };
+                format!("{}: {field}{}", document.place(&error.field), error.reason)
+            }
+            Some(document) => format!("{}: {error}", document.place(&error.field)),
+            None => error.to_string(),
+        }
+    }
+}
+
+impl Change {
+    fn between(old: Option<&Manifest>, new: &Manifest) -> Self {
+        match old {
+            None => Self::Created,
+            Some(old) if old.value == new.value => Self::Unchanged,
+            Some(_) => Self::Configured,
+        }
+    }
+}
+
+/// Returns what the filter's errors call a manifest: `ModelProvider vllm-local`.
+fn named(value: &Value) -> Option<String> {
+    let manifest = Manifest::from_value(value.clone(), 0)?;
+    Some(format!("{} {}", manifest.kind.name(), manifest.name))
+}
+
+/// Returns the Gateway that is in force where no manifest of this kind is there.
+pub fn default_gateway() -> Value {
+    json!({ "apiVersion": "pai.io/v1", "kind": "Gateway", "metadata": { "name": "default" }, "spec": {} })
+}
