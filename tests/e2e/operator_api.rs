@@ -89,6 +89,55 @@ async fn only_operators_see_it() {
     gate.get("/pai/v1/status").send().await.refused(403, "invalid_request_error", "caller_not_allowed");
 }
 
+/// The same filter at two listeners, which share a root.
+#[tokio::test]
+async fn callers_of_the_control_listener_are_operators() {
+    let upstream = upstream().await;
+    let gate = Gate::builder().manifests(manifests()).upstream("vllm-local", &upstream).control_listener().start().await;
+    let socket = std::fs::metadata(gate.control_socket()).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&socket.permissions()) & 0o777, 0o600);
+    let check = async || {
+        for path in ["/pai/v1/status", "/pai/v1/agents", "/pai/v1/access-keys", "/pai/v1/model-providers", "/health"] {
+            gate.control("GET", path).send().await.ok();
+            gate.control("GET", path).key(&Key::new("k00")).http2().send().await.ok();
+            let claimed = gate.get(path).header("x-pai-control", "true").header("host", "localhost").send().await;
+            assert_eq!(claimed.status, if path == "/health" { 200 } else { 401 }, "{path}: {}", claimed.describe());
+        }
+        assert_eq!(gate.control("HEAD", "/health").send().await.ok().text(), "");
+        for request in [
+            gate.control("POST", "/v1/chat/completions").json(&hello()),
+            gate.control("POST", "/v1/chat/completions").json(&hello()).key(&Key::new("ops")),
+            gate.control("GET", "/v1/models").header("x-agent-id", "td/one"),
+            gate.control("POST", "/pai/v1/status"),
+            gate.control("GET", "/"),
+        ] {
+            request.send().await.refused(404, "invalid_request_error", "unknown_url");
+        }
+        // The other listener serves as before.
+        gate.chat(&hello()).key(&Key::new("ops")).send().await.ok();
+    };
+    check().await;
+    gate.reconfigure(manifests() + &Key::new("more").manifest("disabled: true")).await.unwrap();
+    check().await;
+    assert_eq!(upstream.requests().len(), 2);
+    let line = gate.access_log(|line| line["path"] == "/pai/v1/status" && line["status"] == 200).await;
+    assert_eq!(line["subject"], "operator", "{line}");
+}
+
+#[tokio::test]
+async fn the_health_of_the_gate_needs_no_key_and_no_provider() {
+    let gate = Gate::builder().manifests(manifests()).address("vllm-local", Upstream::unreachable_address().await).start().await;
+    for request in
+        [gate.get("/health"), gate.request("HEAD", "/health"), gate.get("/health").http2(), gate.request("HEAD", "/health").http2()]
+    {
+        let reply = request.send().await;
+        assert_eq!((reply.ok().text().as_str(), reply.header("x-pai-provider")), ("", None), "{}", reply.describe());
+    }
+    gate.post("/health").send().await.refused(401, "invalid_request_error", "invalid_api_key");
+    let line = gate.access_log(|line| line["path"] == "/health" && line["method"] == "HEAD").await;
+    assert_eq!((&line["decision"], &line["provider"]), (&json!("answered"), &Value::Null), "{line}");
+}
+
 #[tokio::test]
 async fn the_status_names_versions_and_workers() {
     let upstream = upstream().await;

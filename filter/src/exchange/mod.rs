@@ -65,6 +65,8 @@ use crate::policy::{Candidate, Gateway, Routing};
 pub struct Exchange {
     gate: Rc<Gate>,
     phase: Phase,
+    /// Whether the request arrived at a control listener.
+    control: bool,
     /// Who asks, once that is known.
     caller: Option<Caller>,
     notes: DecisionLog,
@@ -126,6 +128,7 @@ impl Exchange {
         Self {
             gate,
             phase: Phase::Open,
+            control: false,
             caller: None,
             notes: DecisionLog::default(),
             asked_model: None,
@@ -133,6 +136,12 @@ impl Exchange {
             counted: None,
             started: None,
         }
+    }
+
+    /// Notes that the request arrived at a control listener, whose callers are operators. No request can claim this: it is in the
+    /// metadata of the listener.
+    pub fn enter_control_listener(&mut self) {
+        self.control = true;
     }
 
     /// The configuration that it goes by.
@@ -408,6 +417,9 @@ impl Exchange {
         if route == Some(Route::Health) {
             return Ok(Opening::Answer(Reply::empty(200)));
         }
+        if self.control {
+            return self.answer_operator(route, env).map(Opening::Answer);
+        }
         let credentials = Credentials { headers, peer, readers: route.as_ref().and_then(Route::readers) };
         let identified = Caller::identify(&credentials, policy, &|| env.now())?;
         // Whatever comes of it, a request of somebody who is known counts.
@@ -457,6 +469,14 @@ impl Exchange {
             has_length: headers.get("content-length").is_some(),
             edits,
         }))
+    }
+
+    /// Answers a request at a control listener, which serves what operators read and nothing else.
+    fn answer_operator(&mut self, route: Option<Route>, env: &Environment<'_>) -> Result<Reply, Refusal> {
+        self.caller = Some(Caller::Operator);
+        let route = route.filter(|route| route.readers().is_some());
+        let nothing = || Refusal::new(Case::UnknownUrl, "This listener serves GET /pai/v1/… and /health only.");
+        answer(&route.ok_or_else(nothing)?, &self.gate, Caller::Operator, env)
     }
 
     /// Holds the headers until the body is evaluated; with fixed routing, sends them ahead.

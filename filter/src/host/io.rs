@@ -90,6 +90,9 @@ pub enum Attribute {
     ClusterProvider,
     /// The filter state in which the gate leaves its token for attempt filters.
     ExchangeToken,
+    /// Whether the listener is a control listener: `true` in its metadata, which no request can set. Envoy reports it to streams only,
+    /// as listeners share a root.
+    ListenerControl,
     /// The host's version, as two little-endian 64-bit words: major, minor.
     HostVersion,
 }

@@ -60,6 +60,10 @@ impl Stream {
 
     /// The request's headers have arrived.
     pub fn on_request_headers(&self, io: &impl Io, end_of_stream: bool) -> Flow {
+        // Every path but two is closed at a control listener, so that it has to be known of each request. Elsewhere the host returns nothing.
+        if io.attribute(Attribute::ListenerControl).as_deref() == Some(&[1]) {
+            self.exchange.borrow_mut().enter_control_listener();
+        }
         let step = io.headers(HeaderMap::Request, |headers| {
             let env = io.environment();
             let peer = || {

@@ -124,6 +124,19 @@ fn a_chat_is_rewritten_once_its_body_is_whole_and_logged_at_its_end() {
 }
 
 #[test]
+fn the_metadata_of_the_listener_make_an_operator() {
+    for (metadata, status) in [(None, 403), (Some(0), 403), (Some(1), 200)] {
+        let fake = Fake::new();
+        if let Some(value) = metadata {
+            fake.attribute_bytes(Attribute::ListenerControl, &[value]);
+        }
+        fake.request("GET", "/pai/v1/status", &[("x-pai-control", "true")], "");
+        stream(&fake, &gate(ONE), 1).on_request_headers(&fake, true);
+        assert_eq!((fake.replies(), fake.calls(call::ATTRIBUTE)), (vec![status], 1));
+    }
+}
+
+#[test]
 fn a_body_in_parts_is_held_and_read_once() {
     let fake = Fake::new();
     let stream = stream(&fake, &gate(ONE), 1);
@@ -441,12 +454,13 @@ fn a_chat_makes_these_calls_and_no_others() {
         (call::CLOCK, 2),
         (call::STATE, 6),
         (call::METRIC, 0),
-        (call::ATTRIBUTE, 0),
+        // Whether the listener is a control listener.
+        (call::ATTRIBUTE, 1),
         (call::REPLY, 0),
         (call::RESUME, 0),
     ];
     for (kind, count) in kinds {
         assert_eq!(fake.calls(kind), count, "{kind}: {:?}", fake.all_calls());
     }
-    assert_eq!(fake.all_calls().len(), 25, "every call is of one of these kinds");
+    assert_eq!(fake.all_calls().len(), 26, "every call is of one of these kinds");
 }

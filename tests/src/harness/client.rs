@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -17,7 +18,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::rustls::HandshakeKind;
@@ -35,7 +36,7 @@ pub(crate) type Recent = Arc<Mutex<VecDeque<String>>>;
 #[must_use]
 #[derive(Debug)]
 pub struct Request {
-    address: SocketAddr,
+    address: Address,
     tls: Option<ClientTls>,
     recent: Recent,
     method: String,
@@ -46,6 +47,13 @@ pub struct Request {
     trailers: Option<HeaderMap>,
     http2: bool,
     timeout_after: Duration,
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone)]
+enum Address {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
 }
 
 /// A complete response.
@@ -97,6 +105,15 @@ impl Request {
     }
 
     pub(crate) fn new(address: SocketAddr, tls: Option<ClientTls>, recent: Recent, method: &str, path: &str) -> Self {
+        Self::to(Address::Tcp(address), tls, recent, method, path)
+    }
+
+    /// Builds a request to a server that listens at a Unix socket.
+    pub(crate) fn over_socket(socket: PathBuf, recent: Recent, method: &str, path: &str) -> Self {
+        Self::to(Address::Unix(socket), None, recent, method, path)
+    }
+
+    fn to(address: Address, tls: Option<ClientTls>, recent: Recent, method: &str, path: &str) -> Self {
         Self {
             address,
             tls,
@@ -204,7 +221,14 @@ impl Request {
     }
 
     async fn exchange(self) -> Result<StreamingReply, hyper::Error> {
-        let socket = TcpStream::connect(self.address).await.expect("the gateway listens");
+        let address = match &self.address {
+            Address::Tcp(address) => *address,
+            Address::Unix(path) => {
+                let socket = UnixStream::connect(path).await.expect("the gateway listens");
+                return self.over(socket, false).await;
+            }
+        };
+        let socket = TcpStream::connect(address).await.expect("the gateway listens");
         socket.set_nodelay(true).expect("a socket");
         match self.tls.clone() {
             None => self.over(socket, false).await,

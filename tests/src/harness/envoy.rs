@@ -32,6 +32,8 @@ pub(crate) struct EnvoyConfig {
     pub(crate) full: Vec<String>,
     /// Providers behind TLS: the server's name and the trusted authority as PEM.
     pub(crate) secured: Vec<(String, (String, String))>,
+    /// Whether there is a control listener, at the socket `control.sock`.
+    pub(crate) control: bool,
 }
 
 /// The tags in the names of the filter's statistics: `provider=.=vllm-local;.;`.
@@ -107,7 +109,7 @@ pub(crate) fn bootstrap(config: &EnvoyConfig, dir: &Path) -> Value {
         "admin": { "address": socket("127.0.0.1", 0) },
         "stats_flush_interval": "0.5s",
         "stats_config": { "stats_tags": TAGS.map(tag) },
-        "static_resources": { "listeners": [listener(config, dir)], "clusters": clusters },
+        "static_resources": { "listeners": listeners(config, dir), "clusters": clusters },
     })
 }
 
@@ -147,6 +149,24 @@ pub(crate) fn filter(
                 },
             },
         }],
+    })
+}
+
+fn listeners(config: &EnvoyConfig, dir: &Path) -> Vec<Value> {
+    let control = config.control.then(|| control_listener(config, dir));
+    [listener(config, dir)].into_iter().chain(control).collect()
+}
+
+/// The name of the control listener's socket in the gateway's directory.
+pub(crate) const CONTROL_SOCKET: &str = "control.sock";
+
+/// Builds a listener with the same filter and the same routes, whose metadata make its callers operators.
+fn control_listener(config: &EnvoyConfig, dir: &Path) -> Value {
+    json!({
+        "name": "control",
+        "address": { "pipe": { "path": dir.join(CONTROL_SOCKET), "mode": 0o600 } },
+        "metadata": { "filter_metadata": { "pai": { "control": true } } },
+        "filter_chains": [{ "filters": [http(config, dir)] }],
     })
 }
 

@@ -131,6 +131,46 @@ fn the_health_of_the_gate_is_known_to_everybody() {
     }
 }
 
+/// The control listener serves what operators read to every caller, and nothing else.
+#[test]
+fn callers_at_a_control_listener_are_operators() {
+    let manifests = provider("p", "externalAccess: {enabled: true}")
+        + &access_key("alice", KEY, "requestsPerMinute: 1")
+        + &agent("a", "td/a", "models: [p/m]");
+    let key = bearer(KEY);
+    for audience in ["auto", "agents", "external"] {
+        let gate = gate(&(manifests.clone() + &manifest("Gateway", "g", &format!("audience: {audience}"))));
+        let world = World::new();
+        for extra in [vec![], vec![("authorization", &*key)], vec![("x-api-key", "pak_wrong")]] {
+            for (method, path, expected) in [
+                ("GET", "/pai/v1/status", None),
+                ("GET", "/pai/v1/agents", None),
+                ("GET", "/pai/v1/access-keys?limit=1", None),
+                ("GET", "/pai/v1/model-providers", None),
+                ("GET", "/health", None),
+                ("HEAD", "/health", None),
+                ("GET", "/pai/v1/access-keys?limit=0", Some((400, "invalid_body"))),
+                ("POST", "/pai/v1/status", Some((404, "unknown_url"))),
+                ("GET", "/pai/v1/other", Some((404, "unknown_url"))),
+                ("POST", "/v1/chat/completions", Some((404, "unknown_url"))),
+                ("GET", "/v1/models", Some((404, "unknown_url"))),
+                ("GET", "/v1/models/p%2Fm", Some((404, "unknown_url"))),
+            ] {
+                let mut exchange = Exchange::new(Rc::clone(&gate));
+                exchange.enter_control_listener();
+                let headers = post(path, &[vec![(":method", method)], extra.clone()].concat());
+                let step = ask_as(&mut exchange, &world, Some("td/a"), &headers, &chat("p/m", ""));
+                match expected {
+                    None => assert!(matches!(&step, Step::Reply(Reply { status: 200, .. })), "{method} {path}: {step:?}"),
+                    Some((status, code)) => assert_eq!(refused(&step), (status, code.into(), refused(&step).2), "{method} {path}"),
+                }
+                let subject = if path == "/health" { "none" } else { "operator" };
+                assert_eq!(exchange.on_log(|| false, &world.env()).unwrap().subject, subject, "{method} {path}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_error_reports_why_a_known_key_is_rejected() {
     let world = World::new();

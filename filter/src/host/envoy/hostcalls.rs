@@ -118,6 +118,7 @@ impl Io for Envoy {
             Attribute::UpstreamLocalAddress => property(&["upstream", "local_address"]),
             Attribute::ClusterProvider => property(&["xds", "cluster_metadata", "filter_metadata", "pai", "provider"]),
             Attribute::ExchangeToken => property(&["filter_state", "wasm.pai.exchange"]),
+            Attribute::ListenerControl => property(&["xds", "listener_metadata", "filter_metadata", "pai", "control"]),
             Attribute::HostVersion => {
                 let part = |part| property(&["xds", "node", "user_agent_build_version", "version", part]);
                 Some([part("major_number")?, part("minor_number")?].concat())

@@ -59,6 +59,7 @@ impl GateBuilder {
                 bare: Vec::new(),
                 full: Vec::new(),
                 secured: Vec::new(),
+                control: false,
             },
             caller: None,
             configuration: None,
@@ -218,6 +219,12 @@ impl GateBuilder {
     /// Adds this header to every request to the gateway, including the harness's own.
     pub fn default_header(mut self, header: &str, value: &str) -> Self {
         self.caller = Some((header.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Adds a control listener: [`Gate::control`].
+    pub fn control_listener(mut self) -> Self {
+        self.config.control = true;
         self
     }
 

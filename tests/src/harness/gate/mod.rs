@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use serde_json::Value;
 
 use super::certificate::ListenerTls;
 use super::client::{Recent, Reply, Request};
-use super::envoy::FilterPosition;
+use super::envoy::{CONTROL_SOCKET, FilterPosition};
 use super::raw::Raw;
 use super::upstream::Upstream;
 use super::wait::{settled, until};
@@ -98,6 +99,16 @@ impl Gate {
             Some((header, value)) => request.header(header, value),
             None => request,
         }
+    }
+
+    /// Builds a request to the control listener.
+    pub fn control(&self, method: &str, path: &str) -> Request {
+        Request::over_socket(self.control_socket(), Arc::clone(&self.recent), method, path)
+    }
+
+    /// Returns the path of the control listener's socket.
+    pub fn control_socket(&self) -> PathBuf {
+        self.envoy.directory.join(CONTROL_SOCKET)
     }
 
     /// Builds a `GET` request.

@@ -77,7 +77,8 @@ pub(super) fn listener_address(admin: SocketAddr) -> Option<SocketAddr> {
         return None;
     }
     let listeners: Value = serde_json::from_str(&admin_get(admin, "/listeners?format=json")?).ok()?;
-    let socket = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
+    let gate = listeners["listener_statuses"].as_array()?.iter().find(|listener| listener["name"] == "gate");
+    let socket = &gate.unwrap_or(&listeners["listener_statuses"][0])["local_address"]["socket_address"];
     let port = u16::try_from(socket["port_value"].as_u64()?).ok()?;
     Some(SocketAddr::new(socket["address"].as_str()?.parse().ok()?, port))
 }
