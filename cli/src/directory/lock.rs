@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use anyhow::Context as _;
 
@@ -20,7 +21,14 @@ impl GatewayDirectory {
         self.create()?;
         let path = self.root.join("lock");
         let unusable = || format!("{} cannot be locked", path.display());
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).with_context(unusable)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .with_context(unusable)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(held(&mut file, self)),

@@ -1,9 +1,9 @@
 //! Versions of a gateway's configuration.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -84,7 +84,11 @@ impl GatewayDirectory {
     /// Writes a new version, which is not in force yet. What a failure or a crash leaves behind is no version.
     pub fn write(&self, configuration: &Configuration) -> anyhow::Result<Version> {
         let version = self.next_version()?;
-        let incoming = tempfile::Builder::new().prefix(".incoming-").tempdir_in(self.versions()).context(self.unwritable())?;
+        let incoming = tempfile::Builder::new()
+            .prefix(".incoming-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir_in(self.versions())
+            .context(self.unwritable())?;
         let manifests = incoming.path().join("manifests");
         files::create_private(&manifests)?;
         for kind in Kind::ALL {
