@@ -137,7 +137,8 @@ impl<'a> Manifests<'a> {
     /// Resolves the references between manifests.
     fn compile(self) -> Result<Policy, Reported> {
         let Self { errors, names: _, unreadable, secrets: _, providers, agents, keys, gateway } = self;
-        if providers.is_empty() && unreadable.is_empty() {
+        // A gateway starts without a provider, so that it is there when the first one is applied.
+        if providers.is_empty() && gateway.is_none() && unreadable.is_empty() {
             return Err(errors.report(&Path::root("configuration"), "contains no ModelProvider; write at least one"));
         }
         let key_names: Vec<Box<str>> = keys.iter().map(|key| key.name().into()).collect();

@@ -50,8 +50,11 @@ fn vllm(spec: &str) -> String {
 }
 
 fn gateway(spec: &str) -> String {
-    let gateway = format!("{{apiVersion: pai.io/v1, kind: Gateway, metadata: {{name: g}}, spec: {{{spec}}}}}");
-    format!("{gateway}\n---\n{}", vllm(""))
+    format!("{}\n---\n{}", lone_gateway(spec), vllm(""))
+}
+
+fn lone_gateway(spec: &str) -> String {
+    format!("{{apiVersion: pai.io/v1, kind: Gateway, metadata: {{name: g}}, spec: {{{spec}}}}}")
 }
 
 #[test]
@@ -550,6 +553,14 @@ fn manifests_are_refused() {
                 .to_owned(),
         ),
         ("items: []".to_owned(), "configuration: contains no ModelProvider; write at least one".to_owned()),
+        (
+            "{apiVersion: pai.io/v1, kind: AccessKey, metadata: {name: k}, spec: {sha256: ".to_owned() + &"0".repeat(64) + "}}",
+            "configuration: contains no ModelProvider; write at least one".to_owned(),
+        ),
+        (
+            lone_gateway("routing: fixed"),
+            "Gateway g: spec.routing: `fixed` needs exactly one ModelProvider, and there are 0".to_owned(),
+        ),
         (format!("{p}---\nitems: []"), "document 2: an object with `items` must be the only document".to_owned()),
         (format!("{p}---\n- {p}"), "document 2: must be a map, got a list".to_owned()),
         (
@@ -667,3 +678,9 @@ fn the_reference_has_every_field_and_no_other() {
 mod errors;
 #[cfg(not(target_arch = "wasm32"))]
 mod properties;
+
+#[test]
+fn a_gateway_without_a_provider_is_accepted() {
+    let policy = policy(&lone_gateway("audience: external"));
+    assert_eq!((policy.providers.len(), policy.gateway.audience), (0, Audience::External));
+}

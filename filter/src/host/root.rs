@@ -227,22 +227,26 @@ fn announce(policy: &Policy, io: &impl Io) {
     let version = hex(&policy.version);
     let providers: Vec<&str> = policy.providers.iter().map(|provider| &*provider.name).collect();
     info!(
-        "pai_filter {}: configuration {} in force: {}: {}; {}, {}; audience: {}, routing: {}",
+        "pai_filter {}: configuration {} in force: {}; {}, {}; audience: {}, routing: {}",
         env!("CARGO_PKG_VERSION"),
         version.get(..12).unwrap_or_default(),
-        counted(providers.len(), "model provider"),
-        providers.join(", "),
+        listed(&providers),
         counted(policy.agents.iter().count(), "agent"),
         counted(policy.keys.iter().count(), "access key"),
         policy.gateway.audience.name(),
         policy.gateway.routing.name(),
     );
-    if policy.admits_anonymous() {
+    if policy.admits_anonymous() && !providers.is_empty() {
         warn!(
             "the gateway is open: every caller that reaches it may use every model without a key or an identity. To close it, add an Agent, or an \
              AccessKey, or `externalAccess` to a ModelProvider (see docs/callers.md)"
         );
     }
+}
+
+fn listed(providers: &[&str]) -> String {
+    let count = counted(providers.len(), "model provider");
+    if providers.is_empty() { count } else { format!("{count}: {}", providers.join(", ")) }
 }
 
 fn counted(number: usize, noun: &str) -> String {

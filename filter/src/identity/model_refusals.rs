@@ -7,7 +7,9 @@ use crate::policy::model_resolution::UnresolvedModel;
 /// No such model, as far as this caller can see.
 pub fn not_found(access: &ModelAccess<'_>, name: &str) -> Refusal {
     let suggestions = access.suggestions();
-    let hint = if suggestions.is_empty() {
+    let hint = if access.policy().providers.is_empty() {
+        "This gateway has no ModelProvider yet. The operator adds one with `pai apply -f FILE`.".to_owned()
+    } else if suggestions.is_empty() {
         "Name a model that you may use as `<provider>/<model-id>`.".to_owned()
     } else {
         format!("You may use, for example: {}.", suggestions.join(", "))

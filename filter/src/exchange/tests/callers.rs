@@ -172,6 +172,30 @@ fn callers_at_a_control_listener_are_operators() {
 }
 
 #[test]
+fn a_gateway_without_a_provider_has_no_models() {
+    let world = World::new();
+    let key = bearer(KEY);
+    for (manifests, headers) in [
+        (manifest("Gateway", "g", ""), vec![]),
+        (manifest("Gateway", "g", "audience: agents"), vec![]),
+        (manifest("Gateway", "g", "audience: external") + &access_key("alice", KEY, ""), vec![("authorization", &*key)]),
+    ] {
+        let gate = gate(&manifests);
+        for model in ["m", "org/m", "vllm-local/m"] {
+            let mut exchange = Exchange::new(Rc::clone(&gate));
+            let step = ask(&mut exchange, &world, &post("/v1/chat/completions", &headers), &chat(model, ""));
+            assert_eq!(refused(&step), (404, "model_not_found".to_owned(), Some("model".to_owned())));
+            let Step::Reply(reply) = step else { panic!() };
+            assert!(String::from_utf8_lossy(&reply.body).contains("`pai apply -f FILE`"), "{reply:?}");
+        }
+        let mut exchange = Exchange::new(gate);
+        let list = post("/v1/models", &[&[(":method", "GET")], &*headers].concat());
+        let Step::Reply(reply) = ask(&mut exchange, &world, &list, "") else { panic!() };
+        assert_eq!(reply.body, br#"{"object":"list","data":[]}"#);
+    }
+}
+
+#[test]
 fn the_error_reports_why_a_known_key_is_rejected() {
     let world = World::new();
     let gate = gate(
