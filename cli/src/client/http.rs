@@ -99,13 +99,17 @@ impl Client {
             let location = output::printable(&String::from_utf8_lossy(location.as_bytes()));
             return Failure::refused(format!("{url} redirects to {location}\n  Use the URL of the gateway itself"));
         }
-        let message = message(status, &response.text().unwrap_or_default());
-        match status {
-            StatusCode::UNAUTHORIZED => Failure::refused(format!("{url} {}: {message}\n  {}", self.rejected(), self.get_a_key())),
-            StatusCode::NOT_FOUND if !message.contains('`') => {
-                Failure::refused(format!("{url} is not a gateway: {message}\n  Check the URL"))
+        let body = response.text().unwrap_or_default();
+        match (status, reported(&body)) {
+            (StatusCode::UNAUTHORIZED, message) => {
+                let (rejected, message) = (self.rejected(), message.unwrap_or_else(|| quoted(status, &body)));
+                Failure::refused(format!("{url} {rejected}: {message}\n  {}", self.get_a_key()))
             }
-            _ => Failure::refused(format!("{url}: {message}")),
+            (_, Some(message)) => Failure::refused(message),
+            (StatusCode::NOT_FOUND, None) => {
+                Failure::refused(format!("{url} is not a gateway: {}\n  Check the URL", quoted(status, &body)))
+            }
+            (_, None) => Failure::refused(format!("{url} answers with {}", quoted(status, &body))),
         }
     }
 
@@ -124,14 +128,16 @@ impl Client {
     }
 }
 
-/// Returns the error message in a response, in the form of OpenAI, Anthropic or FastAPI, or else the beginning of its text.
-pub fn message(status: StatusCode, body: &str) -> String {
-    let json: Value = serde_json::from_str(body).unwrap_or_default();
-    let error = json.get("error").unwrap_or(&json);
-    let found = error.get("message").or_else(|| error.get("detail")).unwrap_or(error).as_str();
-    let text = found.unwrap_or_else(|| body.lines().next().unwrap_or_default());
-    let text: String = output::printable(text).chars().take(if found.is_some() { usize::MAX } else { MAX_QUOTE }).collect();
-    if text.trim().is_empty() || found.is_none() { format!("HTTP {status} {text}").trim_end().to_owned() } else { text }
+/// Returns the error message in a response of a gateway. OpenAI and Anthropic have the same form.
+pub fn reported(body: &str) -> Option<String> {
+    let json: Value = serde_json::from_str(body).ok()?;
+    json.get("error")?.get("message")?.as_str().map(output::printable)
+}
+
+/// Returns the status and the first line of a response that is not from a gateway.
+fn quoted(status: StatusCode, body: &str) -> String {
+    let line: String = output::printable(body.lines().next().unwrap_or_default()).chars().take(MAX_QUOTE).collect();
+    format!("HTTP {status} {line}").trim_end().to_owned()
 }
 
 /// Reads the certificates of a PEM file.

@@ -1,11 +1,13 @@
 //! Which gateway a command talks to.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use reqwest::Certificate;
 
 use super::{AccessKey, GatewayUrl, Login, Store, http};
+use crate::directory::GatewayDirectory;
 use crate::failure::Failure;
+use crate::gateway::Running;
 
 /// A gateway, and the access key for it.
 #[derive(Debug, Clone)]
@@ -37,12 +39,12 @@ pub struct TargetArgs {
 
 impl Target {
     /// Returns the current login, or else the gateway that runs in this directory.
-    pub fn current(dir: Option<&Path>) -> Result<Self, Failure> {
+    pub fn current(directory: &GatewayDirectory) -> Result<Self, Failure> {
         let logins = Store::of_user()?.load()?;
         if let Some((_, login)) = logins.current() {
             return Ok(login.clone().into());
         }
-        if let Some(url) = local(dir) {
+        if let Some(url) = local(directory) {
             return Ok(Self { url, access_key: None, ca_cert: None });
         }
         let advice = "Log in with: pai login URL --access-key pak_…\n  Or start a gateway on this machine with: pai gateway run";
@@ -78,11 +80,11 @@ impl From<Login> for Target {
 
 impl TargetArgs {
     /// Returns the gateway that the options name, or the current one.
-    pub fn resolve(self, dir: Option<&Path>) -> Result<Target, Failure> {
+    pub fn resolve(self, directory: &GatewayDirectory) -> Result<Target, Failure> {
         let access_key = self.access_key.as_deref().map(AccessKey::parse).transpose().map_err(Failure::usage)?;
         let mut target = match self.url {
             Some(url) => Target { url, access_key: None, ca_cert: None },
-            None => Target::current(dir)?,
+            None => Target::current(directory)?,
         };
         target.access_key = access_key.or(target.access_key);
         target.ca_cert = self.ca_cert.or(target.ca_cert);
@@ -91,6 +93,6 @@ impl TargetArgs {
 }
 
 /// Returns the URL of the gateway that runs in this directory, if one does.
-pub fn local(_dir: Option<&Path>) -> Option<GatewayUrl> {
-    None
+fn local(directory: &GatewayDirectory) -> Option<GatewayUrl> {
+    Running::find(directory)?.settings.url.parse().ok()
 }

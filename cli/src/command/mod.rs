@@ -3,12 +3,14 @@
 mod access_key;
 mod apply;
 mod change;
+mod chat;
 mod delete;
 mod describe;
 mod gateway;
 mod get;
 mod login;
 mod logout;
+mod models;
 mod render;
 mod resource;
 mod secret;
@@ -50,6 +52,7 @@ enum Command {
     #[command(subcommand)]
     Add(Add),
     Apply(apply::Args),
+    Chat(chat::Args),
     #[command(subcommand)]
     Create(Create),
     Delete(delete::Args),
@@ -58,6 +61,7 @@ enum Command {
     Get(get::Args),
     Login(login::Args),
     Logout(logout::Args),
+    Models(models::Args),
     Render(render::Args),
     #[command(subcommand)]
     Rotate(Rotate),
@@ -97,6 +101,7 @@ pub fn run() -> Outcome {
     match command {
         Command::Add(Add::Secret(args)) | Command::Create(Create::Secret(CreateSecret::Generic(args))) => args.run(&shared),
         Command::Apply(args) => args.run(&shared),
+        Command::Chat(args) => args.run(&shared),
         Command::Create(Create::AccessKey(args)) => args.run(&shared),
         Command::Delete(args) => args.run(&shared),
         Command::Describe(args) => args.run(&shared),
@@ -104,6 +109,7 @@ pub fn run() -> Outcome {
         Command::Get(args) => args.run(&shared),
         Command::Login(args) => args.run(),
         Command::Logout(args) => args.run(),
+        Command::Models(args) => args.run(&shared),
         Command::Render(args) => args.run(),
         Command::Rotate(Rotate::AccessKey(args)) => args.run(&shared),
         Command::Validate(args) => args.run(&shared),

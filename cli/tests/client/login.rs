@@ -67,7 +67,7 @@ fn servers_that_are_no_gateway_are_refused() {
     for (answer, expected) in [
         (response("200 OK", "<html>hello"), "answers, but not with a list of models\n"),
         (response("404 Not Found", "<html>\nnothing"), "is not a gateway: HTTP 404 Not Found <html>\n"),
-        (response("502 Bad Gateway", ""), ": HTTP 502 Bad Gateway\n"),
+        (response("502 Bad Gateway", ""), "answers with HTTP 502 Bad Gateway\n"),
         (response("301 Moved\r\nlocation: https://example.com/v1/models", ""), "redirects to https://example.com/v1/models\n"),
     ] {
         let run = user.pai(&["login", &Server::start(answer).url(), "--access-key", "pak_a"]);

@@ -91,6 +91,15 @@ impl Server {
         Self::serve(move |stream| exchange(stream, &response))
     }
 
+    /// Starts a server that keeps its connections open.
+    pub fn start_open(response: String) -> Self {
+        let kept = Mutex::new(Vec::new());
+        Self::serve(move |stream| {
+            kept.lock().unwrap().push(stream.try_clone()?);
+            exchange(stream, &response)
+        })
+    }
+
     /// Starts a server with TLS.
     pub fn start_tls(response: String, certificate: &rcgen::CertifiedKey<rcgen::KeyPair>) -> Self {
         let key = PrivateKeyDer::try_from(certificate.signing_key.serialize_der()).unwrap();

@@ -1,10 +1,8 @@
 //! `pai gateway env`.
 
-use std::path::Path;
-
 use clap::ValueEnum;
 
-use super::Outcome;
+use super::{Outcome, Shared};
 use crate::client::{AccessKey, Target};
 use crate::failure::Failure;
 use crate::output;
@@ -40,8 +38,8 @@ enum Shell {
 
 impl Args {
     /// Runs the command.
-    pub fn run(self, dir: Option<&Path>) -> Outcome {
-        let target = Target::current(dir)?;
+    pub fn run(self, shared: &Shared) -> Outcome {
+        let target = Target::current(&shared.directory()?)?;
         let lines = lines(self.shell, &target)?;
         if let Some(file) = &target.ca_cert {
             let file = file.display();

@@ -35,7 +35,7 @@ impl Args {
     /// Runs the command.
     pub fn run(self, shared: &Shared) -> Outcome {
         match self.command {
-            Command::Env(args) => args.run(shared.dir.as_deref()),
+            Command::Env(args) => args.run(shared),
             Command::List(args) => args.run(),
             Command::Run(args) => args.run(shared),
             Command::Use(args) => args.run(),
