@@ -22,7 +22,7 @@ const MAX_NAME: usize = 253;
   pass show pai | pai login https://api.example.com      # reads the key from a pipe
 
 Then:
-  eval $(pai gateway env)                                # OpenAI and Anthropic clients of this shell use the gateway")]
+  eval $(pai gateway env)                                # clients in this shell use the gateway")]
 pub struct Args {
     /// URL of the gateway, such as https://api.example.com
     url: GatewayUrl,

@@ -4,6 +4,7 @@ mod access_key;
 mod apply;
 mod change;
 mod chat;
+mod completion;
 mod delete;
 mod describe;
 mod gateway;
@@ -11,6 +12,8 @@ mod get;
 mod login;
 mod logout;
 mod models;
+#[cfg(test)]
+mod reference;
 mod render;
 mod resource;
 mod secret;
@@ -53,6 +56,7 @@ enum Command {
     Add(Add),
     Apply(apply::Args),
     Chat(chat::Args),
+    Completion(completion::Args),
     #[command(subcommand)]
     Create(Create),
     Delete(delete::Args),
@@ -102,6 +106,7 @@ pub fn run() -> Outcome {
         Command::Add(Add::Secret(args)) | Command::Create(Create::Secret(CreateSecret::Generic(args))) => args.run(&shared),
         Command::Apply(args) => args.run(&shared),
         Command::Chat(args) => args.run(&shared),
+        Command::Completion(args) => args.run(),
         Command::Create(Create::AccessKey(args)) => args.run(&shared),
         Command::Delete(args) => args.run(&shared),
         Command::Describe(args) => args.run(&shared),

@@ -2,17 +2,9 @@
 
 use insta::assert_snapshot;
 
-use crate::support::{Server, User, models, run};
+use crate::support::{Server, User, is_installed, models, run};
 
 const PRINT: &str = r#"printf '%s\n' "$OPENAI_BASE_URL" "$OPENAI_API_KEY" "$ANTHROPIC_BASE_URL" "$ANTHROPIC_AUTH_TOKEN""#;
-
-fn is_installed(shell: &str) -> bool {
-    let found = ["/usr/bin", "/bin"].iter().any(|folder| std::path::Path::new(folder).join(shell).exists());
-    if !found {
-        eprintln!("{shell} is not installed: skipped");
-    }
-    found
-}
 
 #[test]
 fn shells_evaluate_the_output_without_quotes() {

@@ -154,6 +154,15 @@ pub fn run(command: &mut Command, input: &str) -> Run {
     child.wait_with_output().unwrap().into()
 }
 
+/// Returns whether a shell is installed, and prints if it is not.
+pub fn is_installed(shell: &str) -> bool {
+    let found = ["/usr/bin", "/bin"].iter().any(|folder| Path::new(folder).join(shell).exists());
+    if !found {
+        eprintln!("{shell} is not installed: skipped");
+    }
+    found
+}
+
 /// Reads a request, sends the response, and returns the request.
 fn exchange(stream: impl Read + Write, response: &str) -> std::io::Result<String> {
     let mut stream = BufReader::new(stream);

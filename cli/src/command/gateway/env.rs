@@ -16,8 +16,8 @@ const UNUSED_KEY: &str = "unused";
 /// that runs in the directory. The output contains the access key.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  eval $(pai gateway env)                                            # bash, zsh
-  pai gateway env --shell fish | source                              # fish
+  eval $(pai gateway env)                                              # bash, zsh
+  pai gateway env --shell fish | source                                # fish
   pai gateway env --shell powershell | Out-String | Invoke-Expression  # PowerShell")]
 pub struct Args {
     /// The shell that reads the output
