@@ -1,9 +1,12 @@
 //! `pai version`.
 
 use super::Outcome;
+use crate::gateway::EnvoyBinary;
 use crate::{module, output};
 
 /// Print the versions of pai, its filter module and Envoy
+///
+/// Envoy is the one that `pai gateway run` would start.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
@@ -17,14 +20,12 @@ impl Args {
         let size = module.len().div_ceil(1024);
         output::print(&format!("pai     {}\n", env!("CARGO_PKG_VERSION")))?;
         output::print(&format!("module  sha256:{} ({size} KiB)\n", module::sha256(&module)))?;
-        output::print(&format!(
-            "envoy   {}\n",
-            envoy().unwrap_or_else(|| "not found; `pai gateway run` says where it is searched".to_owned())
-        ))
+        match EnvoyBinary::find(None) {
+            Ok(envoy) => output::print(&format!("envoy   {} ({})\n", envoy.version, envoy.path.display())),
+            Err(failure) => {
+                output::note(&failure.to_string());
+                output::print("envoy   not found\n")
+            }
+        }
     }
-}
-
-/// Returns the Envoy that `pai gateway run` would start: its version and path.
-fn envoy() -> Option<String> {
-    None
 }
