@@ -1,0 +1,40 @@
+//! Static files.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use e2e::harness::{Rng, envoy_binary, seed};
+use pai::render::{self, StaticOptions};
+
+use super::{count, generate, module, root, version};
+
+fn options() -> StaticOptions {
+    StaticOptions {
+        envoy: version(),
+        module: module(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        admin: "127.0.0.1:0".parse().unwrap(),
+        authorities: PathBuf::from(render::SYSTEM_AUTHORITIES),
+        file: PathBuf::from("envoy.yaml"),
+    }
+}
+
+#[test]
+fn envoy_accepts_every_static_file() {
+    let mut rng = Rng::new(seed());
+    let file = std::env::temp_dir().join(format!("pai-static-{}.yaml", std::process::id()));
+    for _ in 0..count(30).min(20) {
+        let manifests = generate::manifests(&mut rng);
+        let text = render::envoy(&manifests, &options()).unwrap();
+        std::fs::write(&file, &text).unwrap();
+        let mut envoy = Command::new(envoy_binary());
+        envoy.args(["--mode", "validate", "-l", "error", "-c"]).arg(&file);
+        let variables = text.lines().find_map(|line| line.trim().strip_prefix("host_env_keys: ["));
+        for variable in variables.and_then(|line| line.split(']').next()).unwrap_or_default().split(", ") {
+            envoy.env(variable, "key");
+        }
+        let output = envoy.output().unwrap();
+        assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
+    }
+    std::fs::remove_file(file).unwrap();
+}
