@@ -11,7 +11,8 @@ const NAMES: [&str; 14] = ["null", "true", "no", "y", "1", "1e3", "0x10", "007",
 const HOSTS: [&str; 7] = ["127.0.0.1", "localhost", "[::1]", "10.1.2.3", "[2001:db8::1]", "127.0.0.2", "LOCALHOST"];
 const PATHS: [&str; 4] = ["", "/", "/v1", "/openai/v1/"];
 const MODELS: [&str; 5] = ["m", "meta-llama/Meta-Llama-3-70B-Instruct", "gpt-5-mini", "a:b@c", "x/y/z"];
-const SECRETS: [(&str, &str); 5] = [("vllm-token", "api-key"), ("a.b", "c"), ("a", "b.c.d"), ("x#y'z\"", "k/../../v"), ("long", "key")];
+const SECRETS: [(&str, &str); 5] =
+    [("vllm-token", "api-key"), ("a.b", "c"), ("a", "b.c.d"), ("x#y'z\"", "k/../../v"), ("long", "key")];
 /// The largest body of a generated configuration.
 pub(crate) const MAX_REQUEST_BYTES: u64 = 32 * 1024 * 1024;
 

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -32,8 +32,19 @@ pub(crate) struct EnvoyConfig {
     pub(crate) full: Vec<String>,
     /// Providers behind TLS: the server's name and the trusted authority as PEM.
     pub(crate) secured: Vec<(String, (String, String))>,
+    /// Providers whose credential Envoy adds: the header, and the secret as it is at the start.
+    pub(crate) injected: Vec<(String, Injected)>,
     /// Whether there is a control listener, at the socket `control.sock`.
     pub(crate) control: bool,
+}
+
+/// A credential that Envoy adds to requests in a provider's cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Injected {
+    pub(crate) header: &'static str,
+    pub(crate) secret: String,
+    /// Whether requests are forwarded while there is no secret.
+    pub(crate) optional: bool,
 }
 
 /// The tags in the names of the filter's statistics: `provider=.=vllm-local;.;`.
@@ -49,6 +60,10 @@ const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v
 const TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
 const UPSTREAM_TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
 const CONNECTION_STATE: &str = "type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config";
+const UPSTREAM_CODEC: &str = "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec";
+const INJECTOR: &str = "type.googleapis.com/envoy.extensions.filters.http.credential_injector.v3.CredentialInjector";
+const GENERIC: &str = "type.googleapis.com/envoy.extensions.http.injected_credentials.generic.v3.Generic";
+const SECRET: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
 const FILE_LOG: &str = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog";
 
 /// The two filter chains in which the module runs. Each has a resource of its own in `dir/<file>`.
@@ -102,7 +117,7 @@ pub(crate) fn bootstrap(config: &EnvoyConfig, dir: &Path) -> Value {
     let clusters: Vec<Value> = config
         .providers
         .iter()
-        .flat_map(|(name, address)| [provider(name, *address, config, dir), callouts(name, *address, config)])
+        .flat_map(|(name, address)| [provider(name, *address, config, dir), callouts(name, *address, config, dir)])
         .collect();
     json!({
         "node": { "id": "gate", "cluster": "gate" },
@@ -277,9 +292,12 @@ pub(crate) fn routes(timeout: &str, clusters: &[&str]) -> Vec<Value> {
 
 fn provider(name: &str, address: SocketAddr, config: &EnvoyConfig, dir: &Path) -> Value {
     let mut cluster = secured_cluster(name, name, address, config);
+    let mut filters: Vec<Value> = found(&config.injected, name).map(|injected| injector(name, injected, dir)).into_iter().collect();
     if config.fallback.is_some() && !config.bare.iter().any(|bare| bare == name) {
-        fallback::add_attempt_filter(&mut cluster, name, config, dir);
+        cluster["metadata"] = json!({ "filter_metadata": { "pai": { "provider": config.provider_label(name) } } });
+        filters.push(fallback::attempt_filter(dir));
     }
+    add_filters(&mut cluster, filters);
     if config.full.iter().any(|full| full == name) {
         cluster["circuit_breakers"]["thresholds"][0]["max_requests"] = json!(0);
         cluster["circuit_breakers"]["thresholds"][0]["max_pending_requests"] = json!(0);
@@ -288,8 +306,54 @@ fn provider(name: &str, address: SocketAddr, config: &EnvoyConfig, dir: &Path) -
 }
 
 /// Builds the cluster for the filter's callouts to a provider.
-fn callouts(provider: &str, address: SocketAddr, config: &EnvoyConfig) -> Value {
-    secured_cluster(&format!("{provider}-callouts"), provider, address, config)
+fn callouts(provider: &str, address: SocketAddr, config: &EnvoyConfig, dir: &Path) -> Value {
+    let name = format!("{provider}-callouts");
+    let mut cluster = secured_cluster(&name, provider, address, config);
+    add_filters(&mut cluster, found(&config.injected, &name).map(|injected| injector(&name, injected, dir)).into_iter().collect());
+    cluster
+}
+
+/// Adds upstream filters to a cluster, in front of the codec, which has to be the last.
+fn add_filters(cluster: &mut Value, mut filters: Vec<Value>) {
+    if filters.is_empty() {
+        return;
+    }
+    filters.push(json!({ "name": "envoy.filters.http.upstream_codec", "typed_config": { "@type": UPSTREAM_CODEC } }));
+    cluster["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]["http_filters"] =
+        json!(filters);
+}
+
+/// Returns the file in which Envoy finds the secret of a cluster.
+pub(crate) fn secret_file(cluster: &str, dir: &Path) -> PathBuf {
+    dir.join(format!("secret-{cluster}.json"))
+}
+
+/// Builds the content of that file.
+pub(crate) fn secret(cluster: &str, value: &str, version: u32) -> Value {
+    json!({
+        "version_info": version.to_string(),
+        "resources": [{ "@type": SECRET, "name": cluster, "generic_secret": { "secret": { "inline_string": value } } }],
+    })
+}
+
+/// Builds the filter that adds the credential of a cluster.
+fn injector(cluster: &str, injected: &Injected, dir: &Path) -> Value {
+    json!({
+        "name": "credential",
+        "typed_config": {
+            "@type": INJECTOR,
+            "overwrite": true,
+            "allow_request_without_credential": injected.optional,
+            "credential": { "name": "envoy.http.injected_credentials.generic", "typed_config": {
+                "@type": GENERIC,
+                "header": injected.header,
+                "credential": { "name": cluster, "sds_config": {
+                    "path_config_source": { "path": secret_file(cluster, dir) },
+                    "resource_api_version": "V3",
+                } },
+            } },
+        },
+    })
 }
 
 fn secured_cluster(name: &str, provider: &str, address: SocketAddr, config: &EnvoyConfig) -> Value {

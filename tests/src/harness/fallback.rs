@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::envoy::{EnvoyConfig, WASM, seconds};
+use super::envoy::{WASM, seconds};
 use super::version::EnvoyFeature;
 
 /// How requests are retried at the next provider.
@@ -42,7 +42,6 @@ pub(crate) enum Retries {
 const MATCHER: &str = "type.googleapis.com/envoy.extensions.router.cluster_specifiers.matcher.v3.MatcherClusterSpecifier";
 const CLUSTER: &str = "type.googleapis.com/envoy.extensions.router.cluster_specifiers.matcher.v3.ClusterAction";
 const HEADER_INPUT: &str = "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput";
-const UPSTREAM_CODEC: &str = "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec";
 
 // === impl Fallback ===
 
@@ -130,21 +129,16 @@ fn cluster_action(cluster: &str) -> Value {
     json!({ "action": { "name": cluster, "typed_config": { "@type": CLUSTER, "cluster": cluster } } })
 }
 
-/// Adds the attempt filter and the provider's name to a provider's cluster.
-pub(crate) fn add_attempt_filter(cluster: &mut Value, provider: &str, config: &EnvoyConfig, dir: &Path) {
-    cluster["metadata"] = json!({ "filter_metadata": { "pai": { "provider": config.provider_label(provider) } } });
-    let options = &mut cluster["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"];
-    options["http_filters"] = json!([
-        {
-            "name": "pai_attempt",
-            "config_discovery": {
-                "config_source": {
-                    "path_config_source": { "path": dir.join("attempt.json") },
-                    "resource_api_version": "V3",
-                },
-                "type_urls": [WASM],
+/// Builds the attempt filter of a provider's cluster.
+pub(crate) fn attempt_filter(dir: &Path) -> Value {
+    json!({
+        "name": "pai_attempt",
+        "config_discovery": {
+            "config_source": {
+                "path_config_source": { "path": dir.join("attempt.json") },
+                "resource_api_version": "V3",
             },
+            "type_urls": [WASM],
         },
-        { "name": "envoy.filters.http.upstream_codec", "typed_config": { "@type": UPSTREAM_CODEC } },
-    ]);
+    })
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use super::super::certificate::{Authority, Peers};
-use super::super::envoy::{self, Environment, EnvoyConfig};
+use super::super::envoy::{self, Environment, EnvoyConfig, Injected};
 use super::super::fallback::{Fallback, Retries};
 use super::super::upstream::Upstream;
 use super::super::wait::within;
@@ -59,6 +59,7 @@ impl GateBuilder {
                 bare: Vec::new(),
                 full: Vec::new(),
                 secured: Vec::new(),
+                injected: Vec::new(),
                 control: false,
             },
             caller: None,
@@ -222,6 +223,13 @@ impl GateBuilder {
         self
     }
 
+    /// Makes Envoy write this secret into a header of requests in a cluster: a provider's, or `<provider>-callouts`. Without a secret,
+    /// `optional` requests are forwarded, and others are answered by Envoy.
+    pub fn injected(mut self, cluster: &str, header: &'static str, secret: &str, optional: bool) -> Self {
+        self.config.injected.push((cluster.to_owned(), Injected { header, secret: secret.to_owned(), optional }));
+        self
+    }
+
     /// Adds a control listener: [`Gate::control`].
     pub fn control_listener(mut self) -> Self {
         self.config.control = true;
@@ -280,6 +288,9 @@ impl GateBuilder {
         // JSON is valid YAML.
         fs::write(directory.join("envoy.yaml"), bootstrap).expect("a writable directory");
         self.write_filter(&directory, 1, &self.manifests);
+        for (cluster, injected) in &self.config.injected {
+            write_secret(&directory, cluster, &injected.secret, 1);
+        }
         let mut envoy = Envoy::spawn(directory, &self.environment, self.workers);
         let admin = envoy.admin_address().await;
         let address = within(START, "Envoy listens", async || listener_address(admin)).await;
@@ -304,4 +315,11 @@ impl GateBuilder {
             fs::rename(draft, file).expect("a writable directory");
         }
     }
+}
+
+/// Writes the secret of a cluster where Envoy finds it, by a rename.
+pub(super) fn write_secret(directory: &Path, cluster: &str, value: &str, version: u32) {
+    let (draft, file) = (directory.join("secret-draft"), envoy::secret_file(cluster, directory));
+    fs::write(&draft, envoy::secret(cluster, value, version).to_string()).expect("a writable directory");
+    fs::rename(draft, file).expect("a writable directory");
 }

@@ -179,6 +179,16 @@ impl Gate {
         self.verdict(version).await.map_err(|log| log.get(before..).unwrap_or_default().to_owned())
     }
 
+    /// Replaces the secret that Envoy adds in a cluster, and waits until Envoy has read it.
+    pub async fn rotate_secret(&self, cluster: &str, value: &str) {
+        let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
+        builder::write_secret(&self.envoy.directory, cluster, value, version);
+        until("Envoy has read the secret", async || {
+            self.stats(&format!("sds.{cluster}.update_success")).values().any(|reads| *reads > 1).then_some(())
+        })
+        .await;
+    }
+
     /// Returns Envoy's counters and gauges whose names contain `part`.
     pub fn stats(&self, part: &str) -> BTreeMap<String, u64> {
         let listing = admin_get(self.admin, "/stats?type=All").unwrap_or_default();
