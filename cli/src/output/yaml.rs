@@ -1,9 +1,23 @@
 //! Manifests as YAML, in the order in which people write them.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-/// The order of the fields of a manifest and of its metadata. Others follow in their own order.
-const ORDER: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "name"];
+/// The fields that come first, in every map of a manifest. Others follow in their own order.
+const FIRST: [&str; 13] = [
+    "apiVersion",
+    "kind",
+    "metadata",
+    "spec",
+    "name",
+    "provider",
+    "endpoint",
+    "apiKeySecretRef",
+    "sha256",
+    "identities",
+    "models",
+    "allowedModels",
+    "deniedModels",
+];
 
 /// Returns a manifest as YAML, without `---`.
 pub fn manifest(value: &Value) -> String {
@@ -16,15 +30,13 @@ pub fn stream<'v>(values: impl Iterator<Item = &'v Value>) -> String {
 }
 
 fn ordered(value: &Value) -> Value {
-    let Value::Object(map) = value else { return value.clone() };
-    let mut sorted = Map::new();
-    for key in ORDER {
-        if let Some(value) = map.get(key) {
-            sorted.insert(key.to_owned(), if key == "metadata" { ordered(value) } else { value.clone() });
+    match value {
+        Value::Object(map) => {
+            let first = FIRST.into_iter().filter_map(|key| map.get_key_value(key));
+            let others = map.iter().filter(|(key, _)| !FIRST.contains(&key.as_str()));
+            Value::Object(first.chain(others).map(|(key, value)| (key.clone(), ordered(value))).collect())
         }
+        Value::Array(list) => list.iter().map(ordered).collect(),
+        value => value.clone(),
     }
-    for (key, value) in map {
-        sorted.entry(key).or_insert_with(|| value.clone());
-    }
-    Value::Object(sorted)
 }

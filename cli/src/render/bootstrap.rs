@@ -42,6 +42,8 @@ struct Context<'a> {
     limits: Limits,
     certificate: Option<Certificate>,
     labels: &'static [&'static str],
+    /// The header that identifies agents: not known at the start.
+    identity_header: Option<&'a str>,
 }
 
 /// The files that Envoy reads again when `live/current` is exchanged.
@@ -71,6 +73,7 @@ pub fn bootstrap(options: &BootstrapOptions) -> Result<Value, Failure> {
         limits: Limits::new(options.max_request_bytes),
         certificate: options.tls.then(certificate),
         labels: &LABELS,
+        identity_header: None,
     };
     template::data("bootstrap.yaml", context)
 }

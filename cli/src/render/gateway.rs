@@ -26,6 +26,8 @@ pub(super) struct Settings {
     pub(super) max_request_bytes: u64,
     /// The providers with an entry in `callouts`.
     pub(super) callouts: BTreeSet<String>,
+    /// The header that identifies agents.
+    pub(super) identity_header: Option<String>,
 }
 
 // === impl Settings ===
@@ -57,6 +59,7 @@ impl Settings {
         Self {
             max_request_bytes: spec.max_request_bytes.map_or(default, |bytes| bytes as u64),
             callouts: spec.callouts.unwrap_or_default().into_keys().collect(),
+            identity_header: spec.identity_header,
         }
     }
 }

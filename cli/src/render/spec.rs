@@ -32,6 +32,7 @@ pub(super) struct GatewaySpec {
     pub(super) max_request_bytes: Option<f64>,
     pub(super) callouts: Option<BTreeMap<String, String>>,
     pub(super) credentials: Option<String>,
+    pub(super) identity_header: Option<String>,
 }
 
 /// `spec.provider`.

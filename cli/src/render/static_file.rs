@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::manifest::Manifest;
+use crate::output::yaml;
 
 use super::cluster::{Layout, Source};
 use super::gateway::{self, Settings};
@@ -43,7 +43,8 @@ struct Context<'a> {
     module: &'a Path,
     authorities: &'a Path,
     file: &'a Path,
-    providers: Vec<&'a str>,
+    /// The providers in words.
+    providers: String,
     /// The environment variables with credentials.
     variables: BTreeSet<String>,
     /// Whether some cluster has an attempt filter.
@@ -51,6 +52,8 @@ struct Context<'a> {
     /// The oldest version that accepts the file.
     needed: String,
     labels: &'static [&'static str],
+    /// The header that identifies agents.
+    identity_header: Option<&'a str>,
     /// The manifests, as a stream of YAML documents.
     manifests: String,
     /// There is no gateway directory, and no certificate in one.
@@ -73,12 +76,13 @@ pub fn envoy(manifests: &[Manifest], options: &StaticOptions) -> Result<String, 
         module: &options.module,
         authorities: &options.authorities,
         file: &options.file,
-        providers: upstreams.list.iter().map(|upstream| upstream.name.as_str()).collect(),
+        providers: in_words(&upstreams),
+        identity_header: settings.identity_header.as_deref(),
         variables: secrets.map(|secret| secret.variable()).collect(),
         attempts: layout.clusters.iter().any(|cluster| cluster.has_attempt),
         needed: needed.to_string(),
         labels: &LABELS,
-        manifests: stream(&gateway::complete(manifests, &upstreams, source.credentials()))?,
+        manifests: yaml::stream(gateway::complete(manifests, &upstreams, source.credentials()).iter()),
         live: false,
         certificate: false,
         layout: &layout,
@@ -86,8 +90,11 @@ pub fn envoy(manifests: &[Manifest], options: &StaticOptions) -> Result<String, 
     template::text("envoy.yaml", context)
 }
 
-/// Writes manifests as a stream of YAML documents.
-fn stream(manifests: &[serde_json::Value]) -> Result<String, Failure> {
-    let documents = manifests.iter().map(serde_yaml::to_string).collect::<Result<Vec<_>, _>>();
-    Ok(documents.context("a manifest cannot be written as YAML")?.join("---\n"))
+/// Returns the names of the upstreams, or their number where they are many.
+fn in_words(upstreams: &Upstreams) -> String {
+    match upstreams.list.as_slice() {
+        [] => "no provider".to_owned(),
+        list @ [_, _, _, _, _, _, ..] => format!("{} providers", list.len()),
+        list => list.iter().map(|upstream| upstream.name.as_str()).collect::<Vec<_>>().join(", "),
+    }
 }

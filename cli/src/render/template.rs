@@ -43,7 +43,6 @@ fn parse() -> Result<Environment<'static>, Error> {
     templates.add_filter("nest", nest);
     templates.add_filter("safe", minijinja::filters::safe);
     templates.add_filter("once", |text: &str| Value::from_safe_string(without_repetition(text)));
-    templates.add_filter("join", |names: Vec<String>| Value::from_safe_string(names.join(", ")));
     for (name, source) in SOURCES {
         templates.add_template(name, source)?;
     }

@@ -114,6 +114,8 @@ async fn gate_without(line: &str, vllm: SocketAddr, openai: SocketAddr, anthropi
     let text = with(&text, "{ address: 127.0.0.1, port_value: 8000 }", &socket_address("127.0.0.1", vllm));
     let text = with(&text, "{ address: api.openai.com, port_value: 443 }", &socket_address(NAME, openai));
     let text = with(&text, "{ address: api.anthropic.com, port_value: 443 }", &socket_address(NAME, anthropic));
+    let text = with(&text, "sni: api.openai.com", &format!("sni: {NAME}"));
+    let text = with(&text, "sni: api.anthropic.com", &format!("sni: {NAME}"));
     let text = with(&text, "/etc/ssl/certs/ca-certificates.crt", trusted.to_str().unwrap());
     let text = with(&text, line, "");
     let text = with(&text, "target/wasm32-wasip1/release/pai_filter.wasm", module.to_str().unwrap());

@@ -112,7 +112,8 @@ impl Live {
         until("the configuration is in force", async || {
             self.check();
             let text = self.try_get("/stats?type=TextReadouts&filter=version_text").await?;
-            let versions: Vec<&str> = text.lines().filter_map(|line| line.split('"').nth(1)).collect();
+            let versions: Vec<&str> =
+                text.lines().filter(|line| !line.starts_with("sds.")).filter_map(|line| line.split('"').nth(1)).collect();
             (versions.len() == 3 && versions.iter().all(|found| *found == version)).then_some(())
         })
         .await;

@@ -23,10 +23,7 @@ fn version() -> EnvoyVersion {
     format!("{major}.{minor}").parse().unwrap()
 }
 
+/// Returns the module under test.
 fn module() -> PathBuf {
     e2e::harness::built("wasm32-wasip1/release/pai_filter.wasm", "scripts/build")
-}
-
-fn root() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
