@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use e2e::harness::{Rng, envoy_binary, seed, until};
+use e2e::harness::{Authority, Rng, envoy_binary, seed, until};
 use pai::manifest::Manifest;
 use pai::render::{self, BootstrapOptions, DynamicOptions, SecretFile};
 use serde_json::Value;
@@ -26,8 +26,18 @@ const REFUSALS: [&str; 4] = ["update_rejected", "update_failure", "init_fetch_ti
 // === impl Live ===
 
 impl Live {
-    /// Starts Envoy with these manifests.
-    pub(crate) async fn start(manifests: &[Manifest], max_request_bytes: u64, tls: bool) -> Self {
+    /// Starts Envoy with these manifests, and bodies of at most the default size.
+    pub(crate) async fn start(manifests: &[Manifest], authority: &Authority) -> Self {
+        Self::start_with(manifests, authority, 16 << 20, None).await
+    }
+
+    /// Starts Envoy with these manifests. `tls` has the paths of the listener's certificate and its key.
+    pub(crate) async fn start_with(
+        manifests: &[Manifest],
+        authority: &Authority,
+        max_request_bytes: u64,
+        tls: Option<(&Path, &Path)>,
+    ) -> Self {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("pai-render-{}-{number}", std::process::id()));
@@ -35,18 +45,21 @@ impl Live {
             fs::create_dir_all(directory.join(folder)).unwrap();
         }
         let authorities = directory.join("authorities.pem");
-        fs::write(&authorities, e2e::harness::Authority::new("trusted").pem()).unwrap();
+        fs::write(&authorities, authority.pem()).unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
         let bootstrap = render::bootstrap(&BootstrapOptions {
             directory: directory.clone(),
             listen: any,
             admin: any,
             control: directory.join("control.sock"),
-            tls,
+            tls: tls.is_some(),
             max_request_bytes,
             node: "pai".to_owned(),
         });
         fs::write(directory.join("bootstrap.json"), bootstrap.unwrap().to_string()).unwrap();
+        if let Some((chain, key)) = tls {
+            fs::write(render::certificate_path(&directory), render::certificate(chain, key).to_string()).unwrap();
+        }
         let options = DynamicOptions { directory, module: module(), envoy: version(), authorities };
         let mut live = Self { envoy: Command::new("true").spawn().unwrap(), options, versions: 0, admin: String::new() };
         live.install(manifests);
@@ -140,11 +153,11 @@ impl Live {
         fs::read_to_string(self.options.directory.join("envoy.log")).unwrap_or_default()
     }
 
-    /// Returns the address of the listener for clients.
-    pub(crate) async fn address(&self) -> String {
+    /// Returns the port of the listener for clients.
+    pub(crate) async fn port(&self) -> String {
         until("the listener is there", async || {
             let listeners = self.try_get("/listeners").await?;
-            listeners.lines().find_map(|line| line.strip_prefix("openai::")).map(str::to_owned)
+            listeners.lines().find_map(|line| line.strip_prefix("openai::127.0.0.1:")).map(str::to_owned)
         })
         .await
     }
@@ -170,8 +183,8 @@ impl Drop for Live {
 async fn one_envoy_takes_every_configuration() {
     let mut rng = Rng::new(seed());
     let mut old = generate::manifests(&mut rng);
-    let mut live = Live::start(&old, generate::MAX_REQUEST_BYTES, false).await;
-    for number in 0..count(30) {
+    let mut live = Live::start_with(&old, &Authority::new("trusted"), generate::MAX_REQUEST_BYTES, None).await;
+    for number in 0..count(20) {
         let new = generate::manifests(&mut rng);
         let before = render::dynamic(&old, &live.options).unwrap();
         for file in render::secret_files(&new).unwrap() {

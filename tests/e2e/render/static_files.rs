@@ -26,7 +26,7 @@ fn envoy_accepts_every_static_file() {
     // Envoy compiles the module for each file. One without any function compiles faster, and accepts every policy: the generated ones
     // have been validated already.
     let fast = e2e::harness::built("wasm32-wasip1/release/noop_filter.wasm", "scripts/test e2e, which builds it");
-    for number in 0..count(20) {
+    for number in 0..count(6).min(20) {
         let manifests = generate::manifests(&mut rng);
         let module = if number == 0 { module() } else { fast.clone() };
         let text = render::envoy(&manifests, &options(module)).unwrap();

@@ -97,7 +97,7 @@ impl Authority {
         self.sign(host, params)
     }
 
-    /// Signs a server certificate for this DNS name.
+    /// Signs a server certificate for this DNS name or address.
     pub fn server(&self, host: &str) -> ServerCertificate {
         let (certificate, key) = self.sign_server(host);
         ServerCertificate { certificate: certificate.der().clone(), key: PrivateKeyDer::from(key) }
@@ -127,7 +127,8 @@ impl Authority {
 
     fn sign_server(&self, host: &str) -> (Certificate, KeyPair) {
         let mut params = named(host);
-        params.subject_alt_names = vec![SanType::DnsName(host.try_into().expect("ASCII"))];
+        let name = || SanType::DnsName(host.try_into().expect("ASCII"));
+        params.subject_alt_names = vec![host.parse().map_or_else(|_| name(), SanType::IpAddress)];
         let key = KeyPair::generate().expect("a key");
         (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
     }
