@@ -103,7 +103,7 @@ impl Client {
         match (status, reported(&body)) {
             (StatusCode::UNAUTHORIZED, message) => {
                 let (rejected, message) = (self.rejected(), message.unwrap_or_else(|| quoted(status, &body)));
-                Failure::refused(format!("{url} {rejected}: {message}\n  {}", self.get_a_key()))
+                Failure::refused(format!("{url} {rejected}: {message}\n  {}", self.log_in()))
             }
             (_, Some(message)) => Failure::refused(message),
             (StatusCode::NOT_FOUND, None) => {
@@ -117,14 +117,8 @@ impl Client {
         if self.target.access_key.is_some() { "rejects the access key" } else { "requires an access key" }
     }
 
-    fn get_a_key(&self) -> String {
-        let login = format!("pai login {} --access-key pak_…", self.url());
-        match self.target.access_key {
-            Some(_) => format!(
-                "Check that the key is complete and has not expired, or ask the operator of the gateway for a new one. Then: {login}"
-            ),
-            None => format!("Ask the operator of the gateway for one. Then: {login}"),
-        }
+    fn log_in(&self) -> String {
+        format!("Log in with a valid key: pai login {} --access-key pak_…", self.url())
     }
 }
 

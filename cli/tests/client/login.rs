@@ -44,7 +44,7 @@ fn refused_keys_are_not_stored() {
     exit 1
     --
     error: http://gateway.test rejects the access key: This access key has expired.
-      Check that the key is complete and has not expired, or ask the operator of the gateway for a new one. Then: pai login http://gateway.test --access-key pak_…
+      Log in with a valid key: pai login http://gateway.test --access-key pak_…
     ");
     assert!(!user.path("config/pai/gateways.json").exists());
 }

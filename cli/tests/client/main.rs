@@ -6,3 +6,4 @@ mod completion;
 mod env;
 mod login;
 mod support;
+mod terminal;

@@ -154,11 +154,11 @@ pub fn run(command: &mut Command, input: &str) -> Run {
     child.wait_with_output().unwrap().into()
 }
 
-/// Returns whether a shell is installed, and prints if it is not.
-pub fn is_installed(shell: &str) -> bool {
-    let found = ["/usr/bin", "/bin"].iter().any(|folder| Path::new(folder).join(shell).exists());
+/// Returns whether a program is installed, and prints if it is not.
+pub fn is_installed(program: &str) -> bool {
+    let found = ["/usr/bin", "/bin"].iter().any(|folder| Path::new(folder).join(program).exists());
     if !found {
-        eprintln!("{shell} is not installed: skipped");
+        eprintln!("{program} is not installed: skipped");
     }
     found
 }
