@@ -431,7 +431,7 @@ impl Simulation {
     }
 
     fn attempt(&self, exchange: &mut Exchange, name: &str, env: &Environment<'_>) {
-        let step = exchange.on_attempt(Some(name.as_bytes()), env);
+        let step = exchange.on_attempt(Some(name.as_bytes()), &|| None, env);
         if let AttemptStep::Forward(edits) = step {
             assert!(edits.contains(&HeaderEdit::Remove("x-pai-provider".into())));
             check_credential(&edits, name);
@@ -443,7 +443,7 @@ impl Simulation {
         let entry = request.exchange.on_log(|| connected, &env).unwrap();
         assert_eq!(request.exchange.on_log(|| connected, &env), None, "once");
         for name in NAMES {
-            let step = request.exchange.on_attempt(Some(name.as_bytes()), &env);
+            let step = request.exchange.on_attempt(Some(name.as_bytes()), &|| None, &env);
             assert!(!matches!(step, AttemptStep::Forward(_)), "{name} receives a request that has ended");
         }
         let (prompt, completion) = entry.tokens.unwrap_or_default();

@@ -1,22 +1,24 @@
 //! `kind: Gateway`.
 
 use crate::http::stripped_headers::is_stripped_request_header;
-use crate::policy::{Audience, Callout, Gateway, Operators, Routing};
+use crate::policy::{Audience, Callout, Credentials, Gateway, Operators, Routing};
 
 use super::agent::identity;
 use super::field::Field;
 use super::identifier;
 use super::invalid::{Reason, Reported};
 use super::manifest::Manifest;
+use super::node::Node;
 use super::quote::quoted;
 use super::references::{Known, Target};
 
 pub(super) const FIELDS: &[&str] =
-    &["audience", "routing", "maxRequestBytes", "maxAttempts", "identityHeader", "operators", "callouts"];
+    &["audience", "routing", "credentials", "maxRequestBytes", "maxAttempts", "identityHeader", "operators", "callouts"];
 pub(super) const OPERATOR_FIELDS: &[&str] = &["identities", "keys"];
 
 const AUDIENCES: &[(&str, Audience)] = &[("agents", Audience::Agents), ("external", Audience::External), ("auto", Audience::Auto)];
 const ROUTINGS: &[(&str, Routing)] = &[("body", Routing::Body), ("fixed", Routing::Fixed)];
+const CREDENTIALS: &[(&str, Credentials)] = &[("environment", Credentials::Environment), ("proxy", Credentials::Proxy)];
 
 /// The largest value of `maxRequestBytes`: 1 GiB.
 const MAX_REQUEST_BYTES: u64 = 1024 * 1024 * 1024;
@@ -35,6 +37,7 @@ pub(super) fn compile(manifest: Manifest<'_>, known: &Known<'_>) -> Result<Gatew
     let mut spec = manifest.spec.fields(FIELDS)?;
     let audience = spec.optional("audience", |field| field.one_of(AUDIENCES));
     let routing = spec.optional("routing", |field| routing(field, known));
+    let credentials = spec.optional("credentials", |field| field.one_of(CREDENTIALS));
     let max_request_bytes = spec.optional("maxRequestBytes", |field| field.count(MAX_REQUEST_BYTES));
     let max_attempts = spec.optional("maxAttempts", |field| field.count(MAX_ATTEMPTS));
     let identity_header = spec.optional("identityHeader", |field| field.text(identity_header));
@@ -43,6 +46,7 @@ pub(super) fn compile(manifest: Manifest<'_>, known: &Known<'_>) -> Result<Gatew
     Ok(Gateway {
         audience: audience?.unwrap_or_default(),
         routing: routing?.unwrap_or_default(),
+        credentials: credentials?.unwrap_or_default(),
         max_request_bytes: max_request_bytes?.map_or(default.max_request_bytes, u64::from),
         max_attempts: max_attempts?.and_then(|count| count.get().try_into().ok()).unwrap_or(default.max_attempts),
         identity_header: identity_header?,
@@ -50,6 +54,11 @@ pub(super) fn compile(manifest: Manifest<'_>, known: &Known<'_>) -> Result<Gatew
         // An entry of a provider that could not be read is left out: the configuration is refused for that provider.
         callouts: callouts?.unwrap_or_default().into_iter().flatten().collect(),
     })
+}
+
+/// Returns whether a `Gateway` that was not read yet leaves credentials to the proxy.
+pub(super) fn leaves_credentials(manifest: &Manifest<'_>) -> bool {
+    matches!(manifest.spec.get("credentials"), Some(Node::Text(text)) if text == "proxy")
 }
 
 fn routing(field: Field<'_>, known: &Known<'_>) -> Result<Routing, Reported> {

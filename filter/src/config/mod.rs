@@ -39,7 +39,7 @@ use self::invalid::{Errors, Reported};
 use self::manifest::{Kind, Manifest};
 use self::path::Path;
 use self::references::{Known, Unreadable};
-use self::secret::Secrets;
+use self::secret::SecretRef;
 
 /// Compiles a plugin configuration. `env` looks up an environment variable of the VM.
 pub fn load(text: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Policy, InvalidConfig> {
@@ -61,14 +61,14 @@ fn read(text: &[u8], env: &dyn Fn(&str) -> Option<String>, errors: &Errors) -> R
         errors,
         names: BTreeSet::new(),
         unreadable: Unreadable::default(),
-        secrets: Secrets::new(env),
         providers: Vec::new(),
+        secrets: Vec::new(),
         agents: Vec::new(),
         keys: Vec::new(),
         gateway: None,
     };
     document::read(text, errors, &mut |document| manifests.add(document))?;
-    manifests.compile()
+    manifests.compile(env)
 }
 
 /// The manifests that were read so far.
@@ -76,8 +76,9 @@ struct Manifests<'a> {
     errors: &'a Errors,
     names: BTreeSet<(Kind, Box<str>)>,
     unreadable: Unreadable,
-    secrets: Secrets<'a>,
     providers: Vec<Provider>,
+    /// The references to the credentials of the providers, in their order.
+    secrets: Vec<Option<SecretRef<'a>>>,
     agents: Vec<UnresolvedAgent>,
     keys: Vec<UnresolvedKey>,
     gateway: Option<Manifest<'a>>,
@@ -99,8 +100,11 @@ impl<'a> Manifests<'a> {
         let unique = self.check_name(&manifest);
         match manifest.kind {
             Kind::ModelProvider => {
-                let provider = provider::read(manifest, &mut self.secrets)?;
-                unique.map(|()| self.providers.push(provider))
+                let (provider, secret) = provider::read(manifest)?;
+                unique?;
+                self.providers.push(provider);
+                self.secrets.push(secret);
+                Ok(())
             }
             Kind::Agent => {
                 let agent = agent::read(manifest)?;
@@ -134,18 +138,25 @@ impl<'a> Manifests<'a> {
         Err(self.errors.report(&manifest.path.key("kind"), reason))
     }
 
-    /// Resolves the references between manifests.
-    fn compile(self) -> Result<Policy, Reported> {
-        let Self { errors, names: _, unreadable, secrets: _, providers, agents, keys, gateway } = self;
+    /// Resolves the references between manifests, and those to secrets.
+    fn compile(self, env: &dyn Fn(&str) -> Option<String>) -> Result<Policy, Reported> {
+        let Self { errors, names: _, unreadable, mut providers, secrets, agents, keys, gateway } = self;
         // A gateway starts without a provider, so that it is there when the first one is applied.
         if providers.is_empty() && gateway.is_none() && unreadable.is_empty() {
             return Err(errors.report(&Path::root("configuration"), "contains no ModelProvider; write at least one"));
         }
+        let credentials = match &gateway {
+            Some(gateway) if gateway::leaves_credentials(gateway) => Ok(secret::from_proxy(&secrets)),
+            _ => secret::look_up(secrets, env),
+        };
         let key_names: Vec<Box<str>> = keys.iter().map(|key| key.name().into()).collect();
         let known = Known { providers: &providers, keys: &key_names, unreadable: &unreadable };
         let agents = agent::compile(agents, &known, errors);
         let keys = access_key::compile(keys, &known, errors);
         let gateway = gateway.map_or_else(|| Ok(Gateway::default()), |manifest| gateway::compile(manifest, &known));
+        for (provider, credential) in providers.iter_mut().zip(credentials?) {
+            provider.credential = credential;
+        }
         Ok(Policy { agents: agents?, keys: keys?, gateway: gateway?, providers, ..Policy::default() })
     }
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use crate::openai::MAX_MODEL_BYTES;
 use crate::policy::name_pattern::NamePattern;
-use crate::policy::{Dialect, ExternalAccess, LimitField, ModelAllowlist, PromptEstimate, Provider};
+use crate::policy::{Dialect, ExternalAccess, LimitField, ModelAllowlist, PromptEstimate, Provider, ProviderCredential};
 
 use super::endpoint;
 use super::field::Field;
@@ -12,7 +12,7 @@ use super::guard;
 use super::identifier;
 use super::invalid::Reported;
 use super::manifest::Manifest;
-use super::secret::Secrets;
+use super::secret::{self, SecretRef};
 
 pub(super) const FIELDS: &[&str] = &[
     "provider",
@@ -42,12 +42,12 @@ const PROMPT_ESTIMATES: &[(&str, PromptEstimate)] = &[("estimated", PromptEstima
 /// The default of `spec.defaultMaxTokens`.
 const DEFAULT_MAX_TOKENS: NonZeroU64 = NonZeroU64::MIN.saturating_add(4095);
 
-/// Reads a `ModelProvider`.
-pub(super) fn read(manifest: Manifest<'_>, secrets: &mut Secrets<'_>) -> Result<Provider, Reported> {
+/// Reads a `ModelProvider`. Its credential is found by the reference, once the whole configuration is read.
+pub(super) fn read(manifest: Manifest<'_>) -> Result<(Provider, Option<SecretRef<'_>>), Reported> {
     let mut spec = manifest.spec.fields(FIELDS)?;
     let dialect = spec.required("provider", |provider| provider.one_of(DIALECTS));
     let endpoint = spec.required("endpoint", |endpoint| endpoint.text(endpoint::parse));
-    let credential = spec.optional("apiKeySecretRef", |reference| secrets.credential(reference));
+    let reference = spec.optional("apiKeySecretRef", secret::read);
     let allowed = spec.optional("allowedModels", model_patterns);
     let denied = spec.optional("deniedModels", model_patterns);
     let max_tokens_per_day = spec.optional("maxTokensPerDay", Field::tokens);
@@ -58,11 +58,11 @@ pub(super) fn read(manifest: Manifest<'_>, secrets: &mut Secrets<'_>) -> Result<
     let guards = spec.optional("guards", guard::read_list);
     let prompt_estimate = spec.optional("promptEstimate", |method| method.one_of(PROMPT_ESTIMATES));
     let dialect = dialect?;
-    Ok(Provider {
+    let provider = Provider {
         name: manifest.name?,
         dialect,
         endpoint: endpoint?,
-        credential: credential?,
+        credential: ProviderCredential::None,
         models: ModelAllowlist { allowed: allowed?, denied: denied?.unwrap_or_default() },
         max_tokens_per_day: max_tokens_per_day?,
         max_tokens_per_request: max_tokens_per_request?,
@@ -71,7 +71,8 @@ pub(super) fn read(manifest: Manifest<'_>, secrets: &mut Secrets<'_>) -> Result<
         external: external?,
         guards: guards?.unwrap_or_default(),
         prompt_estimate: prompt_estimate?.unwrap_or_default(),
-    })
+    };
+    Ok((provider, reference?))
 }
 
 fn external_access(block: Field<'_>) -> Result<ExternalAccess, Reported> {

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use super::{load, parse};
 use crate::identity::access_key::ReferencePattern;
 use crate::policy::name_pattern::NamePattern;
-use crate::policy::{Audience, Callout, Dialect, ExternalAccess, LimitField, Policy, PromptEstimate, Routing};
+use crate::policy::{
+    Audience, Callout, Credentials, Dialect, ExternalAccess, LimitField, Policy, PromptEstimate, ProviderCredential, Routing,
+};
 
 const OPEN: &str = include_str!("fixtures/open.yaml");
 const TOKEN_GATED: &str = include_str!("fixtures/token-gated.yaml");
@@ -80,7 +82,7 @@ fn the_example_manifests_are_accepted() {
     assert_eq!(&*provider.endpoint.url, "http://vllm.vllm-system.svc.cluster.local:8000/v1");
     assert_eq!(&*provider.endpoint.authority, "vllm.vllm-system.svc.cluster.local:8000");
     assert_eq!(&*provider.endpoint.base_path, "/v1");
-    assert_eq!(provider.credential, None);
+    assert_eq!(provider.credential, ProviderCredential::None);
     let second = NamePattern::Exact("mistralai/Mistral-7B-Instruct-v0.3".into());
     assert_eq!(provider.models.allowed, Some(vec![NamePattern::Exact(MODEL.into()), second]));
     assert_eq!(provider.default_max_tokens.get(), 4096);
@@ -90,7 +92,7 @@ fn the_example_manifests_are_accepted() {
     assert_eq!(open.gateway.audience, Audience::Auto);
 
     let gated = policy(TOKEN_GATED);
-    assert_eq!(gated.providers[0].credential.as_ref().unwrap().expose(), "Bearer s3cret");
+    assert_eq!(gated.providers[0].credential.value().unwrap().expose(), "Bearer s3cret");
 
     let budgets = policy(BUDGETS);
     assert_eq!(budgets.providers[0].max_tokens_per_day.unwrap().get(), 50_000_000);
@@ -117,7 +119,7 @@ fn a_stream_of_every_field_is_accepted() {
     let external = ExternalAccess { enabled: false, max_tokens_per_day: 5_000_000.try_into().ok() };
     assert_eq!(providers[0].external, Some(external));
     assert_eq!(&*providers[1].endpoint.base_path, "/openai/v1");
-    assert_eq!(providers[1].credential.as_ref().unwrap().expose(), "Bearer sk-hosted");
+    assert_eq!(providers[1].credential.value().unwrap().expose(), "Bearer sk-hosted");
 
     assert_eq!(gateway.audience, Audience::Agents);
     assert_eq!(gateway.routing, Routing::Body);
@@ -683,4 +685,26 @@ mod properties;
 fn a_gateway_without_a_provider_is_accepted() {
     let policy = policy(&lone_gateway("audience: external"));
     assert_eq!((policy.providers.len(), policy.gateway.audience), (0, Audience::External));
+}
+
+/// With `credentials: proxy` no variable is read, and none can be missing or shared, wherever the Gateway is in the configuration.
+#[test]
+fn the_proxy_has_the_secrets_where_the_gateway_says_so() {
+    let provider = |name: &str, secret: &str| {
+        vllm(&format!("apiKeySecretRef: {{name: {secret}, key: key}}")).replace("name: p}", &format!("name: {name}}}"))
+    };
+    let providers = format!("{}\n---\n{}\n---\n{}", provider("a", "a-b"), provider("b", "a.b"), vllm(""));
+    let proxy = lone_gateway("credentials: proxy");
+    for text in [format!("{proxy}\n---\n{providers}"), format!("{providers}\n---\n{proxy}")] {
+        let policy = load(text.as_bytes(), &|name| panic!("{name} is read")).unwrap();
+        let credentials: Vec<_> = policy.providers.into_iter().map(|provider| provider.credential).collect();
+        assert_eq!(credentials, [ProviderCredential::Proxy, ProviderCredential::Proxy, ProviderCredential::None]);
+        assert_eq!(policy.gateway.credentials, Credentials::Proxy);
+    }
+    let environment = format!("{}\n---\n{providers}", lone_gateway("credentials: environment"));
+    let refused = refusal(&environment);
+    assert!(refused.contains("PAI_SECRET_A_B_KEY is not set") && refused.contains("rename one of the two"), "{refused}");
+    // An error of the Gateway has no others as its consequence.
+    let wrong = format!("{}\n---\n{providers}", lone_gateway("credentials: proxy, audience: all"));
+    assert_eq!(refusal(&wrong).lines().count(), 1, "{}", refusal(&wrong));
 }

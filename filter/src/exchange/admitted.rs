@@ -14,6 +14,7 @@ use std::rc::Rc;
 use crate::exchange::access_log::AccessLogEntry;
 use crate::exchange::access_log::{DecisionLog, SkipReason};
 use crate::exchange::attempt::{Attempt, is_failure, is_gone};
+use crate::exchange::credential;
 use crate::exchange::environment::Environment;
 use crate::exchange::evaluation::{Declined, Evaluation, Short};
 use crate::exchange::gate::Gate;
@@ -25,6 +26,7 @@ use crate::http::headers::{HeaderEdit, Headers};
 use crate::http::refusal::Refusal;
 use crate::identity::model_access::ModelAccess;
 use crate::openai::Splice;
+use crate::policy::Credentials;
 
 /// The response header that makes Envoy retry: it is in the route's `retriable_headers`.
 const RETRY: &str = "x-pai-retry";
@@ -104,8 +106,9 @@ impl Admitted {
         }
     }
 
-    /// Starts the attempt in the cluster of this provider. Rejects it if no attempt is due there.
-    pub fn start(&mut self, provider: Option<&[u8]>, env: &Environment<'_>) -> AttemptStep {
+    /// Starts the attempt in the cluster of this provider. Rejects it if no attempt is due there. `injected` returns the credential that
+    /// the proxy has added there.
+    pub fn start(&mut self, provider: Option<&[u8]>, injected: &dyn Fn() -> Option<Vec<u8>>, env: &Environment<'_>) -> AttemptStep {
         let due = match self.stage {
             Stage::Unsent => true,
             // The attempt that the gate has rewritten reaches an attempt filter for the first time.
@@ -114,9 +117,12 @@ impl Admitted {
         };
         let ours = self.attempt.provider().filter(|known| provider == Some(known.name.as_bytes()));
         let Some(ours) = ours.filter(|_| due && !self.is_answered()) else { return self.reject(provider, env) };
-        let mut edits = vec![HeaderEdit::Remove("x-pai-provider".into())];
+        let Ok(mut edits) = credential::edits(&self.gate.policy, ours, self.inbound.operation, injected) else {
+            return AttemptStep::MissingCredential(Refusal::missing_credential(&ours.name).reply());
+        };
+        edits.push(HeaderEdit::Remove("x-pai-provider".into()));
         if self.rewriter == Rewriter::Attempts {
-            if self.started > 0 {
+            if self.started > 0 && self.gate.policy.gateway.credentials == Credentials::Environment {
                 // The credential was removed when the previous attempt failed. A value that is present is not this provider's.
                 edits.push(HeaderEdit::Remove("authorization".into()));
             }
@@ -224,7 +230,7 @@ impl Admitted {
         notes.skip(&self.gate, self.attempt.candidate(), why, env);
         let Some(next) = self.next_attempt(notes, env) else { return Vec::new() };
         // The previous provider's headers are removed: a cluster without an attempt filter would forward them.
-        let own = ["authorization", "content-length"].map(|name| HeaderEdit::Remove(name.into()));
+        let own = credential::HEADERS.into_iter().chain(["content-length"]).map(|name| HeaderEdit::Remove(name.into()));
         let edits = [route_to(next.provider_name())].into_iter().chain(own).collect();
         self.previous = Some(std::mem::replace(&mut self.attempt, next));
         self.stage = Stage::Unsent;
@@ -299,6 +305,13 @@ impl Admitted {
             self.step_back(env);
         }
         self.attempt.on_local_reply(status, details, &self.inbound, env)
+    }
+
+    /// Handles the local reply to an attempt whose credential is missing. It was not sent to its provider, and Envoy does not retry it.
+    pub fn on_missing_credential(&mut self, env: &Environment<'_>) -> ResponseStep {
+        self.previous = None;
+        self.stage = Stage::Unsent;
+        self.attempt.on_missing_credential(&self.inbound, env)
     }
 
     /// Handles the headers of the response that is forwarded to the client.

@@ -172,6 +172,13 @@ impl Attempt {
         self.replace(&refusal, inbound, env)
     }
 
+    /// Handles the local reply to an attempt whose credential is missing. Returns the error that replaces it. It is no failure of the
+    /// provider, so that the next request is sent there, with the credential that may have been added meanwhile.
+    pub fn on_missing_credential(&mut self, inbound: &InboundRequest, env: &Environment<'_>) -> ResponseStep {
+        self.response = Response::Local(Case::UpstreamAuth);
+        self.replace(&Refusal::missing_credential(self.provider_name()), inbound, env)
+    }
+
     /// Handles the headers of the provider's response.
     pub fn on_response_headers(
         &mut self,

@@ -63,7 +63,7 @@ pub fn rewrite_path(edits: &mut Vec<HeaderEdit>, path: String, target: &[u8]) {
 pub fn rewrite_target(edits: &mut Vec<HeaderEdit>, provider: &Provider, operation: Operation, target: &[u8]) {
     rewrite_path(edits, path(provider, operation), target);
     edits.push(HeaderEdit::Set(":authority", provider.endpoint.authority.to_string().into()));
-    if let Some(credential) = &provider.credential {
+    if let Some(credential) = provider.credential.value() {
         // Setting a header replaces its value, so that it need not be removed.
         edits.retain(|edit| *edit != HeaderEdit::Remove(Cow::Borrowed("authorization")));
         edits.push(HeaderEdit::Set("authorization", credential.expose().to_owned().into()));

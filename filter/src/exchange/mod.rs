@@ -18,6 +18,7 @@ pub mod admitted;
 pub mod attempt;
 pub mod caller_series;
 pub mod cooldown;
+pub mod credential;
 pub mod environment;
 pub mod evaluation;
 pub mod gate;
@@ -58,7 +59,7 @@ use crate::identity::credentials::Credentials;
 use crate::identity::model_access::ModelAccess;
 use crate::identity::model_refusals;
 use crate::openai::{Operation, Request, Splice};
-use crate::policy::{Candidate, Gateway, Routing};
+use crate::policy::{Candidate, Gateway, Policy, Routing};
 
 /// One request and its answer.
 #[derive(Debug)]
@@ -67,6 +68,8 @@ pub struct Exchange {
     phase: Phase,
     /// Whether the request arrived at a control listener.
     control: bool,
+    /// Whether an attempt was refused because its provider's credential is missing.
+    lacks_credential: bool,
     /// Who asks, once that is known.
     caller: Option<Caller>,
     notes: DecisionLog,
@@ -129,6 +132,7 @@ impl Exchange {
             gate,
             phase: Phase::Open,
             control: false,
+            lacks_credential: false,
             caller: None,
             notes: DecisionLog::default(),
             asked_model: None,
@@ -291,12 +295,19 @@ impl Exchange {
         let asks = status != 200 && matches!(self.phase, Phase::Admitted(_) | Phase::Reading(_) | Phase::Waiting(_));
         let details = asks.then(|| details().unwrap_or_default());
         let local = details.filter(|details| details != b"via_upstream");
+        let lacks_credential = self.lacks_credential || local.as_deref() == Some(NOT_INJECTED);
         let (step, decision) = match &mut self.phase {
             Phase::Admitted(admitted) => {
                 return match local {
+                    Some(_) if lacks_credential => admitted.on_missing_credential(env),
                     Some(details) => admitted.on_local_reply(status, &details, env),
                     None => admitted.on_response_headers(status, headers, end_of_stream, env),
                 };
+            }
+            Phase::Reading(_) | Phase::Waiting(_) if lacks_credential && local.is_some() => {
+                // With `routing: fixed`, the attempt starts before the body is evaluated.
+                let provider = self.gate.policy.providers.first().map_or("", |only| &only.name);
+                instead(&Refusal::missing_credential(provider))
             }
             Phase::Reading(_) | Phase::Waiting(_) if local.is_some() => instead(&Refusal::from_local_reply(status, None)),
             // With `routing: fixed`, a provider may answer before it has the body.
@@ -329,16 +340,26 @@ impl Exchange {
         }
     }
 
-    /// An attempt begins at the provider of this name, as its own cluster tells it.
-    pub fn on_attempt(&mut self, provider: Option<&[u8]>, env: &Environment<'_>) -> AttemptStep {
-        match &mut self.phase {
-            Phase::Admitted(admitted) => admitted.start(provider, env),
+    /// An attempt begins at the provider of this name, as its own cluster tells it. `injected` returns the credential that the proxy has
+    /// added there, if it has added one.
+    pub fn on_attempt(
+        &mut self,
+        provider: Option<&[u8]>,
+        injected: &dyn Fn() -> Option<Vec<u8>>,
+        env: &Environment<'_>,
+    ) -> AttemptStep {
+        let step = match &mut self.phase {
+            Phase::Admitted(admitted) => admitted.start(provider, injected, env),
             // With `routing: fixed`, the headers are sent before the body is evaluated.
-            Phase::Reading(_) | Phase::Waiting(_) if self.gate.policy.is_fixed_to(provider) => {
-                AttemptStep::Forward(vec![HeaderEdit::Remove("x-pai-provider".into())])
+            Phase::Reading(Reading { operation, .. }) | Phase::Waiting(Waiting { reading: Reading { operation, .. }, .. })
+                if self.gate.policy.is_fixed_to(provider) =>
+            {
+                start_ahead(&self.gate.policy, *operation, injected)
             }
             Phase::Open | Phase::Reading(_) | Phase::Waiting(_) | Phase::Answered { .. } | Phase::Closed => no_exchange(),
-        }
+        };
+        self.lacks_credential = matches!(step, AttemptStep::MissingCredential(_));
+        step
     }
 
     /// The number of the attempt that has begun last: what tells its end from that of one before.
@@ -646,6 +667,21 @@ impl Exchange {
 enum Opening {
     Read(Reading),
     Answer(Reply),
+}
+
+/// The `response.code_details` of Envoy's `credential_injector` where it has no secret and may not forward a request without.
+const NOT_INJECTED: &[u8] = b"failed_to_inject_credential";
+
+/// Starts an attempt at the only provider before the body of its request is evaluated.
+fn start_ahead(policy: &Policy, operation: Operation, injected: &dyn Fn() -> Option<Vec<u8>>) -> AttemptStep {
+    let Some(provider) = policy.providers.first() else { return no_exchange() };
+    match credential::edits(policy, provider, operation, injected) {
+        Ok(mut edits) => {
+            edits.push(HeaderEdit::Remove("x-pai-provider".into()));
+            AttemptStep::Forward(edits)
+        }
+        Err(credential::MissingCredential) => AttemptStep::MissingCredential(Refusal::missing_credential(&provider.name).reply()),
+    }
 }
 
 /// What an attempt is answered that no gate has let through.

@@ -64,6 +64,8 @@ pub enum AttemptStep {
     Forward(Vec<HeaderEdit>),
     /// Send this local reply: no attempt is due.
     Refuse(Reply),
+    /// Send this local reply and report an error: the proxy has added no credential.
+    MissingCredential(Reply),
     /// Send this local reply and report an error: the request is in the wrong provider's cluster.
     Misrouted(Reply),
 }
@@ -115,7 +117,7 @@ impl CalloutRequest {
             method,
             path: path(&provider.endpoint.base_path),
             authority: provider.endpoint.authority.clone(),
-            credential: provider.credential.clone(),
+            credential: provider.credential.value().cloned(),
             body,
             timeout,
         })

@@ -108,6 +108,11 @@ fn no_identity() -> Option<Vec<u8>> {
     None
 }
 
+/// Returns no credential: the proxy adds none.
+fn no_credential() -> Option<Vec<u8>> {
+    None
+}
+
 /// Runs a request until it is admitted or rejected.
 fn ask(exchange: &mut Exchange, world: &World, headers: &Headers<'_>, body: &str) -> Step {
     match exchange.on_request_headers(headers, false, &no_identity, &world.env()) {

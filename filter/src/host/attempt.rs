@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use log::warn;
 
-use crate::exchange::no_exchange;
 use crate::exchange::step::AttemptStep;
+use crate::exchange::{credential, no_exchange};
 use crate::host::io::{Attribute, Body, Flow, HeaderMap, Io};
 use crate::host::once;
 use crate::host::stream::Stream;
@@ -50,7 +50,7 @@ impl Attempt {
             Some(stream) => {
                 let mut exchange = stream.exchange().borrow_mut();
                 self.holds.set(!end_of_stream && !exchange.awaits_decision());
-                let step = exchange.on_attempt(provider.as_deref(), &io.environment());
+                let step = exchange.on_attempt(provider.as_deref(), &|| injected(io), &io.environment());
                 self.ordinal.set(exchange.ordinal());
                 step
             }
@@ -64,6 +64,11 @@ impl Attempt {
                 if self.holds.get() { Flow::Pause } else { Flow::Continue }
             }
             AttemptStep::Refuse(reply) => {
+                io.reply(&reply);
+                Flow::Pause
+            }
+            AttemptStep::MissingCredential(reply) => {
+                warn_missing_credential(provider.as_deref(), io);
                 io.reply(&reply);
                 Flow::Pause
             }
@@ -140,6 +145,21 @@ impl Attempt {
         if self.holds.get() {
             io.edit_headers(HeaderMap::Request, edits);
         }
+    }
+}
+
+/// Returns the credential that the proxy has written into the request's headers.
+fn injected(io: &impl Io) -> Option<Vec<u8>> {
+    io.headers(HeaderMap::Request, |headers| headers.get(credential::INJECTED).map(<[u8]>::to_vec))
+}
+
+/// Warns once for each provider of a credential that the proxy has not added.
+fn warn_missing_credential(provider: Option<&[u8]>, io: &impl Io) {
+    let provider = String::from_utf8_lossy(provider.unwrap_or_default());
+    if once(&io.environment(), &format!("pai/1/no-credential/{provider}"), b"told") {
+        warn!(
+            "a request for provider `{provider}` got 502: it has an `apiKeySecretRef`, the Gateway says `credentials: proxy`, and the              `credential_injector` of its cluster has written no `x-pai-credential`. Its secret is missing, empty, or not visible ASCII              (see docs/configuration.md, `credentials`)"
+        );
     }
 }
 

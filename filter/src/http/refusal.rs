@@ -142,6 +142,12 @@ impl Refusal {
         Self::new(Case::UpstreamAuth, format!("The gateway's credential was rejected by {who}. Contact the operator."))
     }
 
+    /// Creates the refusal for a provider whose credential the proxy does not have.
+    pub fn missing_credential(provider: &str) -> Self {
+        let why = format!("The gateway has no credential for model provider `{provider}`. Contact the operator.");
+        Self::new(Case::UpstreamAuth, why)
+    }
+
     /// Creates the refusal that replaces a local reply of Envoy's with this status.
     pub fn from_local_reply(status: u16, provider: Option<&str>) -> Self {
         let who = provider.map_or_else(|| "the provider".to_owned(), |name| format!("model provider `{name}`"));

@@ -9,6 +9,8 @@ pub struct Gateway {
     pub audience: Audience,
     /// Whether the route depends on the body.
     pub routing: Routing,
+    /// Who adds the credentials of providers.
+    pub credentials: Credentials,
     /// The maximum length of a request body, in bytes.
     pub max_request_bytes: u64,
     /// The maximum number of candidates tried for one request, the first included.
@@ -61,6 +63,16 @@ pub enum Routing {
     Fixed,
 }
 
+/// Who adds the credentials of providers to requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Credentials {
+    /// The filter, from the environment of the VM.
+    #[default]
+    Environment,
+    /// The proxy, by a filter in each provider's cluster.
+    Proxy,
+}
+
 // === impl Gateway ===
 
 impl Gateway {
@@ -75,6 +87,7 @@ impl Default for Gateway {
         Self {
             audience: Audience::default(),
             routing: Routing::default(),
+            credentials: Credentials::default(),
             max_request_bytes: Self::DEFAULT_MAX_REQUEST_BYTES,
             max_attempts: Self::DEFAULT_MAX_ATTEMPTS,
             identity_header: None,

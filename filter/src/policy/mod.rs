@@ -12,9 +12,9 @@ mod provider;
 use crate::identity::access_key::AccessKeys;
 use crate::identity::agent::Agents;
 
-pub use gateway::{Audience, Callout, Gateway, Operators, Routing};
+pub use gateway::{Audience, Callout, Credentials, Gateway, Operators, Routing};
 pub use model_allowlist::ModelAllowlist;
-pub use provider::{Credential, Dialect, Endpoint, ExternalAccess, LimitField, PromptEstimate, Provider};
+pub use provider::{Credential, Dialect, Endpoint, ExternalAccess, LimitField, PromptEstimate, Provider, ProviderCredential};
 
 /// A compiled configuration.
 #[derive(Debug, Default)]

@@ -14,8 +14,8 @@ pub struct Provider {
     pub dialect: Dialect,
     /// The server's address.
     pub endpoint: Endpoint,
-    /// The whole `authorization` value sent to the provider (`Bearer …`); `None` if it needs none.
-    pub credential: Option<Credential>,
+    /// The credential of requests to the provider.
+    pub credential: ProviderCredential,
     /// The models that it serves.
     pub models: ModelAllowlist,
     /// Tokens per UTC day, for all callers together.
@@ -76,6 +76,18 @@ pub struct Endpoint {
     pub base_path: Box<str>,
 }
 
+/// The credential of requests to a provider.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ProviderCredential {
+    /// The provider needs none.
+    #[default]
+    None,
+    /// The filter sends this whole value of `authorization` (`Bearer …`).
+    Filter(Credential),
+    /// The proxy adds one in the provider's cluster. The filter never has it before.
+    Proxy,
+}
+
 /// A secret header value. Its `Debug` output does not contain it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential(Box<str>);
@@ -127,6 +139,18 @@ impl LimitField {
         match self {
             Self::MaxTokens => "max_tokens",
             Self::MaxCompletionTokens => "max_completion_tokens",
+        }
+    }
+}
+
+// === impl ProviderCredential ===
+
+impl ProviderCredential {
+    /// Returns the credential that the filter sends.
+    pub fn value(&self) -> Option<&Credential> {
+        match self {
+            Self::Filter(credential) => Some(credential),
+            Self::None | Self::Proxy => None,
         }
     }
 }

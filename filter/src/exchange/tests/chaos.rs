@@ -355,7 +355,8 @@ impl Simulation {
 
     fn start(&self, active: &mut ActiveRequest, elsewhere: Option<usize>) -> Charge {
         let index = elsewhere.or(active.next()).unwrap_or(0);
-        let step = active.exchange.on_attempt(NAMES.get(index).map(|name| name.as_bytes()), &self.env(active.worker));
+        let step =
+            active.exchange.on_attempt(NAMES.get(index).map(|name| name.as_bytes()), &no_credential, &self.env(active.worker));
         let expected = active.due && active.passed.is_none() && Some(index) == active.candidate_provider;
         let AttemptStep::Forward(edits) = step else {
             assert!(!expected, "refused: {step:?}");
@@ -519,7 +520,7 @@ impl Simulation {
             let env = simulation.env(active.worker);
             assert_eq!(active.exchange.on_log(|| true, &env), None);
             for (index, name) in NAMES.into_iter().enumerate() {
-                let step = active.exchange.on_attempt(Some(name.as_bytes()), &env);
+                let step = active.exchange.on_attempt(Some(name.as_bytes()), &no_credential, &env);
                 assert!(!matches!(step, AttemptStep::Forward(_)), "{index} receives a request that has ended");
             }
             assert_eq!(active.exchange.on_attempt_end(active.started, || true, &env), []);

@@ -86,7 +86,9 @@ impl ActiveRequest {
 
     /// Starts an attempt in the cluster of this provider. Returns `None` if it is rejected.
     fn attempt_at(&mut self, provider: &str, world: &World) -> Option<Sent> {
-        let AttemptStep::Forward(edits) = self.exchange.on_attempt(Some(provider.as_bytes()), &world.env()) else { return None };
+        let injected = self.headers.get("x-pai-credential").map(|secret| secret.clone().into_bytes());
+        let step = self.exchange.on_attempt(Some(provider.as_bytes()), &|| injected.clone(), &world.env());
+        let AttemptStep::Forward(edits) = step else { return None };
         self.apply(&edits);
         let reach = self.exchange.attempt_reach();
         let splice = (reach > 0).then(|| self.exchange.on_attempt_body(|| self.body[..reach].to_vec())).flatten();
@@ -175,6 +177,116 @@ fn each_attempt_is_rewritten_for_its_provider() {
     assert_eq!((&*entry.provider, &*entry.model, &*entry.attempts), ("three", "c", "one=503,two=reset"));
     assert_eq!(entry.tokens, Some((9 + lost, 5)));
     assert_eq!(ledger(&gate, &world), [(0, 0), (lost, 0), (14, 0)]);
+}
+
+/// Providers `one` and `three` with a reference, `two` without, and a proxy that adds the credentials.
+fn trio_of_proxy(gateway: &str) -> Rc<Gate> {
+    let manifests = trio(CAP, CAP, CAP, &format!("credentials: proxy, {gateway}"));
+    let manifests = manifests.replace("apiKeySecretRef: {name: two, key: k}, ", "");
+    Rc::new(Gate::new(crate::config::load(manifests.as_bytes(), &|_| panic!("a variable is read")).unwrap()))
+}
+
+#[test]
+fn each_attempt_has_the_credential_that_the_proxy_adds_for_its_provider() {
+    let (world, gate) = (world_with_retries(), trio_of_proxy(""));
+    let mut active = ActiveRequest::start(&gate, &world, &chat("one/a", ",\"max_tokens\":50")).unwrap();
+    for (provider, injected, expected) in
+        [("one", Some(" sk-1\n"), Some("Bearer sk-1")), ("two", None, None), ("three", Some("sk-3"), Some("Bearer sk-3"))]
+    {
+        // What an earlier attempt, or a filter of the cluster, may have left.
+        for (name, value) in [("authorization", "Bearer sk-0"), ("x-api-key", "sk-0"), ("api-key", "sk-0")] {
+            active.headers.insert(name.to_owned(), value.to_owned());
+        }
+        if let Some(secret) = injected {
+            active.headers.insert("x-pai-credential".to_owned(), secret.to_owned());
+        }
+        let sent = active.attempt(&world);
+        assert_eq!((&*sent.authority, sent.authorization.as_deref()), (provider, expected));
+        assert!(!active.headers.values().any(|value| value.contains("sk-0")), "{:?}", active.headers);
+        assert_eq!(active.responds("503", &world), provider != "three");
+    }
+}
+
+#[test]
+fn the_only_candidate_has_the_credential_too() {
+    let (world, gate) = (world_with_retries(), trio_of_proxy("maxAttempts: 1"));
+    for (model, injected, expected) in
+        [("one/a", Some("sk-1"), Some("Bearer sk-1")), ("two/b", None, None), ("two/b", Some("sk-9"), None)]
+    {
+        let mut active = ActiveRequest::start(&gate, &world, &chat(model, "")).unwrap();
+        assert_eq!(active.headers.get("authorization"), None, "the gate sends no credential");
+        if let Some(secret) = injected {
+            active.headers.insert("x-pai-credential".to_owned(), secret.to_owned());
+        }
+        assert_eq!(active.attempt(&world).authorization.as_deref(), expected, "{model}");
+        active.succeeds(&world, 1, 1);
+    }
+}
+
+#[test]
+fn a_missing_credential_is_the_gateways_error_and_no_failure_of_the_provider() {
+    for (attempts, injected) in [("maxAttempts: 3", None), ("maxAttempts: 1", None), ("", Some("a\r\nx: 1")), ("", Some(" "))] {
+        let (world, gate) = (world_with_retries(), trio_of_proxy(attempts));
+        for _ in 0..5 {
+            let mut active = ActiveRequest::start(&gate, &world, &chat("one/a", "")).unwrap();
+            let injected = || injected.map(|secret| secret.as_bytes().to_vec());
+            let step = active.exchange.on_attempt(Some(b"one"), &injected, &world.env());
+            let AttemptStep::MissingCredential(reply) = step else { panic!("{step:?}") };
+            assert_eq!(reply.status, 502);
+            let headers = Headers(vec![(b":status", b"502")]);
+            let step = active.exchange.on_response_headers(&headers, false, || Some(b"local".to_vec()), &world.env());
+            let ResponseStep::Reply(reply) = step else { panic!("{step:?}") };
+            assert_eq!(refused(&Step::Reply(reply)), (502, "upstream_auth".to_owned(), None));
+            let entry = active.exchange.on_log(|| true, &world.env()).unwrap();
+            assert_eq!((&*entry.provider, entry.decision, entry.tokens), ("one", "upstream_auth", Some((0, 0))));
+            assert_eq!(ledger(&gate, &world), [(0, 0); 3]);
+        }
+    }
+}
+
+/// Envoy's injector itself, where it may not forward a request without a credential. Its reply comes from the cluster of the candidate.
+#[test]
+fn an_injector_without_a_secret_is_the_gateways_error() {
+    let (world, gate) = (world_with_retries(), trio_of_proxy(""));
+    let mut active = ActiveRequest::start(&gate, &world, &chat("two/b", "")).unwrap();
+    active.attempt(&world);
+    assert!(active.responds("503", &world));
+    let headers = Headers(vec![(b":status", b"401")]);
+    let details = || Some(b"failed_to_inject_credential".to_vec());
+    let ResponseStep::Reply(reply) = active.exchange.on_response_headers(&headers, false, details, &world.env()) else { panic!() };
+    assert!(String::from_utf8_lossy(&reply.body).contains("model provider `one`"), "{reply:?}");
+    assert_eq!(refused(&Step::Reply(reply)), (502, "upstream_auth".to_owned(), None));
+    assert_eq!(active.exchange.on_log(|| true, &world.env()).unwrap().provider, "one");
+    assert_eq!(ledger(&gate, &world), [(0, 0); 3]);
+}
+
+#[test]
+fn with_fixed_routing_the_credential_goes_ahead_of_the_body() {
+    let world = World::new();
+    let gate = gate_of(
+        "{items: [{apiVersion: pai.io/v1, kind: ModelProvider, metadata: {name: one}, spec: {provider: vllm, endpoint: 'http://one', \
+         apiKeySecretRef: {name: one, key: k}}}, {apiVersion: pai.io/v1, kind: Gateway, metadata: {name: g}, spec: {routing: fixed, \
+         credentials: proxy}}]}",
+    );
+    for (injected, sent) in [(Some("sk-1"), true), (None, false)] {
+        let mut exchange = Exchange::new(Rc::clone(&gate));
+        let headers = post("/v1/chat/completions", &[("authorization", "Bearer sk-client"), ("x-pai-credential", "sk-client")]);
+        let Step::Forward(forward) = exchange.on_request_headers(&headers, false, &no_identity, &world.env()) else { panic!() };
+        for name in ["authorization", "x-pai-credential"] {
+            assert!(forward.headers.contains(&HeaderEdit::Remove(name.into())), "{forward:?}");
+        }
+        let injected = || injected.map(|secret| secret.as_bytes().to_vec());
+        match exchange.on_attempt(Some(b"one"), &injected, &world.env()) {
+            AttemptStep::Forward(edits) => assert_eq!((set(&edits, "authorization"), sent), (Some("Bearer sk-1"), true)),
+            AttemptStep::MissingCredential(_) => {
+                let headers = Headers(vec![(b":status", b"502")]);
+                let step = exchange.on_response_headers(&headers, false, || Some(b"local".to_vec()), &world.env());
+                let ResponseStep::Reply(reply) = step else { panic!("{step:?}") };
+                assert_eq!((refused(&Step::Reply(reply)).1.as_str(), sent), ("upstream_auth", false));
+            }
+            step => panic!("{step:?}"),
+        }
+    }
 }
 
 #[test]
@@ -560,7 +672,7 @@ fn only_a_retry_in_the_same_cluster_changes_the_retries() {
         let mut active = ActiveRequest::start(&gate, &world, &chat("one/a", "")).unwrap();
         active.attempt(&world);
         assert!(active.responds("500", &world));
-        let step = active.exchange.on_attempt(cluster.map(str::as_bytes), &world.env());
+        let step = active.exchange.on_attempt(cluster.map(str::as_bytes), &no_credential, &world.env());
         assert!(matches!(step, AttemptStep::Misrouted(_)));
         assert_eq!(world.worker.borrow().retries, expected, "{cluster:?}");
     }
@@ -588,7 +700,7 @@ fn with_fixed_routing_there_is_no_fallback() {
     let ahead = exchange.on_request_headers(&post("/v1/chat/completions", &[]), false, &peer, &world.env());
     assert!(matches!(ahead, Step::Forward(_)));
     assert!(
-        matches!(exchange.on_attempt(Some(b"one"), &world.env()), AttemptStep::Forward(_)),
+        matches!(exchange.on_attempt(Some(b"one"), &no_credential, &world.env()), AttemptStep::Forward(_)),
         "the attempt starts before the body is complete"
     );
     let step = exchange.on_request_body(body.len(), true, || body.clone().into_bytes(), &world.env());
