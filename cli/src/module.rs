@@ -1,27 +1,35 @@
 //! The filter module that Envoy runs. Release builds contain it; other builds read it when it is needed.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
 use crate::failure::Failure;
 
-/// Returns the module.
+/// Returns the module that `PAI_FILTER_WASM` names, or else the one that was built with this program.
+pub fn bytes() -> Result<Cow<'static, [u8]>, Failure> {
+    match std::env::var_os("PAI_FILTER_WASM") {
+        Some(file) => read(Path::new(&file)),
+        None => built(),
+    }
+}
+
 #[cfg(pai_embeds_module)]
 #[expect(clippy::unnecessary_wraps, reason = "other builds can fail")]
-pub fn bytes() -> Result<Cow<'static, [u8]>, Failure> {
+fn built() -> Result<Cow<'static, [u8]>, Failure> {
     Ok(Cow::Borrowed(include_bytes!(concat!(env!("OUT_DIR"), "/pai_filter.wasm"))))
 }
 
-/// Returns the module.
 #[cfg(not(pai_embeds_module))]
-pub fn bytes() -> Result<Cow<'static, [u8]>, Failure> {
-    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/wasm32-wasip1/release/pai_filter.wasm");
-    let file = std::env::var_os("PAI_FILTER_WASM").unwrap_or_else(|| built.into());
-    let missing = |error| {
+fn built() -> Result<Cow<'static, [u8]>, Failure> {
+    read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/wasm32-wasip1/release/pai_filter.wasm")))
+}
+
+fn read(file: &Path) -> Result<Cow<'static, [u8]>, Failure> {
+    std::fs::read(file).map(Cow::Owned).map_err(|error| {
         Failure::refused(format!("no filter module at {}: {error}\n  Run scripts/build, or set PAI_FILTER_WASM", file.display()))
-    };
-    std::fs::read(&file).map(Cow::Owned).map_err(missing)
+    })
 }
 
 /// Returns the digest of a module, in hexadecimal digits.

@@ -13,8 +13,8 @@ use super::change::{self, Wait};
 use super::get::not_found;
 use super::{Outcome, Shared};
 use crate::failure::Failure;
-use crate::manifest::{Document, Kind, ManifestSet};
-use crate::output::style;
+use crate::manifest::{Document, Kind, Manifest, ManifestSet};
+use crate::output;
 
 /// Bytes of randomness of a key: 43 characters in base64url.
 const KEY_BYTES: usize = 32;
@@ -80,7 +80,7 @@ impl Create {
         let document = Document::made_by("pai create access-key", self.manifest(&key)?);
         let (set, _) = old.apply(&[document], change::now(), false)?;
         change::commit(&directory, &lock, set.clone(), &self.wait)?;
-        eprintln!("accesskey.pai.io/{} created. This is the key; it is not shown again:", self.name);
+        output::note(&format!("accesskey.pai.io/{} created. This is the key; it is not shown again:", self.name));
         println!("{key}");
         warn_about_use(&old, &set);
         Ok(())
@@ -124,7 +124,7 @@ impl Rotate {
         }
         let (set, _) = old.apply(&[Document::made_by("pai rotate access-key", value)], change::now(), false)?;
         change::commit(&directory, &lock, set, &self.wait)?;
-        eprintln!("accesskey.pai.io/{} configured. This is the new key; it is not shown again:", self.name);
+        output::note(&format!("accesskey.pai.io/{} configured. This is the new key; it is not shown again:", self.name));
         println!("{key}");
         Ok(())
     }
@@ -151,18 +151,11 @@ fn after(duration: Duration) -> Result<String, Failure> {
 
 /// Warns where the key cannot be used yet, or where its existence changes who may call.
 fn warn_about_use(old: &ManifestSet, new: &ManifestSet) {
-    let is_enabled =
-        |provider: &crate::manifest::Manifest| provider.spec().pointer("/externalAccess/enabled") == Some(&Value::Bool(true));
-    if !new.of_kind(Kind::ModelProvider).any(is_enabled) {
-        let warning = style::warning("warning:");
-        eprintln!("{warning} no ModelProvider is open to access keys; set spec.externalAccess.enabled: true in one");
+    if !new.of_kind(Kind::ModelProvider).any(Manifest::is_external) {
+        output::warn("no ModelProvider is open to access keys; set spec.externalAccess.enabled: true in one");
     }
-    let has_external = |provider: &crate::manifest::Manifest| provider.spec().get("externalAccess").is_some();
-    let was_open = old.of_kind(Kind::AccessKey).next().is_none()
-        && old.of_kind(Kind::Agent).next().is_none()
-        && !old.of_kind(Kind::ModelProvider).any(has_external);
-    if was_open {
-        eprintln!("{} the gateway was open; callers now need a key or the identity of an Agent", style::warning("warning:"));
+    if old.is_open() {
+        output::warn("the gateway was open; callers now need a key or the identity of an Agent");
     }
 }
 

@@ -1,11 +1,13 @@
 //! What all commands that change manifests have in common.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::secret;
 use crate::directory::{GatewayDirectory, Lock};
 use crate::failure::Failure;
 use crate::gateway::{self, Applied};
-use crate::manifest::{Kind, ManifestSet};
+use crate::manifest::{Kind, Manifest, ManifestSet};
 use crate::output;
 
 /// How long a command waits until a change is in force.
@@ -42,12 +44,27 @@ pub fn now() -> u64 {
 
 /// Puts a set of manifests in force, or makes it the one of the next start, and reports which.
 pub fn commit(directory: &GatewayDirectory, lock: &Lock, set: ManifestSet, wait: &Wait) -> Result<(), Failure> {
+    adopt_secrets(directory, &set)?;
     check_secrets(directory, &set)?;
     match gateway::apply(directory, set, wait.timeout, lock)? {
         Applied::InForce => {}
         Applied::NotRunning => {
             let root = directory.root().display();
             output::note(&format!("no gateway runs in {root}: this takes effect with the next `pai gateway run`"));
+        }
+    }
+    Ok(())
+}
+
+/// Adds secrets that are not there from the environment variables that the filter would read them from, `PAI_SECRET_<NAME>_<KEY>`.
+fn adopt_secrets(directory: &GatewayDirectory, set: &ManifestSet) -> Result<(), Failure> {
+    let secrets = directory.secrets();
+    for reference in set.of_kind(Kind::ModelProvider).filter_map(Manifest::secret_reference) {
+        let variable = reference.variable();
+        if let (false, Ok(value)) = (secrets.has(&reference), std::env::var(&variable)) {
+            let value = secret::checked(&reference.key, &value)?;
+            secrets.set(&reference.name, &BTreeMap::from([(reference.key.clone(), value)]))?;
+            output::note(&format!("secret/{} created, with {} from {variable}", reference.name, reference.key));
         }
     }
     Ok(())

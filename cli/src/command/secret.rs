@@ -102,7 +102,7 @@ fn ask(name: &str) -> Result<String, Failure> {
 }
 
 /// Checks a value as the gateway does: trimmed, visible ASCII. The message does not contain it.
-fn checked(key: &str, value: &str) -> Result<String, Failure> {
+pub fn checked(key: &str, value: &str) -> Result<String, Failure> {
     let value = value.trim();
     if value.is_empty() {
         return Err(Failure::refused(format!("the value of `{key}` is empty")));

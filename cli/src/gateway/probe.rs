@@ -21,6 +21,8 @@ pub struct Finding {
     pub is_good: bool,
     /// One sentence about it.
     pub text: String,
+    /// The models that the server lists.
+    pub models: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -43,7 +45,7 @@ pub fn probe(provider: &Manifest, key: Option<&str>) -> Finding {
         request = request.bearer_auth(key).header("x-api-key", key).header("anthropic-version", "2023-06-01");
     }
     let what = format!("{} at {endpoint}", server(provider));
-    let bad = |text: String| Finding { is_good: false, text };
+    let bad = |text: String| Finding { is_good: false, text, models: Vec::new() };
     match request.send() {
         Err(error) if error.is_timeout() => bad(format!("{what} does not answer within {} s", TIMEOUT.as_secs())),
         Err(error) if error.is_connect() => bad(format!("no server at {endpoint}: {}", reason(&error))),
@@ -92,7 +94,7 @@ fn served(provider: &Manifest, what: &str, models: Vec<String>) -> Finding {
         _ => format!("{what} serves {list}"),
     };
     let serves_some = drift.is_none_or(|drift| drift.not_allowed.len() < models.len());
-    Finding { is_good: serves_some && !models.is_empty(), text }
+    Finding { is_good: serves_some && !models.is_empty(), text, models }
 }
 
 fn shown(models: &[String]) -> String {

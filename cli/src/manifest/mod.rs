@@ -36,6 +36,16 @@ pub struct SecretReference {
     pub key: String,
 }
 
+// === impl SecretReference ===
+
+impl SecretReference {
+    /// Returns the environment variable from which a filter without `pai` reads the value: `PAI_SECRET_VLLM_TOKEN_API_KEY`.
+    pub fn variable(&self) -> String {
+        let part = |text: &str| text.replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_ascii_uppercase();
+        format!("PAI_SECRET_{}_{}", part(&self.name), part(&self.key))
+    }
+}
+
 // === impl Manifest ===
 
 impl Manifest {
@@ -54,6 +64,17 @@ impl Manifest {
     /// Returns the text of a field of `spec`, empty where it is not a string.
     pub fn spec_text(&self, field: &str) -> &str {
         self.spec().get(field).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Returns the strings of a list of `spec`.
+    pub fn spec_list(&self, field: &str) -> Vec<String> {
+        let list = self.spec().get(field).and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
+    /// Returns whether developers may use a provider.
+    pub fn is_external(&self) -> bool {
+        self.spec().pointer("/externalAccess/enabled") == Some(&Value::Bool(true))
     }
 
     /// Returns the secret that a provider refers to.

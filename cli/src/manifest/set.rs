@@ -54,6 +54,16 @@ impl ManifestSet {
         self.iter().filter(move |manifest| manifest.kind == kind)
     }
 
+    /// Returns whether callers need neither a key nor an identity, unless `audience` says otherwise.
+    pub fn is_open(&self) -> bool {
+        let restricts = |manifest: &Manifest| match manifest.kind {
+            Kind::Agent | Kind::AccessKey => true,
+            Kind::ModelProvider => manifest.spec().get("externalAccess").is_some(),
+            Kind::Gateway => false,
+        };
+        !self.iter().any(restricts)
+    }
+
     /// Returns one manifest.
     pub fn get(&self, kind: Kind, name: &str) -> Option<&Manifest> {
         self.0.get(&(kind, name.to_owned()))

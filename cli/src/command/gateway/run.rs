@@ -170,7 +170,7 @@ impl Args {
             eprintln!("{mark}{name}: {}", finding.text);
         }
         eprintln!();
-        for line in next_steps(url, manifests, &shared.dir_option()) {
+        for line in next_steps(url, manifests, findings, &shared.dir_option()) {
             eprintln!("  {line}");
         }
         eprintln!("\nMetrics: {}/stats/prometheus", running.admin.url());
@@ -217,35 +217,81 @@ fn providers(directory: &GatewayDirectory, manifests: &ManifestSet) -> Vec<(Stri
 }
 
 /// Returns what a user may do next.
-fn next_steps(url: &str, manifests: &ManifestSet, dir: &str) -> Vec<String> {
-    let Some((provider, model)) = first_model(manifests) else {
+fn next_steps(url: &str, manifests: &ManifestSet, findings: &[(String, Finding)], dir: &str) -> Vec<String> {
+    if manifests.of_kind(Kind::ModelProvider).next().is_none() {
         return vec![
             format!("pai{dir} apply -f model-provider.yaml    # there is no ModelProvider yet: every model is answered with 404"),
             format!("pai{dir} get model-providers"),
             format!("curl {url}/health"),
         ];
-    };
-    let needs_key = manifests.of_kind(Kind::AccessKey).next().is_some();
-    let key = if needs_key { " -H \"authorization: Bearer $PAI_ACCESS_KEY\"" } else { "" };
-    let body = format!("{{\"model\": \"{provider}/{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}");
+    }
+    let caller = Caller::find(manifests);
     let mut steps = Vec::new();
-    if needs_key {
+    if let Caller::Key = caller {
         steps.push("export PAI_ACCESS_KEY=pak_...    # as printed by pai create access-key".to_owned());
     }
-    steps.push(format!("curl {url}/v1/chat/completions{key} -H 'content-type: application/json' -d '{body}'"));
+    if let Some(model) = model_of(manifests, findings, &caller) {
+        let body = format!("{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}");
+        let header = caller.header();
+        steps.push(format!("curl {url}/v1/chat/completions {header}-H 'content-type: application/json' -d '{body}'"));
+    }
     steps.push(format!("pai{dir} get model-providers"));
-    if !needs_key {
+    if let Caller::Anonymous = caller {
         steps.push(format!("eval $(pai{dir} gateway env)    # for OpenAI clients in this shell"));
     }
     steps
 }
 
-fn first_model(manifests: &ManifestSet) -> Option<(String, String)> {
-    let exact = |provider: &Manifest| {
-        let models = provider.spec().get("allowedModels")?.as_array()?;
-        models.iter().filter_map(|model| model.as_str()).find(|model| !model.ends_with('*')).map(str::to_owned)
-    };
-    manifests.of_kind(Kind::ModelProvider).find_map(|provider| Some((provider.name.clone(), exact(provider)?)))
+/// Who the printed commands call as.
+enum Caller {
+    Anonymous,
+    /// With an access key.
+    Key,
+    /// With this header and identity, as this agent.
+    Agent {
+        header: String,
+        identity: String,
+        models: Vec<String>,
+    },
+}
+
+impl Caller {
+    /// Returns a caller whom the gateway admits.
+    fn find(manifests: &ManifestSet) -> Self {
+        let agent = || {
+            let header = manifests.of_kind(Kind::Gateway).next()?.spec_text("identityHeader").to_owned();
+            let agent = manifests.of_kind(Kind::Agent).next()?;
+            let identity = agent.spec_list("identities").into_iter().find(|identity| !identity.ends_with('*'))?;
+            Some(Self::Agent { header, identity, models: agent.spec_list("models") }).filter(|_| !manifests.is_open())
+        };
+        match agent() {
+            Some(Self::Agent { header, identity, models }) if !header.is_empty() => Self::Agent { header, identity, models },
+            _ if manifests.of_kind(Kind::AccessKey).next().is_some() => Self::Key,
+            _ => Self::Anonymous,
+        }
+    }
+
+    fn header(&self) -> String {
+        match self {
+            Self::Anonymous => String::new(),
+            Self::Key => "-H \"authorization: Bearer $PAI_ACCESS_KEY\" ".to_owned(),
+            Self::Agent { header, identity, .. } => format!("-H '{header}: {identity}' "),
+        }
+    }
+}
+
+/// Returns a model for the printed command: the agent's first, or one that is allowed, or one that a server lists.
+fn model_of(manifests: &ManifestSet, findings: &[(String, Finding)], caller: &Caller) -> Option<String> {
+    if let Caller::Agent { models, .. } = caller {
+        return models.first().cloned();
+    }
+    let usable = |provider: &&Manifest| !matches!(caller, Caller::Key) || provider.is_external();
+    manifests.of_kind(Kind::ModelProvider).filter(usable).find_map(|provider| {
+        let allowed = provider.spec_list("allowedModels").into_iter().find(|model| !model.ends_with('*'));
+        let listed =
+            || findings.iter().find(|(name, _)| *name == provider.name).and_then(|(_, finding)| finding.models.first().cloned());
+        Some(format!("{}/{}", provider.name, allowed.or_else(listed)?))
+    })
 }
 
 /// Waits for the end: of Envoy, which is an error, or by a signal.
