@@ -1,7 +1,7 @@
 //! The filter's own responses: models and the state of the providers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use e2e::harness::{Answer, Gate, SLASHED, Upstream, named_provider, provider, responses};
+use e2e::harness::{Answer, Gate, SLASHED, Upstream, gateway, named_provider, provider, responses, until};
 use serde_json::{Value, json};
 
 async fn gate(upstream: &Upstream) -> Gate {
@@ -32,6 +32,43 @@ async fn exact_entries_are_listed_as_references() {
         assert_eq!(reply.json(), json!({ "object": "list", "data": [listed(SLASHED), listed("plain")] }));
     }
     assert!(upstream.requests().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_server_lists_itself_is_listed_with_its_context_length() {
+    let upstream = Upstream::answering(|request| match &*request.path {
+        "/v1/models" => Answer::json(&json!({ "object": "list", "data": [
+            { "id": "qwen/good", "max_model_len": 8192 }, { "id": "qwen/bad" }, { "id": "other" }, { "id": "two words" }, { "id": "plain", "max_model_len": 16 },
+        ] })),
+        _ => Answer::json(&responses::chat(5, 3)),
+    })
+    .await;
+    let gate = Gate::builder()
+        .manifests(provider(&format!("allowedModels: [{SLASHED}, 'qwen/*', plain]\ndeniedModels: [qwen/bad]")))
+        .manifests(named_provider("quiet", ""))
+        .manifests(gateway("callouts: { vllm-local: vllm-local-callouts }"))
+        .upstream("vllm-local", &upstream)
+        .upstream("quiet", &upstream)
+        .start()
+        .await;
+    let state = until("the callout is answered", async || {
+        let state = gate.get("/pai/v1/model-providers").send().await.ok().json();
+        state["items"][0]["listed"].is_array().then_some(state)
+    })
+    .await;
+    assert_eq!(state["items"][0]["listed"], json!(["qwen/good", "qwen/bad", "other", "plain"]));
+    assert_eq!(state["items"][1]["listed"], Value::Null);
+    let with_length = |name: &str, length: u64| {
+        let mut model = listed(name);
+        model["max_model_len"] = json!(length);
+        model
+    };
+    // Each worker reads context lengths at most once a second.
+    until("the context lengths are known", async || {
+        let list = gate.get("/v1/models").send().await.ok().json();
+        (list["data"] == json!([listed(SLASHED), with_length("plain", 16), with_length("qwen/good", 8192)])).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -78,7 +115,8 @@ async fn the_state_of_the_providers_has_the_contracts_fields() {
             "remaining",
             "resetsAt",
             "contextLengths",
-            "cooldowns"
+            "cooldowns",
+            "listed"
         ]
     );
     assert_eq!(first["provider"], "vllm");

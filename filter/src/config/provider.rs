@@ -42,7 +42,7 @@ const PROMPT_ESTIMATES: &[(&str, PromptEstimate)] = &[("estimated", PromptEstima
 /// The default of `spec.defaultMaxTokens`.
 const DEFAULT_MAX_TOKENS: NonZeroU64 = NonZeroU64::MIN.saturating_add(4095);
 
-/// Reads a `ModelProvider`. Its credential is found by the reference, once the whole configuration is read.
+/// Reads a `ModelProvider`. The reference is resolved once the whole configuration is read.
 pub(super) fn read(manifest: Manifest<'_>) -> Result<(Provider, Option<SecretRef<'_>>), Reported> {
     let mut spec = manifest.spec.fields(FIELDS)?;
     let dialect = spec.required("provider", |provider| provider.one_of(DIALECTS));

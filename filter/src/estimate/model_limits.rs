@@ -85,8 +85,11 @@ impl LimitsByModel {
     /// Records the body of `GET /models`. Returns whether anything changed.
     pub fn record_model_list(&mut self, body: &[u8]) -> bool {
         let mut changed = false;
-        // The entries before an error are recorded too.
-        let _ = each_model(body, &mut |model, length| changed |= self.record_context_length(model, length));
+        each_model(body, &mut |model, length| {
+            if let Some(length) = length {
+                changed |= self.record_context_length(model, length);
+            }
+        });
         changed
     }
 
@@ -133,6 +136,18 @@ impl LimitsByModel {
         let text = std::str::from_utf8(bytes).unwrap_or_default();
         Self { models: text.lines().filter_map(entry).take(MAX_MODELS).collect() }
     }
+}
+
+/// Returns the models that the body of `GET /models` lists, in its order; `None` if it contains no list. Names that no request can have
+/// are left out, as are those above the maximum number.
+pub fn listed_models(body: &[u8]) -> Option<Vec<String>> {
+    let mut listed: Vec<String> = Vec::new();
+    let has_list = each_model(body, &mut |model, _| {
+        if listed.len() < MAX_MODELS && is_model_name(model) && !listed.iter().any(|known| known == model) {
+            listed.push(model.to_owned());
+        }
+    });
+    has_list.then_some(listed)
 }
 
 /// Returns the limit that a provider's error message states. Only known sentences are matched, and only at the start of the message:
@@ -209,7 +224,15 @@ fn leading_number(text: &str) -> Option<u64> {
     text.get(..end)?.parse().ok().filter(|&length| length > 0)
 }
 
-fn each_model(body: &[u8], each: &mut dyn FnMut(&str, u64)) -> Option<()> {
+/// Calls `each` with the id and the `max_model_len` of each entry of a list of models, those before an error included. Returns whether
+/// there is a list.
+fn each_model(body: &[u8], each: &mut dyn FnMut(&str, Option<u64>)) -> bool {
+    let mut has_list = false;
+    let _ = read_models(body, &mut has_list, each);
+    has_list
+}
+
+fn read_models(body: &[u8], has_list: &mut bool, each: &mut dyn FnMut(&str, Option<u64>)) -> Option<()> {
     let mut reader = Reader::new(body);
     let mut object = reader.object().ok()?;
     while let Some(key) = object.next(&mut reader).ok()? {
@@ -218,8 +241,9 @@ fn each_model(body: &[u8], each: &mut dyn FnMut(&str, u64)) -> Option<()> {
             continue;
         }
         let mut models = reader.array().ok()?;
+        *has_list = true;
         while models.next(&mut reader).ok()? {
-            if let (Some(model), Some(length)) = model_entry(&mut reader)? {
+            if let (Some(model), length) = model_entry(&mut reader)? {
                 each(&model, length);
             }
         }
@@ -249,6 +273,29 @@ mod tests {
     use super::*;
     #[cfg(target_arch = "wasm32")]
     use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn the_models_that_a_server_lists_are_read() {
+        let many: Vec<String> = (0..300).map(|number| format!("{{\"id\":\"m{number}\"}}")).collect();
+        let many = format!("{{\"data\":[{}]}}", many.join(","));
+        assert_eq!(listed_models(many.as_bytes()).map(|listed| listed.len()), Some(256));
+        for (body, expected) in [
+            (r#"{"data":[{"id":"org/m","max_model_len":4096},{"id":"lora"},{"id":"org/m"}]}"#, Some(vec!["org/m", "lora"])),
+            (r#"{"object":"list","data":[]}"#, Some(vec![])),
+            (
+                r#"{"data":[{"id":"a b"},{"id":""},{"id":7},{"root":"x"},{"id":"a\nb"},{"id":"\u00e4"},{"id":"ok"}]}"#,
+                Some(vec!["ok"]),
+            ),
+            (r#"{"data":[{"id":"a"},{"id":"b"#, Some(vec!["a"])),
+            (r#"{"data":{"id":"a"}}"#, None),
+            (r#"{"models":[{"id":"a"}]}"#, None),
+            ("[]", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|ids| ids.into_iter().map(str::to_owned).collect::<Vec<_>>());
+            assert_eq!(listed_models(body.as_bytes()), expected, "{body}");
+        }
+    }
 
     #[test]
     fn only_the_servers_own_messages_state_limits() {

@@ -15,9 +15,14 @@ pub struct ProviderModelLimits {
     key: Box<str>,
     /// The key of the time of the latest poll.
     poll_key: Box<str>,
+    /// The key of the models that the provider has listed.
+    listed_key: Box<str>,
     limits: LimitsByModel,
     read: Time,
 }
+
+/// The first line of the value with the listed models. An empty list has it too.
+const LISTED: &str = "1\n";
 
 // === impl ProviderModelLimits ===
 
@@ -27,6 +32,7 @@ impl ProviderModelLimits {
         Self {
             key: format!("pai/1/model-limits/{provider}").into(),
             poll_key: format!("pai/1/models-asked/{provider}").into(),
+            listed_key: format!("pai/1/models-listed/{provider}").into(),
             limits: LimitsByModel::default(),
             read: Time::default(),
         }
@@ -54,6 +60,22 @@ impl ProviderModelLimits {
         let earlier = now.seconds().saturating_sub(POLL_SECONDS - RETRY_SECONDS);
         // If the write fails, another worker has claimed a poll.
         let _ = store.set(&self.poll_key, &earlier.to_le_bytes(), store.get(&self.poll_key).1);
+    }
+
+    /// Returns the models that the provider listed at the last poll; `None` if it has not been polled successfully.
+    pub fn listed(&self, store: &dyn Store) -> Option<Vec<String>> {
+        let value = String::from_utf8(store.get(&self.listed_key).0?).ok()?;
+        Some(value.strip_prefix(LISTED)?.lines().map(str::to_owned).collect())
+    }
+
+    /// Stores the models that the provider has listed. Their names contain no white space.
+    pub fn record_listed(&self, store: &dyn Store, listed: &[String]) {
+        let lines: String = std::iter::once(LISTED.to_owned()).chain(listed.iter().map(|model| format!("{model}\n"))).collect();
+        let (before, version) = store.get(&self.listed_key);
+        if before.as_deref() != Some(lines.as_bytes()) {
+            // If the write fails, another worker has stored a newer list.
+            let _ = store.set(&self.listed_key, lines.as_bytes(), version);
+        }
     }
 
     /// Applies `change` to the limits and stores them, unless it returns false: nothing changed.
@@ -88,6 +110,18 @@ mod tests {
         other.update(&store, |limits| limits.record_context_length("n", 8));
         assert_eq!(other.get(&store, Time(1)).of("m").context_length, Some(4096));
         assert_eq!(one.get(&store, Time(CACHE_NANOS * 2)).of("n").context_length, Some(8));
+    }
+
+    #[test]
+    fn workers_share_the_list_of_models() {
+        let store = Memory::default();
+        let (one, other) = (ProviderModelLimits::new("p"), ProviderModelLimits::new("p"));
+        assert_eq!(one.listed(&store), None, "not known yet");
+        for list in [vec![], vec!["org/m".to_owned(), "n".to_owned()]] {
+            one.record_listed(&store, &list);
+            assert_eq!(other.listed(&store), Some(list));
+        }
+        assert_eq!(ProviderModelLimits::new("q").listed(&store), None);
     }
 
     #[test]

@@ -714,8 +714,10 @@ fn read_body(reading: &Reading, body: &[u8]) -> Result<Request, Refusal> {
 fn answer(route: &Route, gate: &Gate, caller: Caller, env: &Environment<'_>) -> Result<Reply, Refusal> {
     let access = ModelAccess::new(&gate.policy, caller);
     match route {
-        Route::ListModels => Ok(models::list(&access)),
-        Route::RetrieveModel(name) => models::retrieve(&access, name),
+        Route::ListModels => Ok(report::models(gate, &access, env)),
+        Route::RetrieveModel(name) => {
+            models::retrieve(&access, name, |provider, model| report::context_length(gate, provider, model, env))
+        }
         Route::ModelProviders => report::model_providers(gate, env),
         Route::Agents(query) => report::agents(gate, &Page::parse(query)?, env),
         Route::AccessKeys(query) => report::access_keys(gate, &Page::parse(query)?, env),

@@ -12,19 +12,49 @@ use crate::exchange::live_workers;
 use crate::http::api::access_keys::AccessKey;
 use crate::http::api::agents::Agent;
 use crate::http::api::model_providers::{Cooldown, External, ModelProvider, ModelProviders};
+use crate::http::api::models::{self, Model};
 use crate::http::api::page::Page;
 use crate::http::api::status::{Status, Worker};
 use crate::http::api::{List, Usage, json};
 use crate::http::refusal::{Refusal, Reply};
 use crate::identity::access_key::ReferencePattern;
 use crate::identity::caller::Caller;
+use crate::identity::model_access::ModelAccess;
 use crate::policy::name_pattern::NamePattern;
 use crate::policy::{Policy, Provider};
 
+/// Answers `GET /v1/models`. For this list only, the models that a server lists itself count as exact entries.
+pub fn models(gate: &Gate, access: &ModelAccess<'_>, env: &Environment<'_>) -> Reply {
+    let model = |(provider, model): (usize, &str)| {
+        Model::new(gate.policy.provider_name(provider), model, context_length(gate, provider, model, env))
+    };
+    let mut data: Vec<Model> = access.models().map(model).collect();
+    for (index, state) in gate.providers.iter().enumerate() {
+        let listed = listed(gate, index, state, env).unwrap_or_default();
+        data.extend(access.only_listed_by(index, listed).map(|name| model((index, &name))));
+    }
+    models::list(data)
+}
+
+/// Returns the context length of a model, where it is known.
+pub fn context_length(gate: &Gate, provider: usize, model: &str, env: &Environment<'_>) -> Option<u64> {
+    let mut limits = gate.providers.get(provider)?.model_limits.borrow_mut();
+    limits.get(env.store, env.recent_time()).of(model).context_length
+}
+
+/// Returns the models that the server of a provider with callouts lists, where they are known.
+fn listed(gate: &Gate, provider: usize, state: &ProviderState, env: &Environment<'_>) -> Option<Vec<String>> {
+    gate.policy.callout(provider)?;
+    state.model_limits.borrow().listed(env.store)
+}
+
 /// Answers `GET /pai/v1/model-providers`.
 pub fn model_providers(gate: &Gate, env: &Environment<'_>) -> Result<Reply, Refusal> {
-    let providers = gate.policy.providers.iter().zip(gate.budgets.providers()).zip(&gate.providers);
-    let items = providers.map(|((provider, subject), state)| model_provider(provider, subject, state, env));
+    let providers = gate.policy.providers.iter().zip(gate.budgets.providers()).zip(&gate.providers).enumerate();
+    let items = providers.map(|(index, ((provider, subject), state))| {
+        let item = model_provider(provider, subject, state, env)?;
+        Ok(ModelProvider { listed: listed(gate, index, state, env), ..item })
+    });
     let items = items.collect::<Result<_, Unavailable>>().map_err(unavailable)?;
     Ok(json(&ModelProviders { ledger_since: rfc3339(start::seconds(env.store)), items }))
 }
@@ -119,6 +149,7 @@ fn model_provider(
         resets_at: usage.resets_at,
         context_lengths,
         cooldowns: cooling.filter_map(|(label, model)| Some((label, model.cooldown.until(now)?))).map(cooldown).collect(),
+        listed: None,
     })
 }
 

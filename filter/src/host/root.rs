@@ -9,6 +9,7 @@ use log::{error, info, warn};
 
 use crate::budget::ledger::start;
 use crate::config;
+use crate::estimate::model_limits::listed_models;
 use crate::exchange::gate::Gate;
 use crate::exchange::live_workers::hex;
 use crate::exchange::step::CalloutRequest;
@@ -131,6 +132,9 @@ impl Root {
         if status.as_deref() == Some(b"200") {
             let models = io.body(Body::Callout, MODELS_LIMIT);
             state.model_limits.borrow_mut().update(env.store, |limits| limits.record_model_list(models.as_ref()));
+            if let Some(listed) = listed_models(models.as_ref()) {
+                state.model_limits.borrow().record_listed(env.store, &listed);
+            }
             count_callout(name, "answered", io);
             if env.store.get(&callout_key(name)).0.is_some() {
                 once(&env, &callout_key(name), b"answered");

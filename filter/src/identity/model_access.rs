@@ -78,7 +78,22 @@ impl<'a> ModelAccess<'a> {
     }
 
     /// Returns the references that are listed without a wildcard and that this caller may use, in the order of the lists.
-    pub fn references(&self) -> impl Iterator<Item = (&'a Provider, String)> + use<'a> {
+    pub fn references(&self) -> impl Iterator<Item = String> + use<'a> {
+        let policy = self.policy;
+        self.models().map(move |(provider, model)| format!("{}/{model}", policy.provider_name(provider)))
+    }
+
+    /// Returns those of `listed`, models that the provider at `index` lists itself, that this caller may use and that no list contains
+    /// without a wildcard.
+    pub fn only_listed_by(&self, index: usize, listed: Vec<String>) -> impl Iterator<Item = String> + use<'a> {
+        let this = *self;
+        let provider = self.policy.providers.get(index);
+        let known = move |model: &str| provider.is_none_or(|provider| this.lists_exactly(index, provider, model));
+        listed.into_iter().filter(move |model| !known(model) && this.denial(index, model).is_none())
+    }
+
+    /// Returns the models of those references, with the indexes of their providers.
+    pub fn models(&self) -> impl Iterator<Item = (usize, &'a str)> + use<'a> {
         let this = *self;
         let policy = self.policy;
         let listed = policy.providers.iter().enumerate();
@@ -97,16 +112,12 @@ impl<'a> ModelAccess<'a> {
         // What the provider lists is returned already.
         let with_providers = listed.is_some();
         let own = own.into_iter().filter(move |(index, model)| !(with_providers && by_provider(*index, model)));
-        let usable = listed.into_iter().flatten().chain(own).filter(move |(index, model)| this.denial(*index, model).is_none());
-        usable.filter_map(move |(index, model)| {
-            let provider = policy.providers.get(index)?;
-            Some((provider, format!("{}/{model}", provider.name)))
-        })
+        listed.into_iter().flatten().chain(own).filter(move |(index, model)| this.denial(*index, model).is_none())
     }
 
     /// Returns a few references that this caller may use, for error messages.
     pub fn suggestions(&self) -> Vec<String> {
-        self.references().map(|(_, reference)| reference).take(MAX_SUGGESTIONS).collect()
+        self.references().take(MAX_SUGGESTIONS).collect()
     }
 
     /// Returns why this caller may not use `model` of the provider at `index`; `None` if it may.

@@ -171,6 +171,48 @@ fn callers_at_a_control_listener_are_operators() {
     }
 }
 
+/// For the list only: a bare id of a model that just the server lists is resolved as before.
+#[test]
+fn models_that_a_server_lists_itself_are_listed_where_patterns_allow_them() {
+    let key = bearer(KEY);
+    let manifests = provider("exact", "allowedModels: [m], externalAccess: {enabled: true}")
+        + &provider("pattern", "allowedModels: [org/a, 'org/*'], deniedModels: [org/bad], externalAccess: {enabled: true}")
+        + &provider("open", "deniedModels: [org/b]")
+        + &provider("silent", "")
+        + &agent("a", "td/a", "models: [pattern/org/a, open/x]")
+        + &access_key("alice", KEY, "models: ['pattern/org/b*', exact/m]")
+        + &manifest("Gateway", "g", "callouts: {exact: e, pattern: p, open: o}");
+    let open =
+        manifests.split("---\n{apiVersion: pai.io/v1, kind: Agent").next().unwrap().replace("externalAccess: {enabled: true}", "")
+            + &manifest("Gateway", "g", "callouts: {exact: e, pattern: p, open: o}");
+    for (text, identity, headers, expected) in [
+        (&open, None, vec![], vec!["exact/m", "pattern/org/a", "pattern/org/b", "open/org/a", "open/org/bad"]),
+        (&manifests, Some("td/a"), vec![], vec!["pattern/org/a", "open/x"]),
+        (&manifests, None, vec![("authorization", &*key)], vec!["exact/m", "pattern/org/b"]),
+    ] {
+        let (world, gate) = (World::new(), gate(text));
+        let ids = ["org/a", "org/b", "org/bad", "other"].map(str::to_owned);
+        for (index, listed) in [&ids[..], &ids[..], &ids[..3], &ids[..]].into_iter().enumerate() {
+            gate.providers[index].model_limits.borrow().record_listed(&world.store, listed);
+        }
+        gate.providers[1].model_limits.borrow_mut().update(&world.store, |limits| limits.record_context_length("org/b", 4096));
+        let mut exchange = Exchange::new(Rc::clone(&gate));
+        let list = post("/v1/models", &[&[(":method", "GET")], &*headers].concat());
+        let Step::Reply(reply) = ask_as(&mut exchange, &world, identity, &list, "") else { panic!() };
+        let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+        let data = body["data"].as_array().unwrap();
+        assert_eq!(data.iter().map(|model| model["id"].as_str().unwrap()).collect::<Vec<_>>(), expected);
+        for model in data {
+            let length = model.get("max_model_len").and_then(serde_json::Value::as_u64);
+            assert_eq!(length, (model["id"] == "pattern/org/b").then_some(4096), "{model}");
+        }
+        if identity.is_none() && headers.is_empty() {
+            let bare = outcome(&gate, &world, None, &post("/v1/chat/completions", &[]), &chat("org/bad", ""));
+            assert_eq!(bare.0, 404, "a list that a server sends decides nothing");
+        }
+    }
+}
+
 #[test]
 fn a_gateway_without_a_provider_has_no_models() {
     let world = World::new();

@@ -46,6 +46,8 @@ pub struct ModelProvider {
     pub context_lengths: BTreeMap<String, u64>,
     /// Models that the answering worker skips after failures.
     pub cooldowns: Vec<Cooldown>,
+    /// The models that the server itself lists; `null` where that is not known, or the provider has no callouts.
+    pub listed: Option<Vec<String>>,
 }
 
 /// A model that is cooling down.
