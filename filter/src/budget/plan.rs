@@ -3,7 +3,7 @@
 //! A reservation is the upper bound of the prompt's tokens plus the limit of each completion. A limit that the request names is
 //! reserved whole, and lowered only to the *room*: what `maxTokensPerRequest`, the whole of each cap and the context length leave beside
 //! the prompt. A request that names none takes a share of what its budgets have left. No request is refused because of the upper bound of
-//! its prompt.
+//! its prompt, except where that is certain and exceeds the whole cap of a budget ([`Plan::beyond_caps`]).
 
 use crate::budget::account::{Ample, Ask, Share};
 use crate::budget::ledger::Grant;
@@ -39,6 +39,8 @@ pub struct Bounds {
     pub default_max_tokens: u64,
     /// What is known of the model.
     pub model: ModelLimits,
+    /// Whether the upper bound of the prompt is certain (`promptEstimate: strict`): it is then reserved whole, whatever the caps.
+    pub is_strict: bool,
 }
 
 /// The size of a request, in tokens.
@@ -179,12 +181,22 @@ impl Plan {
             }
         }
         let [low, room] = [size.prompt.low, size.prompt.high].map(|prompt| bounds.room(prompt, &size));
-        let (Some(low), Some(room)) = (low, room) else { return Ok(None) };
+        let (Some(mut low), Some(room)) = (low, room) else { return Ok(None) };
+        if let Some(cap) = bounds.smallest_cap.filter(|_| bounds.is_strict && size.limit.is_none()) {
+            low.tokens = low.tokens.min(cap.saturating_sub(size.prompt.high) / size.sequences.max(1));
+        }
         Ok(match size.limit {
             _ if size.sequences == 0 => bounds.ceiling().map(|_| Self::fixed(size, 0, Injection::Never, bounds)),
             Some(limit) => Self::with_limit(size, limit, room, low, bounds),
             None => bounds.ceiling().map(|_| Self::without_limit(size, room, low, bounds)),
         })
+    }
+
+    /// Returns the number of tokens that the smallest cap of a budget would have to be for the request, if that is more than it is. Only a
+    /// certain upper bound is such a reason.
+    pub fn beyond_caps(&self, bounds: &Bounds) -> Option<TooLarge> {
+        let ceiling = bounds.smallest_cap.filter(|_| bounds.is_strict)?;
+        (self.ask.least > ceiling).then_some(TooLarge { needed: self.ask.least, ceiling })
     }
 
     /// Returns the limit to inject into the request for which this was granted; `None` if the request stays as it is.
@@ -236,9 +248,10 @@ impl Plan {
         Some(Self { lowered: plan.lowered(bounds), ..plan })
     }
 
-    /// Returns the ask for what the budgets have left, if that is at least `defaultMaxTokens` for each completion.
+    /// Returns the ask for what the budgets have left, if that is at least `defaultMaxTokens` for each completion, and no less than a limit
+    /// is lowered to.
     fn lowered(&self, bounds: &Bounds) -> Option<Ask> {
-        let least = self.size.total(self.size.prompt.high, bounds.default_max_tokens.max(self.size.min_tokens));
+        let least = self.size.total(self.size.prompt.high, bounds.default_max_tokens.max(self.size.least_completion()));
         (least < self.ask.most).then_some(Ask { least, ..self.ask })
     }
 
@@ -287,11 +300,13 @@ impl RequestSize {
         prompt.saturating_add(limit.saturating_mul(self.sequences))
     }
 
-    /// Lowers a number of tokens to the most that the request can use: the smallest cap, and a context length for each completion.
+    /// Lowers a number of tokens to the most that the request can use: the smallest cap, unless the upper bound is certain, and a context
+    /// length for each completion.
     fn within(&self, tokens: u64, bounds: &Bounds) -> u64 {
         let contexts =
             bounds.model.context_length.filter(|_| self.sequences > 0).map(|length| length.saturating_mul(self.sequences));
-        let most = bounds.ceiling().into_iter().chain(contexts).min().unwrap_or(u64::MAX);
+        let ceiling = bounds.ceiling().filter(|_| !bounds.is_strict);
+        let most = ceiling.into_iter().chain(contexts).min().unwrap_or(u64::MAX);
         tokens.min(most).max(1)
     }
 

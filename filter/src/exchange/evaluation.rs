@@ -19,7 +19,7 @@ use crate::exchange::token_count;
 use crate::guard::{self, GuardMatch, MatchReason};
 use crate::http::refusal::{Case, Refusal};
 use crate::openai::{BodyChanges, BodyEdit, Operation, RequestedUsage, Translation, UnsupportedFields, Untranslatable};
-use crate::policy::{Candidate, Dialect, LimitField, Provider, Routing};
+use crate::policy::{Candidate, Dialect, LimitField, PromptEstimate, Provider, Routing};
 
 /// The evaluation of one candidate for one request.
 pub struct Evaluation<'a> {
@@ -117,10 +117,16 @@ impl<'a> Evaluation<'a> {
             sequences: request.sequences,
         };
         let bounds = self.bounds(env);
-        let plan = Plan::new(size, &bounds).map_err(|too_large| self.never_fits(&too_large))?;
+        let plan = Plan::new(size, &bounds).map_err(|too_large| {
+            let request_cap = bounds.request_cap.filter(|most| too_large.needed > *most);
+            self.never_fits("needs at least", &too_large, request_cap)
+        })?;
         // Without a plan no limit applies, and no budget has a cap.
         let ask = plan.map_or(Ask { least: 1, ..Ask::whole(prompt.high, prompt.high) }, |plan| plan.ask);
         let count = plan.filter(|_| self.can_count(env)).and_then(|plan| count_matters(&plan, size, &bounds));
+        if let Some(too_large) = plan.filter(|_| count.is_none()).and_then(|plan| plan.beyond_caps(&bounds)) {
+            return Err(self.never_fits("may need up to", &too_large, None));
+        }
         Ok(Fit { plan, bounds, ask, count })
     }
 
@@ -228,24 +234,23 @@ impl<'a> Evaluation<'a> {
             smallest_cap: self.budgets.iter().flat_map(SubjectBudgets::capped).map(|(_, cap)| cap).min(),
             default_max_tokens: self.provider.default_max_tokens.into(),
             model,
+            is_strict: self.provider.prompt_estimate == PromptEstimate::Strict,
         }
     }
 
-    /// Returns the refusal of a request that exceeds `maxTokensPerRequest` or the cap of a budget.
-    fn never_fits(&self, TooLarge { needed, ceiling }: &TooLarge) -> Oversize {
+    /// Returns the refusal of a request that exceeds `maxTokensPerRequest` (`request_cap`) or the cap of a budget.
+    fn never_fits(&self, needs: &str, TooLarge { needed, ceiling }: &TooLarge, request_cap: Option<u64>) -> Oversize {
         let exceeded = |of_subject: &SubjectBudgets<'_>| {
             let index = of_subject.capped().find(|(_, cap)| cap == ceiling)?.0;
             Some(of_subject.subject.describe_budget(index))
         };
-        let per_request = self.provider.max_tokens_per_request.map(u64::from).filter(|most| needed > most);
-        let most = match per_request {
+        let most = match request_cap {
             Some(most) => format!("model provider `{}` accepts at most {most} per request", self.provider.name),
             None => format!("{} is {ceiling}", self.budgets.iter().find_map(exceeded).unwrap_or_default()),
         };
-        let why = format!(
-            "This request needs at least {needed} tokens; {most}. Shorten the prompt or lower the limit of completion tokens."
-        );
-        Oversize { refusal: Refusal::new(Case::ContextLengthExceeded, why), of_request: per_request.is_some() }
+        let why =
+            format!("This request {needs} {needed} tokens; {most}. Shorten the prompt or lower the limit of completion tokens.");
+        Oversize { refusal: Refusal::new(Case::ContextLengthExceeded, why), of_request: request_cap.is_some() }
     }
 
     /// Evaluates the provider's guards on the body, once for a request. Adds the names of the guards that match to `notes`, whether or not

@@ -6,7 +6,14 @@ const PROMPT: Estimate = Estimate { low: 10, typical: 10, high: 300 };
 
 /// A vLLM with this `maxTokensPerRequest` and this smallest cap of a budget, whose context length is not known.
 fn bounds(request_cap: Option<u64>, smallest_cap: Option<u64>) -> Bounds {
-    Bounds { dialect: Dialect::Vllm, request_cap, smallest_cap, default_max_tokens: 4096, model: ModelLimits::default() }
+    Bounds {
+        dialect: Dialect::Vllm,
+        request_cap,
+        smallest_cap,
+        default_max_tokens: 4096,
+        model: ModelLimits::default(),
+        is_strict: false,
+    }
 }
 
 fn with_context(context_length: u64, bounds: Bounds) -> Bounds {
@@ -130,6 +137,72 @@ fn what_budgets_have_left_lowers_a_named_limit_to_no_less_than_the_default() {
     assert_eq!(planned(named(4096), &bounds(None, Some(50_000))).lowered, None, "it names no more than the default");
     let cut = planned(named(50_000), &bounds(Some(10_000), Some(50_000)));
     assert_eq!((limit_of(&cut, 10_000), limit_of(&cut, 6000)), (Some(9700), Some(5700)));
+}
+
+/// Returns requests of many sizes with many bounds.
+fn combinations() -> Vec<(RequestSize, Bounds)> {
+    let mut combinations = Vec::new();
+    for high in [80, 300, 1000, 5000] {
+        for limit in [None, Some(1), Some(100), Some(256), Some(300), Some(5000), Some(1 << 40)] {
+            for (sequences, min_tokens) in [(1, 0), (1, 300), (3, 0)] {
+                let prompt = Estimate { low: high / 8, typical: high / 4, high };
+                let size = RequestSize { prompt, limit, is_named: limit.is_some(), min_tokens, choices: sequences, sequences };
+                for request_cap in [None, Some(900), Some(32_000)] {
+                    for smallest_cap in [Some(1000), Some(5100), Some(40_000), Some(10_000_000)] {
+                        for context_length in [None, Some(4096)] {
+                            for (default_max_tokens, dialect) in [(1, Dialect::Vllm), (4096, Dialect::Vllm), (300, Dialect::OpenAi)]
+                            {
+                                let model = ModelLimits { context_length, ..ModelLimits::default() };
+                                let bounds = bounds(request_cap, smallest_cap);
+                                combinations.push((size, Bounds { default_max_tokens, dialect, model, ..bounds }));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    combinations
+}
+
+/// Checks that whatever is granted covers the upper bound of the prompt and the limit that the server gets, as far as caps and the context
+/// length allow.
+fn assert_covered(size: RequestSize, bounds: &Bounds, most: u64) -> Option<usize> {
+    let plan = Plan::new(size, bounds).ok()??;
+    if plan.beyond_caps(bounds).is_some() {
+        return None;
+    }
+    let least = plan.lowered.map_or(plan.ask.least, |lowered| lowered.least);
+    for tokens in [plan.ask.least, least, least + 1, least.midpoint(plan.ask.most), plan.ask.most] {
+        let tokens = tokens.min(plan.ask.most);
+        // Where the server gets no limit, the default is what is reserved.
+        let Some(limit) = limit_of(&plan, tokens).or(size.limit) else { continue };
+        let context = bounds.model.context_length.map_or(u64::MAX, |length| length * size.sequences);
+        let needed = (size.prompt.high.saturating_add(limit.saturating_mul(size.sequences))).min(context).min(most);
+        assert!(tokens >= needed, "{tokens} granted, {needed} needed with the limit {limit}: {size:?} {bounds:?}");
+    }
+    Some(1)
+}
+
+#[test]
+fn what_is_granted_covers_the_limit_that_is_sent() {
+    let checked = combinations().into_iter().filter_map(|(size, bounds)| assert_covered(size, &bounds, bounds.ceiling()?)).count();
+    assert!(checked > 4000, "{checked}");
+}
+
+#[test]
+fn with_a_certain_upper_bound_it_is_covered_whatever_the_caps() {
+    let strict = combinations().into_iter().map(|(size, bounds)| (size, Bounds { is_strict: true, ..bounds }));
+    let checked = strict.clone().filter_map(|(size, bounds)| assert_covered(size, &bounds, u64::MAX)).count();
+    assert!(checked > 3000, "{checked}");
+    for (size, bounds) in strict {
+        let Ok(Some(plan)) = Plan::new(size, &bounds) else { continue };
+        let cap = bounds.smallest_cap.unwrap();
+        let least = size.limit.map_or(size.min_tokens.max(1), |_| size.least_completion());
+        let context = bounds.model.context_length.map_or(u64::MAX, |length| length * size.sequences);
+        let fits = size.total(size.prompt.high, least).min(context) <= cap;
+        assert_eq!(plan.beyond_caps(&bounds).is_none(), fits, "{size:?} {bounds:?}");
+    }
 }
 
 #[test]
