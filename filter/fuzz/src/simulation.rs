@@ -13,7 +13,7 @@ use pai_filter::clock::{Clock, Time};
 use pai_filter::exchange::Exchange;
 use pai_filter::exchange::environment::Environment;
 use pai_filter::exchange::gate::Gate;
-use pai_filter::exchange::step::{AttemptStep, BodyStep, ResponseStep, Step};
+use pai_filter::exchange::step::{AttemptStep, BodyStep, CalloutEnd, ResponseStep, Step};
 use pai_filter::exchange::worker::{Retries, Worker};
 use pai_filter::http::headers::{HeaderEdit, Headers};
 use pai_filter::metrics::{Kind, Meter};
@@ -22,7 +22,11 @@ use pai_filter::store::Store;
 const NAMES: [&str; 3] = ["one", "two", "three"];
 const ME: &[u8] = b"td/me";
 const NOON: u64 = 43_200_000_000_000;
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 7;
+/// The cluster for callouts to the first provider.
+const CALLOUTS: &str = "callouts-of-one";
+/// The number of requests of one worker that may wait for a count at once.
+const COUNTS_AT_ONCE: usize = 4;
 
 const PROVIDERS: &str = r#"
 {"apiVersion": "pai.io/v1", "kind": "ModelProvider", "metadata": {"name": "one"}, "spec": {"provider": "vllm",
@@ -49,6 +53,22 @@ const BODIES: [&str; 8] = [
     r#"{"model":"two/b","input":["abc"]}"#,
     r#"{"model":"one/a","messages":[{"role":"user","content":"hi"}],"max_tokens":800,"n":2}"#,
     r#"{"model":"one/a","messages":[]"#,
+];
+
+/// Answers of a server that is to count a prompt: right and wrong ones, and beginnings of them.
+const COUNTS: [&str; 12] = [
+    r#"{"count":20,"max_model_len":4096,"tokens":[1,2]}"#,
+    r#"{"count":700,"max_model_len":4096,"tokens":[1,2"#,
+    r#"{"max_model_len":500,"count":30}"#,
+    r#"{"count":100000}"#,
+    r#"{"count":0,"max_model_len":0}"#,
+    r#"{"count":9007199254740992}"#,
+    r#"{"count":1e999}"#,
+    r#"{"count":12"#,
+    r#"{"count":"20"}"#,
+    r#"{"tokens":[1,2,3]}"#,
+    "<html>",
+    "",
 ];
 
 const STATUSES: [&str; 16] =
@@ -105,6 +125,17 @@ struct ActiveRequest {
     exchange: Exchange,
     body: Vec<u8>,
     answered: usize,
+    /// The gate that it belongs to.
+    gate: Rc<Gate>,
+    count: Count,
+}
+
+/// How far the callout of a request is that counts its prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Count {
+    None,
+    Awaited,
+    Ended,
 }
 
 /// Two workers, and their requests in flight.
@@ -116,6 +147,8 @@ pub struct Simulation {
     /// Whether providers report at most the tokens that were reserved.
     honest: bool,
     manifests: String,
+    /// Whether the first provider can be requested to count.
+    counts: bool,
     /// The tokens charged according to the access log.
     logged: u128,
     /// An upper bound of the tokens that workers had charged without a log entry, or reserved, when they died.
@@ -204,6 +237,7 @@ impl Simulation {
         let Some(mut simulation) = Self::start(&mut script) else { return };
         while simulation.act(&mut script).is_some() {
             simulation.audit();
+            simulation.check_counts();
         }
         simulation.close();
     }
@@ -212,8 +246,10 @@ impl Simulation {
         let kind = script.byte()?;
         let agent = if kind & 2 == 0 { AGENT } else { "" };
         let most = 1 + (kind >> 2) % 4;
+        let counts = kind & 0x40 != 0;
+        let callouts = if counts { format!(r#", "callouts": {{"one": "{CALLOUTS}"}}"#) } else { String::new() };
         let gateway = format!(
-            r#"{{"apiVersion": "pai.io/v1", "kind": "Gateway", "metadata": {{"name": "g"}}, "spec": {{"maxAttempts": {most}}}}}"#
+            r#"{{"apiVersion": "pai.io/v1", "kind": "Gateway", "metadata": {{"name": "g"}}, "spec": {{"maxAttempts": {most}{callouts}}}}}"#
         );
         let manifests = format!(r#"{{"items": [{PROVIDERS}{agent}, {gateway}]}}"#);
         let world =
@@ -225,6 +261,7 @@ impl Simulation {
             requests: Vec::new(),
             honest: kind & 1 == 0,
             manifests,
+            counts,
             logged: 0,
             lost: 0,
             midnights: 0,
@@ -344,7 +381,7 @@ impl Simulation {
             self.close_request(request, true);
         }
         let (kind, path) = (script.byte()?, script.pick(&PATHS)?);
-        let body = if kind & 2 == 0 { script.pick(&BODIES)?.as_bytes() } else { script.bytes()? };
+        let body = if kind & 2 == 0 { self.body(script.byte()?) } else { script.bytes()?.to_vec() };
         let worker = kind & 1;
         let mut headers: Vec<(&[u8], &[u8])> = vec![
             (b":method", if kind & 4 == 0 { b"POST" } else { b"GET" }),
@@ -359,18 +396,50 @@ impl Simulation {
         let peer = || (kind & 16 == 0).then(|| ME.to_vec());
         let mut exchange = Exchange::new(Rc::clone(&self.gates[worker]));
         let step = exchange.on_request_headers(&Headers(headers), kind & 32 != 0, &peer, &self.env(worker));
-        check_step(&step);
-        self.requests.push(ActiveRequest { worker, exchange, body: body.to_vec(), answered: 0 });
+        let gate = Rc::clone(&self.gates[worker]);
+        let mut request = ActiveRequest { worker, exchange, body, answered: 0, gate, count: Count::None };
+        request.take(&step);
+        self.requests.push(request);
         Some(())
+    }
+
+    /// Returns a body. Where a server can count, every other one is that of a long prompt, whose bounds differ much.
+    fn body(&self, which: usize) -> Vec<u8> {
+        if !self.counts || which < 128 {
+            return BODIES[which % BODIES.len()].into();
+        }
+        let (text, limit) = ("x".repeat(1600), 40 * (which % 16));
+        format!(r#"{{"model":"one/a","messages":[{{"role":"user","content":"{text}"}}],"max_tokens":{limit}}}"#).into()
+    }
+
+    /// Checks the requests that wait for a count.
+    fn check_counts(&self) {
+        let waiting = || self.requests.iter().filter(|request| request.is_waiting());
+        for request in waiting() {
+            assert_eq!(request.exchange.provider_name(), None, "it is not admitted while it waits");
+            let of_gate = waiting().filter(|other| Rc::ptr_eq(&other.gate, &request.gate)).count();
+            assert!(of_gate <= COUNTS_AT_ONCE, "{of_gate} wait at once");
+        }
     }
 
     fn on(&self, request: &mut ActiveRequest, what: usize, script: &mut Script<'_>) -> Option<()> {
         let env = self.env(request.worker);
         let (exchange, body) = (&mut request.exchange, &request.body);
         match what {
-            10 => check_step(&exchange.on_request_body(body.len(), script.flag()?, || body.clone(), &env)),
+            10 => {
+                let step = exchange.on_request_body(body.len(), script.flag()?, || body.clone(), &env);
+                request.take(&step);
+            }
+            // A count that is awaited, or one that comes too late.
+            13 if request.count != Count::None => {
+                let answer = script.byte()?;
+                request.end_count(answer, &env);
+            }
             11 => match script.byte()? % 4 {
-                0 => check_step(&exchange.on_request_trailers(|| body.clone(), &env)),
+                0 => {
+                    let step = exchange.on_request_trailers(|| body.clone(), &env);
+                    request.take(&step);
+                }
                 1 => assert!(exchange.on_body_timeout().is_none_or(|reply| reply.status == 408)),
                 2 => drop(exchange.on_response_trailers(Vec::new, &env)),
                 _ => {
@@ -442,6 +511,9 @@ impl Simulation {
         let env = self.env(request.worker);
         let entry = request.exchange.on_log(|| connected, &env).unwrap();
         assert_eq!(request.exchange.on_log(|| connected, &env), None, "once");
+        if request.count != Count::None {
+            request.end_count(request.answered, &env);
+        }
         for name in NAMES {
             let step = request.exchange.on_attempt(Some(name.as_bytes()), &|| None, &env);
             assert!(!matches!(step, AttemptStep::Forward(_)), "{name} receives a request that has ended");
@@ -489,6 +561,41 @@ impl Simulation {
                 "charged {used}, logged {least}, at most {most} with the reservations of dead workers"
             );
         }
+    }
+}
+
+// === impl ActiveRequest ===
+
+impl ActiveRequest {
+    /// Checks a step, and notes the callout that it requests.
+    fn take(&mut self, step: &Step) {
+        check_step(step);
+        let Step::Ask(callout) = step else { return };
+        assert_eq!((self.count, &*callout.cluster, &*callout.path), (Count::None, CALLOUTS, "/one/tokenize"), "once for a request");
+        let credential = callout.credential.as_ref().map(|credential| credential.expose());
+        assert!(credential.is_some_and(|value| value.ends_with("sk-one")), "{credential:?}");
+        assert!(callout.body.starts_with(br#"{"model":"#) && callout.body.ends_with(b"}"));
+        self.count = Count::Awaited;
+    }
+
+    /// Returns whether the exchange waits for a count.
+    fn is_waiting(&self) -> bool {
+        self.count == Count::Awaited && self.exchange.awaits_decision() && !self.exchange.awaits_body()
+    }
+
+    /// Ends the callout.
+    fn end_count(&mut self, answer: usize, env: &Environment<'_>) {
+        let status = [200, 200, 200, 404, 504, 500][answer % 6];
+        let end = match answer {
+            250.. => CalloutEnd::NotSent,
+            240..250 => CalloutEnd::Unanswered,
+            _ => CalloutEnd::Answered { status, body: COUNTS[answer % COUNTS.len()].as_bytes() },
+        };
+        let was_awaited = std::mem::replace(&mut self.count, Count::Ended) == Count::Awaited;
+        let step = self.exchange.on_callout(end, || self.body.clone(), env);
+        assert!(!matches!(step, Step::Ask(_)), "once for a request");
+        assert!(was_awaited || step == Step::Hold, "{step:?} for a count that nothing waits for");
+        check_step(&step);
     }
 }
 
