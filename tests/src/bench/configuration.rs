@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
+use super::envoy::CALLOUTS;
 use super::soak;
 use super::workload::{FIRST, MODEL, SECOND};
 
@@ -25,12 +26,15 @@ pub enum Configuration {
     Keys(usize),
     /// As `Keys`, with a guard against prompt injection.
     All(usize),
+    /// As `Open`, with callouts and this `maxTokensPerRequest`.
+    Counted(u64),
     /// All features at once, for a [soak](super::soak).
     Soak,
 }
 
 /// More than any test can use.
 pub(super) const TOKENS_PER_DAY: u64 = 1_000_000_000_000_000;
+const REQUEST_CAP: &str = "1048576";
 const TOKENS_PER_MINUTE: u64 = 1_000_000_000_000;
 const REQUESTS_PER_MINUTE: u64 = 60_000_000;
 
@@ -57,6 +61,10 @@ impl Configuration {
     pub(super) fn revision(self, model: &str) -> String {
         let mut manifests = match self {
             Self::Open | Self::Keys(0) => provider(FIRST, model, "") + &gateway("routing: body"),
+            Self::Counted(cap) => {
+                let provider = provider(FIRST, model, "").replace(REQUEST_CAP, &cap.to_string());
+                provider + &gateway(&format!("callouts: {{ {FIRST}: {CALLOUTS} }}"))
+            }
             Self::Guarded => provider(FIRST, model, GUARDS) + &gateway("routing: body"),
             Self::Agents => provider(FIRST, model, "") + &agents(&[FIRST]) + &gateway(&format!("identityHeader: {AGENT_HEADER}")),
             Self::Fallback => {
@@ -85,7 +93,9 @@ impl Configuration {
     /// Returns the header lines that identify the caller. All requests have the first line; only an access key in it has an effect.
     pub(super) fn credentials(self) -> String {
         match self {
-            Self::Open | Self::Guarded | Self::Soak | Self::Keys(0) => "authorization: Bearer none\r\n".to_owned(),
+            Self::Open | Self::Guarded | Self::Counted(_) | Self::Soak | Self::Keys(0) => {
+                "authorization: Bearer none\r\n".to_owned()
+            }
             Self::Agents | Self::Fallback => format!("authorization: Bearer none\r\n{AGENT_HEADER}: {}\r\n", identity(0)),
             Self::Keys(keys) | Self::All(keys) => format!("authorization: Bearer {}\r\n", key(keys / 2)),
         }
@@ -103,7 +113,7 @@ fn provider(name: &str, model: &str, more: &str) -> String {
          \x20 endpoint: http://127.0.0.1:8000/v1\n\
          \x20 allowedModels: [{MODEL}{comma}{model}]\n\
          \x20 maxTokensPerDay: {TOKENS_PER_DAY}\n\
-         \x20 maxTokensPerRequest: 1048576\n\
+         \x20 maxTokensPerRequest: {REQUEST_CAP}\n\
          {more}"
     )
 }
@@ -157,6 +167,7 @@ mod tests {
         for (configuration, keys, agents) in [
             (Configuration::Open, 0, 0),
             (Configuration::Guarded, 0, 0),
+            (Configuration::Counted(5000), 0, 0),
             (Configuration::Agents, 0, AGENTS),
             (Configuration::Fallback, 0, AGENTS),
             (Configuration::Keys(0), 0, 0),

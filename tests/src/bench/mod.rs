@@ -11,6 +11,7 @@ mod client;
 mod column;
 mod configuration;
 pub mod contention;
+pub mod counts;
 pub(crate) mod cpu;
 mod envoy;
 mod fixed_rate;

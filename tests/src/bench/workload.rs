@@ -131,7 +131,18 @@ impl Workload {
     /// Returns the complete request as an official client sends it. `credentials` are the header lines that identify the caller.
     /// The request contains the header that routes it when no filter does.
     pub(super) fn request(self, credentials: &str) -> Vec<u8> {
-        let body = self.body();
+        self.request_with(credentials, self.body())
+    }
+
+    /// Returns the complete request with another limit of completion tokens.
+    pub(super) fn request_with_limit(self, credentials: &str, limit: u64) -> Vec<u8> {
+        let mut body = self.body();
+        body.pop();
+        body.extend_from_slice(format!(",\"max_tokens\":{limit}}}").as_bytes());
+        self.request_with(credentials, body)
+    }
+
+    fn request_with(self, credentials: &str, body: Vec<u8>) -> Vec<u8> {
         let pace = match self {
             Self::Paced => "x-standin-fault: interval=2ms\r\n",
             Self::Burst => "x-standin-fault: coalesce\r\n",

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use e2e::bench::{
-    self, Choice, Column, Configuration, Filter, FilterPositions, Plan, Workload, contention, flood, footprint, latency, refusals,
-    reload,
+    self, Choice, Column, Configuration, Filter, FilterPositions, Plan, Workload, contention, counts, flood, footprint, latency,
+    refusals, reload,
 };
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,10 +36,10 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Only these workloads, separated by commas
-    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with_all = ["refusals", "memory", "contention", "flood", "reload"])]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with_all = ["refusals", "counts", "memory", "contention", "flood", "reload"])]
     only: Vec<Workload>,
     /// Only these columns, separated by commas
-    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with_all = ["refusals", "contention", "flood", "reload"])]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with_all = ["refusals", "counts", "contention", "flood", "reload"])]
     columns: Vec<Choice>,
     #[command(flatten)]
     mode: Mode,
@@ -67,6 +67,9 @@ struct Mode {
     /// Instead: memory before and after 100,000 requests
     #[arg(long)]
     memory: bool,
+    /// Instead: the overhead of a request whose prompt the server counts first, compared with one that is sent at once
+    #[arg(long)]
+    counts: bool,
     /// Instead: one budget shared by one, two and four workers
     #[arg(long)]
     contention: bool,
@@ -95,6 +98,10 @@ impl Args {
         Ok(match self.mode {
             Mode { refusals: true, .. } => {
                 let report = refusals::run(refusals::Plan { envoy, module, rounds, haste }, progress).await?;
+                Findings { table: report.table(), json: report.json() }
+            }
+            Mode { counts: true, .. } => {
+                let report = counts::run(counts::Plan { envoy, module, rounds, haste }, progress).await?;
                 Findings { table: report.table(), json: report.json() }
             }
             Mode { latency: true, .. } => {

@@ -46,6 +46,8 @@ pub struct Counters {
     pub streams_open: u64,
     /// Open connections.
     pub connections: u64,
+    /// Prompts that were counted at `/tokenize`.
+    pub tokenized: u64,
     /// Tokens of all models.
     pub total: ModelCounters,
     /// Tokens by requested model.

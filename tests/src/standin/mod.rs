@@ -37,7 +37,8 @@ mod response_plan;
 mod route;
 mod service;
 mod socket;
-pub mod tokens;
+pub mod tokenize;
+mod tokens;
 
 pub use counters::{Counters, MAX_RECORDED_BODY, MAX_RECORDED_REQUESTS, ModelCounters, Outcome, RecordedRequest};
 pub use event_writer::FINGERPRINT;

@@ -42,6 +42,7 @@ struct Totals {
     ended: [AtomicU64; 5],
     streams_open: AtomicU64,
     connections: AtomicU64,
+    tokenized: AtomicU64,
 }
 
 #[derive(Default)]
@@ -92,6 +93,11 @@ impl Recorder {
         Exchange { recorder: self.clone(), entry, model, ended: false }
     }
 
+    /// Records a prompt that was counted at `/tokenize`.
+    pub fn record_tokenized(&self) {
+        self.totals.tokenized.fetch_add(1, Relaxed);
+    }
+
     pub fn connect(self: &Arc<Self>) -> Connection {
         self.totals.connections.fetch_add(1, Relaxed);
         Connection(self.clone())
@@ -116,6 +122,7 @@ impl Recorder {
             in_flight: self.in_flight(),
             streams_open: self.totals.streams_open.load(Relaxed),
             connections: self.totals.connections.load(Relaxed),
+            tokenized: self.totals.tokenized.load(Relaxed),
             total,
             models,
         }

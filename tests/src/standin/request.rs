@@ -95,7 +95,8 @@ fn streaming(fields: &Fields, options: &Options, fault: &Fault) -> Result<(bool,
     Ok((stream, usage_reporting))
 }
 
-fn messages(fields: &Fields) -> Result<&[Value], ApiError> {
+/// Returns the messages of a chat.
+pub(super) fn messages(fields: &Fields) -> Result<&[Value], ApiError> {
     match fields.get("messages") {
         Some(Value::Array(messages)) => Ok(messages),
         None => {

@@ -9,6 +9,7 @@ pub(super) enum Route {
     Generate(Api),
     Embed,
     Models,
+    Tokenize,
     Health,
     Version,
     Counters,
@@ -25,6 +26,7 @@ impl Route {
             "/v1/completions" => Self::Generate(Api::Completions),
             "/v1/embeddings" if !options.no_embeddings => Self::Embed,
             "/v1/models" => Self::Models,
+            "/tokenize" => Self::Tokenize,
             "/health" => Self::Health,
             "/version" => Self::Version,
             "/standin/counters" => Self::Counters,
@@ -36,7 +38,7 @@ impl Route {
 
     pub fn method(self) -> &'static str {
         match self {
-            Self::Generate(_) | Self::Embed | Self::Fault => "POST",
+            Self::Generate(_) | Self::Embed | Self::Tokenize | Self::Fault => "POST",
             _ => "GET",
         }
     }

@@ -19,7 +19,7 @@ use super::response_body::{ConnectionCut, ResponseBody};
 use super::response_plan::{Api, ResponsePlan};
 use super::route::{Route, decoded};
 use super::socket::ResetFlag;
-use super::{Fault, Options, embeddings, json_response, lenient_json, models, request};
+use super::{Fault, Options, embeddings, json_response, lenient_json, models, request, tokenize};
 
 const FAULT_HEADER: HeaderName = HeaderName::from_static("x-standin-fault");
 
@@ -185,6 +185,13 @@ impl Server {
         let json = |value: Result<Vec<u8>, serde_json::Error>| (StatusCode::OK, value.unwrap_or_default());
         let (status, body) = match route {
             Route::Version => (StatusCode::OK, br#"{"version":"0.32.0"}"#.to_vec()),
+            Route::Tokenize => match tokenize::answer(body, &self.options) {
+                Ok(answer) => {
+                    self.recorder.record_tokenized();
+                    (StatusCode::OK, answer)
+                }
+                Err(refusal) => (refusal.status(), refusal.body().to_vec()),
+            },
             Route::Counters => json(serde_json::to_vec(&self.recorder.counters())),
             Route::Requests => json(serde_json::to_vec(&self.recorder.recorded())),
             Route::Fault => match String::from_utf8_lossy(body).parse() {
