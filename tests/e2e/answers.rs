@@ -1,7 +1,7 @@
 //! Responses: their charges, and that they reach the client as the provider sent them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use e2e::harness::{Answer, Gate, MODEL, Reply, Request, Upstream, provider, responses, until};
+use e2e::harness::{Answer, Gate, MODEL, Reply, Request, Upstream, gateway, provider, responses, until};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -466,4 +466,61 @@ async fn other_dialects_are_asked_for_usage_at_the_end_only() {
     let mut body = streamed();
     body["stream_options"] = json!({ "include_usage": true });
     assert_eq!(gate.chat(&body).send().await.ok().text(), finished());
+}
+
+/// The header names that a page at an allowed origin needs, and what it must not see.
+#[tokio::test]
+async fn a_web_page_reads_answers_if_its_origin_is_allowed() {
+    const PAGE: &str = "https://chat.example.com";
+    const ALLOWED: &str = "access-control-allow-origin";
+    let own = "HTTP/1.1 200 OK\r\naccess-control-allow-origin: *\r\naccess-control-allow-credentials: true\r\nvary: accept\r\n";
+    let body = responses::chat(5, 3).to_string();
+    let answer = format!("{own}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let upstream = Upstream::answering(move |_| Answer::raw(&answer)).await;
+    let gate = Gate::start(provider("") + &gateway(&format!("cors: {{ allowOrigins: ['{PAGE}'], maxAge: 60 }}")), &upstream).await;
+    let preflight = |origin: &str| {
+        gate.request("OPTIONS", CHAT)
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "authorization,content-type")
+    };
+    for request in [preflight(PAGE), preflight(PAGE).http2()] {
+        let reply = request.send().await;
+        assert_eq!((reply.status, reply.text().as_str()), (204, ""), "{}", reply.describe());
+        for (name, value) in [
+            (ALLOWED, PAGE),
+            ("access-control-allow-methods", "GET, POST"),
+            ("access-control-allow-headers", "authorization,content-type"),
+            ("access-control-max-age", "60"),
+            ("vary", "Origin"),
+        ] {
+            assert_eq!(reply.header(name), Some(value), "{}", reply.describe());
+        }
+    }
+    let refused = preflight("https://evil.test").send().await;
+    assert_eq!(refused.refused(404, "invalid_request_error", "unknown_url").header(ALLOWED), None);
+
+    for (origin, allowed) in [(PAGE, Some(PAGE)), ("https://evil.test", None), ("null", None)] {
+        let served = gate.chat(&hello()).header("origin", origin).send().await;
+        assert_eq!(
+            (served.ok().header(ALLOWED), served.header("vary")),
+            (allowed, Some("accept, Origin")),
+            "{}",
+            served.describe()
+        );
+        assert_eq!((served.header("access-control-allow-credentials"), upstream.last().header("origin")), (None, None));
+        let exposed = served.header("access-control-expose-headers").unwrap_or_default();
+        assert_eq!(exposed.contains("x-pai-provider"), allowed.is_some(), "{}", served.describe());
+        for request in [gate.get("/v1/models"), gate.get("/v1/other"), gate.post(CHAT).text("{}")] {
+            let reply = request.header("origin", origin).send().await;
+            assert_eq!((reply.header(ALLOWED), reply.header("vary")), (allowed, Some("Origin")), "{}", reply.describe());
+        }
+    }
+
+    gate.reconfigure(provider("")).await.unwrap();
+    let served = gate.chat(&hello()).header("origin", PAGE).send().await;
+    assert_eq!((served.ok().header(ALLOWED), upstream.last().header("origin")), (None, None), "{}", served.describe());
+    gate.reconfigure(provider("") + &gateway("cors: { allowOrigins: ['*'] }")).await.unwrap();
+    assert_eq!(gate.chat(&hello()).header("origin", PAGE).send().await.ok().header(ALLOWED), Some("*"));
+    assert_eq!(gate.logs().matches("`cors.allowOrigins` contains `*`").count(), 1);
 }

@@ -8,6 +8,7 @@ use std::num::NonZeroU64;
 use super::invalid::{Errors, Reason, Reported};
 use super::node::{Map, Node};
 use super::path::Path;
+use super::quote::quoted;
 use super::suggestion::closest;
 
 /// Integers above this are not exact in JSON readers that use floats.
@@ -192,6 +193,18 @@ impl<'a> Field<'a> {
         count.ok_or_else(|| self.refuse(format!("must be at least 1, got {number}")))
     }
 
+    /// Reads a duration of at most `max` seconds: a whole number of seconds, or a text such as `30s`, `10m` or `1h`.
+    pub(super) fn seconds(self, max: u64) -> Result<u64, Reported> {
+        if !matches!(self.node, Node::Text(_)) {
+            return self.count(max).map(u64::from);
+        }
+        self.text(|text| {
+            let seconds = duration(text).filter(|seconds| (1..=max).contains(seconds));
+            seconds
+                .ok_or_else(|| format!("must be a duration from 1s to {max}s, such as 30s, 10m or 1h, got {}", quoted(text)).into())
+        })
+    }
+
     /// Reports an error of this field.
     pub(super) fn refuse(&self, reason: impl Into<Reason>) -> Reported {
         self.errors.report(&self.path, reason)
@@ -206,6 +219,18 @@ impl<'a> Field<'a> {
     pub(super) fn refuse_field(&self, name: &str, reason: impl Into<Reason>) -> Reported {
         self.errors.report(&self.path.key(name), reason)
     }
+}
+
+/// Parses a whole number with the unit `s`, `m` or `h`, in seconds.
+fn duration(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        _ => return None,
+    };
+    number.parse::<u32>().ok().filter(|_| !number.starts_with('+')).map(|number| u64::from(number) * unit)
 }
 
 fn not_a_map(node: &Node) -> String {

@@ -4,6 +4,7 @@ use crate::http::stripped_headers::is_stripped_request_header;
 use crate::policy::{Audience, Callout, Credentials, Gateway, Operators, Routing};
 
 use super::agent::identity;
+use super::cors;
 use super::field::Field;
 use super::identifier;
 use super::invalid::{Reason, Reported};
@@ -13,7 +14,7 @@ use super::quote::quoted;
 use super::references::{Known, Target};
 
 pub(super) const FIELDS: &[&str] =
-    &["audience", "routing", "credentials", "maxRequestBytes", "maxAttempts", "identityHeader", "operators", "callouts"];
+    &["audience", "routing", "credentials", "maxRequestBytes", "maxAttempts", "identityHeader", "operators", "callouts", "cors"];
 pub(super) const OPERATOR_FIELDS: &[&str] = &["identities", "keys"];
 
 const AUDIENCES: &[(&str, Audience)] = &[("agents", Audience::Agents), ("external", Audience::External), ("auto", Audience::Auto)];
@@ -43,6 +44,7 @@ pub(super) fn compile(manifest: Manifest<'_>, known: &Known<'_>) -> Result<Gatew
     let identity_header = spec.optional("identityHeader", |field| field.text(identity_header));
     let operators = spec.optional("operators", |block| operators(block, known));
     let callouts = spec.optional("callouts", |map| map.map(|name, field| callout(name, field, known)));
+    let cors = spec.optional("cors", cors::read);
     Ok(Gateway {
         audience: audience?.unwrap_or_default(),
         routing: routing?.unwrap_or_default(),
@@ -53,6 +55,7 @@ pub(super) fn compile(manifest: Manifest<'_>, known: &Known<'_>) -> Result<Gatew
         operators: operators?.unwrap_or_default(),
         // An entry of a provider that could not be read is left out: the configuration is refused for that provider.
         callouts: callouts?.unwrap_or_default().into_iter().flatten().collect(),
+        cors: cors?,
     })
 }
 
@@ -71,10 +74,7 @@ fn routing(field: Field<'_>, known: &Known<'_>) -> Result<Routing, Reported> {
 }
 
 fn identity_header(text: &str) -> Result<Box<str>, Reason> {
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if !(1..=MAX_NAME_BYTES).contains(&text.len()) || !text.bytes().all(token) {
-        return Err(format!("must be a header name, got {}", quoted(text)).into());
-    }
+    identifier::header_name(text, MAX_NAME_BYTES)?;
     let name = text.to_ascii_lowercase();
     if is_stripped_request_header(&name) || name.starts_with("x-envoy-") || FRAMING.contains(&name.as_str()) {
         let hint = "cannot name a caller; use a header of its own, such as x-agent-id";

@@ -16,6 +16,15 @@ pub(super) fn visible_ascii(text: &str, max: usize) -> Result<&str, Reason> {
     Err(format!("must be 1 to {max} visible ASCII characters, got {}", quoted(text)).into())
 }
 
+/// Accepts the name of a header of at most `max` characters.
+pub(super) fn header_name(text: &str, max: usize) -> Result<(), Reason> {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if (1..=max).contains(&text.len()) && text.bytes().all(token) {
+        return Ok(());
+    }
+    Err(format!("must be a header name, got {}", quoted(text)).into())
+}
+
 /// Accepts a name, or a prefix of names with a `*` at its end.
 pub(super) fn name_pattern(text: &str, max: usize) -> Result<&str, Reason> {
     let text = visible_ascii(text, max)?;

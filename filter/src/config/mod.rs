@@ -7,6 +7,7 @@
 
 mod access_key;
 mod agent;
+mod cors;
 mod document;
 mod endpoint;
 mod field;

@@ -6,7 +6,8 @@ use super::{load, parse};
 use crate::identity::access_key::ReferencePattern;
 use crate::policy::name_pattern::NamePattern;
 use crate::policy::{
-    Audience, Callout, Credentials, Dialect, ExternalAccess, LimitField, Policy, PromptEstimate, ProviderCredential, Routing,
+    AllowedOrigin, Audience, Callout, Cors, Credentials, Dialect, ExternalAccess, LimitField, Policy, PromptEstimate,
+    ProviderCredential, Routing,
 };
 
 const OPEN: &str = include_str!("fixtures/open.yaml");
@@ -655,7 +656,7 @@ fn documented(chapter: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_reference_has_every_field_and_no_other() {
-    use super::{access_key, agent, gateway, guard, manifest, provider, secret};
+    use super::{access_key, agent, cors, gateway, guard, manifest, provider, secret};
     let within = |path: &str, fields: &[&str]| fields.iter().map(|field| format!("{path}{field}")).collect::<Vec<_>>();
     for (chapter, fields) in [
         ("Every manifest", [within("", manifest::FIELDS), within("metadata.", manifest::METADATA_FIELDS)].concat()),
@@ -671,7 +672,10 @@ fn the_reference_has_every_field_and_no_other() {
         ),
         ("Agent", within("", agent::FIELDS)),
         ("AccessKey", [within("", access_key::FIELDS), within("previous.", access_key::PREVIOUS_FIELDS)].concat()),
-        ("Gateway", [within("", gateway::FIELDS), within("operators.", gateway::OPERATOR_FIELDS)].concat()),
+        (
+            "Gateway",
+            [within("", gateway::FIELDS), within("operators.", gateway::OPERATOR_FIELDS), within("cors.", cors::FIELDS)].concat(),
+        ),
     ] {
         assert_eq!(documented(chapter), BTreeSet::from_iter(fields), "docs/configuration.md, {chapter}");
     }
@@ -707,4 +711,60 @@ fn the_proxy_has_the_secrets_where_the_gateway_says_so() {
     // An error of the Gateway has no others as its consequence.
     let wrong = format!("{}\n---\n{providers}", lone_gateway("credentials: proxy, audience: all"));
     assert_eq!(refusal(&wrong).lines().count(), 1, "{}", refusal(&wrong));
+}
+
+#[test]
+fn origins_are_read_as_browsers_write_them() {
+    let read =
+        |cors: &str| load(lone_gateway(&format!("cors: {{{cors}}}")).as_bytes(), &env).map(|policy| policy.gateway.cors.unwrap());
+    let cors = read(
+        "allowOrigins: ['https://chat.example.com', 'http://localhost:3000', 'http://[::1]:8080', 'tauri://localhost', 'https://*.example.com', 'https://*.example.com:8443', '*']",
+    );
+    let exact = |origin: &str| AllowedOrigin::Exact(origin.into());
+    let below = |suffix: &str| AllowedOrigin::Subdomains { scheme: "https://".into(), suffix: suffix.into() };
+    let expected = [
+        exact("https://chat.example.com"),
+        exact("http://localhost:3000"),
+        exact("http://[::1]:8080"),
+        exact("tauri://localhost"),
+        below(".example.com"),
+        below(".example.com:8443"),
+        AllowedOrigin::Any,
+    ];
+    assert_eq!(cors.unwrap(), Cors { origins: expected.into(), headers: None, max_age: 600 });
+    let cors = read("allowOrigins: ['*'], allowHeaders: [Authorization, X-Stainless-Lang], maxAge: 60").unwrap();
+    assert_eq!((cors.headers.as_deref(), cors.max_age), (Some("authorization, x-stainless-lang"), 60));
+    for (written, seconds) in [("30s", 30), ("10m", 600), ("24h", 86_400), ("60.0", 60)] {
+        assert_eq!(read(&format!("allowOrigins: ['*'], maxAge: {written}")).unwrap().max_age, seconds);
+    }
+    for (wrong, expected) in [
+        ("", "spec.cors.allowOrigins: is missing"),
+        ("allowOrigins: []", "spec.cors.allowOrigins: must not be empty"),
+        ("allowOrigins: ['null']", "spec.cors.allowOrigins[0]: must be an origin such as"),
+        ("allowOrigins: [chat.example.com]", "must be an origin"),
+        ("allowOrigins: ['https://chat.example.com/']", "an origin has no path"),
+        ("allowOrigins: ['https://Chat.example.com']", "write it in lower case"),
+        ("allowOrigins: ['https://chat.example.com:443']", "leave out the default port"),
+        ("allowOrigins: ['http://localhost:80']", "leave out the default port"),
+        ("allowOrigins: ['https://a:0']", "must be an origin"),
+        ("allowOrigins: ['https://a:65536']", "must be an origin"),
+        ("allowOrigins: ['https://a:']", "must be an origin"),
+        ("allowOrigins: ['https://*']", "must be an origin"),
+        ("allowOrigins: ['https://*.']", "must be an origin"),
+        ("allowOrigins: ['https://a.*.com']", "must be an origin"),
+        ("allowOrigins: ['https://*a.com']", "must be an origin"),
+        ("allowOrigins: ['https://*.[::1]']", "must be an origin"),
+        ("allowOrigins: ['https://user@a.com']", "must be an origin"),
+        ("allowOrigins: ['https://a b']", "must be an origin"),
+        ("allowOrigins: ['://a']", "must be an origin"),
+        ("allowOrigins: ['*'], allowHeaders: ['a: b']", "spec.cors.allowHeaders[0]: must be a header name"),
+        ("allowOrigins: ['*'], maxAge: 0", "spec.cors.maxAge: must be at least 1"),
+        ("allowOrigins: ['*'], maxAge: 25h", "spec.cors.maxAge: must be a duration"),
+        ("allowOrigins: ['*'], maxAge: -1s", "spec.cors.maxAge: must be a duration"),
+        ("allowOrigins: ['*'], maxAge: \u{e4}", "spec.cors.maxAge: must be a duration"),
+        ("allowOrigins: ['*'], allowCredentials: true", "spec.cors.allowCredentials: unknown field"),
+    ] {
+        let refused = read(wrong).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{wrong}: {refused}");
+    }
 }

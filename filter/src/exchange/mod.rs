@@ -51,6 +51,7 @@ use crate::exchange::token_count::{Counted, PendingCount};
 use crate::exchange::worker::Retries;
 use crate::http::api::models;
 use crate::http::api::page::Page;
+use crate::http::cors;
 use crate::http::headers::{HeaderEdit, Headers, is_json_for_vllm, media_type};
 use crate::http::refusal::{Case, Refusal, Reply};
 use crate::http::route::Route;
@@ -68,6 +69,8 @@ pub struct Exchange {
     phase: Phase,
     /// Whether the request arrived at a control listener.
     control: bool,
+    /// The headers of every answer, for browsers.
+    cors: Vec<(&'static str, String)>,
     /// Whether an attempt was refused because its provider's credential is missing.
     lacks_credential: bool,
     /// Who asks, once that is known.
@@ -132,6 +135,7 @@ impl Exchange {
             gate,
             phase: Phase::Open,
             control: false,
+            cors: Vec::new(),
             lacks_credential: false,
             caller: None,
             notes: DecisionLog::default(),
@@ -203,6 +207,7 @@ impl Exchange {
             Ok(Opening::Answer(mut reply)) => {
                 self.phase = Phase::Answered { decision: "answered", candidate: None };
                 reply.headers.extend(self.own_rate_limit_headers(env));
+                self.add_cors(&mut reply);
                 Step::Reply(reply)
             }
             Ok(Opening::Read(reading)) => {
@@ -287,6 +292,27 @@ impl Exchange {
         details: impl FnOnce() -> Option<Vec<u8>>,
         env: &Environment<'_>,
     ) -> ResponseStep {
+        let mut step = self.read_response_headers(headers, end_of_stream, details, env);
+        match &mut step {
+            ResponseStep::Reply(reply) => self.add_cors(reply),
+            ResponseStep::Edit(edits) | ResponseStep::Hold(edits) if !self.cors.is_empty() => {
+                edits.extend(self.cors.iter().map(|(name, value)| match *name {
+                    "vary" => HeaderEdit::Set("vary", cors::vary(headers).into()),
+                    name => HeaderEdit::Set(name, value.clone().into()),
+                }));
+            }
+            ResponseStep::Edit(_) | ResponseStep::Hold(_) | ResponseStep::Continue => {}
+        }
+        step
+    }
+
+    fn read_response_headers(
+        &mut self,
+        headers: &Headers<'_>,
+        end_of_stream: bool,
+        details: impl FnOnce() -> Option<Vec<u8>>,
+        env: &Environment<'_>,
+    ) -> ResponseStep {
         if matches!(&self.phase, Phase::Admitted(admitted) if admitted.is_answered()) {
             return ResponseStep::Continue;
         }
@@ -324,7 +350,13 @@ impl Exchange {
     /// Handles a chunk of the response's body.
     pub fn on_response_body(&mut self, chunk: &[u8], end_of_stream: bool, env: &Environment<'_>) -> BodyStep {
         match &mut self.phase {
-            Phase::Admitted(admitted) => admitted.on_response_body(chunk, end_of_stream, env),
+            Phase::Admitted(admitted) => {
+                let mut step = admitted.on_response_body(chunk, end_of_stream, env);
+                if let BodyStep::Reply(reply) = &mut step {
+                    self.add_cors(reply);
+                }
+                step
+            }
             _ => BodyStep::Continue,
         }
     }
@@ -332,7 +364,7 @@ impl Exchange {
     /// The answer has ended with trailers. What is held of it, which `body` fetches, has to be decided about now.
     pub fn on_response_trailers<B: AsRef<[u8]>>(&mut self, body: impl FnOnce() -> B, env: &Environment<'_>) -> Option<Reply> {
         match &mut self.phase {
-            Phase::Admitted(admitted) if admitted.holds_answer() => match admitted.on_response_body(body().as_ref(), true, env) {
+            Phase::Admitted(admitted) if admitted.holds_answer() => match self.on_response_body(body().as_ref(), true, env) {
                 BodyStep::Reply(reply) => Some(reply),
                 _ => None,
             },
@@ -434,6 +466,12 @@ impl Exchange {
         let gate = Rc::clone(&self.gate);
         let policy = &gate.policy;
         let target = headers.get(":path").unwrap_or_default();
+        if let Some(cors) = policy.gateway.cors.as_ref().filter(|_| !self.control) {
+            self.cors = cors::answer_headers(cors, headers);
+            if let Some(reply) = cors::preflight(cors, headers) {
+                return Ok(Opening::Answer(reply));
+            }
+        }
         let route = Route::parse(headers.get(":method").unwrap_or_default(), target);
         if route == Some(Route::Health) {
             return Ok(Opening::Answer(Reply::empty(200)));
@@ -634,7 +672,14 @@ impl Exchange {
 
     fn refuse(&mut self, refusal: &Refusal, candidate: Option<(usize, String)>) -> Step {
         self.phase = Phase::Answered { decision: refusal.case.code(), candidate };
-        Step::Reply(refusal.reply())
+        let mut reply = refusal.reply();
+        self.add_cors(&mut reply);
+        Step::Reply(reply)
+    }
+
+    /// Adds the headers that browsers need to an answer.
+    fn add_cors(&self, reply: &mut Reply) {
+        reply.headers.extend(self.cors.iter().cloned());
     }
 
     fn too_large(&self) -> Refusal {

@@ -1,5 +1,6 @@
 //! Tests of complete exchanges without a host: with a manual clock, a store in memory, and metrics in a map.
 
+mod browsers;
 mod callers;
 #[cfg(not(target_arch = "wasm32"))]
 mod chaos;

@@ -20,7 +20,7 @@ use crate::host::once;
 use crate::host::stream::Stream;
 use crate::host::streams::Streams;
 use crate::metrics;
-use crate::policy::Policy;
+use crate::policy::{Cors, Policy};
 
 /// The time to the first tick, which asks for what is not known yet, and between later ones.
 pub const FIRST_TICK: Duration = Duration::from_millis(20);
@@ -244,6 +244,17 @@ fn announce(policy: &Policy, io: &impl Io) {
         warn!(
             "the gateway is open: every caller that reaches it may use every model without a key or an identity. To close it, add an Agent, or an \
              AccessKey, or `externalAccess` to a ModelProvider (see docs/callers.md)"
+        );
+        warn_of_pages(policy);
+    }
+}
+
+/// Warns where every web page may use every model.
+fn warn_of_pages(policy: &Policy) {
+    if policy.gateway.cors.as_ref().is_some_and(Cors::allows_any) {
+        warn!(
+            "`cors.allowOrigins` contains `*` and the gateway is open: every web page that a user of this network opens may use every \
+             model. List the origins of your pages, or close the gateway (see docs/callers.md)"
         );
     }
 }

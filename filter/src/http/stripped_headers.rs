@@ -6,7 +6,7 @@ use super::headers::{HeaderEdit, Headers};
 
 /// Request headers that no provider receives: credentials, the caller's identity, and headers that would move cost past the checks
 /// of the filter. `docs/security.md` gives the reason for each.
-const STRIPPED_REQUEST_HEADERS: [&str; 24] = [
+const STRIPPED_REQUEST_HEADERS: [&str; 25] = [
     "authorization",
     "x-api-key",
     "api-key",
@@ -20,6 +20,8 @@ const STRIPPED_REQUEST_HEADERS: [&str; 24] = [
     "x-session-id",
     "endpoint-load-metrics-format",
     "accept-encoding",
+    // The provider would apply rules of its own to web pages.
+    "origin",
     // Envoy's router would apply these: each retried or hedged request is generated and paid for.
     "x-envoy-retry-on",
     "x-envoy-retry-grpc-on",
@@ -42,7 +44,7 @@ const STRIPPED_REQUEST_PREFIXES: [&str; 2] = ["x-pai-", "x-amzn-sagemaker-"];
 const STRIPPED_RESPONSE_HEADERS: [&str; 3] = ["openai-organization", "set-cookie", "x-envoy-ratelimited"];
 
 /// Prefixes of the names of response headers that no client receives from a provider.
-const STRIPPED_RESPONSE_PREFIXES: [&str; 2] = ["x-ratelimit-", "x-pai-"];
+const STRIPPED_RESPONSE_PREFIXES: [&str; 3] = ["x-ratelimit-", "x-pai-", "access-control-"];
 
 /// Returns whether no provider receives a request header of this name.
 pub fn is_stripped_request_header(name: &str) -> bool {

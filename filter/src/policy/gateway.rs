@@ -1,5 +1,6 @@
 //! The settings of this proxy.
 
+use super::cors::Cors;
 use super::name_pattern::NamePattern;
 
 /// The settings of this proxy: the `Gateway` manifest, or its defaults.
@@ -21,6 +22,8 @@ pub struct Gateway {
     pub operators: Operators,
     /// The clusters for the filter's own requests, for each provider that has one.
     pub callouts: Vec<Callout>,
+    /// Which web pages may read answers; `None` if none may.
+    pub cors: Option<Cors>,
 }
 
 /// A cluster without upstream filters, for the filter's own requests to a provider.
@@ -93,6 +96,7 @@ impl Default for Gateway {
             identity_header: None,
             operators: Operators::default(),
             callouts: Vec::new(),
+            cors: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A [`Policy`] is built once per configuration by [`crate::config`], and never changes. It is fully validated: requests are served
 //! from it without further checks.
 
+mod cors;
 mod gateway;
 mod model_allowlist;
 pub mod model_resolution;
@@ -12,6 +13,7 @@ mod provider;
 use crate::identity::access_key::AccessKeys;
 use crate::identity::agent::Agents;
 
+pub use cors::{AllowedOrigin, Cors, is_label};
 pub use gateway::{Audience, Callout, Credentials, Gateway, Operators, Routing};
 pub use model_allowlist::ModelAllowlist;
 pub use provider::{Credential, Dialect, Endpoint, ExternalAccess, LimitField, PromptEstimate, Provider, ProviderCredential};
