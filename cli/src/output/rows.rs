@@ -59,8 +59,12 @@ pub fn age(created: u64) -> String {
 
 /// Returns how long ago a time in RFC 3339 is: `5s ago`; empty where there is none.
 pub fn ago(time: Option<&str>) -> String {
-    let time = time.and_then(|time| time.parse::<Timestamp>().ok()).and_then(|time| u64::try_from(time.as_second()).ok());
-    time.map_or_else(String::new, |time| format!("{} ago", age(time)))
+    time.and_then(seconds).map_or_else(String::new, |time| format!("{} ago", age(time)))
+}
+
+/// Reads a time in RFC 3339, in seconds since 1970.
+fn seconds(time: &str) -> Option<u64> {
+    time.parse::<Timestamp>().ok()?.as_second().try_into().ok()
 }
 
 // === impl Rows ===
@@ -121,13 +125,19 @@ impl Rows<'_> {
     }
 }
 
+/// Returns when a manifest was last used. The gateway remembers names: a use before the manifest was created was of an earlier one.
+fn last_used(manifest: &Manifest, used: &Used) -> String {
+    let last = used.last.as_deref().filter(|last| seconds(last).is_some_and(|last| last > manifest.created));
+    ago(last)
+}
+
 fn provider(manifest: &Manifest, used: &Used) -> Vec<String> {
     let text = |field| manifest.spec_text(field).to_owned();
-    vec![manifest.name.clone(), text("provider"), text("endpoint"), cap(manifest), ago(used.last.as_deref()), age(manifest.created)]
+    vec![manifest.name.clone(), text("provider"), text("endpoint"), cap(manifest), last_used(manifest, used), age(manifest.created)]
 }
 
 fn agent(manifest: &Manifest, used: &Used) -> Vec<String> {
-    vec![manifest.name.clone(), models(manifest), cap(manifest), ago(used.last.as_deref()), age(manifest.created)]
+    vec![manifest.name.clone(), models(manifest), cap(manifest), last_used(manifest, used), age(manifest.created)]
 }
 
 fn access_key(manifest: &Manifest, used: &Used) -> Vec<String> {
@@ -136,7 +146,7 @@ fn access_key(manifest: &Manifest, used: &Used) -> Vec<String> {
         "" => "never".to_owned(),
         time => time.to_owned(),
     };
-    vec![manifest.name.clone(), models(manifest), cap(manifest), expires, ago(used.last.as_deref()), age(manifest.created)]
+    vec![manifest.name.clone(), models(manifest), cap(manifest), expires, last_used(manifest, used), age(manifest.created)]
 }
 
 fn gateway(manifest: &Manifest, _: &Used) -> Vec<String> {
