@@ -150,6 +150,12 @@ impl Admitted {
         if misrouted { AttemptStep::Misrouted(reply) } else { AttemptStep::Refuse(reply) }
     }
 
+    /// Returns the tokens reserved for the current attempt, until they are settled.
+    #[cfg(feature = "test-hooks")]
+    pub fn reserved(&self) -> Option<u64> {
+        self.attempt.reserved()
+    }
+
     /// Returns the number of the attempt that started last; 0 before the first.
     pub fn ordinal(&self) -> u32 {
         self.started

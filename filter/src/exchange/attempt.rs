@@ -138,6 +138,12 @@ impl Attempt {
         self.settle(0, env);
     }
 
+    /// Returns the tokens reserved, until they are settled.
+    #[cfg(feature = "test-hooks")]
+    pub fn reserved(&self) -> Option<u64> {
+        self.permit.as_ref()?.reserved()
+    }
+
     fn settle(&mut self, charge: u64, env: &Environment<'_>) {
         if let Some(permit) = self.permit.take() {
             env.settle(permit, charge);

@@ -158,6 +158,12 @@ impl Exchange {
         &self.gate
     }
 
+    /// Returns the tokens reserved, until they are settled.
+    #[cfg(feature = "test-hooks")]
+    pub fn reserved(&self) -> Option<u64> {
+        self.admitted()?.reserved()
+    }
+
     /// Sends this callout once the body is whole, and waits for its answer before the request is evaluated.
     #[cfg(any(test, feature = "test-hooks"))]
     pub fn ask_first(&mut self, callout: CalloutRequest) {

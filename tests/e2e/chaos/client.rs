@@ -106,7 +106,7 @@ async fn half(mut socket: TcpStream, planned: &PlannedRequest, form: Form, seen:
     for (name, value) in caller(planned, form) {
         head += &format!("{name}: {value}\r\n");
     }
-    let part = if planned.disconnect == Disconnect::Silent { "" } else { &body[..body.len() / 2] };
+    let part = if planned.disconnect == Disconnect::Silent { "" } else { &body[..body.floor_char_boundary(body.len() / 2)] };
     head += &format!("content-length: {}\r\n\r\n{part}", body.len());
     if socket.write_all(head.as_bytes()).await.is_err() {
         return End::Cut;

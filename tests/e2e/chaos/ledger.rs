@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 use e2e::harness::{Gate, Raw};
 use serde::Deserialize;
 
+const ACCOUNT: &str = "pai/1/account/";
+
+/// A budget: its subject, and its index in the account.
+pub type BudgetId = (String, usize);
+
 /// All accounts by subject (`provider/openai`).
 #[derive(Debug, Clone, Deserialize)]
 pub struct Ledger {
@@ -31,7 +36,7 @@ pub struct Reader {
 impl Ledger {
     /// Returns the budgets of a subject.
     pub fn of(&self, subject: &str) -> &[Budget] {
-        self.accounts[&format!("pai/1/account/{subject}")].as_deref().expect("an account that can be read")
+        self.accounts[&format!("{ACCOUNT}{subject}")].as_deref().expect("an account that can be read")
     }
 
     /// Returns the sum of all reserved tokens.
@@ -39,12 +44,19 @@ impl Ledger {
         self.accounts.values().flatten().flatten().map(|budget| budget.reserved).sum()
     }
 
-    /// Returns a violation: a budget that is exceeded or unreadable.
+    /// Returns a violation: an account that cannot be read.
     pub fn fault(&self) -> Option<String> {
-        let exceeded = |budget: &Budget| budget.cap.is_some_and(|cap| budget.used + budget.reserved > cap);
-        self.accounts.iter().find_map(|(account, budgets)| match budgets {
-            None => Some(format!("{account} cannot be read")),
-            Some(budgets) => budgets.iter().find(|budget| exceeded(budget)).map(|budget| format!("{account}: {budget:?}")),
+        self.accounts.iter().find(|(_, budgets)| budgets.is_none()).map(|(account, _)| format!("{account} cannot be read"))
+    }
+
+    /// Returns the tokens above the cap of each budget that is exceeded.
+    pub fn overshoots(&self) -> impl Iterator<Item = (BudgetId, u64)> {
+        self.accounts.iter().flat_map(|(account, budgets)| {
+            let budgets = budgets.iter().flatten().enumerate();
+            budgets.filter_map(|(index, budget)| {
+                let above = (budget.used + budget.reserved).checked_sub(budget.cap?).filter(|above| *above > 0)?;
+                Some(((account.strip_prefix(ACCOUNT).expect("an account").to_owned(), index), above))
+            })
         })
     }
 }

@@ -1,14 +1,17 @@
 //! Checks the ledger after a round: each charge against what the providers sent, and each account against the charges.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::client::{End, Outcome};
-use crate::ledger::Ledger;
+use crate::ledger::{BudgetId, Ledger};
 use crate::plan::{Caller, Form, Plan, ProviderBehaviour};
-use crate::setup::{Record, TRY_TIMEOUT, highest_estimate, is_vllm, name, provider_index};
+use crate::setup::{Record, TRY_TIMEOUT, highest_estimate, is_vllm, lowest_estimate, name, provider_index};
+
+/// The longest time from the end of a request at its client to its settlement, on a busy machine.
+const SETTLES_WITHIN: Duration = Duration::from_secs(1);
 
 /// All records of a finished round.
 pub struct LedgerCheck<'a> {
@@ -18,6 +21,8 @@ pub struct LedgerCheck<'a> {
     /// The lines of the access log, by request.
     pub lines: &'a BTreeMap<String, Value>,
     pub ledger: &'a Ledger,
+    /// The most tokens above the cap of each budget that was ever exceeded.
+    pub overshoots: BTreeMap<BudgetId, u64>,
     /// The times just before and just after the simulated midnight.
     pub midnight: Option<(Instant, Instant)>,
     /// The number of VMs that trapped.
@@ -25,6 +30,8 @@ pub struct LedgerCheck<'a> {
     /// The time from which no connections were accepted.
     pub drained: Option<Instant>,
     pub faults: Vec<String>,
+    /// What the summary reports.
+    pub findings: Vec<String>,
 }
 
 /// A range of tokens, both ends inclusive.
@@ -37,6 +44,7 @@ struct Case<'a> {
     /// The number of providers, and whether none of them has an outage.
     providers: usize,
     steady: bool,
+    strict: bool,
     outcome: &'a Outcome,
     records: &'a [Record],
     line: Option<&'a Value>,
@@ -75,6 +83,7 @@ impl LedgerCheck<'_> {
         let cases = self.outcomes.iter().map(|outcome| Case {
             providers: self.plan.providers(),
             steady: !self.plan.has_outage(),
+            strict: self.plan.strict,
             outcome,
             records: self.records.get(&outcome.planned.id).map_or(&[], Vec::as_slice),
             line: self.lines.get(&outcome.planned.id),
@@ -89,6 +98,7 @@ impl LedgerCheck<'_> {
         for provider in 0..self.plan.providers() {
             self.provider(provider, &cases);
         }
+        self.overshoots(&cases);
         let providers = (0..self.plan.providers()).map(|provider| self.ledger.of(&format!("provider/{}", name(provider)))[0].used);
         self.sum("all providers", providers.sum(), &cases);
         if self.plan.form == Form::Everything {
@@ -99,6 +109,19 @@ impl LedgerCheck<'_> {
                 let own: Vec<Case<'_>> = cases.iter().filter(|case| case.outcome.planned.caller == caller).copied().collect();
                 self.sum(subject, self.ledger.of(subject)[0].used, &own);
             }
+        }
+    }
+
+    /// Checks by how much a budget was exceeded: not at all if the upper bounds of prompts are certain, otherwise by no more than the
+    /// overage of the requests that were in flight when the last of them was admitted. Nothing is admitted while a budget is exceeded.
+    fn overshoots(&mut self, cases: &[Case<'_>]) {
+        for ((subject, index), above) in &self.overshoots {
+            let most = if self.plan.strict { 0 } else { most_overage(subject, *index, cases) };
+            let found = format!("budget {index} of {subject} was exceeded by {above}, with {most} of overage in flight at most");
+            if *above > most {
+                self.faults.push(found.clone());
+            }
+            self.findings.push(found);
         }
     }
 
@@ -254,7 +277,7 @@ impl Case<'_> {
         for record in self.records {
             let range = match passed.get(&record.provider) {
                 _ if Some(record.provider) == last => self.charge_of_last(record),
-                Some(&"reset") => Range(record.prompt, estimate.1),
+                Some(&"reset") => Range(self.least_charge(record), estimate.1),
                 Some(status) if matches!(record.behaviour, ProviderBehaviour::Status(code) if code.to_string() == *status) => {
                     Range::default()
                 }
@@ -271,7 +294,7 @@ impl Case<'_> {
     /// Returns the range of the charge of the last provider.
     fn charge_of_last(&self, record: &Record) -> Range {
         let Outcome { planned, end, seen, .. } = self.outcome;
-        let (least, most) = (record.prompt, highest_estimate(planned));
+        let (least, most) = (self.least_charge(record), highest_estimate(planned));
         let whole = record.prompt + record.words;
         let answered = seen.provider.as_deref() == Some(name(record.provider));
         if *end == End::Whole && answered && seen.status == Some(200) {
@@ -292,6 +315,41 @@ impl Case<'_> {
             _ if is_vllm(record.provider) => Range(least, most.max(record.prompt + record.sent())),
             _ => Range(least + seen.words, most + record.sent()),
         }
+    }
+
+    /// Returns a lower bound of the charge for the prompt: what the provider counts, or what the filter estimates.
+    fn least_charge(&self, record: &Record) -> u64 {
+        record.prompt.min(lowest_estimate(&self.outcome.planned, self.strict))
+    }
+
+    /// Returns by how much the charge in the budgets of this subject exceeds what was reserved for it, at most.
+    fn overage(&self, subject: &str) -> u64 {
+        let Some((line, charged)) = self.line.and_then(|line| Some((line, charged(line)?))) else { return 0 };
+        // Charges of failed attempts do not exceed their reservations.
+        let last = line["provider"].as_str().and_then(provider_index);
+        if subject.strip_prefix("provider/").is_some_and(|name| provider_index(name) != last) {
+            return 0;
+        }
+        let failed = self.attempts().unwrap_or_default().into_iter().filter(|(provider, _)| Some(*provider) != last);
+        let failed: u64 = failed.map(|(_, range)| range.0).sum();
+        tokens(line, "reserved").map_or(0, |reserved| charged.saturating_sub(failed).saturating_sub(reserved))
+    }
+
+    /// Returns whether the request counts in this budget, and the period in which it was admitted to it.
+    fn admission(&self, subject: &str, index: usize) -> Option<(Instant, Instant)> {
+        let Outcome { planned, sent, over, .. } = self.outcome;
+        let caller = planned.caller;
+        let provider = subject.strip_prefix("provider/").map(|name| provider_index(name).expect("a provider"));
+        let counts = match (subject, provider) {
+            (_, Some(_)) => index == 0 || caller != Caller::Inside,
+            ("agent/researcher", None) => caller == Caller::Inside,
+            ("key/alice", None) => caller == Caller::Developer(0),
+            ("key/bob", None) => caller == Caller::Developer(1),
+            _ => false,
+        };
+        let reached = |record: &&Record| provider.is_none_or(|provider| provider == record.provider);
+        let last = self.records.iter().filter(reached).map(|record| record.at).max();
+        counts.then(|| (*sent, last.unwrap_or(*over)))
     }
 
     /// Returns whether the provider cut off this stream, in which each event contains the usage.
@@ -365,6 +423,19 @@ impl Case<'_> {
             self.line.unwrap_or(&Value::Null)
         )
     }
+}
+
+/// Returns the largest overage of requests in flight at once, of those that count in this budget.
+fn most_overage(subject: &str, index: usize, cases: &[Case<'_>]) -> u64 {
+    let periods: Vec<_> = cases
+        .iter()
+        .filter_map(|case| Some((case.admission(subject, index)?, case.outcome.over + SETTLES_WITHIN, case.overage(subject))))
+        .collect();
+    let in_flight = |((from, to), ..): &((Instant, Instant), Instant, u64)| {
+        let others = periods.iter().filter(|((sent, _), settled, _)| sent <= to && settled >= from);
+        others.map(|(_, _, overage)| overage).sum()
+    };
+    periods.iter().map(in_flight).max().unwrap_or(0)
 }
 
 /// Returns the charged tokens in a line of the access log.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use e2e::harness::{EnvoyFeature, Rng};
+use e2e::harness::{EnvoyFeature, Rng, TextKind};
 
 /// The number of concurrent clients, and of consecutive requests per client.
 pub const CLIENTS: u64 = 200;
@@ -17,6 +17,8 @@ pub struct Plan {
     pub form: Form,
     /// Whether the budgets are smaller than the demand.
     pub tight: bool,
+    /// Whether the upper bounds of prompts are certain (`promptEstimate: strict`).
+    pub strict: bool,
     pub clients: Vec<Client>,
     /// Events, each with the number of finished requests after which it occurs.
     pub events: Vec<(u64, Event)>,
@@ -44,7 +46,8 @@ pub struct PlannedRequest {
     pub caller: Caller,
     /// The provider of the requested model.
     pub named: usize,
-    /// The length of the prompt in bytes.
+    /// The kind of the prompt's text, and its length in bytes.
+    pub kind: TextKind,
     pub length: usize,
     pub limit: Option<u64>,
     /// Completion tokens of a complete response, if the limit allows.
@@ -122,10 +125,11 @@ impl Plan {
         let everything = EnvoyFeature::ClusterRefresh.is_supported() && seed.is_multiple_of(2);
         let form = if everything { Form::Everything } else { Form::OneProvider };
         let workers = if (seed / 2).is_multiple_of(2) { 2 } else { 4 };
-        let tight = rng.below(3) == 0;
+        let tight = rng.below(2) == 0;
+        let strict = rng.below(2) == 0;
         let events = events(&mut rng, form);
         let clients = (0..CLIENTS).map(|number| Client::new(&mut rng, form, number)).collect();
-        Self { seed, workers, form, tight, clients, events }
+        Self { seed, workers, form, tight, strict, clients, events }
     }
 
     pub fn requests(&self) -> impl Iterator<Item = &PlannedRequest> {
@@ -157,11 +161,12 @@ impl Plan {
     pub fn describe(&self) -> String {
         let events: Vec<String> = self.events.iter().map(|(when, event)| format!("{event:?} at {when}")).collect();
         format!(
-            "seed {}: {:?}, {} workers, {} budgets; {}",
+            "seed {}: {:?}, {} workers, {} budgets, {} estimates; {}",
             self.seed,
             self.form,
             self.workers,
             if self.tight { "tight" } else { "ample" },
+            if self.strict { "strict" } else { "usual" },
             events.join(", ")
         )
     }
@@ -215,11 +220,13 @@ impl PlannedRequest {
             Form::Everything if caller != Caller::Inside || rng.below(4) == 0 => rng.below(3) as usize,
             _ => 0,
         };
+        let longest = if rng.below(8) == 0 { 6500 } else { 600 };
         let mut planned = Self {
             id: id.to_owned(),
             caller,
             named,
-            length: 20 + rng.below(600) as usize,
+            kind: TextKind::ALL[rng.below(TextKind::ALL.len() as u64) as usize],
+            length: 20 + rng.below(longest) as usize,
             limit,
             words,
             stream,

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::client::{self, End, Outcome};
-use crate::ledger::{Ledger, Reader};
+use crate::ledger::{BudgetId, Ledger, Reader};
 use crate::ledger_check::LedgerCheck;
 use crate::plan::{Client, Event, Form, Plan};
 use crate::setup::{SPEED, Scene, manifests};
@@ -43,7 +43,21 @@ struct Progress {
 struct LedgerSamples {
     count: u64,
     longest_gap: Duration,
+    /// The most tokens above the cap of each budget that was ever exceeded.
+    overshoots: BTreeMap<BudgetId, u64>,
     faults: Vec<String>,
+}
+
+// === impl LedgerSamples ===
+
+impl LedgerSamples {
+    /// Keeps the most tokens above the cap of each budget.
+    fn note_overshoots(&mut self, ledger: &Ledger) {
+        for (budget, above) in ledger.overshoots() {
+            let most = self.overshoots.entry(budget).or_default();
+            *most = above.max(*most);
+        }
+    }
 }
 
 /// Runs a round. Fails with all violations, or returns a summary in one line.
@@ -64,10 +78,11 @@ pub async fn run_round(seed: u64) -> String {
     let (outcomes, ()) = tokio::join!(clients.join_all(), run_events(&scene, &plan, &progress));
     let outcomes = outcomes.concat();
     progress.over.store(true, Ordering::Relaxed);
-    let (samples, mut reader) = sampling.await.unwrap();
-    let mut faults = samples.faults;
+    let (mut samples, mut reader) = sampling.await.unwrap();
+    let mut faults = std::mem::take(&mut samples.faults);
     let traps = scene.gate.logs().matches("a test requested this").count();
     let ledger = wait_until_settled(&scene, &mut reader, &progress, traps, &mut faults).await;
+    samples.note_overshoots(&ledger);
     let lines = lines(&scene, &outcomes, traps, &mut faults).await;
     faults.extend(scene.misrouted.lock().unwrap().drain(..));
     let records = scene.records.lock().unwrap().clone();
@@ -77,10 +92,12 @@ pub async fn run_round(seed: u64) -> String {
         records: &records,
         lines: &lines,
         ledger: &ledger,
+        overshoots: samples.overshoots,
         midnight: *progress.midnight.lock().unwrap(),
         traps,
         drained: *progress.drained.lock().unwrap(),
         faults,
+        findings: Vec::new(),
     };
     ledger_check.run();
     let served = outcomes.iter().filter(|outcome| outcome.seen.status == Some(200)).count();
@@ -88,6 +105,7 @@ pub async fn run_round(seed: u64) -> String {
         ledger_check.faults.push(format!("not a meaningful round: {served} served, {} ledger samples", samples.count));
     }
     let summary = summary(&plan, &outcomes, samples.count, samples.longest_gap, traps);
+    let summary = std::iter::once(summary).chain(ledger_check.findings).collect::<Vec<_>>().join("; ");
     assert!(
         ledger_check.faults.is_empty(),
         "{summary}\n{} faults:\n  {}\nrepeat it with: scripts/test chaos --seed {seed} --rounds 1",
@@ -161,6 +179,7 @@ async fn sample(scene: Arc<Scene>, progress: Arc<Progress>, mut reader: Reader) 
             samples.longest_gap = samples.longest_gap.max(last.elapsed());
             last = Instant::now();
             samples.faults.extend(ledger.fault());
+            samples.note_overshoots(&ledger);
         }
         sleep(SAMPLE_INTERVAL).await;
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use e2e::harness::{Answer, Gate, Key, Received, Upstream, gateway, named_provider, responses};
+use e2e::harness::{Answer, Gate, Key, Received, Rng, TextKind, Upstream, gateway, named_provider, responses};
 use serde_json::{Value, json};
 
 use crate::plan::{Caller, Form, Plan, PlannedRequest, ProviderBehaviour};
@@ -92,16 +92,14 @@ pub fn body(planned: &PlannedRequest) -> Value {
 }
 
 fn text(planned: &PlannedRequest) -> String {
-    let mut text = format!("{} {} ", planned.id, if planned.forbidden { FORBIDDEN } else { "" });
-    while text.len() < planned.length {
-        text.push_str("tell me more ");
-    }
-    text
+    let start = format!("{} {} ", planned.id, if planned.forbidden { FORBIDDEN } else { "" });
+    let rest = planned.length.saturating_sub(start.len());
+    start + &planned.kind.text(rest, &mut Rng::new(planned.length as u64))
 }
 
 /// Returns the tokens of a prompt, by the providers' rule.
-fn prompt_tokens(text: &str) -> u64 {
-    text.len() as u64 / 3 + 4
+fn prompt_tokens(kind: TextKind, text: &str) -> u64 {
+    kind.tokens(text) + 4
 }
 
 /// Returns an upper bound of all estimates: a token per byte, 16 for the message, 64 for the request, and 16 for its role.
@@ -109,27 +107,35 @@ pub fn highest_estimate(planned: &PlannedRequest) -> u64 {
     text(planned).len() as u64 + 16 + 64 + 16
 }
 
+/// Returns a lower bound of the estimate that is reserved for a prompt: the least weight of a character times the least factor.
+pub fn lowest_estimate(planned: &PlannedRequest, strict: bool) -> u64 {
+    let bytes = text(planned).len() as u64;
+    16 + 64 + if strict { bytes } else { bytes * 7 / 64 }
+}
+
 /// Returns the manifests of a round. `edition` changes the configuration without changing any rule.
 pub fn manifests(plan: &Plan, edition: u64) -> String {
     let settings = format!("maxRequestBytes: {}", 100_000 + edition);
+    let estimate = if plan.strict { "strict" } else { "estimated" };
     match plan.form {
         Form::OneProvider => {
-            let cap = if plan.tight { 40_000 } else { 10_000_000 };
-            named_provider(NAMES[0], &format!("maxTokensPerDay: {cap}\ndefaultMaxTokens: {DEFAULT_MAX_TOKENS}"))
-                + &gateway(&settings)
+            let cap = if plan.tight { 60_000 } else { 10_000_000 };
+            let spec = format!("maxTokensPerDay: {cap}\ndefaultMaxTokens: {DEFAULT_MAX_TOKENS}\npromptEstimate: {estimate}");
+            named_provider(NAMES[0], &spec) + &gateway(&settings)
         }
-        Form::Everything => everything(plan.tight, &settings),
+        Form::Everything => everything(plan.tight, estimate, &settings),
     }
 }
 
-fn everything(tight: bool, settings: &str) -> String {
-    let caps: [u64; 3] = if tight { [25_000, 12_000, 8000] } else { [10_000_000; 3] };
-    let share = if tight { 6000 } else { 5_000_000 };
+fn everything(tight: bool, estimate: &str, settings: &str) -> String {
+    let caps: [u64; 3] = if tight { [40_000, 20_000, 12_000] } else { [10_000_000; 3] };
+    let share = if tight { 9000 } else { 5_000_000 };
     let mut manifests = String::new();
     for (provider, cap) in caps.into_iter().enumerate() {
         let name = NAMES[provider];
         let spec = format!(
             "apiKeySecretRef: {{ name: {name}, key: api-key }}\nallowedModels: [{}]\nmaxTokensPerDay: {cap}\ndefaultMaxTokens: {DEFAULT_MAX_TOKENS}\n\
+             promptEstimate: {estimate}\n\
              externalAccess: {{ enabled: true, maxTokensPerDay: {share} }}\n\
              guards: [{{ name: forbidden, type: pattern, deny: ['forbidden-[0-9]+'] }}, {{ name: injection, type: promptInjection }}]",
             MODELS[provider]
@@ -138,12 +144,12 @@ fn everything(tight: bool, settings: &str) -> String {
         manifests += &manifest.replace("provider: vllm\n", &format!("provider: {}\n", DIALECTS[provider]));
     }
     let models: Vec<String> = NAMES.iter().zip(MODELS).map(|(name, model)| format!("{name}/{model}")).collect();
-    let cap = if tight { 35_000 } else { 20_000_000 };
+    let cap = if tight { 55_000 } else { 20_000_000 };
     manifests += &format!(
         "---\napiVersion: pai.io/v1\nkind: Agent\nmetadata: {{ name: researcher }}\nspec:\n  identities: ['{RESEARCHER}']\n  models: [{}]\n  maxTokensPerDay: {cap}\n",
         models.join(", ")
     );
-    let day = if tight { 4000 } else { 1_000_000 };
+    let day = if tight { 8000 } else { 1_000_000 };
     manifests += &key(0).manifest(&format!("maxTokensPerDay: {day}"));
     manifests += &key(1).manifest(&format!("maxTokensPerDay: {}\ntokensPerMinute: 900000\nrequestsPerMinute: 60000", day * 2));
     manifests += &key(2).manifest("");
@@ -216,7 +222,7 @@ impl ProviderServer {
             at: Instant::now(),
             behaviour: planned.behaviours[self.provider],
             stream: planned.stream,
-            prompt: prompt_tokens(text),
+            prompt: prompt_tokens(planned.kind, text),
             words: planned.words.min(forwarded_limit.unwrap_or(DEFAULT_MAX_TOKENS)),
             begun: Arc::default(),
             group: if planned.slow { 1 } else { 3 },

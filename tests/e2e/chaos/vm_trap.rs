@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use e2e::harness::{Answer, Call, Gate, Raw, Upstream, provider, responses, until};
+use e2e::harness::{Answer, Call, Gate, Raw, TextKind, Upstream, provider, responses, until};
 use serde_json::json;
 
 use crate::client::{self, End, Seen};
@@ -142,6 +142,7 @@ fn falling_back(number: usize) -> PlannedRequest {
         id: format!("f{number}"),
         caller: Caller::Inside,
         named: 0,
+        kind: TextKind::English,
         length: 100,
         limit: Some(10),
         words: 5,
@@ -159,7 +160,8 @@ fn falling_back(number: usize) -> PlannedRequest {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replacement_vm_falls_back_too() {
     e2e::needs!(ClusterRefresh);
-    let mut plan = Plan { seed: 0, workers: 1, form: Form::Everything, tight: false, clients: Vec::new(), events: Vec::new() };
+    let mut plan =
+        Plan { seed: 0, workers: 1, form: Form::Everything, tight: false, strict: false, clients: Vec::new(), events: Vec::new() };
     let requests: Vec<PlannedRequest> = (0..600).map(falling_back).collect();
     plan.clients.push(Client { requests: requests.iter().map(|planned| (Duration::ZERO, planned.clone())).collect() });
     let scene = Scene::new(&plan).await;

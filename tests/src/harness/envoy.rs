@@ -417,6 +417,7 @@ fn access_log(dir: &Path) -> Value {
             "completion_tokens": "%FILTER_STATE(wasm.pai.completion_tokens:PLAIN)%",
             "max_tokens": "%FILTER_STATE(wasm.pai.max_tokens:PLAIN)%",
             "limited_by": "%FILTER_STATE(wasm.pai.limited_by:PLAIN)%",
+            "reserved": "%FILTER_STATE(wasm.pai.test_reserved:PLAIN)%",
         } },
     })
 }

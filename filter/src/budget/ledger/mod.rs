@@ -102,6 +102,16 @@ impl Recent {
     }
 }
 
+// === impl Permit ===
+
+#[cfg(feature = "test-hooks")]
+impl Permit {
+    /// Returns the tokens reserved in the budget in which they are the fewest; `None` if no budget has a cap.
+    pub fn reserved(&self) -> Option<u64> {
+        self.reservations.iter().filter_map(|(subject, reservations)| reservations.tokens(&subject.limits)).min()
+    }
+}
+
 // === impl Ledger ===
 
 impl Ledger<'_> {

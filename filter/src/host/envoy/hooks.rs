@@ -1,5 +1,6 @@
 //! What only tests do to the module, which they build with the feature `test-hooks`: they set its clock, let its time pass faster, make
-//! its VM trap, have it wait for a callout, and read the whole ledger. What is shipped has none of this.
+//! its VM trap, have it wait for a callout, and read the whole ledger and what was reserved for a request. What is shipped has none of
+//! this.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -42,6 +43,14 @@ pub(super) fn obey(stream: &Stream, envoy: &Envoy) -> bool {
         headers.get("x-test-ledger").map(|_| ledger(&stream.exchange().borrow(), &envoy.environment()))
     });
     reply.inspect(|reply| envoy.reply(reply)).is_some()
+}
+
+/// Writes into filter state what is reserved for a request that is about to be settled, so that an access log shows by how much its charge
+/// exceeds it.
+pub(super) fn show_reserved(stream: &Stream, envoy: &Envoy) {
+    if let Some(tokens) = stream.exchange().borrow().reserved() {
+        envoy.set_filter_state("pai.test_reserved", tokens.to_string().as_bytes());
+    }
 }
 
 /// A request that a test wants answered before its own is evaluated.

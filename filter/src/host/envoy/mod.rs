@@ -156,6 +156,8 @@ impl HttpContext for EnvoyStream {
     }
 
     fn on_log(&mut self) {
+        #[cfg(feature = "test-hooks")]
+        hooks::show_reserved(&self.stream, &self.envoy);
         self.stream.on_log(&self.envoy);
     }
 }
