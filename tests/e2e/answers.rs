@@ -1,7 +1,7 @@
 //! Responses: their charges, and that they reach the client as the provider sent them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use e2e::harness::{Answer, Gate, MODEL, Reply, Request, Upstream, gateway, provider, responses, until};
+use e2e::harness::{Answer, Gate, MODEL, Reply, Request, Rng, TextKind, Upstream, gateway, provider, responses, until};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -124,6 +124,34 @@ async fn an_answer_without_usage_is_charged_an_estimate() {
         let (used, reply) = meter.charged(Answer::new(200, "application/json", body), chat).await;
         assert_eq!(reply.ok().text(), body);
         assert!((1..200).contains(&used), "{used} for {body:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_largest_report_is_charged_also_if_it_is_written_as_a_float() {
+    let meter = ChargeMeter::open().await;
+    let events =
+        [responses::role(None), responses::delta("a", Some((10, 5))), responses::final_usage(0, 0), responses::DONE.to_owned()];
+    assert_eq!(meter.charged(Answer::stream(&events), stream).await.0, 15);
+    let float = r#"{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":2000.0,"total_tokens":2010.0}}"#;
+    assert_eq!(meter.charged(Answer::new(200, "application/json", float), chat).await.0, 2010);
+    assert_eq!(meter.charged(Answer::stream([format!("data: {float}\n\n"), responses::DONE.to_owned()]), stream).await.0, 2010);
+}
+
+#[tokio::test]
+async fn a_long_answer_without_usage_is_charged_about_what_it_has() {
+    let meter = ChargeMeter::open().await;
+    let text = TextKind::English.text(38_000, &mut Rng::new(1));
+    assert!((7900..8200).contains(&text.split(' ').count()), "about 8,000 words");
+    let mut whole = responses::chat_of(&text, Value::Null);
+    whole.as_object_mut().unwrap().shift_remove("usage");
+    let delta = [responses::role(None), responses::delta(&text, None), responses::finish(None), responses::DONE.to_owned()];
+    let answers: [(Answer, fn(&Gate) -> Request); 2] = [(Answer::json(&whole), chat), (Answer::stream(&delta), stream)];
+    for (answer, ask) in answers {
+        let (used, reply) = meter.charged(answer, ask).await;
+        reply.ok();
+        let expected = TextKind::English.tokens(&text);
+        assert!((expected * 7 / 10..=expected * 13 / 10).contains(&used), "{used} for {expected}");
     }
 }
 

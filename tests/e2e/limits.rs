@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use e2e::harness::{
-    Answer, Call, Gate, GateBuilder, Key, MODEL, Received, Reply, Upstream, gateway, named_provider, provider, responses, until,
+    Answer, Call, Gate, GateBuilder, Key, MODEL, Received, Reply, Request, Upstream, gateway, named_provider, provider, responses,
+    until,
 };
 use serde_json::{Value, json};
 
@@ -228,9 +229,16 @@ async fn chats_without_a_limit_do_not_lock_each_other_out() {
     let call = upstream.call().await;
     call.answer(Answer::json(&responses::chat(5, 15))).await;
     asked.await.unwrap().ok();
+    until_settled(&gate, &key, 100).await;
+    let account = gate.get("/pai/v1/access-keys").key(&key).send().await.json();
+    assert_eq!(account["items"][0]["remaining"], 199_900);
+}
+
+/// Waits until the only key, an operator's, has used these tokens and has none reserved.
+async fn until_settled(gate: &Gate, key: &Key, used: u64) {
     until("all is settled", async || {
-        let account = gate.get("/pai/v1/access-keys").key(&key).send().await.json();
-        (account["items"][0]["usedToday"] == 100 && account["items"][0]["reserved"] == 0).then_some(())
+        let account = gate.get("/pai/v1/access-keys").key(key).send().await.json();
+        (account["items"][0]["usedToday"] == used && account["items"][0]["reserved"] == 0).then_some(())
     })
     .await;
 }
@@ -255,25 +263,41 @@ async fn a_budget_of_four_defaults_holds_four_chats_without_a_limit() {
 #[tokio::test]
 async fn an_agent_with_a_large_limit_goes_on_until_less_than_the_default_is_left() {
     let upstream = Upstream::answering(|_| Answer::json(&responses::chat(5, 695))).await;
-    let gate = Gate::start(provider("maxTokensPerDay: 50000"), &upstream).await;
+    let of_provider = Gate::start(provider("maxTokensPerDay: 50000"), &upstream).await;
+    goes_on_until_less_than_the_default_is_left(&of_provider, &upstream, None).await;
+    let key = Key::new("alice");
+    let of_key = Gate::builder()
+        .manifests(provider("externalAccess: { enabled: true }"))
+        .manifests(gateway("operators: { keys: [alice] }"))
+        .manifests(key.manifest("maxTokensPerDay: 50000"))
+        .upstream("vllm-local", &upstream)
+        .start()
+        .await;
+    goes_on_until_less_than_the_default_is_left(&of_key, &upstream, Some(&key)).await;
+}
+
+async fn goes_on_until_less_than_the_default_is_left(gate: &Gate, upstream: &Upstream, key: Option<&Key>) {
+    let by = |request: Request| if let Some(key) = key { request.key(key) } else { request };
     let body = chat(&json!({ "max_tokens": 32000 }));
-    let mut admitted = 0;
+    let (mut admitted, mut used) = (0, 0);
     let refused = loop {
-        let used = gate.used().await;
-        let reply = gate.chat(&body).send().await;
+        let reply = by(gate.chat(&body)).send().await;
         if reply.status != 200 {
             break reply;
         }
-        admitted += 1;
         let told = limit(&upstream.last().json()).unwrap();
         assert!(told >= 4096 && told <= 50_000 - used, "{told} after {used}");
+        (admitted, used) = (admitted + 1, used + 700);
+        match key {
+            Some(key) => until_settled(gate, key, used).await,
+            None => assert_eq!(gate.used().await, used),
+        }
         assert_eq!(limited(&reply).is_some(), told < 32_000, "{told}");
     };
     refused.quota_exhausted();
-    let used = gate.used().await;
-    assert_eq!(used, admitted * 700);
-    assert!(50_000 - used < 4096 + 200, "{used} used");
-    let small = gate.chat(&chat(&json!({ "max_tokens": 1000 }))).send().await;
+    assert!(50_000 - used < 4096 + 200, "{used} used by {admitted}");
+    assert_eq!(refused.header("x-ratelimit-remaining-tokens"), Some(&*(50_000 - used).to_string()));
+    let small = by(gate.chat(&chat(&json!({ "max_tokens": 1000 })))).send().await;
     small.ok();
     assert_eq!(limited(&small), None, "what fits whole is not cut");
 }
@@ -451,6 +475,39 @@ async fn a_limit_that_a_hosted_model_does_not_allow_is_never_the_clients_error()
         let own = gate.chat(&json!({ "model": HOSTED, "messages": [], "max_tokens": 9000 })).send().await;
         assert_eq!(own.status, 400, "a limit of the client's own is its own error");
     }
+}
+
+#[tokio::test]
+async fn a_key_gets_no_error_of_a_hosted_model_for_a_limit_that_the_gateway_chose() {
+    const MOST: u64 = 16_384;
+    let upstream = Upstream::answering(|request| match limit(&request.json()) {
+        Some(limit) if limit > MOST => Answer::error(400, &json!({ "error": { "message": "max_tokens is too large" } })),
+        told => Answer::json(&responses::chat(5, told.map_or(MOST, |told| told.min(7000)))),
+    })
+    .await;
+    let key = Key::new("alice");
+    let gate = Gate::builder()
+        .manifests(provider("externalAccess: { enabled: true }").replace("provider: vllm", "provider: openai"))
+        .manifests(gateway("operators: { keys: [alice] }"))
+        .manifests(key.manifest("maxTokensPerDay: 200000"))
+        .upstream("vllm-local", &upstream)
+        .start()
+        .await;
+    let body = json!({ "model": HOSTED, "messages": [{ "role": "user", "content": "hi" }] });
+    let (mut served, mut used) = (0, 0);
+    let refused = loop {
+        let reply = gate.chat(&body).key(&key).send().await;
+        if reply.status != 200 {
+            break reply;
+        }
+        let told = limit(&upstream.last().json()).unwrap();
+        assert_eq!(limited(&reply), Some((told, "budget".to_owned())));
+        assert!(told <= 8192, "{told}");
+        (served, used) = (served + 1, used + 5 + told.min(7000));
+        until_settled(&gate, &key, used).await;
+    };
+    refused.quota_exhausted();
+    assert!(served >= 25, "{served} served until the budget was exhausted");
 }
 
 #[tokio::test]
