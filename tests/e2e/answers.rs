@@ -146,8 +146,8 @@ async fn a_long_answer_without_usage_is_charged_about_what_it_has() {
     let mut whole = responses::chat_of(&text, Value::Null);
     whole.as_object_mut().unwrap().shift_remove("usage");
     let delta = [responses::role(None), responses::delta(&text, None), responses::finish(None), responses::DONE.to_owned()];
-    let answers: [(Answer, fn(&Gate) -> Request); 2] = [(Answer::json(&whole), chat), (Answer::stream(&delta), stream)];
-    for (answer, ask) in answers {
+    for (answer, is_stream) in [(Answer::json(&whole), false), (Answer::stream(&delta), true)] {
+        let ask = if is_stream { stream } else { chat };
         let (used, reply) = meter.charged(answer, ask).await;
         reply.ok();
         let expected = TextKind::English.tokens(&text);
