@@ -644,3 +644,23 @@ fn check_next(edits: &[HeaderEdit]) {
     assert!(edits.is_empty() || NAMES.contains(&set(edits, "x-pai-provider").unwrap()));
     assert_eq!(set(edits, "authorization"), None);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_reaches_counts_that_are_awaited_and_late() {
+        // A start with callouts and without the agent; two requests with long prompts; their bodies; and the answer for the first one.
+        let script = [0x42, 0, 0, 0, 207, 1, 0, 0, 207, 10, 0, 1, 10, 0, 1, 13, 0, 0];
+        let mut script = Script(&script);
+        let mut simulation = Simulation::start(&mut script).unwrap();
+        while simulation.act(&mut script).is_some() {
+            simulation.audit();
+            simulation.check_counts();
+        }
+        let counts: Vec<Count> = simulation.requests.iter().map(|request| request.count).collect();
+        assert!(counts.contains(&Count::Awaited) && counts.contains(&Count::Ended), "{counts:?}");
+        simulation.close();
+    }
+}
