@@ -50,7 +50,7 @@ impl Target {
         let advice = "Log in with: pai login URL --access-key pak_…\n  Or start a gateway on this machine with: pai gateway run";
         let choose = "Choose one with: pai gateway use NAME (`pai gateway list` lists them)";
         let advice = if logins.gateways.is_empty() { advice } else { choose };
-        Err(Failure::unreachable(format!("not logged in, and no gateway runs in the directory\n  {advice}")))
+        Err(Failure::unreachable(format!("not logged in, and no gateway runs in {}\n  {advice}", directory.root().display())))
     }
 
     /// Reads the certificates that the gateway's has to be signed by. An empty list stands for those of the system.

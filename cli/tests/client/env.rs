@@ -30,10 +30,11 @@ fn shells_evaluate_the_output_without_quotes() {
 
 #[test]
 fn nothing_is_printed_without_a_gateway() {
-    let run = User::new().pai(&["gateway", "env"]);
+    let user = User::new();
+    let run = user.pai(&["gateway", "env"]);
     assert_eq!((run.code, run.stdout.as_str()), (Some(3), ""));
-    assert_snapshot!(run.stderr, @r"
-    error: not logged in, and no gateway runs in the directory
+    assert_snapshot!(run.stderr.replace(user.path("").to_str().unwrap(), "~/"), @r"
+    error: not logged in, and no gateway runs in ~/.local/share/pai/default
       Log in with: pai login URL --access-key pak_…
       Or start a gateway on this machine with: pai gateway run
     ");
