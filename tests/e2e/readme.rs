@@ -230,7 +230,7 @@ impl Operated {
         let [port, admin] = [(), ()].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
         let [port, admin] = [port, admin].map(|listener| listener.local_addr().unwrap().port());
         let blocks = blocks_of("docs/operate.md", "yaml");
-        let [discovered, filter] = &blocks[..] else { panic!("the filter as discovered, and what it is") };
+        let [discovered, filter, ..] = &blocks[..] else { panic!("the filter as discovered, and what it is") };
         let shipped = read("envoy/envoy.yaml");
         let (before, pai) = shipped.split_once("                  - name: pai\n").unwrap();
         let (_, router) = pai.split_once("                  - name: envoy.filters.http.router\n").unwrap();
