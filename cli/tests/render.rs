@@ -48,3 +48,13 @@ fn a_directory_gets_a_file() {
     assert!(output.status.success(), "{output:?}");
     assert!(directory.path().join("envoy.yaml").is_file());
 }
+
+#[test]
+fn without_files_the_manifests_of_the_gateway_are_rendered() {
+    let directory = tempfile::tempdir().unwrap();
+    let applied = pai(directory.path(), &["--dir", "gateway", "apply", "-f", "envoy/pai.yaml"]);
+    assert!(applied.status.success(), "{applied:?}");
+    let rendered = pai(directory.path(), &["--dir", "gateway", "render", "envoy"]);
+    let expected = pai(directory.path(), &["render", "envoy", "-f", "envoy/pai.yaml"]);
+    assert!(rendered.status.success() && rendered.stdout == expected.stdout, "{rendered:?}");
+}

@@ -115,7 +115,7 @@ pub fn run() -> Outcome {
         Command::Login(args) => args.run(),
         Command::Logout(args) => args.run(),
         Command::Models(args) => args.run(&shared),
-        Command::Render(args) => args.run(),
+        Command::Render(args) => args.run(&shared),
         Command::Rotate(Rotate::AccessKey(args)) => args.run(&shared),
         Command::Validate(args) => args.run(&shared),
         Command::Version(args) => args.run(),

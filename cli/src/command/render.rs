@@ -7,7 +7,8 @@ use std::{fs, io};
 use anyhow::Context as _;
 use clap::Subcommand;
 
-use super::Outcome;
+use super::{Outcome, Shared};
+use crate::failure::Failure;
 use crate::manifest::{Manifest, ManifestSet, read_all};
 use crate::render::{self, EnvoyVersion, StaticOptions};
 
@@ -28,8 +29,8 @@ enum Target {
 /// The file has comments and is meant to be committed beside the manifests. Credentials come from the environment of Envoy.
 #[derive(Debug, clap::Args)]
 struct EnvoyArgs {
-    /// A file with manifests, a directory of such files, or `-` for stdin
-    #[arg(short, long = "filename", value_name = "FILE", required = true)]
+    /// File with manifests, directory of such files, or - for standard input. Can be repeated; the manifests of the gateway by default
+    #[arg(short, long = "filename", value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Where to write: a file, or a directory for `envoy.yaml`; stdout by default
     #[arg(short, long, value_name = "PATH")]
@@ -55,9 +56,9 @@ struct EnvoyArgs {
 
 impl Args {
     /// Runs the command.
-    pub fn run(self) -> Outcome {
+    pub fn run(self, shared: &Shared) -> Outcome {
         match self.target {
-            Target::Envoy(args) => args.run(),
+            Target::Envoy(args) => args.run(shared),
         }
     }
 }
@@ -65,9 +66,8 @@ impl Args {
 // === impl EnvoyArgs ===
 
 impl EnvoyArgs {
-    fn run(self) -> Outcome {
-        let (manifests, _) = ManifestSet::default().apply(&read_all(&self.files)?, 0, true)?;
-        let manifests: Vec<Manifest> = manifests.iter().cloned().collect();
+    fn run(self, shared: &Shared) -> Outcome {
+        let manifests: Vec<Manifest> = self.manifests(shared)?.iter().cloned().collect();
         let output = self.output.map(|path| if path.is_dir() { path.join("envoy.yaml") } else { path });
         let options = StaticOptions {
             envoy: self.envoy_version,
@@ -82,5 +82,12 @@ impl EnvoyArgs {
             Some(path) => Ok(fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?),
             None => Ok(io::Write::write_all(&mut io::stdout(), text.as_bytes()).context("stdout cannot be written")?),
         }
+    }
+    fn manifests(&self, shared: &Shared) -> Result<ManifestSet, Failure> {
+        if self.files.is_empty() {
+            return Ok(shared.directory()?.manifests()?);
+        }
+        let (manifests, _) = ManifestSet::default().apply(&read_all(&self.files)?, 0, true)?;
+        Ok(manifests)
     }
 }
