@@ -81,7 +81,7 @@ impl Create {
         let (set, _) = old.apply(&[document], change::now(), false)?;
         change::commit(&directory, &lock, set.clone(), &self.wait)?;
         output::note(&format!("accesskey.pai.io/{} created. This is the key; it is not shown again:", self.name));
-        println!("{key}");
+        output::print(&format!("{key}\n"))?;
         warn_about_use(&old, &set);
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Rotate {
         let (set, _) = old.apply(&[Document::made_by("pai rotate access-key", value)], change::now(), false)?;
         change::commit(&directory, &lock, set, &self.wait)?;
         output::note(&format!("accesskey.pai.io/{} configured. This is the new key; it is not shown again:", self.name));
-        println!("{key}");
+        output::print(&format!("{key}\n"))?;
         Ok(())
     }
 }

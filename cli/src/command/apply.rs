@@ -10,7 +10,7 @@ use crate::directory::GatewayDirectory;
 use crate::failure::Failure;
 use crate::gateway::Rendering;
 use crate::manifest::{Change, Manifest, ManifestSet, read_all};
-use crate::output::yaml;
+use crate::output::{self, yaml};
 
 /// Create or change manifests
 ///
@@ -49,15 +49,13 @@ impl Args {
             let old = if directory.exists() { directory.manifests()? } else { ManifestSet::default() };
             let (set, changes) = old.apply(&documents, change::now(), self.prune)?;
             self.check(&directory, &set)?;
-            self.print(&old, &changes);
-            return Ok(());
+            return self.print(&old, &changes);
         }
         let lock = directory.lock()?;
         let old = directory.manifests()?;
         let (set, changes) = old.apply(&documents, change::now(), self.prune)?;
         change::commit(&directory, &lock, set, &self.wait)?;
-        self.print(&old, &changes);
-        Ok(())
+        self.print(&old, &changes)
     }
 
     fn check(&self, directory: &GatewayDirectory, set: &ManifestSet) -> Result<(), Failure> {
@@ -65,22 +63,26 @@ impl Args {
         Rendering::new(directory).files(set).map(drop)
     }
 
-    fn print(&self, old: &ManifestSet, changes: &[(Manifest, Change)]) {
+    fn print(&self, old: &ManifestSet, changes: &[(Manifest, Change)]) -> Outcome {
         for (manifest, change) in changes {
             if self.diff {
-                print_diff(old.get(manifest.kind, &manifest.name), manifest, *change);
+                output::print(&diff(old.get(manifest.kind, &manifest.name), manifest, *change))?;
             }
-            println!("{} {}{}", manifest.id(), change.word(), if self.dry_run { " (dry run)" } else { "" });
+            let note = if self.dry_run { " (dry run)" } else { "" };
+            output::print(&format!("{} {}{note}\n", manifest.id(), change.word()))?;
         }
+        Ok(())
     }
 }
 
-fn print_diff(old: Option<&Manifest>, new: &Manifest, change: Change) {
+/// Returns the lines that change, with those around them.
+fn diff(old: Option<&Manifest>, new: &Manifest, change: Change) -> String {
     let text = |manifest: &Manifest| yaml::manifest(&manifest.value);
     let before = old.map(text).unwrap_or_default();
     let after = if change == Change::Pruned { String::new() } else { text(new) };
-    if before != after {
-        let id = new.id();
-        print!("{}", TextDiff::from_lines(&before, &after).unified_diff().context_radius(3).header(&id, &id));
+    if before == after {
+        return String::new();
     }
+    let id = new.id();
+    TextDiff::from_lines(&before, &after).unified_diff().context_radius(3).header(&id, &id).to_string()
 }

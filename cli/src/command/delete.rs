@@ -9,6 +9,7 @@ use super::{Outcome, Shared};
 use crate::directory::GatewayDirectory;
 use crate::failure::Failure;
 use crate::manifest::{Kind, Manifest, ManifestSet, read_all};
+use crate::output;
 
 /// Delete manifests and secrets
 ///
@@ -59,7 +60,7 @@ impl Args {
         check_references(&set, &ids)?;
         change::commit(directory, &lock, set, &self.wait)?;
         for id in ids {
-            println!("{id} deleted");
+            output::print(&format!("{id} deleted\n"))?;
         }
         Ok(())
     }
@@ -86,7 +87,7 @@ fn delete_secrets(directory: &GatewayDirectory, names: &[String]) -> Outcome {
         if !directory.secrets().remove(name)? {
             return Err(not_found("secret", name));
         }
-        println!("secret/{name} deleted");
+        output::print(&format!("secret/{name} deleted\n"))?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::{Outcome, Shared};
 use crate::directory::{GatewayDirectory, Secret};
 use crate::gateway::{Drift, ModelProviderStatus, Running};
 use crate::manifest::{Kind, Manifest, ManifestSet};
-use crate::output::{rows, style};
+use crate::output::{self, rows, style};
 
 /// Show manifests and secrets in detail, with their use
 #[derive(Debug, clap::Args)]
@@ -40,8 +40,7 @@ impl Args {
             }
             Resource::Secrets => secrets(&names, &directory)?,
         };
-        print!("{}", texts.join("\n\n"));
-        Ok(())
+        output::print(&texts.join("\n\n"))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::directory::{GatewayDirectory, Secret};
 use crate::failure::Failure;
 use crate::gateway::Running;
 use crate::manifest::{Kind, Manifest, ManifestSet};
-use crate::output::{rows, table, yaml};
+use crate::output::{self, rows, table, yaml};
 
 /// The time between two looks of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -57,8 +57,7 @@ impl Args {
         let selection = Selection::parse(&self.what)?;
         let directory = shared.directory()?;
         if !self.watch {
-            print!("{}", self.text(&selection, &directory)?.concat());
-            return Ok(());
+            return output::print(&self.text(&selection, &directory)?.concat());
         }
         let mut seen = BTreeMap::new();
         loop {
@@ -66,7 +65,7 @@ impl Args {
                 // A line is printed again when more than its age has changed.
                 let (name, rest) = (rows::first_cell(&line), rows::without_last_cell(&line));
                 if seen.insert(name, rest.clone()) != Some(rest) {
-                    print!("{line}");
+                    output::print(&line)?;
                 }
             }
             sleep(INTERVAL);
@@ -132,7 +131,7 @@ pub fn not_found(resource: &str, name: &str) -> Failure {
 }
 
 fn none(directory: &GatewayDirectory) -> Result<Vec<String>, Failure> {
-    eprintln!("No resources found in {}.", directory.root().display());
+    output::note(&format!("No resources found in {}.", directory.root().display()));
     Ok(Vec::new())
 }
 

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use super::{Outcome, Shared};
 use crate::failure::Failure;
+use crate::output;
 
 /// The key whose value is read from the terminal where none is named.
 const DEFAULT_KEY: &str = "api-key";
@@ -56,8 +57,7 @@ impl Args {
         let directory = shared.directory()?;
         let _lock = directory.lock()?;
         let is_new = directory.secrets().set(&name, &values)?;
-        println!("secret/{name} {}", if is_new { "created" } else { "configured" });
-        Ok(())
+        output::print(&format!("secret/{name} {}\n", if is_new { "created" } else { "configured" }))
     }
 
     fn values(self) -> Result<BTreeMap<String, String>, Failure> {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::{Outcome, Shared};
 use crate::manifest::{ManifestSet, read_all};
+use crate::output;
 
 /// Check manifests without a gateway
 ///
@@ -20,10 +21,9 @@ impl Args {
     pub fn run(self, _: &Shared) -> Outcome {
         let documents = read_all(&self.files)?;
         ManifestSet::default().apply(&documents, 0, true)?;
-        match documents.len() {
-            1 => println!("1 manifest is valid"),
-            count => println!("{count} manifests are valid"),
-        }
-        Ok(())
+        output::print(&match documents.len() {
+            1 => "1 manifest is valid\n".to_owned(),
+            count => format!("{count} manifests are valid\n"),
+        })
     }
 }

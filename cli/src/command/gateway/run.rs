@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::gateway::{EnvoyBinary, EnvoyProcess, Finding, Rendering, Running, Settings, Start, max_request_bytes, probe};
 use crate::manifest::{Kind, Manifest, ManifestSet};
 use crate::module;
-use crate::output::{progress::Progress, style};
+use crate::output::{self, progress::Progress, style};
 use crate::render::{self, BootstrapOptions};
 
 /// How long Envoy may take to start. Compiling the module takes most of it.
@@ -164,16 +164,16 @@ impl Args {
 
     fn announce(&self, running: &Running, manifests: &ManifestSet, findings: &[(String, Finding)], shared: &Shared) {
         let url = &running.settings.url;
-        eprintln!("The gateway listens on {url}. Press Ctrl-C to stop it.");
+        output::note(&format!("The gateway listens on {url}. Press Ctrl-C to stop it."));
         for (name, finding) in findings {
             let mark = if finding.is_good { "  ".to_owned() } else { format!("{} ", style::warning("!")) };
-            eprintln!("{mark}{name}: {}", finding.text);
+            output::note(&format!("{mark}{name}: {}", finding.text));
         }
-        eprintln!();
+        output::note("");
         for line in next_steps(url, manifests, findings, &shared.dir_option()) {
-            eprintln!("  {line}");
+            output::note(&format!("  {line}"));
         }
-        eprintln!("\nMetrics: {}/stats/prometheus", running.admin.url());
+        output::note(&format!("\nMetrics: {}/stats/prometheus", running.admin.url()));
     }
 }
 
@@ -309,7 +309,7 @@ fn supervise(process: &mut EnvoyProcess, running: &Running, signals: &Signals, l
         match running.admin.active_requests() {
             Ok(0) | Err(_) => break,
             Ok(count) if !is_told => {
-                eprintln!("waiting for {count} requests in progress; Ctrl-C again ends them");
+                output::note(&format!("waiting for {count} requests in progress; Ctrl-C again ends them"));
                 is_told = true;
             }
             Ok(_) => {}
