@@ -4,13 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use e2e::harness::{Answer, Upstream, installed_clients, responses};
+use e2e::harness::{Answer, RunningGateway, Shell, Upstream, installed_clients, responses};
 use e2e::standin::{Options, StandIn};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::{Value, json};
 
 use super::document::{HEADINGS, commands, manifests, output};
-use super::shell::{RunningGateway, Shell};
 
 /// The token of the page.
 const TOKEN: &str = "YOUR_VLLM_TOKEN";

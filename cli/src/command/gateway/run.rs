@@ -1,7 +1,7 @@
 //! `pai gateway run`.
 
 use std::fs::{self, File, TryLockError};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -67,7 +67,8 @@ struct Signals(Arc<AtomicUsize>);
 
 impl Args {
     /// Runs the command.
-    pub fn run(self, shared: &Shared) -> Outcome {
+    pub fn run(mut self, shared: &Shared) -> Outcome {
+        self.choose_port()?;
         let directory = shared.directory()?;
         let progress = Progress::start("looking for Envoy");
         let envoy = EnvoyBinary::find(self.envoy.as_deref())?;
@@ -85,6 +86,15 @@ impl Args {
         progress.end();
         self.announce(&running, &manifests, &findings, shared);
         supervise(&mut process, &running, &signals, self.listen)
+    }
+
+    /// Replaces port 0 by a free one, which is part of the URL that other commands print.
+    fn choose_port(&mut self) -> anyhow::Result<()> {
+        if self.listen.port() == 0 {
+            let free = TcpListener::bind(self.listen).with_context(|| format!("{} cannot be bound", self.listen))?;
+            self.listen = free.local_addr().context("the free port is unknown")?;
+        }
+        Ok(())
     }
 
     /// Writes everything that Envoy reads. Returns the manifests in force.
@@ -142,6 +152,9 @@ impl Args {
         loop {
             if process.ended().is_some() {
                 return Err(process.failure(&self.listen.to_string()));
+            }
+            if let Some(reason) = directory.last_refusal() {
+                return Err(Failure::refused(format!("Envoy refused the configuration: {reason}")));
             }
             if signals.count() > 0 {
                 return Err(Failure::refused("interrupted"));
