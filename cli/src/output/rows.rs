@@ -127,7 +127,7 @@ impl Rows<'_> {
 
 /// Returns when a manifest was last used. The gateway remembers names: a use before the manifest was created was of an earlier one.
 fn last_used(manifest: &Manifest, used: &Used) -> String {
-    let last = used.last.as_deref().filter(|last| seconds(last).is_some_and(|last| last > manifest.created));
+    let last = used.last.as_deref().filter(|last| seconds(last).is_some_and(|last| last >= manifest.created));
     ago(last)
 }
 

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use e2e::harness::{Answer, RunningGateway, Shell, Upstream, installed_clients, responses};
+use e2e::harness::{Answer, RunningGateway, Shell, Upstream, installed_clients, responses, until};
 use e2e::standin::{Options, StandIn};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::{Value, json};
@@ -99,7 +99,9 @@ impl Follower {
 
     async fn token_gated_vllm(&self, heading: &str) {
         let vllm = vllm(&[TOKEN]).await;
-        // The table shows a provider that was just created, and never used.
+        // The table shows a provider that was just created, and never used: times are whole seconds.
+        let last_use = seconds();
+        until("the second of the last use is over", async || (seconds() > last_use).then_some(())).await;
         self.shell.run("pai delete model-provider vllm-local");
         self.shell.write("model-provider.yaml", manifests(heading)[0]);
         let [add, verify] = &commands(heading)[..] else { panic!("{heading}") };
@@ -286,7 +288,10 @@ fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
+fn seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
 fn seconds_to_midnight() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    86_400 - now % 86_400
+    86_400 - seconds() % 86_400
 }
