@@ -64,14 +64,15 @@ impl Args {
     }
 
     fn print(&self, old: &ManifestSet, changes: &[(Manifest, Change)]) -> Outcome {
+        let note = if self.dry_run { " (dry run)" } else { "" };
+        let mut text = String::new();
         for (manifest, change) in changes {
             if self.diff {
-                output::print(&diff(old.get(manifest.kind, &manifest.name), manifest, *change))?;
+                text += &diff(old.get(manifest.kind, &manifest.name), manifest, *change);
             }
-            let note = if self.dry_run { " (dry run)" } else { "" };
-            output::print(&format!("{} {}{note}\n", manifest.id(), change.word()))?;
+            text += &format!("{} {}{note}\n", manifest.id(), change.word());
         }
-        Ok(())
+        output::print(&text)
     }
 }
 

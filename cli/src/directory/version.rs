@@ -93,7 +93,7 @@ impl GatewayDirectory {
         files::create_private(&manifests)?;
         for kind in Kind::ALL {
             let stored = Stored { items: configuration.manifests.of_kind(kind).map(StoredManifest::of).collect() };
-            files::write_new(&manifests.join(file_of(kind)), serde_json::to_string_pretty(&stored)?.as_bytes())?;
+            files::write_new(&manifests.join(file_of(kind)), &serde_json::to_vec(&stored)?)?;
         }
         for (name, contents) in &configuration.files {
             files::write_new(&incoming.path().join(name), contents.as_bytes())?;

@@ -2,17 +2,19 @@
 //!
 //! Every change yields a whole new set, which the filter's configuration code has accepted. There is no half of a change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use pai_filter::config::{self, ConfigError, InvalidConfig};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Document, Kind, Manifest};
 use crate::failure::Failure;
 
-/// The manifests of a gateway, by kind and name.
+/// The manifests of a gateway, by kind and name. A copy is cheap.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct ManifestSet(BTreeMap<(Kind, String), Manifest>);
+pub struct ManifestSet(Arc<BTreeMap<(Kind, String), Manifest>>);
 
 /// What a command did to a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,26 +73,30 @@ impl ManifestSet {
 
     /// Adds a manifest that was valid when it was stored.
     pub fn insert(&mut self, manifest: Manifest) {
-        self.0.insert((manifest.kind, manifest.name.clone()), manifest);
+        Arc::make_mut(&mut self.0).insert((manifest.kind, manifest.name.clone()), manifest);
     }
 
     /// Removes a manifest.
     pub fn remove(&mut self, kind: Kind, name: &str) -> Option<Manifest> {
-        self.0.remove(&(kind, name.to_owned()))
+        Arc::make_mut(&mut self.0).remove(&(kind, name.to_owned()))
     }
 
     /// Returns the set after `documents` were applied at the time `now`, and what changed. With `prune`, what is not in `documents` is removed.
     pub fn apply(&self, documents: &[Document], now: u64, prune: bool) -> Result<(Self, Vec<(Manifest, Change)>), Failure> {
-        let mut set = if prune { Self::default() } else { self.clone() };
-        let mut changes = Vec::new();
+        let keys: BTreeSet<_> = documents.iter().filter_map(|document| key_of(&document.value)).collect();
+        let is_kept = |manifest: &&Manifest| !prune && !keys.contains(&(manifest.kind, manifest.name.as_str()));
+        let kept: Vec<&Manifest> = self.iter().filter(is_kept).collect();
+        validate(&kept, documents)?;
+        let mut set: BTreeMap<_, _> =
+            kept.into_iter().map(|manifest| ((manifest.kind, manifest.name.clone()), manifest.clone())).collect();
+        let mut changes = Vec::with_capacity(documents.len());
         for manifest in documents.iter().filter_map(|document| Manifest::from_value(document.value.clone(), now)) {
             let old = self.get(manifest.kind, &manifest.name);
             let manifest = Manifest { created: old.map_or(now, |old| old.created), ..manifest };
             changes.push((manifest.clone(), Change::between(old, &manifest)));
-            set.insert(manifest);
+            set.insert((manifest.kind, manifest.name.clone()), manifest);
         }
-        let kept = if prune { Self::default() } else { self.without(documents) };
-        kept.validate_with(documents)?;
+        let set = Self(Arc::new(set));
         let pruned = self.iter().filter(|old| set.get(old.kind, &old.name).is_none());
         changes.extend(pruned.map(|old| (old.clone(), Change::Pruned)));
         Ok((set, changes))
@@ -98,50 +104,48 @@ impl ManifestSet {
 
     /// Checks the whole set, as after a deletion.
     pub fn validate(&self) -> Result<(), Failure> {
-        self.validate_with(&[])
+        validate(&self.iter().collect::<Vec<_>>(), &[])
     }
+}
 
-    fn without(&self, documents: &[Document]) -> Self {
-        let mut kept = self.clone();
-        for manifest in documents.iter().filter_map(|document| Manifest::from_value(document.value.clone(), 0)) {
-            kept.remove(manifest.kind, &manifest.name);
+/// Checks `kept` together with `documents`.
+fn validate(kept: &[&Manifest], documents: &[Document]) -> Result<(), Failure> {
+    let mut items: Vec<&Value> = kept.iter().map(|manifest| &manifest.value).collect();
+    items.extend(documents.iter().map(|document| &document.value));
+    let default = default_gateway();
+    if !items.iter().any(|item| item.get("kind").and_then(Value::as_str) == Some(Kind::Gateway.name())) {
+        items.push(&default);
+    }
+    let text = serde_json::to_vec(&Items { items }).unwrap_or_default();
+    // Whether a secret is there is checked by the caller, which has the gateway directory.
+    let loaded = config::load(&text, &|_| Some("present".to_owned()));
+    loaded.map(drop).map_err(|invalid| explain(&invalid, kept.len(), documents))
+}
+
+/// A configuration in the form of one object.
+#[derive(Serialize)]
+struct Items<'a> {
+    items: Vec<&'a Value>,
+}
+
+/// Adds to each error the place of the manifest.
+fn explain(invalid: &InvalidConfig, kept: usize, documents: &[Document]) -> Failure {
+    let lines = invalid.errors().iter().map(|error| explain_one(error, kept, documents));
+    let lines: Vec<String> = lines.chain(invalid.omitted()).collect();
+    Failure::refused(lines.join("\n"))
+}
+
+fn explain_one(error: &ConfigError, kept: usize, documents: &[Document]) -> String {
+    let position = error.manifest.strip_prefix("items[").and_then(|rest| rest.strip_suffix(']')?.parse::<usize>().ok());
+    let by_position = position.and_then(|index| documents.get(index.checked_sub(kept)?));
+    let by_name = || documents.iter().rfind(|document| named(&document.value).as_ref() == Some(&error.manifest));
+    match by_position.or_else(by_name) {
+        Some(document) if position.is_some() => {
+            let field = if error.field.is_empty() { String::new() } else { format!("{}: ", error.field) };
+            format!("{}: {field}{}", document.place(&error.field), error.reason)
         }
-        kept
-    }
-
-    /// Checks these manifests together with `documents`.
-    fn validate_with(&self, documents: &[Document]) -> Result<(), Failure> {
-        let mut items: Vec<&Value> = self.iter().map(|manifest| &manifest.value).collect();
-        items.extend(documents.iter().map(|document| &document.value));
-        let default = default_gateway();
-        if !items.iter().any(|item| item.get("kind").and_then(Value::as_str) == Some(Kind::Gateway.name())) {
-            items.push(&default);
-        }
-        let text = json!({ "items": items }).to_string();
-        // Whether a secret is there is checked by the caller, which has the gateway directory.
-        let loaded = config::load(text.as_bytes(), &|_| Some("present".to_owned()));
-        loaded.map(drop).map_err(|invalid| self.explain(&invalid, documents))
-    }
-
-    /// Adds to each error the place of the manifest.
-    fn explain(&self, invalid: &InvalidConfig, documents: &[Document]) -> Failure {
-        let lines = invalid.errors().iter().map(|error| self.explain_one(error, documents));
-        let lines: Vec<String> = lines.chain(invalid.omitted()).collect();
-        Failure::refused(lines.join("\n"))
-    }
-
-    fn explain_one(&self, error: &ConfigError, documents: &[Document]) -> String {
-        let position = error.manifest.strip_prefix("items[").and_then(|rest| rest.strip_suffix(']')?.parse::<usize>().ok());
-        let by_position = position.and_then(|index| documents.get(index.checked_sub(self.0.len())?));
-        let by_name = || documents.iter().rfind(|document| named(&document.value).as_ref() == Some(&error.manifest));
-        match by_position.or_else(by_name) {
-            Some(document) if position.is_some() => {
-                let field = if error.field.is_empty() { String::new() } else { format!("{}: ", error.field) };
-                format!("{}: {field}{}", document.place(&error.field), error.reason)
-            }
-            Some(document) => format!("{}: {error}", document.place(&error.field)),
-            None => error.to_string(),
-        }
+        Some(document) => format!("{}: {error}", document.place(&error.field)),
+        None => error.to_string(),
     }
 }
 
@@ -157,8 +161,13 @@ impl Change {
 
 /// Returns what the filter's errors call a manifest: `ModelProvider vllm-local`.
 fn named(value: &Value) -> Option<String> {
-    let manifest = Manifest::from_value(value.clone(), 0)?;
-    Some(format!("{} {}", manifest.kind.name(), manifest.name))
+    key_of(value).map(|(kind, name)| format!("{} {name}", kind.name()))
+}
+
+/// Returns kind and name of a manifest, if it has them.
+fn key_of(value: &Value) -> Option<(Kind, &str)> {
+    let kind = Kind::from_name(value.get("kind")?.as_str()?)?;
+    Some((kind, value.get("metadata")?.get("name")?.as_str()?))
 }
 
 /// Returns the Gateway that is in force where no manifest of this kind is there.
