@@ -174,3 +174,105 @@ fn key_of(value: &Value) -> Option<(Kind, &str)> {
 pub fn default_gateway() -> Value {
     json!({ "apiVersion": "pai.io/v1", "kind": "Gateway", "metadata": { "name": "default" }, "spec": {} })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Map, Value, json};
+
+    use super::{Change, ManifestSet};
+    use crate::manifest::{Document, Kind};
+    use crate::output::yaml;
+
+    /// Texts that YAML could read as something else, or that need quotes.
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[ -~]{1,20}",
+            prop::sample::select(vec![
+                "yes",
+                "null",
+                "~",
+                "1e3",
+                "0x10",
+                "- a",
+                "a: b",
+                "#",
+                "'",
+                "\"",
+                "2027-01-01",
+                "é ☃",
+                " x "
+            ])
+            .prop_map(str::to_owned),
+        ]
+    }
+
+    fn name() -> impl Strategy<Value = String> {
+        "[a-z]([a-z0-9-]{0,8}[a-z0-9])?"
+    }
+
+    fn fields(options: Vec<(&'static str, BoxedStrategy<Value>)>) -> impl Strategy<Value = Map<String, Value>> {
+        let options: Vec<_> =
+            options.into_iter().map(|(field, value)| prop::option::of(value).prop_map(move |value| (field, value))).collect();
+        options.prop_map(|options| options.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?))).collect())
+    }
+
+    fn provider() -> impl Strategy<Value = Value> {
+        let tokens = || (1_u64..1 << 53).prop_map(Value::from).boxed();
+        let models = prop::collection::vec("[!-)+-~]{1,12}[*]?", 0..4).prop_map(Value::from).boxed();
+        let external = fields(vec![("enabled", any::<bool>().prop_map(Value::from).boxed()), ("maxTokensPerDay", tokens())]);
+        let optional = fields(vec![
+            ("allowedModels", models),
+            ("maxTokensPerDay", tokens()),
+            ("maxTokensPerRequest", tokens()),
+            ("externalAccess", external.prop_map(Value::from).boxed()),
+        ]);
+        let labels = prop::collection::btree_map("[a-z]{1,5}", text(), 0..3);
+        (name(), optional, labels).prop_map(|(name, mut spec, labels)| {
+            spec.insert("provider".to_owned(), "vllm".into());
+            spec.insert("endpoint".to_owned(), "http://127.0.0.1:8000/v1".into());
+            json!({ "apiVersion": "pai.io/v1", "kind": "ModelProvider", "metadata": { "name": name, "labels": labels }, "spec": spec })
+        })
+    }
+
+    fn document(value: &Value) -> Document {
+        Document::made_by("test", value.clone())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn what_was_applied_is_what_is_printed(providers in prop::collection::btree_map(name(), provider(), 1..6)) {
+            let mut manifests: Vec<Value> = Vec::new();
+            for (name, mut provider) in providers {
+                provider["metadata"]["name"] = name.into();
+                manifests.push(provider);
+            }
+            let documents: Vec<Document> = manifests.iter().map(document).collect();
+            let (set, _) = ManifestSet::default().apply(&documents, 1, false).map_err(|failure| TestCaseError::fail(failure.to_string()))?;
+            let printed = yaml::stream(set.iter().map(|manifest| &manifest.value));
+            let read = pai_filter::config::parse(printed.as_bytes()).map_err(|invalid| TestCaseError::fail(format!("{invalid}\n{printed}")))?;
+            prop_assert_eq!(&read, &set.iter().map(|manifest| manifest.value.clone()).collect::<Vec<_>>());
+            let again: Vec<Document> = read.iter().map(document).collect();
+            let (same, changes) = set.apply(&again, 2, true).map_err(|failure| TestCaseError::fail(failure.to_string()))?;
+            prop_assert_eq!(&same, &set, "the creation is kept");
+            prop_assert!(changes.iter().all(|(_, change)| *change == Change::Unchanged));
+        }
+    }
+
+    #[test]
+    fn what_is_in_no_file_is_pruned() {
+        let provider = |name: &str| {
+            let spec = json!({ "provider": "vllm", "endpoint": "http://a" });
+            document(&json!({ "apiVersion": "pai.io/v1", "kind": "ModelProvider", "metadata": { "name": name }, "spec": spec }))
+        };
+        let (set, _) = ManifestSet::default().apply(&[provider("a"), provider("b")], 1, false).unwrap();
+        let (kept, _) = set.apply(&[provider("b")], 2, false).unwrap();
+        assert_eq!(kept, set);
+        let (pruned, changes) = set.apply(&[provider("b")], 2, true).unwrap();
+        assert_eq!(pruned.of_kind(Kind::ModelProvider).map(|manifest| manifest.name.as_str()).collect::<Vec<_>>(), ["b"]);
+        let changes: Vec<_> = changes.iter().map(|(manifest, change)| (manifest.name.as_str(), *change)).collect();
+        assert_eq!(changes, [("b", Change::Unchanged), ("a", Change::Pruned)]);
+    }
+}
