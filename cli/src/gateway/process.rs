@@ -55,6 +55,8 @@ impl Start<'_> {
             "--component-log-level",
             "wasm:info",
         ]);
+        // A line of the access log appears soon after its request; the default is ten seconds.
+        command.args(["--file-flush-interval-msec", "200"]);
         if let Some(concurrency) = self.concurrency {
             command.args(["--concurrency", &concurrency.to_string()]);
         }
@@ -160,6 +162,10 @@ impl EnvoyProcess {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
         let _ = self.child.wait();
+        // The last lines of the access log.
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
     }
 }
 
