@@ -74,7 +74,6 @@ async fn all_other_paths_are_unknown() {
         ("POST", "/"),
         ("GET", "/"),
         ("GET", "/metrics"),
-        ("GET", "/health"),
         ("GET", "/docs"),
         ("GET", CHAT),
         ("PUT", CHAT),

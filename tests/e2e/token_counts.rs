@@ -59,9 +59,13 @@ async fn gate(provider_server: &Upstream, counter: &Counter) -> Gate {
         .upstream("counter", &counter.server)
         .start()
         .await;
-    until("the context length is known", async || {
-        let listed = gate.get("/pai/v1/model-providers").send().await.json();
-        listed["items"][0]["contextLengths"][MODEL].as_u64().map(|_| ())
+    // Each request has a connection of its own, so that some reach either worker.
+    until("both workers know the context length", async || {
+        for _ in 0..20 {
+            let listed = gate.get("/pai/v1/model-providers").send().await.json();
+            listed["items"][0]["contextLengths"][MODEL].as_u64()?;
+        }
+        Some(())
     })
     .await;
     gate
