@@ -1,5 +1,6 @@
 //! Why a command failed: the message and the exit code.
 
+use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -19,6 +20,15 @@ pub enum Code {
     Usage = 2,
     /// No gateway answers.
     Unreachable = 3,
+}
+
+/// Returns the last cause of an error: `Connection refused`.
+pub fn innermost(error: &dyn Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
 }
 
 // === impl Failure ===

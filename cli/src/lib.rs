@@ -8,6 +8,7 @@
 pub mod client;
 pub mod command;
 pub mod demo;
+mod digest;
 pub mod directory;
 pub mod failure;
 pub mod gateway;

@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use sha2::{Digest as _, Sha256};
-
 use crate::failure::Failure;
 
 /// Returns the module that `PAI_FILTER_WASM` names, or else the one that was built with this program.
@@ -30,9 +28,4 @@ fn read(file: &Path) -> Result<Cow<'static, [u8]>, Failure> {
     std::fs::read(file).map(Cow::Owned).map_err(|error| {
         Failure::refused(format!("no filter module at {}: {error}\n  Run scripts/build, or set PAI_FILTER_WASM", file.display()))
     })
-}
-
-/// Returns the digest of a module, in hexadecimal digits.
-pub fn sha256(module: &[u8]) -> String {
-    Sha256::digest(module).iter().map(|byte| format!("{byte:02x}")).collect()
 }

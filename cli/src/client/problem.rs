@@ -6,7 +6,7 @@ use std::io;
 use rustls::{CertificateError, Error as TlsError};
 
 use super::GatewayUrl;
-use crate::failure::Failure;
+use crate::failure::{Failure, innermost};
 
 /// Explains an error below HTTP: the gateway was not reached, or its answer broke off.
 pub fn unreachable(url: &GatewayUrl, error: &reqwest::Error) -> Failure {
@@ -66,12 +66,4 @@ fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
         next = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
     }
     None
-}
-
-fn innermost(error: &dyn Error) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }

@@ -7,11 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::change::{self, Wait};
 use super::get::not_found;
 use super::{Outcome, Shared};
+use crate::digest::sha256;
 use crate::failure::Failure;
 use crate::manifest::{Document, Kind, Manifest, ManifestSet};
 use crate::output;
@@ -88,7 +88,7 @@ impl Create {
 
     fn manifest(&self, key: &str) -> Result<Value, Failure> {
         let mut spec = Map::new();
-        spec.insert("sha256".to_owned(), hash(key).into());
+        spec.insert("sha256".to_owned(), sha256(key).into());
         if !self.models.is_empty() {
             spec.insert("models".to_owned(), self.models.clone().into());
         }
@@ -117,7 +117,7 @@ impl Rotate {
         let mut value = found.value.clone();
         let spec = value.get_mut("spec").and_then(Value::as_object_mut).context("the manifest has no spec")?;
         let key = new_key()?;
-        let previous = spec.insert("sha256".to_owned(), hash(&key).into());
+        let previous = spec.insert("sha256".to_owned(), sha256(&key).into());
         spec.remove("previous");
         if !self.grace.is_zero() {
             spec.insert("previous".to_owned(), json!({ "sha256": previous, "expires": after(self.grace)? }));
@@ -136,10 +136,6 @@ fn new_key() -> Result<String, Failure> {
     getrandom::fill(&mut bytes)
         .map_err(|error| Failure::refused(format!("the operating system has no random numbers: {error}")))?;
     Ok(format!("pak_{}", URL_SAFE_NO_PAD.encode(bytes)))
-}
-
-fn hash(key: &str) -> String {
-    Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Returns the time after a duration, in RFC 3339 to the second.
@@ -161,7 +157,7 @@ fn warn_about_use(old: &ManifestSet, new: &ManifestSet) {
 
 #[cfg(test)]
 mod tests {
-    use super::{hash, new_key};
+    use super::new_key;
 
     #[test]
     fn a_key_has_the_documented_form() {
@@ -170,10 +166,5 @@ mod tests {
         assert_eq!(secret.len(), 43);
         assert!(secret.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{key}");
         assert_ne!(key, new_key().unwrap());
-    }
-
-    #[test]
-    fn a_hash_is_hexadecimal() {
-        assert_eq!(hash("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

@@ -46,7 +46,7 @@ impl Args {
         let documents = read_all(&self.files)?;
         let directory = shared.directory()?;
         if self.dry_run {
-            let old = if directory.exists() { directory.manifests()? } else { ManifestSet::default() };
+            let old = directory.manifests()?;
             let (set, changes) = old.apply(&documents, change::now(), self.prune)?;
             self.check(&directory, &set)?;
             return self.print(&old, &changes);

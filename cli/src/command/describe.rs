@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::get::{not_found, select};
+use super::get::{select, select_secrets};
 use super::resource::{NAMES, Resource, Selection};
 use super::{Outcome, Shared};
 use crate::directory::{GatewayDirectory, Secret};
+use crate::failure::Failure;
 use crate::gateway::{Drift, ModelProviderStatus, Running};
 use crate::manifest::{Kind, Manifest, ManifestSet};
 use crate::output::{self, rows, style};
@@ -34,7 +35,7 @@ impl Args {
         let directory = shared.directory()?;
         let texts = match resource {
             Resource::Manifests(kind) => {
-                let set = if directory.exists() { directory.manifests()? } else { ManifestSet::default() };
+                let set = directory.manifests()?;
                 let details = Details { running: Running::find(&directory), set };
                 select(kind, &names, &details.set)?.into_iter().map(|manifest| details.of(manifest)).collect()
             }
@@ -44,16 +45,9 @@ impl Args {
     }
 }
 
-fn secrets(names: &[String], directory: &GatewayDirectory) -> Result<Vec<String>, crate::failure::Failure> {
-    let secrets = directory.secrets();
-    let found = match names {
-        [] => secrets.list()?,
-        names => {
-            let found = names.iter().map(|name| secrets.get(name)?.ok_or_else(|| not_found("secret", name)));
-            found.collect::<Result<Vec<Secret>, crate::failure::Failure>>()?
-        }
-    };
-    let set = if directory.exists() { directory.manifests()? } else { ManifestSet::default() };
+fn secrets(names: &[String], directory: &GatewayDirectory) -> Result<Vec<String>, Failure> {
+    let found = select_secrets(names, directory)?;
+    let set = directory.manifests()?;
     Ok(found.iter().map(|secret| describe_secret(secret, &set)).collect())
 }
 

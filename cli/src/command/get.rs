@@ -81,7 +81,7 @@ impl Args {
     }
 
     fn manifests(&self, kind: Kind, names: &[String], directory: &GatewayDirectory) -> Result<Vec<String>, Failure> {
-        let set = if directory.exists() { directory.manifests()? } else { ManifestSet::default() };
+        let set = directory.manifests()?;
         let found = select(kind, names, &set)?;
         let text = match self.output {
             Some(Format::Yaml) => yaml::stream(found.iter().map(|manifest| &manifest.value)),
@@ -98,14 +98,7 @@ impl Args {
     }
 
     fn secrets(&self, names: &[String], directory: &GatewayDirectory) -> Result<Vec<String>, Failure> {
-        let secrets = directory.secrets();
-        let mut found = Vec::new();
-        if names.is_empty() {
-            found = secrets.list()?;
-        }
-        for name in names {
-            found.push(secrets.get(name)?.ok_or_else(|| not_found("secret", name))?);
-        }
+        let found = select_secrets(names, directory)?;
         let text = match self.output {
             Some(Format::Yaml) => yaml::stream(found.iter().map(secret_value).collect::<Vec<_>>().iter()),
             Some(Format::Json) => json_text(found.iter().map(secret_value).collect(), names.len() == 1),
@@ -123,6 +116,15 @@ pub fn select<'s>(kind: Kind, names: &[String], set: &'s ManifestSet) -> Result<
         return Ok(set.of_kind(kind).collect());
     }
     names.iter().map(|name| set.get(kind, name).ok_or_else(|| not_found(kind.resource(), name))).collect()
+}
+
+/// Returns the secrets with these names, or all.
+pub fn select_secrets(names: &[String], directory: &GatewayDirectory) -> Result<Vec<Secret>, Failure> {
+    let secrets = directory.secrets();
+    if names.is_empty() {
+        return Ok(secrets.list()?);
+    }
+    names.iter().map(|name| secrets.get(name)?.ok_or_else(|| not_found("secret", name))).collect()
 }
 
 /// Returns the error for a name that is not there.

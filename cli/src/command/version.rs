@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use crate::gateway::EnvoyBinary;
-use crate::{module, output};
+use crate::{digest, module, output};
 
 /// Print the versions of pai, its filter module and Envoy
 ///
@@ -19,7 +19,7 @@ impl Args {
         let module = module::bytes()?;
         let size = module.len().div_ceil(1024);
         output::print(&format!("pai     {}\n", env!("CARGO_PKG_VERSION")))?;
-        output::print(&format!("module  sha256:{} ({size} KiB)\n", module::sha256(&module)))?;
+        output::print(&format!("module  sha256:{} ({size} KiB)\n", digest::sha256(&module)))?;
         match EnvoyBinary::find(None) {
             Ok(envoy) => output::print(&format!("envoy   {} ({})\n", envoy.version, envoy.path.display())),
             Err(failure) => {

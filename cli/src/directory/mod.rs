@@ -28,8 +28,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
+use crate::digest::sha256;
 use crate::failure::Failure;
 use crate::render;
 
@@ -65,11 +65,6 @@ impl GatewayDirectory {
             files::create_private(&directory)?;
         }
         Ok(())
-    }
-
-    /// Returns whether a command has created the directory.
-    pub fn exists(&self) -> bool {
-        self.versions().is_dir()
     }
 
     /// Returns the path.
@@ -113,8 +108,7 @@ impl GatewayDirectory {
             return path;
         }
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-        let digest = Sha256::digest(self.root.as_os_str().as_bytes());
-        let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let name: String = sha256(self.root.as_os_str().as_bytes()).chars().take(16).collect();
         runtime.join(format!("pai-{name}.sock"))
     }
 

@@ -1,5 +1,6 @@
 //! The difference between what a manifest allows and what the server lists.
 
+use pai_filter::policy::name_pattern::NamePattern;
 use serde_json::Value;
 
 use crate::manifest::Manifest;
@@ -20,11 +21,12 @@ impl Drift {
     /// Compares a provider's manifest with what its server lists; `None` if the manifest has no `allowedModels`.
     pub fn between(manifest: &Manifest, listed: &[String]) -> Option<Self> {
         let allowed = manifest.spec().get("allowedModels").and_then(Value::as_array)?;
-        let allowed: Vec<&str> = allowed.iter().filter_map(Value::as_str).collect();
-        let missing = allowed.iter().filter(|entry| !listed.iter().any(|model| matches(entry, model)));
-        let not_allowed = listed.iter().filter(|model| !allowed.iter().any(|entry| matches(entry, model)));
+        let allowed: Vec<(&str, NamePattern)> =
+            allowed.iter().filter_map(Value::as_str).map(|entry| (entry, NamePattern::new(entry))).collect();
+        let missing = allowed.iter().filter(|(_, pattern)| !listed.iter().any(|model| pattern.matches(model)));
+        let not_allowed = listed.iter().filter(|model| !allowed.iter().any(|(_, pattern)| pattern.matches(model)));
         Some(Self {
-            missing: missing.map(|entry| (*entry).to_owned()).collect(),
+            missing: missing.map(|(entry, _)| (*entry).to_owned()).collect(),
             not_allowed: not_allowed.cloned().collect(),
             listed: listed.len(),
         })
@@ -37,11 +39,6 @@ impl Drift {
             missing => format!("{missing} not served"),
         }
     }
-}
-
-/// Returns whether an entry of a model list matches a model: exactly, or by a trailing `*`.
-fn matches(entry: &str, model: &str) -> bool {
-    entry.strip_suffix('*').map_or(entry == model, |prefix| model.starts_with(prefix))
 }
 
 #[cfg(test)]

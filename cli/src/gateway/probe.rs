@@ -7,6 +7,7 @@ use reqwest::blocking::Client;
 use serde::Deserialize;
 
 use super::Drift;
+use crate::failure::innermost;
 use crate::manifest::Manifest;
 
 /// How long a provider may take.
@@ -48,8 +49,8 @@ pub fn probe(provider: &Manifest, key: Option<&str>) -> Finding {
     let bad = |text: String| Finding { is_good: false, text, models: Vec::new() };
     match request.send() {
         Err(error) if error.is_timeout() => bad(format!("{what} does not answer within {} s", TIMEOUT.as_secs())),
-        Err(error) if error.is_connect() => bad(format!("no server at {endpoint}: {}", reason(&error))),
-        Err(error) => bad(format!("{what} gives no answer: {}", reason(&error))),
+        Err(error) if error.is_connect() => bad(format!("no server at {endpoint}: {}", innermost(&error))),
+        Err(error) => bad(format!("{what} gives no answer: {}", innermost(&error))),
         Ok(response) => match response.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 bad(unauthorized(provider, &what, response.status(), key.is_some()))
@@ -107,13 +108,4 @@ fn shown(models: &[String]) -> String {
             models.len().saturating_sub(SHOWN)
         ),
     }
-}
-
-/// Returns the last cause of an error: `Connection refused`.
-fn reason(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use pai_filter::policy;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use super::Settings;
+use crate::digest::sha256;
 use crate::directory::GatewayDirectory;
 use crate::failure::Failure;
 use crate::manifest::{Kind, Manifest, ManifestSet};
@@ -83,8 +83,7 @@ fn list(manifests: &ManifestSet) -> Vec<Manifest> {
 /// Returns both files. Their versions are digests of their contents.
 fn clusters_and_routes(resources: Transition) -> Files {
     let file = |resources: &[Value]| {
-        let text = Value::from(resources.to_vec()).to_string();
-        let version: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+        let version = sha256(Value::from(resources.to_vec()).to_string());
         render::resource_file(resources, &version).to_string()
     };
     BTreeMap::from([(CDS.to_owned(), file(&resources.clusters)), (RDS.to_owned(), file(&[resources.routes]))])

@@ -4,7 +4,6 @@
 //! step is one version of the directory, put in force by one rename. What Envoy refuses is rolled back.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -76,10 +75,11 @@ struct Rollout<'a> {
     deadline: Instant,
 }
 
-/// The configuration that a step waits for.
-struct Expected<'s> {
-    what: &'static str,
-    files: &'s Files,
+/// The versions that Envoy reports when a step is in force; `None` for a file that the step does not have.
+struct Expected {
+    clusters: Option<String>,
+    routes: Option<String>,
+    policy: Option<String>,
 }
 
 // === impl Rollout ===
@@ -112,16 +112,10 @@ impl Rollout<'_> {
         Ok(())
     }
 
-    fn step(&self, configuration: &Configuration, what: &'static str) -> Result<Version, Failure> {
+    fn step(&self, configuration: &Configuration, what: &str) -> Result<(), Failure> {
         let version = self.directory.write(configuration)?;
         self.directory.switch_to(version)?;
-        match self.wait(&Expected { what, files: &configuration.files }) {
-            Ok(()) => Ok(version),
-            Err(failure) => {
-                self.roll_back();
-                Err(failure)
-            }
-        }
+        self.wait(&Expected::of(&configuration.files), what).inspect_err(|_| self.roll_back())
     }
 
     /// Puts the configuration before this command back in force.
@@ -134,15 +128,12 @@ impl Rollout<'_> {
     }
 
     /// Waits until Envoy serves this, or refuses it.
-    fn wait(&self, expected: &Expected<'_>) -> Result<(), Failure> {
+    fn wait(&self, expected: &Expected, what: &str) -> Result<(), Failure> {
         let warming_until = Instant::now() + WARMING;
-        let mut is_warm = false;
         loop {
             self.check_refusals()?;
             if self.serves(expected)? {
-                is_warm =
-                    is_warm || self.running.admin.stats("cluster_manager.warming_clusters")?.values().all(|count| *count == 0);
-                if is_warm {
+                if self.running.admin.stats("cluster_manager.warming_clusters")?.values().all(|count| *count == 0) {
                     return Ok(());
                 }
                 if Instant::now() >= warming_until {
@@ -150,7 +141,7 @@ impl Rollout<'_> {
                     return Ok(());
                 }
             } else if Instant::now() >= self.deadline {
-                return Err(Failure::refused(format!("the gateway did not put {expected} in force in time; nothing was changed")));
+                return Err(Failure::refused(format!("the gateway did not put {what} in force in time; nothing was changed")));
             }
             sleep(INTERVAL);
         }
@@ -166,18 +157,27 @@ impl Rollout<'_> {
         Err(Failure::refused(format!("Envoy refused the configuration, and the one before is in force again: {reason}")))
     }
 
-    fn serves(&self, expected: &Expected<'_>) -> Result<bool, Failure> {
+    fn serves(&self, expected: &Expected) -> Result<bool, Failure> {
         let texts = self.running.admin.texts("version_text")?;
-        let has = |file: &str, suffix: &str| {
-            let version = expected.files.get(file).and_then(|text| version_of(text));
-            version.is_none_or(|version| texts.iter().any(|(name, text)| name.ends_with(suffix) && *text == version))
+        let has = |version: &Option<String>, suffix: &str| {
+            version.as_ref().is_none_or(|version| texts.iter().any(|(name, text)| name.ends_with(suffix) && text == version))
         };
-        if !has(CDS, "cluster_manager.cds.version_text") || !has(RDS, ".version_text") {
+        if !has(&expected.clusters, "cluster_manager.cds.version_text") || !has(&expected.routes, ".version_text") {
             return Ok(false);
         }
-        let Some(version) = expected.files.get(GATE).and_then(|text| version_of(text)) else { return Ok(true) };
+        let Some(version) = &expected.policy else { return Ok(true) };
         let status = self.running.control.status()?;
-        Ok(status.version == version && status.workers.iter().all(|worker| worker.version == version))
+        Ok(status.version == *version && status.workers.iter().all(|worker| worker.version == *version))
+    }
+}
+
+// === impl Expected ===
+
+impl Expected {
+    /// Reads the versions of these files.
+    fn of(files: &Files) -> Self {
+        let version = |file: &str| version_of(files.get(file)?);
+        Self { clusters: version(CDS), routes: version(RDS), policy: version(GATE) }
     }
 }
 
@@ -188,10 +188,4 @@ fn version_of(text: &str) -> Option<String> {
         version_info: String,
     }
     serde_json::from_str(text).ok().map(|Response { version_info }| version_info)
-}
-
-impl fmt::Display for Expected<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.what)
-    }
 }

@@ -9,9 +9,10 @@ mod set;
 mod source;
 
 pub use kind::Kind;
-pub use set::{Change, ManifestSet};
+pub use set::{Change, ManifestSet, default_gateway};
 pub use source::{Document, read_all};
 
+use serde::Deserialize;
 use serde_json::Value;
 
 /// One manifest. Its value has passed the filter's own validation.
@@ -28,7 +29,7 @@ pub struct Manifest {
 }
 
 /// A reference to a key of a secret: `spec.apiKeySecretRef`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub struct SecretReference {
     /// The name of the secret.
     pub name: String,

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::digest::sha256;
 use crate::failure::Failure;
 use crate::manifest::Manifest;
 
 use super::GATE;
 use super::cluster::{Layout, Source};
 use super::gateway::{self, Settings};
-use super::sds::digest;
 use super::template;
 use super::upstream::Upstreams;
 use super::version::EnvoyVersion;
@@ -74,7 +74,7 @@ struct Context<'a> {
 pub fn dynamic(manifests: &[Manifest], options: &DynamicOptions) -> Result<Dynamic, Failure> {
     let upstreams = read(manifests, options)?;
     let configuration = configuration(manifests, &upstreams, options);
-    let version = digest(&configuration);
+    let version = sha256(&configuration);
     let layout = options.layout(&upstreams);
     let context = options.context(&layout);
     let mut gate: Value = template::data("gate.yaml", &context)?;

@@ -6,7 +6,7 @@ use pai_filter::policy;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::manifest::{Kind, Manifest};
+use crate::manifest::{Kind, Manifest, default_gateway};
 
 use super::spec::{self, GatewaySpec};
 use super::upstream::{Upstreams, callout_cluster};
@@ -93,7 +93,7 @@ impl Credentials {
 pub(super) fn complete(manifests: &[Manifest], upstreams: &Upstreams, credentials: Credentials) -> Vec<Value> {
     let mut values: Vec<Value> = manifests.iter().map(|manifest| manifest.value.clone()).collect();
     let at = manifests.iter().position(|manifest| manifest.kind == Kind::Gateway);
-    let mut gateway = at.map_or_else(default, |at| values.remove(at));
+    let mut gateway = at.map_or_else(default_gateway, |at| values.remove(at));
     let callouts = upstreams.list.iter().filter(|upstream| upstream.has_callouts);
     let callouts: serde_json::Map<String, Value> =
         callouts.map(|upstream| (upstream.name.clone(), callout_cluster(&upstream.name).into())).collect();
@@ -111,10 +111,6 @@ pub(super) fn complete(manifests: &[Manifest], upstreams: &Upstreams, credential
 
 fn find(manifests: &[Manifest]) -> Option<&Manifest> {
     manifests.iter().find(|manifest| manifest.kind == Kind::Gateway)
-}
-
-fn default() -> Value {
-    json!({ "apiVersion": "pai.io/v1", "kind": "Gateway", "metadata": { "name": "default" }, "spec": {} })
 }
 
 /// Returns `spec`, and adds it where it is missing.

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
+use crate::digest::sha256;
 use crate::failure::Failure;
 use crate::manifest::Manifest;
 
@@ -57,7 +57,7 @@ impl SecretFile {
     /// Returns the name of the resource.
     pub fn resource(&self) -> String {
         let stem = format!("{}.{}", encode(&self.secret), encode(&self.key));
-        let stem = if stem.len() > MAX_STEM_BYTES { digest(&stem) } else { stem };
+        let stem = if stem.len() > MAX_STEM_BYTES { sha256(&stem) } else { stem };
         match self.form {
             SecretForm::Raw => stem,
             SecretForm::Bearer => format!("{stem}.bearer"),
@@ -120,13 +120,5 @@ fn encode(name: &str) -> String {
             let _ = write!(encoded, "%{byte:02x}");
         }
         encoded
-    })
-}
-
-/// Returns the SHA-256 in hexadecimal.
-pub(super) fn digest(text: &str) -> String {
-    Sha256::digest(text).iter().fold(String::new(), |mut digest, byte| {
-        let _ = write!(digest, "{byte:02x}");
-        digest
     })
 }

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::failure::Failure;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, SecretReference};
 
 /// `spec` of a `ModelProvider`.
 #[derive(Debug, Deserialize)]
@@ -15,7 +15,7 @@ use crate::manifest::Manifest;
 pub(super) struct ProviderSpec {
     pub(super) provider: Dialect,
     pub(super) endpoint: String,
-    pub(super) api_key_secret_ref: Option<SecretRef>,
+    pub(super) api_key_secret_ref: Option<SecretReference>,
 }
 
 /// `spec` of an `Agent`.
@@ -44,13 +44,6 @@ pub(super) enum Dialect {
     Anthropic,
 }
 
-/// `spec.apiKeySecretRef`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-pub(super) struct SecretRef {
-    pub(super) name: String,
-    pub(super) key: String,
-}
-
 /// Reads `spec`; a missing one is empty.
 pub(super) fn read<T: DeserializeOwned>(manifest: &Manifest) -> Result<T, Failure> {
     let spec = manifest.value.get("spec").filter(|spec| !spec.is_null()).cloned();
@@ -61,14 +54,4 @@ pub(super) fn read<T: DeserializeOwned>(manifest: &Manifest) -> Result<T, Failur
 /// Builds the refusal of a manifest because of one of its fields.
 pub(super) fn refused(manifest: &Manifest, field: &str, reason: impl std::fmt::Display) -> Failure {
     Failure::refused(format!("{} {}: {field}: {reason}", manifest.kind.name(), manifest.name))
-}
-
-// === impl SecretRef ===
-
-impl SecretRef {
-    /// Returns the environment variable from which the filter reads the secret with `credentials: environment`.
-    pub(super) fn variable(&self) -> String {
-        let part = |text: &str| text.replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_ascii_uppercase();
-        format!("PAI_SECRET_{}_{}", part(&self.name), part(&self.key))
-    }
 }

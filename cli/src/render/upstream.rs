@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::failure::Failure;
-use crate::manifest::{Kind, Manifest};
+use crate::manifest::{Kind, Manifest, SecretReference};
 
 use super::endpoint::Endpoint;
 use super::gateway::Settings;
-use super::spec::{self, AgentSpec, Dialect, ProviderSpec, SecretRef};
+use super::spec::{self, AgentSpec, Dialect, ProviderSpec};
 
 /// A provider as Envoy sees it.
 #[derive(Debug, Clone)]
@@ -15,7 +15,7 @@ pub(super) struct Upstream {
     pub(super) name: String,
     pub(super) dialect: Dialect,
     pub(super) endpoint: Endpoint,
-    pub(super) secret: Option<SecretRef>,
+    pub(super) secret: Option<SecretReference>,
     /// Whether some agent can fall back from it or to it.
     pub(super) falls_back: bool,
     /// Whether the filter sends requests of its own to it.
